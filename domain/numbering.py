@@ -1,0 +1,76 @@
+"""Numbers: which series an invoice belongs to, and how its number is printed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: One series per seller, partition and kind: no lock is shared between partitions.
+PARTITIONED = "partitioned"
+#: One series per seller, kind and year, as France and others want it: its row is locked for each batch's commit.
+CONTINUOUS = "continuous"
+POLICIES = (PARTITIONED, CONTINUOUS)
+
+DEFAULT_FORMATS = {PARTITIONED: "INV-{partition:02d}-{number:08d}", CONTINUOUS: "INV-{year}-{number:08d}"}
+INVOICE_NUMBER_CHARS_MAX = 40
+
+_FIELD = re.compile(r"\{(partition|year|number)(?::0([1-9][0-9]?)d)?\}")
+_LITERAL = re.compile(r"[A-Za-z0-9._/-]*")
+
+
+class NumberFormatError(ValueError):
+    """The format can't print a unique number; the message says why."""
+
+
+def check_format(number_format: str, policy: str) -> None:
+    """Raise `NumberFormatError` unless any two numbers of the seller print differently.
+
+    Fields are `{number}`, `{partition}` and `{year}`, each with an optional width such as `{number:08d}`.
+    """
+    fields = [match.group(1) for match in _FIELD.finditer(number_format)]
+    needed = ("number", "partition") if policy == PARTITIONED else ("number", "year")
+    for name in needed:
+        if fields.count(name) != 1:
+            raise NumberFormatError(f"a {policy} series needs {{{name}}} exactly once in its number format")
+    if set(fields) - set(needed):
+        raise NumberFormatError(f"a {policy} series knows only {', '.join(needed)}")
+    if re.search(r"\}\{", number_format):
+        raise NumberFormatError("put a separator between two fields, or two numbers may print alike")
+    if _LITERAL.fullmatch(_FIELD.sub("", number_format)) is None:
+        raise NumberFormatError("letters, digits and ._/- are permitted beside the fields")
+    if len(print_number(number_format, partition=999, year=9999, number=10**12)) > INVOICE_NUMBER_CHARS_MAX:
+        raise NumberFormatError(f"a printed number must stay within {INVOICE_NUMBER_CHARS_MAX} characters")
+
+
+def series_id(seller_id: str, kind: str, policy: str, *, partition: int, year: int) -> str:
+    """`demo.invoice.p02` or `demo.invoice.2026`: readable, and made of nothing but the series' own key."""
+    return f"{seller_id}.{kind}.{year}" if policy == CONTINUOUS else f"{seller_id}.{kind}.p{partition:02d}"
+
+
+def print_number(number_format: str, *, partition: int, year: int, number: int) -> str:
+    """The number as the invoice shows it. The format has passed `check_format`."""
+    return number_format.format(partition=partition, year=year, number=number)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """`count` numbers of a series, taken at once: first, first + 1 …"""
+
+    series_id: str
+    first: int
+    count: int
+
+
+def assign(series_of: Sequence[str], taken: Sequence[Taken]) -> list[int]:
+    """The number of each fresh order, in offset order, from what was taken of each series.
+
+    Raises `ValueError` unless exactly what was taken is used: a number over would be a gap, one short a repeat.
+    """
+    next_number = {each.series_id: each.first for each in taken}
+    end = {each.series_id: each.first + each.count for each in taken}
+    numbers = []
+    for series in series_of:
+        numbers.append(next_number[series])
+        next_number[series] += 1
+    if next_number != end:
+        raise ValueError(f"numbers taken {end} are not the numbers used {next_number}")
+    return numbers

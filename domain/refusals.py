@@ -1,0 +1,28 @@
+"""Refusals: the answers "no" that the domain gives as values, never as exceptions."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A rule forbids what was asked.
+
+    `reason` is a stable name, the last part of the problem type that HTTP answers; `field` is the path of what is
+    wrong, such as `lines[0].vat_rate`; `detail` says what is wrong with it and what would be right.
+    """
+
+    reason: str
+    field: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.detail}"
+
+
+INVALID_FIELD = "invalid-field"
+NEGATIVE_TOTAL = "negative-total"
+TOTALS_DISAGREE = "totals-disagree"
+UNKNOWN_SELLER = "unknown-seller"
+
+#: Every reason, for the documentation and the HTTP problem types.
+REASONS = (INVALID_FIELD, NEGATIVE_TOTAL, TOTALS_DISAGREE, UNKNOWN_SELLER)

@@ -1,0 +1,102 @@
+"""Every setting of every process, typed, read from the environment once at the start.
+
+A setting `x` comes from `GAPLESS_X`, or from the file that `GAPLESS_X_FILE` names (for secrets mounted as files).
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "GAPLESS_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message names the environment variable and the fix, never the value."""
+
+
+class Settings(BaseSettings):
+    """What a process can be told. Units stand last in the names."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
+    postgres_url: SecretStr = Field(
+        SecretStr("postgresql://gapless@127.0.0.1:5432/gapless"), description="Postgres, a libpq URL."
+    )
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey, a redis URL.")
+    objects_url: str = Field(
+        "file:///var/lib/gapless/objects", description="Object store: file:///folder or s3://bucket/prefix."
+    )
+    objects_endpoint: str | None = Field(None, description="S3 endpoint, for stores other than AWS.")
+    objects_access_key_id: SecretStr | None = Field(None, description="S3 access key id.")
+    objects_secret_access_key: SecretStr | None = Field(None, description="S3 secret access key.")
+    objects_region: str = Field("us-east-1", description="S3 region.")
+
+    gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    gateway_port: Port = Field(8080, description="Port the gateway listens on; 0 takes a free one.")
+    metrics_host: str = Field("127.0.0.1", description="Address on which workers and the relay serve /metrics.")
+    metrics_port: Port = Field(0, description="Port on which workers and the relay serve /metrics; 0 serves none.")
+
+    worker_slot: str = Field(
+        "1",
+        pattern=r"^[A-Za-z0-9_-]{1,32}$",
+        description="Stable name of this worker among those of its role: its static membership in the consumer group.",
+    )
+    worker_data: Path = Field(
+        Path("/var/lib/gapless/worker"), description="Folder of this worker's RocksDB tables; a hint, safe to lose."
+    )
+    batch_records_max: int = Field(
+        1000, ge=1, le=10_000, description="Records a batch holds at most: bounds memory and the time of a commit."
+    )
+    render_processes: int = Field(1, ge=1, le=64, description="Processes of a documents worker that render PDFs.")
+
+    replication_factor: int = Field(3, ge=1, le=9, description="Replicas of each topic that `gapless topics` creates.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severity that is logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments before the environment, the environment before the files it names."""
+        return init_settings, env_settings, _NamedFiles(settings_cls)
+
+
+class _NamedFiles(PydanticBaseSettingsSource):
+    """Reads a setting from the file that `GAPLESS_<NAME>_FILE` names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        variable = f"{ENV_PREFIX}{field_name.upper()}_FILE"
+        path = os.environ.get(variable)
+        if path is None:
+            return None, field_name, False
+        try:
+            return Path(path).read_text().strip(), field_name, False
+        except OSError as error:
+            raise SettingsError(f"{variable}: cannot read the file it names: {error.strerror}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def load(**given: Any) -> Settings:
+    """Read and check the settings.
+
+    Raises `SettingsError`, one line per wrong setting. Values are left out: one of them may be a secret.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = [f"{ENV_PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
