@@ -8,12 +8,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import (
-    AdminClient,
-    ConfigResource,  # type: ignore[attr-defined]
-    NewTopic,  # type: ignore[attr-defined]
-    OffsetSpec,  # type: ignore[attr-defined]
-)
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 _log = logging.getLogger(__name__)
 
@@ -294,8 +289,9 @@ def _offsets(bootstrap: str, partitions: Iterable[tuple[str, int]], spec: Offset
     wanted = {TopicPartition(topic, partition): spec for topic, partition in partitions}
     if not wanted:
         return {}
+    admin = _admin(bootstrap)  # Held until the answers are there: they come from its own thread.
     try:
-        found = _admin(bootstrap).list_offsets(wanted, request_timeout=_ADMIN_SECONDS_MAX)
+        found = admin.list_offsets(wanted, request_timeout=_ADMIN_SECONDS_MAX)
         return {(at.topic, at.partition): future.result(_ADMIN_SECONDS_MAX).offset for at, future in found.items()}
     except (KafkaException, TimeoutError) as error:
         raise _unasked(error) from None
