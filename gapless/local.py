@@ -1,0 +1,121 @@
+"""`gapless up`, `down` and `status`, and how other commands find the local stack."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runtime.local.errors import StackError
+from runtime.local.stack import READY_SECONDS_MAX, WORKER_ROLES, WORKERS_MAX, Stack, supervise
+from runtime.settings import ENV_PREFIX, Settings, load
+
+DEFAULT_DATA = Path(".gapless")
+
+#: The option `--data` for a command that works on a local stack, which has a folder in any case.
+stack_option: Callable[[Any], Any] = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_DATA,
+    show_default=True,
+    help="Folder of the local stack.",
+)
+
+#: The option `--data` for a command that also works on configured services: see `settings_for`.
+data_option: Callable[[Any], Any] = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Folder of the local stack to use. Default: GAPLESS_… if set, else ./.gapless.",
+)
+
+
+def settings_for(data: Path | None) -> Settings:
+    """The settings of a command: those of the stack in `data`, else the environment's, else those of `./.gapless`.
+
+    Raises `StackError` if `data` is given and holds no stack, `SettingsError` if the environment's are wrong.
+    """
+    if data is not None:
+        return Stack(data).settings()
+    services = ("KAFKA_BOOTSTRAP", "POSTGRES_URL", "REDIS_URL", "OBJECTS_URL")
+    configured = any(f"{ENV_PREFIX}{name}{file}" in os.environ for name in services for file in ("", "_FILE"))
+    if not configured and (DEFAULT_DATA / "stack.json").exists():
+        return Stack(DEFAULT_DATA).settings()
+    return load()
+
+
+def _workers(_: click.Context, __: click.Parameter, value: str | None) -> dict[str, int] | None:
+    if value is None:
+        return None
+    workers: dict[str, int] = {}
+    for part in value.split(","):
+        role, _equals, count = part.strip().partition("=")
+        if role not in WORKER_ROLES or not count.isdecimal() or not 0 <= int(count) <= WORKERS_MAX:
+            roles = " and ".join(WORKER_ROLES)
+            raise click.BadParameter(f"{part!r} is not ROLE=COUNT; roles are {roles}, counts 0 to {WORKERS_MAX}")
+        workers[role] = int(count)
+    return workers
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Return when all is ready, and leave it running.")
+@stack_option
+@click.option("--workers", callback=_workers, metavar="ROLE=N,…", help="How many of each, as invoices=2,documents=2.")
+def up(detach: bool, data: Path, workers: dict[str, int] | None) -> None:
+    """Start the local stack: Kafka, Postgres, Valkey, and our own processes.
+
+    It starts again what dies, and stops everything on Ctrl-C or `gapless down`. Ports are free ones, and kept.
+    """
+    stack = Stack(data, workers)
+    if detach:
+        stack.start(READY_SECONDS_MAX)
+        click.echo(_summary(stack))
+        return
+    stack.describe()
+
+    def say(line: str) -> None:
+        click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
+
+    say(f"starting in {stack.data}")
+    supervise(stack.data, say, lambda: click.echo(_summary(stack) + "\nCtrl-C stops it all."))
+    say("all stopped")
+
+
+@click.command()
+@stack_option
+def down(data: Path) -> None:
+    """Stop the local stack; its data stays."""
+    stack = Stack(data)
+    if not (stack.data / "stack.json").exists():
+        raise StackError(f"there is no stack in {stack.data}")
+    click.echo(f"stopped {stack.data}" if stack.stop() else f"nothing was running in {stack.data}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@stack_option
+def status(as_json: bool, data: Path) -> None:
+    """Say what runs in the local stack, and where it listens."""
+    stack = Stack(data)
+    click.echo(json.dumps(stack.status(), indent=2) if as_json else _summary(stack))
+
+
+def _summary(stack: Stack) -> str:
+    told = stack.status()
+    lines = [f"{'ready' if told['ready'] else 'not ready'}: {told['data']}"]
+    # The password in Postgres's URL is for programs: `--json` has it.
+    shown = {**told["endpoints"], "postgres": _without_password(told["endpoints"]["postgres"])}
+    lines += [f"  {name:10} {where}" for name, where in shown.items()]
+    lines.append(f"  {'api key':10} in {stack.data / 'api_key'}")
+    for process in told["processes"]:
+        lines.append(f"  {process['name']:14} {process['state']:9} {process['pid'] or ''}".rstrip())
+    return "\n".join(lines)
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    login, at, where = rest.rpartition("@")
+    return f"{scheme}://{login.partition(':')[0]}{at}{where}"
