@@ -1,0 +1,71 @@
+# `make demo` and `make test` set up everything by themselves; Python 3.11 or later is all they need.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint format types imports bench lock clean
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## the virtual environment and Kafka's jars, once
+	@$(BIN)/python -m runtime.local.kafka
+
+# Candidates are run, not only found: the shims of version managers are there without a version behind them.
+$(STAMP): requirements/dev.lock pyproject.toml
+	@if [ -x $(BIN)/python ] && ! $(BIN)/python -c '' 2>/dev/null; then rm -rf .venv; fi; \
+	if [ ! -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	    python=; \
+	    for candidate in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	        if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	    done; \
+	    if [ -z "$$python" ]; then \
+	        echo "gapless: Python 3.11 or later is needed and was not found ($$(python3 --version 2>&1 | head -n 1)): install it, or name it: make setup PYTHON=/its/path" >&2; exit 1; \
+	    fi; \
+	    if ! $$python -c 'import venv, ensurepip' 2>/dev/null; then \
+	        echo "gapless: $$python cannot make virtual environments: install its venv package (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; \
+	    fi; \
+	    echo "setting up .venv with $$($$python --version): once, a minute or two"; \
+	    rm -rf .venv && $$python -m venv .venv || exit 1; \
+	fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## the whole way, shown on a stack of its own
+	@$(BIN)/gapless demo
+
+test: setup ## all the tests
+	@$(BIN)/pytest
+
+check: lint types imports test ## what CI runs
+
+lint: setup ## style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: setup ## make the formatting right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy
+
+imports: setup ## which room may know which
+	@$(BIN)/lint-imports
+
+bench: setup ## measure, as benchmarks/README.md says
+	@$(BIN)/python -m benchmarks
+
+# Universal: one lock for every platform and Python. Existing pins stay unless UPGRADE=--upgrade is given.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE) pyproject.toml
+
+lock: setup ## write requirements/*.lock from pyproject.toml
+	@$(LOCK) --extra local --extra dev -o requirements/dev.lock
+	@$(LOCK) -o requirements/production.lock
+
+clean: ## remove what make made here; Kafka's jars stay in the user's cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-logs
