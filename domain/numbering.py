@@ -13,6 +13,9 @@ POLICIES = (PARTITIONED, CONTINUOUS)
 DEFAULT_FORMATS = {PARTITIONED: "INV-{partition:02d}-{number:08d}", CONTINUOUS: "INV-{year}-{number:08d}"}
 INVOICE_NUMBER_CHARS_MAX = 40
 
+#: Seller ids stand in series ids and in object keys.
+SELLER_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
 _FIELD = re.compile(r"\{(partition|year|number)(?::0([1-9][0-9]?)d)?\}")
 _LITERAL = re.compile(r"[A-Za-z0-9._/-]*")
 

@@ -1,0 +1,69 @@
+"""Documents that are in the object store, and the logos they are made with."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sinks.postgres.session import Connection
+from sinks.postgres.sql import SQL
+
+#: Logos kept in memory: one is some 20 KB, and most workers see few sellers at a time.
+_LOGOS_MAX = 256
+
+
+class DocumentRow(NamedTuple):
+    """A row of `documents`, in the order of its columns."""
+
+    series_id: str
+    number: int
+    key: str
+    sha256: bytes
+    size_bytes: int
+    template_version: int
+    stored_at: datetime
+
+
+class InvoiceState(NamedTuple):
+    """What the ledger knows of a number."""
+
+    seller_id: str
+    order_id: str
+    invoice_number: str
+    has_document: bool
+
+
+async def read_invoice_states(
+    connection: Connection, numbers: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], InvoiceState]:
+    """By (series id, number); a number that was never issued is absent."""
+    cursor = await connection.execute(
+        SQL["read_invoice_states"],
+        {"series_ids": [series_id for series_id, _ in numbers], "numbers": [number for _, number in numbers]},
+    )
+    return {(series_id, number): InvoiceState(*state) for series_id, number, *state in await cursor.fetchall()}
+
+
+async def insert_documents(connection: Connection, rows: Sequence[DocumentRow]) -> set[tuple[str, int]]:
+    """Insert those not yet there; return the (series id, number) of the new ones. In the caller's transaction."""
+    names = ["series_ids", "numbers", "keys", "digests", "sizes", "template_versions", "stored_ats"]
+    columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    cursor = await connection.execute(SQL["insert_documents"], columns)
+    return {(series_id, number) for series_id, number in await cursor.fetchall()}
+
+
+class Logos:
+    """Logos by digest. Their bytes never change, so what was read once is kept."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, bytes] = {}
+
+    async def read(self, connection: Connection, digests: Collection[str]) -> dict[str, bytes]:
+        """The logos by hex digest; one that was never stored is absent."""
+        missing = [digest for digest in digests if digest not in self._bodies]
+        if missing:
+            if len(self._bodies) + len(missing) > _LOGOS_MAX:
+                self._bodies.clear()
+                missing = list(digests)
+            cursor = await connection.execute(SQL["read_logos"], {"digests": [bytes.fromhex(each) for each in missing]})
+            self._bodies.update(await cursor.fetchall())
+        return {digest: self._bodies[digest] for digest in digests if digest in self._bodies}

@@ -1,0 +1,44 @@
+"""Positions: where each agent stands in each partition."""
+
+from collections.abc import Sequence
+
+from sinks.postgres.session import Connection
+from sinks.postgres.sql import SQL
+
+
+async def read_positions(connection: Connection, agent: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    """The next offset of each partition; a partition never seen stands at 0."""
+    async with connection.transaction():
+        await connection.execute(
+            SQL["make_positions"], {"agent": agent, "topic": topic, "partitions": list(partitions)}
+        )
+        cursor = await connection.execute(SQL["read_positions"], {"agent": agent})
+        rows = await cursor.fetchall()
+    wanted = set(partitions)
+    return {partition: offset for its_topic, partition, offset in rows if its_topic == topic and partition in wanted}
+
+
+async def move_position(
+    connection: Connection, agent: str, topic: str, partition: int, first_offset: int, next_offset: int
+) -> int | None:
+    """Move the position from `first_offset` to `next_offset`, inside the caller's transaction.
+
+    Returns None if it moved, else where it stands: the transaction must then write nothing.
+    """
+    cursor = await connection.execute(
+        SQL["move_position"],
+        {
+            "agent": agent,
+            "topic": topic,
+            "partition": partition,
+            "first_offset": first_offset,
+            "next_offset": next_offset,
+        },
+    )
+    if await cursor.fetchone() is not None:
+        return None
+    cursor = await connection.execute(SQL["read_position"], {"agent": agent, "topic": topic, "partition": partition})
+    row = await cursor.fetchone()
+    if row is None:
+        raise LookupError(f"no position of {agent} in {topic}/{partition}: it is made when a worker starts there")
+    return int(row[0])

@@ -1,0 +1,238 @@
+"""Sellers: who they are, how they number, their logos and their API keys."""
+
+import hashlib
+import zoneinfo
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow, class_row, dict_row
+
+from domain.iso import COUNTRIES
+from domain.numbering import DEFAULT_FORMATS, PARTITIONED, POLICIES, NumberFormatError, check_format
+
+Connection = psycopg.AsyncConnection[TupleRow]
+
+LOGO_BYTES_MAX = 512 * 1024
+#: Hex digits of a key's digest that name the key to people; the key itself is stored nowhere.
+KEY_NAME_CHARS = 12
+_KEY_CHARS_MIN = 32
+_TEXT_CHARS_MAX = 200
+_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_NUMBERING = ("numbering_policy", "number_format")
+
+
+class SellerError(Exception):
+    """What was asked can't be done to this seller; the message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """Whose invoices they are. `number_format` empty stands for the policy's default."""
+
+    seller_id: str
+    legal_name: str
+    street: str
+    city: str
+    postal_code: str
+    country: str
+    vat_id: str | None = None
+    time_zone: str = "UTC"
+    numbering_policy: str = PARTITIONED
+    number_format: str = ""
+    #: Hex digest of the logo that the next invoices show.
+    logo_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key, by the first hex digits of its digest."""
+
+    name: str
+    seller_id: str
+    label: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+#: What the local stack's seller is called, and says on its invoices.
+LOCAL_SELLER = Seller(
+    "demo", "Example Shop SAS", "12 Rue de la République", "Lyon", "69001", "FR", "FR40303265045", "Europe/Paris"
+)
+
+_COLUMNS = (
+    "seller_id, legal_name, street, city, postal_code, country, vat_id, time_zone, numbering_policy, number_format,"
+    " encode(logo_sha256, 'hex') AS logo_sha256"
+)
+
+
+async def create(connection: Connection, seller: Seller) -> Seller:
+    """Add a seller; return it as it stands. Raises `SellerError`."""
+    checked = _checked(seller)
+    values = asdict(checked)
+    del values["logo_sha256"]
+    query = sql.SQL("INSERT INTO sellers ({}) VALUES ({}) ON CONFLICT (seller_id) DO NOTHING").format(
+        sql.SQL(", ").join(map(sql.Identifier, values)), sql.SQL(", ").join(map(sql.Placeholder, values))
+    )
+    try:
+        added = await connection.execute(query, values)
+    except psycopg.errors.CheckViolation:
+        raise SellerError(
+            f"{seller.seller_id!r} is no seller id: small letters, digits and hyphens, 40 at most"
+        ) from None
+    if added.rowcount == 0:
+        raise SellerError(f"the seller {seller.seller_id!r} exists already")
+    return checked
+
+
+async def update(connection: Connection, seller_id: str, changes: Mapping[str, str | None]) -> Seller:
+    """Change a seller's fields by name; return it as it stands. Invoices already issued stay as they are.
+
+    Raises `SellerError`, also for another numbering once there is a series: its numbers could print like old ones.
+    """
+    unknown = set(changes) - {field.name for field in fields(Seller)} | set(changes) & {"seller_id", "logo_sha256"}
+    if unknown:
+        raise SellerError(f"cannot be set: {', '.join(sorted(unknown))}")
+    async with connection.transaction():
+        # Locked, so that no first series of the seller can appear between the check and the change.
+        await connection.execute("SELECT FROM sellers WHERE seller_id = %s FOR UPDATE", (seller_id,))
+        before = await read(connection, seller_id)
+        merged: dict[str, Any] = {**asdict(before), **changes}
+        if changes.get("numbering_policy", before.numbering_policy) != before.numbering_policy:
+            merged["number_format"] = changes.get("number_format") or ""
+        after = _checked(Seller(**merged))
+        renumbers = any(getattr(after, name) != getattr(before, name) for name in _NUMBERING)
+        if renumbers and await _has_series(connection, seller_id):
+            raise SellerError(f"{seller_id} has issued invoices: its numbering policy and format stay as they are")
+        values = {name: value for name, value in asdict(after).items() if name not in ("seller_id", "logo_sha256")}
+        query = sql.SQL("UPDATE sellers SET {} WHERE seller_id = {}").format(
+            sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values
+            ),
+            sql.Placeholder("seller_id"),
+        )
+        await connection.execute(query, {**values, "seller_id": seller_id})
+    return after
+
+
+async def read(connection: Connection, seller_id: str) -> Seller:
+    """One seller. Raises `SellerError` if there is none."""
+    async with connection.cursor(row_factory=class_row(Seller)) as cursor:
+        await cursor.execute(f"SELECT {_COLUMNS} FROM sellers WHERE seller_id = %s", (seller_id,))  # noqa: S608
+        seller = await cursor.fetchone()
+    if seller is None:
+        raise SellerError(f"there is no seller {seller_id!r}")
+    return seller
+
+
+async def read_all(connection: Connection) -> list[Seller]:
+    """Every seller, by id."""
+    async with connection.cursor(row_factory=class_row(Seller)) as cursor:
+        await cursor.execute(f"SELECT {_COLUMNS} FROM sellers ORDER BY seller_id")  # noqa: S608
+        return await cursor.fetchall()
+
+
+async def set_logo(connection: Connection, seller_id: str, image: bytes | None) -> str | None:
+    """Show this PNG or JPEG on the seller's next invoices, or none; return its digest in hex. Raises `SellerError`."""
+    if image is not None and not image.startswith(_IMAGE_SIGNATURES):
+        raise SellerError("a logo must be a PNG or a JPEG")
+    if image is not None and len(image) > LOGO_BYTES_MAX:
+        raise SellerError(f"a logo must stay within {LOGO_BYTES_MAX // 1024} KiB, this one has {len(image)} bytes")
+    digest = None if image is None else hashlib.sha256(image).digest()
+    async with connection.transaction():
+        if image is not None:
+            # Never deleted: invoices that were issued with it name it by its digest.
+            await connection.execute(
+                "INSERT INTO logos (sha256, body) VALUES (%s, %s) ON CONFLICT DO NOTHING", (digest, image)
+            )
+        changed = await connection.execute(
+            "UPDATE sellers SET logo_sha256 = %s WHERE seller_id = %s", (digest, seller_id)
+        )
+        if changed.rowcount == 0:
+            raise SellerError(f"there is no seller {seller_id!r}")
+    return None if digest is None else digest.hex()
+
+
+async def add_key(connection: Connection, seller_id: str, label: str, key: str) -> ApiKey:
+    """Let `key` speak for the seller. Only its digest is stored. Raises `SellerError`."""
+    if len(key) < _KEY_CHARS_MIN or not key.isascii() or not key.isprintable() or " " in key:
+        raise SellerError(f"a key must be {_KEY_CHARS_MIN} or more printable ASCII characters without spaces")
+    await read(connection, seller_id)
+    digest = hashlib.sha256(key.encode()).digest()
+    added = await connection.execute(
+        "INSERT INTO api_keys (key_sha256, seller_id, label) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        (digest, seller_id, label),
+    )
+    if added.rowcount == 0:
+        raise SellerError("this key is in use already, or was revoked")
+    return next(each for each in await read_keys(connection, seller_id) if each.name == _key_name(digest))
+
+
+async def revoke_key(connection: Connection, seller_id: str, name: str) -> None:
+    """End a key for ever, by its name as `read_keys` gives it. Raises `SellerError`."""
+    revoked = await connection.execute(
+        "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())"
+        " WHERE seller_id = %s AND left(encode(key_sha256, 'hex'), %s) = %s",
+        (seller_id, KEY_NAME_CHARS, name),
+    )
+    if revoked.rowcount == 0:
+        raise SellerError(f"the seller {seller_id!r} has no key {name!r}")
+
+
+async def read_keys(connection: Connection, seller_id: str) -> list[ApiKey]:
+    """The seller's keys, the oldest first."""
+    async with connection.cursor(row_factory=class_row(ApiKey)) as cursor:
+        await cursor.execute(
+            "SELECT left(encode(key_sha256, 'hex'), %s) AS name, seller_id, label, created_at, revoked_at"
+            " FROM api_keys WHERE seller_id = %s ORDER BY created_at, name",
+            (KEY_NAME_CHARS, seller_id),
+        )
+        return await cursor.fetchall()
+
+
+async def ensure_local(connection: Connection, key: str) -> Seller:
+    """The local stack's seller, made if it is missing, with `key` among its keys. Doing it again changes nothing."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute("SELECT FROM sellers WHERE seller_id = %s", (LOCAL_SELLER.seller_id,))
+        if await cursor.fetchone() is None:
+            await create(connection, LOCAL_SELLER)
+    name = _key_name(hashlib.sha256(key.encode()).digest())
+    if name not in {each.name for each in await read_keys(connection, LOCAL_SELLER.seller_id)}:
+        await add_key(connection, LOCAL_SELLER.seller_id, "local stack", key)
+    return await read(connection, LOCAL_SELLER.seller_id)
+
+
+async def _has_series(connection: Connection, seller_id: str) -> bool:
+    cursor = await connection.execute("SELECT FROM series WHERE seller_id = %s LIMIT 1", (seller_id,))
+    return await cursor.fetchone() is not None
+
+
+def _key_name(digest: bytes) -> str:
+    return digest.hex()[:KEY_NAME_CHARS]
+
+
+def _checked(seller: Seller) -> Seller:
+    """The seller with its default format filled in; raises `SellerError` for what an invoice can't carry."""
+    if seller.numbering_policy not in POLICIES:
+        raise SellerError(f"the numbering policy must be one of {', '.join(POLICIES)}")
+    number_format = seller.number_format or DEFAULT_FORMATS[seller.numbering_policy]
+    try:
+        check_format(number_format, seller.numbering_policy)
+    except NumberFormatError as error:
+        raise SellerError(str(error)) from None
+    if seller.country not in COUNTRIES:
+        raise SellerError(f"{seller.country!r} is no ISO 3166-1 alpha-2 code in capitals, such as FR")
+    if seller.time_zone not in zoneinfo.available_timezones():
+        raise SellerError(f"{seller.time_zone!r} is no time zone, such as Europe/Paris")
+    for name in ("legal_name", "street", "city", "postal_code", "vat_id"):
+        text = getattr(seller, name)
+        if name in ("legal_name", "city") and not text.strip():
+            raise SellerError(f"{name} must not be empty")
+        if text is not None and (
+            len(text) > _TEXT_CHARS_MAX or any(ord(char) < 32 or ord(char) == 127 for char in text)
+        ):
+            raise SellerError(f"{name} must have at most {_TEXT_CHARS_MAX} characters, no control character among them")
+    return Seller(**{**asdict(seller), "number_format": number_format, "vat_id": seller.vat_id or None})

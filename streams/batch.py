@@ -1,0 +1,42 @@
+"""A batch: what one fetch brought of one partition."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+
+class Record(Protocol):
+    """A record as aiokafka hands it over."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one partition in offset order, at least one; offsets between them may be missing from the log."""
+
+    topic: str
+    partition: int
+    records: Sequence[Record]
+
+    @property
+    def first_offset(self) -> int:
+        """Offset of the first record."""
+        return self.records[0].offset
+
+    @property
+    def next_offset(self) -> int:
+        """Offset after the last record."""
+        return self.records[-1].offset + 1
+
+    def since(self, offset: int) -> "Batch":
+        """The part not before `offset`; the caller knows that there is one."""
+        return replace(self, records=[record for record in self.records if record.offset >= offset])
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition} [{self.first_offset}, {self.next_offset})"

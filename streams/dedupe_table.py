@@ -1,0 +1,113 @@
+"""The dedupe table: which orders of a partition already have their invoice, in RocksDB. A hint.
+
+It saves look-ups, and decides nothing: what it knows is looked up in Postgres, what it doesn't know is inserted under
+a unique constraint. It costs one changelog record per batch, where a write per order would cost most of the rate.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import faust
+import rocksdict
+from faust.types import EventT
+
+from domain.issuing import OrderKey
+
+# Changelog record: first offset, next offset, then (key digest, number) pairs.
+_RANGE = struct.Struct(">QQ")
+_PAIR = struct.Struct(">16sQ")
+# Table keys of orders have 16 bytes, so this one is none of theirs.
+_COVERED_KEY = b"covered"
+
+#: RocksDB's defaults take 2 GiB of cache for each partition.
+_ROCKSDB_OPTIONS = {
+    "block_cache_size": 32 * 1024 * 1024,
+    "write_buffer_size": 16 * 1024 * 1024,
+    "max_open_files": 256,
+}
+
+
+class DedupeTable(faust.Table):  # type: ignore[misc]
+    """Order digests of 16 bytes to invoice numbers, by partition."""
+
+    def known(self, partition: int, digests: Sequence[bytes]) -> list[bool]:
+        """For each order whether the table remembers it."""
+        if not digests:
+            return []
+        return [value is not None for value in self._db(partition).get(list(digests))]
+
+    def covers(self, partition: int, offset: int) -> bool:
+        """Whether the table has seen every batch from the log's start to `offset`, so that unknown means new."""
+        return self._covered(partition) == (0, offset)
+
+    def mark(self, partition: int, first_offset: int, next_offset: int, pairs: Sequence[tuple[bytes, int]]) -> None:
+        """Remember a batch. Called after its commit: a mark before would lose orders if the process died between."""
+        self.changelog_topic.send_soon(
+            key=_RANGE.pack(first_offset, next_offset),
+            value=b"".join(_PAIR.pack(digest, number) for digest, number in pairs),
+            partition=partition,
+            key_serializer="raw",
+            value_serializer="raw",
+            callback=self._on_changelog_sent,
+            eager_partitioning=True,
+        )
+        self._write(partition, [(first_offset, next_offset, pairs)])
+
+    def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
+        """Rebuild from the changelog, as far as it is ours to read; called by Faust in recovery."""
+        last: dict[Any, int] = {}
+        marks: dict[int, list[tuple[int, int, Sequence[tuple[bytes, int]]]]] = {}
+        for event in batch:
+            message = event.message
+            last[message.tp] = message.offset
+            first_offset, next_offset = _RANGE.unpack(message.key)
+            marks.setdefault(message.partition, []).append((first_offset, next_offset, list(_pairs(message.value))))
+        for partition, entries in marks.items():
+            self._write(partition, entries)
+        for tp, offset in last.items():
+            self.data.set_persisted_offset(tp, offset)
+
+    def _write(self, partition: int, marks: Iterable[tuple[int, int, Sequence[tuple[bytes, int]]]]) -> None:
+        start, end = self._covered(partition)
+        write = rocksdict.WriteBatch(raw_mode=True)
+        for first_offset, next_offset, pairs in marks:
+            for digest, number in pairs:
+                write.put(digest, number.to_bytes(8, "big"))
+            if start <= first_offset <= end:
+                end = max(end, next_offset)
+            else:
+                start, end = first_offset, next_offset
+        write.put(_COVERED_KEY, _RANGE.pack(start, end))
+        self._db(partition).write(write)
+
+    def _covered(self, partition: int) -> tuple[int, int]:
+        stored = self._db(partition).get(_COVERED_KEY)
+        return (0, 0) if stored is None else _RANGE.unpack(stored)
+
+    def _db(self, partition: int) -> Any:
+        return self.data._db_for_partition(partition)
+
+
+def digest(key: OrderKey) -> bytes:
+    """16 bytes that stand for the order. A collision costs a look-up."""
+    # blake2b is the fastest keyless digest of hashlib on short inputs; NUL can't occur in the parts.
+    return hashlib.blake2b("\0".join(key).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def add_dedupe_table(app: faust.App, name: str, partitions: int) -> DedupeTable:
+    """Register the table with its app; its changelog is `<app id>-<name>-changelog`."""
+    table = DedupeTable(
+        app,
+        name=name,
+        partitions=partitions,
+        key_type=bytes,
+        value_type=bytes,
+        options=dict(_ROCKSDB_OPTIONS),
+    )
+    return app.tables.add(table)  # type: ignore[no-any-return]
+
+
+def _pairs(packed: bytes) -> Iterator[tuple[bytes, int]]:
+    return _PAIR.iter_unpack(packed)

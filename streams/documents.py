@@ -1,0 +1,184 @@
+"""The documents agent: each issued invoice's PDF, rendered, stored for good, and only then recorded."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from domain.documents import document_key
+from prometheus_client import Counter
+from sinks.object_store.store import STORE_OUTAGES, ObjectStore
+
+from schemas import catalog
+from schemas.codec import DecodeError, decode, encode
+from sinks.postgres import documents as ledger
+from sinks.postgres import journal
+from sinks.postgres.journal import JournalRow
+from sinks.postgres.session import Connection, Session
+from streams.batch import Batch, Record
+from streams.dead_letters import dead_letter, micros
+from streams.rendering import Renderer, RenderError
+
+AGENT = "documents"
+#: Events in a batch: what a crash renders again, and how long a document waits for its batch's commit.
+BATCH_RECORDS_MAX = 100
+
+STORED = Counter("gapless_documents_stored_total", "Documents stored and recorded.")
+
+#: Events of the topic that make no document.
+_OTHERS = (
+    catalog.INVOICE_DOCUMENT_STORED,
+    catalog.INVOICE_REQUEST_CONFLICTED,
+    catalog.INVOICE_REQUEST_REJECTED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A document that is in the object store."""
+
+    event: dict[str, Any]
+    record: Record
+    key: str
+    digest: bytes
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What a batch has brought into the object store, and what could not be."""
+
+    stored: list[_Stored] = field(default_factory=list)
+    dead: list[JournalRow] = field(default_factory=list)
+
+
+class DocumentsWork:
+    """Renders off the event loop, puts if absent, then records: made again, everything is the same."""
+
+    agent = AGENT
+    outages: tuple[type[Exception], ...] = STORE_OUTAGES
+
+    def __init__(self, store: ObjectStore, renderer: Renderer, reads: Session, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._renderer = renderer
+        self._reads = reads
+        self._logos = ledger.Logos()
+        self._now = now
+
+    async def prepare(self, batch: Batch) -> Prepared:
+        """Render and store. The objects are on disk, fsynced, when this returns."""
+        prepared = Prepared()
+        now = self._now()
+        issued = list(self._decode(batch, prepared, now))
+        wanted, bodies = await self._render(batch, prepared, issued, now)
+        objects = []
+        for (record, event), body in zip(wanted, bodies, strict=True):
+            if isinstance(body, RenderError):
+                prepared.dead.append(dead_letter(AGENT, batch, record, str(body), now))
+                continue
+            sha256 = hashlib.sha256(body)
+            key = document_key(event["seller_id"], event["issue_date"][:4], event["invoice_number"], sha256.hexdigest())
+            prepared.stored.append(_Stored(event, record, key, sha256.digest(), len(body)))
+            objects.append((key, body))
+        await self._store.put_all_if_absent(objects)
+        return prepared
+
+    def distrust(self, prepared: Prepared) -> bool:
+        """It trusts no hint."""
+        return False
+
+    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+        """Record the documents, and announce those that were not recorded before."""
+        now = self._now()
+        rows = [
+            ledger.DocumentRow(
+                stored.event["series_id"],
+                stored.event["number"],
+                stored.key,
+                stored.digest,
+                stored.size_bytes,
+                stored.event["template_version"],
+                now,
+            )
+            for stored in prepared.stored
+        ]
+        new = await ledger.insert_documents(connection, rows) if rows else set()
+        events = [
+            _stored_event(stored, now)
+            for stored in prepared.stored
+            if (stored.event["series_id"], stored.event["number"]) in new
+        ]
+        # Heads are locked in the order of the topics' names, as everywhere.
+        for topic, journal_rows in ((catalog.DEAD_LETTERS, prepared.dead), (catalog.INVOICE_EVENTS, events)):
+            if journal_rows:
+                first = await journal.take_seqs(connection, topic.name, batch.partition, len(journal_rows))
+                await journal.append(connection, topic.name, batch.partition, first, journal_rows)
+
+    async def committed(self, batch: Batch, prepared: Prepared) -> None:
+        """Count."""
+        STORED.inc(len(prepared.stored))
+
+    def _decode(self, batch: Batch, prepared: Prepared, now: datetime) -> Iterator[tuple[Record, dict[str, Any]]]:
+        for record in batch.records:
+            try:
+                schema, event = decode(
+                    record.value, catalog.INVOICE_ISSUED, *_OTHERS, bytes_max=catalog.INVOICE_EVENTS.value_bytes_max
+                )
+                if schema is catalog.INVOICE_ISSUED:
+                    _check_names(event)
+                    yield record, event
+            except DecodeError as error:
+                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
+
+    async def _render(
+        self, batch: Batch, prepared: Prepared, issued: list[tuple[Record, dict[str, Any]]], now: datetime
+    ) -> tuple[list[tuple[Record, dict[str, Any]]], Sequence[bytes | RenderError]]:
+        """The events whose document is wanted, and what became of each. Repeats are left out."""
+        if not issued:
+            return [], []
+        connection = await self._reads.connection()
+        states = await ledger.read_invoice_states(
+            connection, [(event["series_id"], event["number"]) for _, event in issued]
+        )
+        logos = await self._logos.read(connection, {event["seller"]["logo_sha256"] for _, event in issued} - {None})
+        wanted = []
+        seen: set[tuple[str, str, str]] = set()
+        for record, event in issued:
+            state = states.get((event["series_id"], event["number"]))
+            names = (event["seller_id"], event["order_id"], event["invoice_number"])
+            if state is None or names != state[:3]:
+                error = "the ledger knows no such invoice: this event is not the relay's"
+                prepared.dead.append(dead_letter(AGENT, batch, record, error, now))
+            elif not state.has_document and names not in seen:
+                seen.add(names)
+                wanted.append((record, event))
+        bodies = await self._renderer.render_many(
+            [(event, logos.get(event["seller"]["logo_sha256"])) for _, event in wanted]
+        )
+        return wanted, bodies
+
+
+def _check_names(event: dict[str, Any]) -> None:
+    """Raise `DecodeError` for names that Postgres can't take or a path must not."""
+    for name in ("seller_id", "order_id", "series_id", "invoice_number"):
+        if not 0 < len(event[name]) <= 200 or "\0" in event[name]:
+            raise DecodeError(f"{name} is empty, too long, or holds a NUL")
+    logo = event["seller"]["logo_sha256"]
+    if logo is not None and re.fullmatch("[0-9a-f]{64}", logo) is None:
+        raise DecodeError("seller.logo_sha256 is no SHA-256 in hex")
+
+
+def _stored_event(stored: _Stored, now: datetime) -> JournalRow:
+    event = stored.event
+    value = {
+        **{name: event[name] for name in ("seller_id", "order_id", "kind", "series_id", "number", "invoice_number")},
+        "key": stored.key,
+        "sha256": stored.digest.hex(),
+        "size_bytes": stored.size_bytes,
+        "media_type": "application/pdf",
+        "template_version": event["template_version"],
+        "stored_at": micros(now),
+    }
+    return JournalRow(stored.record.key, encode(catalog.INVOICE_DOCUMENT_STORED, value), now)

@@ -1,0 +1,149 @@
+"""One batch, one transaction: the loop that every agent runs, whatever its work.
+
+A refusal is data of the work. An outage is waited out here, the partition standing still. Anything else is a bug and
+ends the process before the batch is acknowledged: nothing is lost, for the restart reads from the position.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import psycopg
+from prometheus_client import Counter, Histogram
+
+from domain.position import Standing, standing
+from runtime.exits import fatal
+from sinks.postgres.positions import move_position
+from sinks.postgres.session import OUTAGES, Connection, Session
+from streams.batch import Batch
+
+_log = logging.getLogger(__name__)
+
+Prepared = TypeVar("Prepared")
+
+_BACKOFF_FIRST_S = 0.05
+#: The longest pause: what an operator waits after the outage's end, at most.
+_BACKOFF_MAX_S = 1.0
+
+BATCHES = Counter("gapless_batches_total", "Batches by how they stood to the position.", ["agent", "standing"])
+RECORDS = Counter("gapless_records_total", "Records committed.", ["agent"])
+HOLES = Counter("gapless_log_holes_total", "Offsets stepped over that the log itself does not have.", ["agent"])
+OUTAGE_RETRIES = Counter("gapless_outage_retries_total", "Batches tried again after an outage.", ["agent"])
+BATCH_SECONDS = Histogram(
+    "gapless_batch_seconds",
+    "From a batch's arrival to its commit.",
+    ["agent"],
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+
+
+class Work(Protocol[Prepared]):
+    """What an agent does with a batch."""
+
+    #: Names the agent in positions, metrics and logs.
+    agent: str
+    #: What counts as an outage besides Postgres' own: it is waited out.
+    outages: tuple[type[Exception], ...]
+
+    async def prepare(self, batch: Batch) -> Prepared:
+        """Everything that needs no transaction: decode, decide, render. May be called again for the same batch."""
+        ...
+
+    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+        """Write the effects and the journal rows. The position has moved; the caller commits."""
+        ...
+
+    async def committed(self, batch: Batch, prepared: Prepared) -> None:
+        """Called once after the commit: the place to mark hints."""
+        ...
+
+    def distrust(self, prepared: Prepared) -> bool:
+        """A unique constraint fired. Return True if `prepared` relied on a hint and can now do without."""
+        ...
+
+
+#: `(topic, partition, offset) -> offset of the first record at or after it that the log has, and the log's start`.
+ProbeLog = Callable[[str, int, int], Awaitable[tuple[int, int]]]
+
+
+class Worker:
+    """Runs the batches of one partition, one after the other, on a session of its own."""
+
+    def __init__(self, session: Session, probe_log: ProbeLog) -> None:
+        self._session = session
+        self._probe_log = probe_log
+
+    async def run(self, work: Work[Prepared], batch: Batch) -> None:
+        """Return when the batch is done, by whomever. Never raises but to be cancelled: a bug ends the process."""
+        pause_s = _BACKOFF_FIRST_S
+        with BATCH_SECONDS.labels(work.agent).time():
+            while True:
+                try:
+                    left = await self._attempt(work, batch)
+                except (*OUTAGES, *work.outages) as error:
+                    OUTAGE_RETRIES.labels(work.agent).inc()
+                    _log.warning("%s waits: %s: %s", work.agent, type(error).__name__, _first_line(error))
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _BACKOFF_MAX_S)
+                    continue
+                # GeneratorExit and CancelledError are Faust taking the partition away: nothing was committed, go.
+                except (asyncio.CancelledError, GeneratorExit):
+                    raise
+                except BaseException as error:  # noqa: BLE001
+                    fatal(f"{work.agent} failed on {batch}", error)
+                if left is None:
+                    return
+                batch = left
+
+    async def _attempt(self, work: Work[Prepared], batch: Batch) -> Batch | None:
+        """Try once; return what is left to be done."""
+        prepared = await work.prepare(batch)
+        try:
+            position = await self._commit(work, batch, prepared, batch.first_offset)
+        except psycopg.errors.UniqueViolation:
+            if not work.distrust(prepared):
+                raise
+            position = await self._commit(work, batch, prepared, batch.first_offset)
+        if position is not None and standing(batch.first_offset, batch.next_offset, position) is Standing.EARLY:
+            await self._step_over_hole(work, batch, position)
+            position = await self._commit(work, batch, prepared, position)
+        if position is None:
+            BATCHES.labels(work.agent, Standing.NEXT.value).inc()
+            RECORDS.labels(work.agent).inc(len(batch.records))
+            await work.committed(batch, prepared)
+            return None
+        found = standing(batch.first_offset, batch.next_offset, position)
+        BATCHES.labels(work.agent, found.value).inc()
+        return batch.since(position) if found in (Standing.PARTLY_DONE, Standing.NEXT) else None
+
+    async def _commit(self, work: Work[Prepared], batch: Batch, prepared: Prepared, first_offset: int) -> int | None:
+        """Move the position from `first_offset` and apply, in one transaction; else return where it stands."""
+        async with self._session.pipelined_transaction() as connection:
+            position = await move_position(
+                connection, work.agent, batch.topic, batch.partition, first_offset, batch.next_offset
+            )
+            if position is None:
+                await work.apply(connection, batch, prepared)
+        return position
+
+    async def _step_over_hole(self, work: Work[Prepared], batch: Batch, position: int) -> None:
+        """Return if the log itself has nothing in [position, first offset); else records were lost on the way here."""
+        first_in_log, log_start = await self._probe_log(batch.topic, batch.partition, position)
+        if first_in_log < batch.first_offset:
+            # The restart reads again from the position.
+            fatal(f"{work.agent} stands at {position}, but {batch} came: records between were lost on the way")
+        HOLES.labels(work.agent).inc(batch.first_offset - position)
+        if log_start > position:
+            _log.error(
+                "%s: %s/%s has lost the records from %d to %d: retention or an operator deleted them undone",
+                work.agent,
+                batch.topic,
+                batch.partition,
+                position,
+                log_start - 1,
+            )
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")
