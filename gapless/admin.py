@@ -1,0 +1,236 @@
+"""Commands that prepare a stack: tables, topics, sellers."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import psycopg
+
+from domain.numbering import PARTITIONED, POLICIES
+from gapless.local import settings_for
+from runtime.kafka import TopicError, TopicSpec, ensure_topics
+from runtime.settings import ENV_PREFIX, Settings
+from schemas.catalog import TOPICS
+from sinks.postgres import sellers as store
+from sinks.postgres.migrate import migrate as run_migrations
+
+_CONNECT_SECONDS_MAX = 10
+_LOCAL_API_KEY_FILE = f"{ENV_PREFIX}LOCAL_API_KEY_FILE"
+_Result = TypeVar("_Result")
+_META = "gapless.admin.data"
+
+
+def _remember(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    # Shared along a chain of commands: `sellers --data X list` and `sellers list --data X` are the same.
+    if value is not None:
+        context.meta[_META] = value
+
+
+_data = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    expose_value=False,
+    callback=_remember,
+    help="Folder of the local stack to use. Default: GAPLESS_… if set, else ./.gapless.",
+)
+
+
+def _settings() -> Settings:
+    return settings_for(click.get_current_context().meta.get(_META))
+
+
+@click.command()
+@_data
+def migrate() -> None:
+    """Bring Postgres's tables up to date. Safe to run again, and from several machines at once."""
+    applied = asyncio.run(run_migrations(_settings().postgres_url.get_secret_value()))
+    click.echo(f"applied {', '.join(applied)}" if applied else "nothing to apply")
+
+
+@click.command()
+@_data
+def topics() -> None:
+    """Create the topics that are missing and check the others against the catalogue. Nothing that exists is changed."""
+    settings = _settings()
+    specs = [TopicSpec(topic.name, topic.partitions, topic.config) for topic in TOPICS.values()]
+    try:
+        made = ensure_topics(settings.kafka_bootstrap, specs, settings.replication_factor)
+    except TopicError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"created {', '.join(made)}" if made else f"all {len(specs)} topics are as the catalogue wants them")
+
+
+@click.group()
+@_data
+def sellers() -> None:
+    """Show and change sellers and their API keys."""
+
+
+_SELLER_OPTIONS = (
+    click.option("--legal-name", help="The name that invoices carry."),
+    click.option("--street", help="Street and house number."),
+    click.option("--city"),
+    click.option("--postal-code", help="May be empty where a country has none."),
+    click.option("--country", help="ISO 3166-1 alpha-2, such as FR."),
+    click.option("--vat-id", help="VAT identifier; empty for none."),
+    click.option("--time-zone", help="Decides an invoice's date, such as Europe/Paris.  [default: UTC]"),
+    click.option(
+        "--numbering-policy",
+        type=click.Choice(POLICIES),
+        help=f"One run of numbers per partition, or one per year.  [default: {PARTITIONED}]",
+    ),
+    click.option("--number-format", help="Such as INV-{partition:02d}-{number:08d}.  [default: the policy's]"),
+)
+
+
+def _seller_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_SELLER_OPTIONS):
+        command = option(command)
+    return command
+
+
+@sellers.command("add")
+@_data
+@click.argument("seller_id")
+@_seller_options
+def add_seller(seller_id: str, **given: str | None) -> None:
+    """Add a seller, and print its first API key."""
+    values = {name: value for name, value in given.items() if value is not None}
+    missing = [name for name in ("legal_name", "street", "city", "postal_code", "country") if name not in values]
+    if missing:
+        raise click.UsageError(f"missing: {', '.join('--' + name.replace('_', '-') for name in missing)}")
+    key = _new_key()
+
+    async def add(connection: store.Connection) -> None:
+        async with connection.transaction():
+            await store.create(connection, store.Seller(seller_id, **values))
+            await store.add_key(connection, seller_id, "first", key)
+
+    _run(add)
+    click.echo(key)
+    _say_once()
+
+
+@sellers.command("list")
+@_data
+def list_sellers() -> None:
+    """List the sellers."""
+    for seller in _run(store.read_all):
+        click.echo(f"{seller.seller_id}\t{seller.legal_name}\t{seller.country}\t{seller.number_format}")
+
+
+@sellers.command("show")
+@_data
+@click.argument("seller_id")
+def show_seller(seller_id: str) -> None:
+    """Show a seller and the names of its keys."""
+
+    async def show(connection: store.Connection) -> tuple[store.Seller, list[store.ApiKey]]:
+        return await store.read(connection, seller_id), await store.read_keys(connection, seller_id)
+
+    seller, keys = _run(show)
+    for name in store.Seller.__dataclass_fields__:
+        click.echo(f"{name:17} {getattr(seller, name) or '-'}")
+    for key in keys:
+        state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "valid"
+        click.echo(f"{'key':17} {key.name}  {state}  {key.created_at:%Y-%m-%d %H:%M}  {key.label}")
+
+
+@sellers.command("set")
+@_data
+@click.argument("seller_id")
+@_seller_options
+def set_seller(seller_id: str, **given: str | None) -> None:
+    """Change a seller. Invoices already issued stay as they are; so does the numbering, once there is one."""
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        raise click.UsageError("nothing to set")
+    _run(lambda connection: store.update(connection, seller_id, changes))
+    click.echo(f"{seller_id}: set {', '.join(changes)}")
+
+
+@sellers.command("logo")
+@_data
+@click.argument("seller_id")
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@click.option("--none", "without", is_flag=True, help="Show no logo.")
+def set_logo(seller_id: str, image: Path | None, without: bool) -> None:
+    """Show IMAGE, a PNG or JPEG, on the next invoices."""
+    if (image is None) != without:
+        raise click.UsageError("give an image, or --none")
+    body = None if image is None else image.read_bytes()
+    digest = _run(lambda connection: store.set_logo(connection, seller_id, body))
+    click.echo(f"{seller_id}: {'no logo' if digest is None else f'logo {digest}'}")
+
+
+@sellers.group("key")
+@_data
+def keys() -> None:
+    """Add and revoke API keys."""
+
+
+@keys.command("add")
+@_data
+@click.argument("seller_id")
+@click.option("--label", default="", help="What the key is for.")
+def add_key(seller_id: str, label: str) -> None:
+    """Make an API key and print it. It is stored nowhere: only its digest is."""
+    key = _new_key()
+    _run(lambda connection: store.add_key(connection, seller_id, label, key))
+    click.echo(key)
+    _say_once()
+
+
+@keys.command("revoke")
+@_data
+@click.argument("seller_id")
+@click.argument("name")
+def revoke_key(seller_id: str, name: str) -> None:
+    """End the key that `show` calls NAME. Gateways stop taking it within half a minute."""
+    _run(lambda connection: store.revoke_key(connection, seller_id, name))
+    click.echo(f"{seller_id}: revoked {name}")
+
+
+@sellers.command("ensure-local")
+@_data
+def ensure_local() -> None:
+    """Make the local stack's seller, with the key that GAPLESS_LOCAL_API_KEY_FILE holds."""
+    file = os.environ.get(_LOCAL_API_KEY_FILE)
+    if not file:
+        raise click.ClickException(f"{_LOCAL_API_KEY_FILE} is not set: it names the file that holds the key")
+    try:
+        key = Path(file).read_text().strip()
+    except OSError as error:
+        raise click.ClickException(f"{_LOCAL_API_KEY_FILE}: cannot read the file: {error.strerror}") from None
+    seller = _run(lambda connection: store.ensure_local(connection, key))
+    click.echo(f"the local stack's seller is {seller.seller_id}")
+
+
+def _new_key() -> str:
+    return f"gpl_{secrets.token_urlsafe(32)}"
+
+
+def _say_once() -> None:
+    click.echo("Keep this key: it is not shown again.", err=True)
+
+
+def _run(work: Callable[[store.Connection], Awaitable[_Result]]) -> _Result:
+    """Do `work` with a connection of its own; what is known to go wrong becomes one line."""
+
+    async def connected() -> _Result:
+        url = _settings().postgres_url.get_secret_value()
+        async with await psycopg.AsyncConnection.connect(
+            url, autocommit=True, connect_timeout=_CONNECT_SECONDS_MAX
+        ) as connection:
+            return await work(connection)
+
+    try:
+        return asyncio.run(connected())
+    except store.SellerError as error:
+        raise click.ClickException(str(error)) from None
+    except psycopg.errors.UndefinedTable:
+        raise click.ClickException("Postgres has no tables yet: run `gapless migrate`") from None
