@@ -37,6 +37,7 @@ LOG_CHECK_EVERY_SECONDS = 10.0
 #: Marks our children and theirs, so that what is left of a killed supervisor can be told from strangers.
 MARK = "GAPLESS_SUPERVISED_IN"
 _PR_SET_PDEATHSIG = 1
+_STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SuperviseError(StackError):
@@ -157,7 +158,7 @@ class Supervisor:
         (self._folder / "logs").mkdir(parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        for stopper in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for stopper in _STOPPERS:
             loop.add_signal_handler(stopper, self.stop)
         tasks = [asyncio.create_task(self._keep(child)) for child in self._children.values()]
         tasks += [asyncio.create_task(self._announce_ready()), asyncio.create_task(self._bound_logs())]
@@ -178,6 +179,8 @@ class Supervisor:
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
             await self._stop_all()
             self._write_state()
+            for number in (signal.SIGCHLD, *_STOPPERS):
+                loop.remove_signal_handler(number)
 
     async def _keep(self, child: _Child) -> None:
         """Start the process when those before it are ready, and again each time it ends."""
