@@ -26,7 +26,7 @@ class NotDecimalError(ValueError):
 def scaled(text: str, decimals: int) -> int:
     """`text` times 10^decimals, exactly: `scaled("19.99", 6) == 19_990_000`.
 
-    Raises `NotDecimalError` for anything else: exponents, signs other than a leading minus, NaN, spaces, too many digits.
+    Raises `NotDecimalError` for anything else: exponents, a plus sign, NaN, spaces, too many digits.
     """
     match = _DECIMAL.fullmatch(text)
     if match is None:
@@ -35,7 +35,7 @@ def scaled(text: str, decimals: int) -> int:
     fraction = fraction or ""
     if len(fraction) > decimals:
         raise NotDecimalError(text)
-    value = int(whole + fraction) * 10 ** (decimals - len(fraction))
+    value = int(whole + fraction) * int(10 ** (decimals - len(fraction)))
     return -value if sign else value
 
 

@@ -36,7 +36,7 @@ class Schema:
         return f"{document['namespace']}.{document['name']}"
 
     @cached_property
-    def parsed(self) -> Mapping[str, Any]:
+    def parsed(self) -> dict[str, Any]:
         """As fastavro wants it, less the logical types: our code keeps time as integers of microseconds."""
         document = json.loads(self.text, object_hook=lambda node: {k: v for k, v in node.items() if k != "logicalType"})
         return parse_schema(document)  # type: ignore[return-value]

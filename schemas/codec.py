@@ -7,7 +7,7 @@ is decoded: its size, and, where it is large enough to matter, the length of eac
 import io
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from fastavro import schemaless_reader, schemaless_writer
 
@@ -64,7 +64,8 @@ def decode(payload: bytes | None, *schemas: Schema, bytes_max: int) -> tuple[Sch
     try:
         if len(payload) > _UNMEASURED_BYTES_MAX:
             _measure(schema.parsed, payload, _HEADER.size, schema.parsed["__named_schemas"])
-        value = schemaless_reader(body, schema.parsed, None)
+        # Every schema of the catalogue is a record, and a record is decoded as a dict.
+        value = cast(dict[str, Any], schemaless_reader(body, schema.parsed, None))
     except DecodeError:
         raise
     # fastavro raises whatever its C code stumbles over: EOFError, IndexError, UnicodeDecodeError, OverflowError …

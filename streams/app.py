@@ -3,13 +3,11 @@
 import asyncio
 import logging
 import signal
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
-from sinks.object_store.store import open_store
 
 from runtime import metrics
 from runtime.exits import fatal
@@ -17,12 +15,7 @@ from runtime.settings import Settings
 from schemas import catalog
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import OUTAGES, Session
-from streams import relay
-from streams.dedupe_table import add_dedupe_table
-from streams.documents import DocumentsWork
-from streams.invoices import InvoicesWork
 from streams.log_probe import make_log_probe
-from streams.rendering import Renderer
 from streams.transport import BatchApp, make_app
 from streams.work import Work, Worker
 
@@ -34,59 +27,27 @@ _STOP_DEADLINE_S = 10.0
 _POSITIONS_PAUSE_S = 0.5
 
 
-def run_invoices(settings: Settings) -> None:
-    """Run an invoices worker until SIGTERM."""
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """What an agent's module makes of its settings."""
 
-    def wire(app: BatchApp) -> tuple[catalog.Topic, Work[Any], Callable[[], None]]:
-        table = add_dedupe_table(app, "issued", catalog.PARTITIONS)
-        if table.changelog_topic_name != catalog.INVOICES_CHANGELOG.name:
-            raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
-        return catalog.INVOICE_REQUESTS, InvoicesWork(table, _now), lambda: None
-
-    _run("invoices", settings, wire)
+    topic: catalog.Topic
+    work: Work[Any]
+    #: Called when the worker stops.
+    close: Callable[[], None] = lambda: None
 
 
-def run_documents(settings: Settings) -> None:
-    """Run a documents worker until SIGTERM."""
-
-    def wire(_: BatchApp) -> tuple[catalog.Topic, Work[Any], Callable[[], None]]:
-        renderer = Renderer(settings.render_processes)
-        reads = Session(settings.postgres_url.get_secret_value())
-        work = DocumentsWork(open_store(settings), renderer, reads, _now)
-        return catalog.INVOICE_EVENTS, work, renderer.close
-
-    _run("documents", settings, wire)
-
-
-def run_relay(settings: Settings) -> None:
-    """Run a relay until SIGTERM."""
-    metrics.serve(settings.metrics_host, settings.metrics_port)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    producer = relay.make_producer(settings.kafka_bootstrap)
-    relay.Relay(settings.postgres_url.get_secret_value(), producer, stop).run()
-
-
-#: Roles of `gapless worker ROLE`.
-ROLES: dict[str, Callable[[Settings], None]] = {"invoices": run_invoices, "documents": run_documents}
-
-
-def _run(
-    role: str,
-    settings: Settings,
-    wire: Callable[[BatchApp], tuple[catalog.Topic, Work[Any], Callable[[], None]]],
+def run_agent(
+    role: str, settings: Settings, wire: Callable[[BatchApp], Wired], *, batch_records_max: int | None = None
 ) -> None:
+    """Run a worker of `role` until SIGTERM."""
     metrics.serve(settings.metrics_host, settings.metrics_port)
+    batch_records_max = min(settings.batch_records_max, batch_records_max or settings.batch_records_max)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(role, settings, wire))
+        runner.run(_serve(role, settings, wire, batch_records_max))
 
 
-async def _serve(
-    role: str,
-    settings: Settings,
-    wire: Callable[[BatchApp], tuple[catalog.Topic, Work[Any], Callable[[], None]]],
-) -> None:
+async def _serve(role: str, settings: Settings, wire: Callable[[BatchApp], Wired], batch_records_max: int) -> None:
     url = settings.postgres_url.get_secret_value()
     positions = Session(url)
 
@@ -98,10 +59,10 @@ async def _serve(
         bootstrap=settings.kafka_bootstrap,
         slot=settings.worker_slot,
         datadir=str(settings.worker_data),
-        batch_records_max=settings.batch_records_max,
+        batch_records_max=batch_records_max,
         read_positions=read,
     )
-    topic, work, close = wire(app)
+    wired = wire(app)
     workers: dict[int, Worker] = {}
     probe = make_log_probe(settings.kafka_bootstrap)
 
@@ -110,15 +71,16 @@ async def _serve(
             batch = event.message.batch
             if batch.partition not in workers:
                 workers[batch.partition] = Worker(Session(url), probe)
-            await workers[batch.partition].run(work, batch)
+            await workers[batch.partition].run(wired.work, batch)
             yield
 
-    source = app.topic(topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    name = wired.topic.name
+    source = app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     app.agent(source, name=role, isolated_partitions=True, concurrency=1)(consume)
     try:
         await _run_until_stopped(app)
     finally:
-        close()
+        wired.close()
 
 
 async def _run_until_stopped(app: BatchApp) -> None:
@@ -161,7 +123,3 @@ async def _read_positions(session: Session, agent: str, topic: str, partitions: 
             _log.warning("%s waits for its positions: %s", agent, next(iter(str(error).splitlines()), ""))
             await session.close()
             await asyncio.sleep(_POSITIONS_PAUSE_S)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

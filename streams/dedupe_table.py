@@ -5,8 +5,9 @@ a unique constraint. It costs one changelog record per batch, where a write per 
 """
 
 import hashlib
+import logging
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import faust
@@ -14,6 +15,8 @@ import rocksdict
 from faust.types import EventT
 
 from domain.issuing import OrderKey
+
+_log = logging.getLogger(__name__)
 
 # Changelog record: first offset, next offset, then (key digest, number) pairs.
 _RANGE = struct.Struct(">QQ")
@@ -29,7 +32,7 @@ _ROCKSDB_OPTIONS = {
 }
 
 
-class DedupeTable(faust.Table):  # type: ignore[misc]
+class DedupeTable(faust.Table[bytes, bytes]):
     """Order digests of 16 bytes to invoice numbers, by partition."""
 
     def known(self, partition: int, digests: Sequence[bytes]) -> list[bool]:
@@ -55,15 +58,21 @@ class DedupeTable(faust.Table):  # type: ignore[misc]
         )
         self._write(partition, [(first_offset, next_offset, pairs)])
 
-    def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
+    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
         """Rebuild from the changelog, as far as it is ours to read; called by Faust in recovery."""
         last: dict[Any, int] = {}
         marks: dict[int, list[tuple[int, int, Sequence[tuple[bytes, int]]]]] = {}
         for event in batch:
             message = event.message
             last[message.tp] = message.offset
-            first_offset, next_offset = _RANGE.unpack(message.key)
-            marks.setdefault(message.partition, []).append((first_offset, next_offset, list(_pairs(message.value))))
+            try:
+                first_offset, next_offset = _RANGE.unpack(message.key or b"")
+                pairs = list(_PAIR.iter_unpack(message.value or b""))
+            except struct.error:
+                # Not a mark of ours. What it might have told is looked up instead.
+                _log.warning("%s offset %d is no mark of the dedupe table", message.tp, message.offset)
+                continue
+            marks.setdefault(message.partition, []).append((first_offset, next_offset, pairs))
         for partition, entries in marks.items():
             self._write(partition, entries)
         for tp, offset in last.items():
@@ -87,7 +96,8 @@ class DedupeTable(faust.Table):  # type: ignore[misc]
         return (0, 0) if stored is None else _RANGE.unpack(stored)
 
     def _db(self, partition: int) -> Any:
-        return self.data._db_for_partition(partition)
+        store: Any = self.data
+        return store._db_for_partition(partition)
 
 
 def digest(key: OrderKey) -> bytes:
@@ -106,8 +116,5 @@ def add_dedupe_table(app: faust.App, name: str, partitions: int) -> DedupeTable:
         value_type=bytes,
         options=dict(_ROCKSDB_OPTIONS),
     )
-    return app.tables.add(table)  # type: ignore[no-any-return]
-
-
-def _pairs(packed: bytes) -> Iterator[tuple[bytes, int]]:
-    return _PAIR.iter_unpack(packed)
+    app.tables.add(table)
+    return table

@@ -4,19 +4,22 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from domain.documents import document_key
 from prometheus_client import Counter
-from sinks.object_store.store import STORE_OUTAGES, ObjectStore
+from sinks.object_store.store import STORE_OUTAGES, ObjectStore, open_store
 
+from runtime.metrics import REGISTRY
+from runtime.settings import Settings
 from schemas import catalog
 from schemas.codec import DecodeError, decode, encode
 from sinks.postgres import documents as ledger
 from sinks.postgres import journal
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.session import Connection, Session
+from streams.app import Wired, run_agent
 from streams.batch import Batch, Record
 from streams.dead_letters import dead_letter, micros
 from streams.rendering import Renderer, RenderError
@@ -25,7 +28,7 @@ AGENT = "documents"
 #: Events in a batch: what a crash renders again, and how long a document waits for its batch's commit.
 BATCH_RECORDS_MAX = 100
 
-STORED = Counter("gapless_documents_stored_total", "Documents stored and recorded.")
+STORED = Counter("gapless_documents_stored_total", "Documents stored and recorded.", registry=REGISTRY)
 
 #: Events of the topic that make no document.
 _OTHERS = (
@@ -52,6 +55,15 @@ class Prepared:
 
     stored: list[_Stored] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
+
+
+def run(settings: Settings) -> None:
+    """Run a documents worker until SIGTERM."""
+    renderer = Renderer(settings.render_processes)
+    reads = Session(settings.postgres_url.get_secret_value())
+    work = DocumentsWork(open_store(settings), renderer, reads, lambda: datetime.now(UTC))
+    wired = Wired(catalog.INVOICE_EVENTS, work, renderer.close)
+    run_agent(AGENT, settings, lambda _: wired, batch_records_max=BATCH_RECORDS_MAX)
 
 
 class DocumentsWork:

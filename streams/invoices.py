@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,21 +11,27 @@ from prometheus_client import Counter
 from domain import invoice, numbering
 from domain.issuing import Conflict, Content, OrderKey, decide
 from domain.refusals import UNKNOWN_SELLER, Refusal
+from runtime.metrics import REGISTRY
+from runtime.settings import Settings
 from schemas import catalog
 from schemas.codec import DecodeError, decode, encode
 from sinks.postgres import invoices as ledger
 from sinks.postgres import journal
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.session import Connection
+from streams.app import Wired, run_agent
 from streams.batch import Batch
 from streams.dead_letters import dead_letter, micros
-from streams.dedupe_table import DedupeTable, digest
+from streams.dedupe_table import DedupeTable, add_dedupe_table, digest
+from streams.transport import BatchApp
 
 AGENT = "invoices"
 #: The template that documents of new invoices are made with.
 TEMPLATE_VERSION = 1
 
-OUTCOMES = Counter("gapless_invoice_requests_total", "Invoice requests by what became of them.", ["outcome"])
+OUTCOMES = Counter(
+    "gapless_invoice_requests_total", "Invoice requests by what became of them.", ["outcome"], registry=REGISTRY
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,18 @@ class _Out:
 
     events: list[tuple[int, JournalRow]] = field(default_factory=list)
     refused: list[ledger.RefusedRow] = field(default_factory=list)
+
+
+def run(settings: Settings) -> None:
+    """Run an invoices worker until SIGTERM."""
+
+    def wire(app: BatchApp) -> Wired:
+        table = add_dedupe_table(app, "issued", catalog.PARTITIONS)
+        if table.changelog_topic_name != catalog.INVOICES_CHANGELOG.name:
+            raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
+        return Wired(catalog.INVOICE_REQUESTS, InvoicesWork(table, lambda: datetime.now(UTC)))
+
+    run_agent(AGENT, settings, wire)
 
 
 class InvoicesWork:
@@ -116,7 +134,8 @@ class InvoicesWork:
             connection, (key.seller_id for key in prepared.digests), prepared.look_up
         )
         out = _Out()
-        known, unknown = [], []
+        known: list[Content] = []
+        unknown: list[Content] = []
         for request in prepared.requests.values():
             (known if request.content.key.seller_id in sellers else unknown).append(request.content)
         decision = decide(known, issued)

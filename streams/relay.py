@@ -7,6 +7,7 @@ way their records interleave, a consumer that ignores seq ≤ the last it saw ha
 """
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -18,16 +19,23 @@ import psycopg
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from prometheus_client import Counter, Gauge
 
+from runtime import metrics
 from runtime.exits import fatal
+from runtime.metrics import REGISTRY
+from runtime.settings import Settings
 from schemas.catalog import OUTPUT_TOPICS, PARTITIONS, SEQ_HEADER
 from sinks.postgres.session import OUTAGES
 from sinks.postgres.sql import SQL
 
 _log = logging.getLogger(__name__)
 
-PUBLISHED = Counter("gapless_relay_published_total", "Journal rows acknowledged by the brokers.", ["topic"])
-UNPUBLISHED = Gauge("gapless_relay_unpublished", "Journal rows not yet published.", ["topic", "partition"])
-OWNED = Gauge("gapless_relay_partitions", "Output partitions that this relay publishes.")
+PUBLISHED = Counter(
+    "gapless_relay_published_total", "Journal rows acknowledged by the brokers.", ["topic"], registry=REGISTRY
+)
+UNPUBLISHED = Gauge(
+    "gapless_relay_unpublished", "Journal rows not yet published.", ["topic", "partition"], registry=REGISTRY
+)
+OWNED = Gauge("gapless_relay_partitions", "Output partitions that this relay publishes.", registry=REGISTRY)
 
 #: A second relay takes over within this and `_LOCK_EVERY_S` of a silent one.
 _IDLE_SESSION_TIMEOUT = "5s"
@@ -47,6 +55,15 @@ _TOPIC_NUMBERS = {topic.name: number for number, topic in enumerate(OUTPUT_TOPIC
 class _Output:
     topic: str
     partition: int
+
+
+def run(settings: Settings) -> None:
+    """Run a relay until SIGTERM."""
+    metrics.serve(settings.metrics_host, settings.metrics_port)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Relay(settings.postgres_url.get_secret_value(), make_producer(settings.kafka_bootstrap), stop).run()
 
 
 class Relay:

@@ -20,7 +20,7 @@ from streams.batch import Batch
 ReadPositions = Callable[[str, list[int]], Awaitable[Mapping[int, int]]]
 
 
-class BatchMessage(ConsumerMessage):  # type: ignore[misc]
+class BatchMessage(ConsumerMessage):
     """A Faust message that stands for a batch; its offset is that of the last record."""
 
     __slots__ = ("batch",)
@@ -28,7 +28,7 @@ class BatchMessage(ConsumerMessage):  # type: ignore[misc]
     batch: Batch
 
 
-class BatchApp(faust.App):  # type: ignore[misc]
+class BatchApp(faust.App):
     """A Faust app whose events are batches."""
 
     #: Set before the app starts.
@@ -38,7 +38,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
 
 
-class BatchConsumer(AiokafkaConsumer):  # type: ignore[misc]
+class BatchConsumer(AiokafkaConsumer):
     """Reads from the positions, and hands over whole batches."""
 
     app: BatchApp
@@ -102,7 +102,7 @@ class BatchConsumer(AiokafkaConsumer):  # type: ignore[misc]
         return message
 
 
-class BatchTransport(AiokafkaTransport):  # type: ignore[misc]
+class BatchTransport(AiokafkaTransport):
     """The transport that `BatchApp` uses."""
 
     Consumer = BatchConsumer

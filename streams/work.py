@@ -14,6 +14,7 @@ from prometheus_client import Counter, Histogram
 
 from domain.position import Standing, standing
 from runtime.exits import fatal
+from runtime.metrics import REGISTRY
 from sinks.postgres.positions import move_position
 from sinks.postgres.session import OUTAGES, Connection, Session
 from streams.batch import Batch
@@ -26,15 +27,22 @@ _BACKOFF_FIRST_S = 0.05
 #: The longest pause: what an operator waits after the outage's end, at most.
 _BACKOFF_MAX_S = 1.0
 
-BATCHES = Counter("gapless_batches_total", "Batches by how they stood to the position.", ["agent", "standing"])
-RECORDS = Counter("gapless_records_total", "Records committed.", ["agent"])
-HOLES = Counter("gapless_log_holes_total", "Offsets stepped over that the log itself does not have.", ["agent"])
-OUTAGE_RETRIES = Counter("gapless_outage_retries_total", "Batches tried again after an outage.", ["agent"])
+BATCHES = Counter(
+    "gapless_batches_total", "Batches by how they stood to the position.", ["agent", "standing"], registry=REGISTRY
+)
+RECORDS = Counter("gapless_records_total", "Records committed.", ["agent"], registry=REGISTRY)
+HOLES = Counter(
+    "gapless_log_holes_total", "Offsets stepped over that the log itself does not have.", ["agent"], registry=REGISTRY
+)
+OUTAGE_RETRIES = Counter(
+    "gapless_outage_retries_total", "Batches tried again after an outage.", ["agent"], registry=REGISTRY
+)
 BATCH_SECONDS = Histogram(
     "gapless_batch_seconds",
     "From a batch's arrival to its commit.",
     ["agent"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    registry=REGISTRY,
 )
 
 
@@ -81,7 +89,7 @@ class Worker:
             while True:
                 try:
                     left = await self._attempt(work, batch)
-                except (*OUTAGES, *work.outages) as error:
+                except (*OUTAGES, *work.outages) as error:  # type: ignore[misc]  # a tuple of two, spread
                     OUTAGE_RETRIES.labels(work.agent).inc()
                     _log.warning("%s waits: %s: %s", work.agent, type(error).__name__, _first_line(error))
                     await asyncio.sleep(pause_s)

@@ -97,22 +97,10 @@ async def take_numbers(
 
 async def insert_invoices(connection: Connection, partition: int, rows: Sequence[InvoiceRow]) -> None:
     """Insert; raises `psycopg.errors.UniqueViolation` where an order or a number is already there."""
-    names = [
-        "series_ids",
-        "numbers",
-        "seller_ids",
-        "order_ids",
-        "kinds",
-        "invoice_numbers",
-        "issued_ats",
-        "currencies",
-        "nets",
-        "taxes",
-        "grosses",
-        "digests",
-        "offsets",
-        "event_seqs",
-    ]
+    names = (
+        "series_ids numbers seller_ids order_ids kinds invoice_numbers issued_ats currencies"
+        " nets taxes grosses digests offsets event_seqs"
+    ).split()
     columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     await connection.execute(SQL["insert_invoices"], {"partition": partition, **columns})
 

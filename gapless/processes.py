@@ -1,0 +1,28 @@
+"""Commands that run one process against configured services."""
+
+import importlib
+
+import click
+
+from runtime import logs
+from runtime.settings import load
+
+#: Imported on use: an invoices worker should not carry the renderer's fonts.
+_WORKERS = {"invoices": "streams.invoices", "documents": "streams.documents"}
+
+
+@click.command()
+@click.argument("role", type=click.Choice(list(_WORKERS)))
+def worker(role: str) -> None:
+    """Run one worker until SIGTERM. GAPLESS_WORKER_SLOT must differ among the workers of a role."""
+    settings = load()
+    logs.configure(settings.log_level, {"process": f"{role}-{settings.worker_slot}"})
+    importlib.import_module(_WORKERS[role]).run(settings)
+
+
+@click.command()
+def relay() -> None:
+    """Publish the journal to Kafka until SIGTERM. Several may run: each output partition has one publisher."""
+    settings = load()
+    logs.configure(settings.log_level, {"process": "relay"})
+    importlib.import_module("streams.relay").run(settings)
