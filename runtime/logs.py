@@ -11,8 +11,8 @@ import structlog
 REPEAT_SECONDS_MIN = 10.0
 #: Different messages remembered per logger; beyond it the oldest is forgotten, and may be said again.
 _REMEMBERED_MAX = 200
-#: Loggers of the libraries that repeat themselves while a server is away.
-NOISY_LOGGERS = ("aiokafka", "faust", "mode", "librdkafka", "runtime.kafka", "psycopg.pool", "kafka")
+#: Loggers that repeat themselves while a server is away.
+NOISY_LOGGERS = ("aiokafka", "faust", "mode", "librdkafka", "runtime.kafka", "psycopg", "sinks", "gateway")
 
 
 class RepeatFilter(logging.Filter):

@@ -1,0 +1,83 @@
+"""One call to a service for the many that ask at the same moment."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+class MicroBatch(Generic[Question, Answer]):
+    """Collects the questions of one turn of the loop, and those that come while a call is under way, for one call.
+
+    `ask_all` answers a list of questions with a list as long. If it raises, everyone who asked in that call gets the
+    exception. At most `calls_max` calls are under way at once, each with `questions_max` questions at most; what waits
+    is bounded by who asks.
+    """
+
+    def __init__(
+        self,
+        ask_all: Callable[[list[Question]], Awaitable[list[Answer]]],
+        *,
+        questions_max: int = 500,
+        calls_max: int = 1,
+    ) -> None:
+        self._ask_all = ask_all
+        self._questions_max = questions_max
+        self._calls_max = calls_max
+        self._waiting: list[tuple[Question, asyncio.Future[Answer]]] = []
+        self._scheduled = False
+        # Held here, because the loop holds tasks weakly.
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def ask(self, question: Question) -> asyncio.Future[Answer]:
+        """The answer, once the call that it is part of returns."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((question, future))
+        if not self._scheduled and len(self._calls) < self._calls_max:
+            self._scheduled = True
+            loop.call_soon(self._start)
+        return future
+
+    async def close(self) -> None:
+        """Cancel the calls under way."""
+        for call in list(self._calls):
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    def _start(self) -> None:
+        self._scheduled = False
+        while self._waiting and len(self._calls) < self._calls_max:
+            batch, self._waiting = self._waiting[: self._questions_max], self._waiting[self._questions_max :]
+            call = asyncio.get_running_loop().create_task(self._call(batch))
+            self._calls.add(call)
+            call.add_done_callback(self._ended)
+
+    def _ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._start()
+
+    async def _call(self, batch: list[tuple[Question, asyncio.Future[Answer]]]) -> None:
+        batch = [each for each in batch if not each[1].done()]
+        if not batch:
+            return
+        try:
+            answers = await self._ask_all([question for question, _ in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(answers)} answers to {len(batch)} questions")
+        # Whatever it is, it is for those who asked; here nobody would see it.
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    if isinstance(error, asyncio.CancelledError):
+                        future.cancel()
+                    else:
+                        future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
