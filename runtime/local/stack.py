@@ -378,6 +378,7 @@ def supervise(
     """
     from runtime.supervise import Supervisor, take_folder
 
+    _forget_services()
     with take_folder(data):
         specs = _specs(data, _description(data))
 
@@ -388,6 +389,17 @@ def supervise(
             await supervisor.run()
 
         asyncio.run(run())
+
+
+def _forget_services() -> None:
+    """Keep the caller's variables that say where services are from reaching our processes.
+
+    A stack that wrote to somebody's configured database would be a disaster. What only tunes a process may pass.
+    """
+    placed = ("KAFKA_", "POSTGRES_", "REDIS_", "OBJECTS_", "GATEWAY_", "METRICS_", "WORKER_", "REPLICATION_", "LOCAL_")
+    for variable in list(os.environ):
+        if variable.startswith(tuple(ENV_PREFIX + name for name in placed)):
+            del os.environ[variable]
 
 
 def main() -> int:
