@@ -1,0 +1,58 @@
+"""Series, printed numbers, and numbers taken at once."""
+
+import pytest
+
+from domain.numbering import (
+    CONTINUOUS,
+    DEFAULT_FORMATS,
+    PARTITIONED,
+    NumberFormatError,
+    Taken,
+    assign,
+    check_format,
+    print_number,
+    series_id,
+)
+
+
+def test_a_partitioned_series_belongs_to_a_partition_and_a_continuous_one_to_a_year() -> None:
+    assert series_id("demo", "invoice", PARTITIONED, partition=2, year=2026) == "demo.invoice.p02"
+    assert series_id("demo", "invoice", CONTINUOUS, partition=2, year=2026) == "demo.invoice.2026"
+
+
+@pytest.mark.parametrize("policy", [PARTITIONED, CONTINUOUS])
+def test_the_default_formats_pass_their_own_check(policy: str) -> None:
+    check_format(DEFAULT_FORMATS[policy], policy)
+
+
+@pytest.mark.parametrize(
+    ("number_format", "policy"),
+    [
+        ("INV-{number}", PARTITIONED),
+        ("INV-{year}-{number}", PARTITIONED),
+        ("INV-{number}", CONTINUOUS),
+        ("INV-{partition}-{number}-{number}", PARTITIONED),
+        ("{partition}{number}", PARTITIONED),
+        ("{partition} {number}", PARTITIONED),
+        ("{partition}-{number}-{0}", PARTITIONED),
+        ("{partition}-{number!r}", PARTITIONED),
+        ("{partition}-{number}" + "x" * 40, PARTITIONED),
+    ],
+)
+def test_a_format_under_which_numbers_could_print_alike_or_badly_is_refused(number_format: str, policy: str) -> None:
+    with pytest.raises(NumberFormatError):
+        check_format(number_format, policy)
+
+
+def test_a_number_is_printed_with_its_width() -> None:
+    assert print_number("INV-{partition:02d}-{number:08d}", partition=3, year=2026, number=42) == "INV-03-00000042"
+
+
+def test_numbers_are_assigned_in_order_within_each_series() -> None:
+    assert assign(["a", "b", "a", "a"], [Taken("a", 5, 3), Taken("b", 1, 1)]) == [5, 1, 6, 7]
+
+
+@pytest.mark.parametrize("taken", [[Taken("a", 1, 3)], [Taken("a", 1, 1)], [Taken("a", 1, 2), Taken("b", 1, 1)]])
+def test_taking_more_or_fewer_numbers_than_are_used_is_an_error(taken: list[Taken]) -> None:
+    with pytest.raises(ValueError, match="numbers taken"):
+        assign(["a", "a"], taken)
