@@ -1,0 +1,61 @@
+"""An invoice's sums once more, by another way than the domain's: decimals, not scaled integers."""
+
+from collections.abc import Iterator, Mapping
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
+
+from domain.iso import CURRENCY_EXPONENTS
+
+#: Wide enough that products of any two permitted amounts are exact; ROUND_HALF_UP rounds halves away from zero.
+_EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
+
+
+def check_sums(event: Mapping[str, Any]) -> Iterator[str]:
+    """What does not add up in an `InvoiceIssued` event, one text each."""
+    exponent = CURRENCY_EXPONENTS.get(event["currency"])
+    if exponent is None:
+        yield f"unknown currency {event['currency']}"
+        return
+    taxables: dict[tuple[str, Decimal], int] = {}
+    for index, line in enumerate(event["lines"]):
+        product = _EXACT.multiply(Decimal(line["quantity"]), Decimal(line["unit_price"]))
+        net = _minor(product, exponent)
+        if net != line["net_minor"]:
+            yield f"line {index}: {line['quantity']} x {line['unit_price']} is {net}, not {line['net_minor']}"
+        group = (line["vat_category"], Decimal(line["vat_rate"]))
+        taxables[group] = taxables.get(group, 0) + net
+    totals = event["totals"]
+    yield from _check_rates(totals["per_rate"], taxables)
+    net_sum = sum(taxables.values())
+    tax_sum = sum(_tax(taxable, rate) for (_, rate), taxable in taxables.items())
+    for name, sums in (("net", net_sum), ("tax", tax_sum), ("gross", net_sum + tax_sum)):
+        if totals[f"{name}_minor"] != sums:
+            yield f"total {name} is {totals[f'{name}_minor']}, but the lines amount to {sums}"
+
+
+def _check_rates(per_rate: list[Mapping[str, Any]], taxables: Mapping[tuple[str, Decimal], int]) -> Iterator[str]:
+    seen = set()
+    for total in per_rate:
+        group = (total["vat_category"], Decimal(total["vat_rate"]))
+        name = f"rate {total['vat_category']} {total['vat_rate']}"
+        if group in seen or group not in taxables:
+            yield f"{name} stands {'twice' if group in seen else 'in no line'}"
+            continue
+        seen.add(group)
+        if total["taxable_minor"] != taxables[group]:
+            yield f"{name}: taxable {total['taxable_minor']}, but its lines amount to {taxables[group]}"
+        tax = _tax(taxables[group], group[1])
+        if total["tax_minor"] != tax:
+            yield f"{name}: tax {total['tax_minor']}, not {tax}"
+    for category, rate in taxables.keys() - seen:
+        yield f"rate {category} {rate} is in the lines, but not in the totals"
+
+
+def _minor(amount: Decimal, exponent: int) -> int:
+    """Rounded to minor units."""
+    return int(amount.scaleb(exponent, _EXACT).to_integral_value(ROUND_HALF_UP, _EXACT))
+
+
+def _tax(taxable_minor: int, rate: Decimal) -> int:
+    product = _EXACT.multiply(Decimal(taxable_minor), rate)
+    return int(product.scaleb(-2, _EXACT).to_integral_value(ROUND_HALF_UP, _EXACT))

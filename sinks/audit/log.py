@@ -1,0 +1,113 @@
+"""Kafka as the audit reads it: one partition from its start to where it ended when asked."""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from sinks.audit.report import AuditError
+
+_ANSWER_S_MAX = 15.0
+#: Without a record for so long the broker is taken to be gone.
+_SILENCE_S_MAX = 30.0
+_BATCH = 500
+
+
+class Log:
+    """Reads partitions, leaves no trace: nothing is committed and no group is joined."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._consumer = self._make_consumer()
+        try:
+            metadata = self._consumer.list_topics(timeout=_ANSWER_S_MAX)
+        except KafkaException as error:
+            raise _unreachable(bootstrap, error) from None
+        self._partitions = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+    def close(self) -> None:
+        """Leave the brokers."""
+        self._consumer.close()
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; 0 if there is no such topic."""
+        return self._partitions.get(topic, 0)
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Offset of the first record kept, and offset after the last; (0, 0) for a partition that is not there."""
+        if partition >= self.partitions(topic):
+            return 0, 0
+        try:
+            first, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ANSWER_S_MAX)
+        except KafkaException as error:
+            raise _unreachable(self._bootstrap, error) from None
+        return first, end
+
+    def read(self, topic: str, partition: int, end: int) -> Iterator[list[Message]]:
+        """The records before offset `end`, in order, some hundred at a time."""
+        first, high = self.bounds(topic, partition)
+        end = min(end, high)
+        if first >= end:
+            return
+        consumer = self._make_consumer()
+        try:
+            consumer.assign([TopicPartition(topic, partition, first)])
+            yield from _records(consumer, topic, partition, end)
+        except KafkaException as error:
+            raise _unreachable(self._bootstrap, error) from None
+        finally:
+            consumer.close()
+
+    def _make_consumer(self) -> Consumer:
+        config: dict[str, Any] = {
+            "bootstrap.servers": self._bootstrap,
+            # The library wants a name; no offset is ever stored under it.
+            "group.id": "gapless-audit",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            # Fetched ahead at most this much: bounds memory.
+            "queued.max.messages.kbytes": 16_384,
+            "fetch.message.max.bytes": 4 * 1024 * 1024,
+            "logger": logging.getLogger("librdkafka"),
+        }
+        return Consumer(config)
+
+
+def _records(consumer: Consumer, topic: str, partition: int, end: int) -> Iterator[list[Message]]:
+    heard_at = time.monotonic()
+    while True:
+        messages = consumer.consume(_BATCH, timeout=1.0)
+        records = []
+        ended = False
+        for message in messages:
+            error = message.error()
+            if error is None:
+                offset = message.offset()
+                if offset is None or offset >= end:
+                    ended = True
+                    break
+                records.append(message)
+                # Offsets after it that hold no records (a transaction's end) never arrive.
+                ended = offset + 1 >= end
+            # The end of what was there when it was fetched; `end` may be past it by control records only.
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended = ended or (message.offset() or 0) >= end
+            else:
+                raise KafkaException(error)
+        if messages:
+            heard_at = time.monotonic()
+        elif time.monotonic() - heard_at > _SILENCE_S_MAX:
+            raise AuditError(f"Kafka fell silent in {topic}/{partition}")
+        if records:
+            yield records
+        if ended:
+            return
+
+
+def _unreachable(bootstrap: str, error: KafkaException) -> AuditError:
+    return AuditError(f"Kafka at {bootstrap} can't be read: {error.args[0].str()}")

@@ -1,0 +1,82 @@
+"""The audit as a whole."""
+
+import time
+from collections.abc import Callable
+
+from schemas.catalog import INVOICE_EVENTS, INVOICE_REQUESTS
+from sinks.audit import statements
+from sinks.audit.dead_letters import DeadLetters
+from sinks.audit.events import EventCheck
+from sinks.audit.journal import JournalCheck
+from sinks.audit.log import Log
+from sinks.audit.numbers import check_numbers, check_orders
+from sinks.audit.objects import ReadObject, check_documents
+from sinks.audit.report import Report
+from sinks.audit.requests import RequestCheck
+from sinks.audit.snapshot import Snapshot
+
+#: The agents whose lag is told even before they were ever started, and what they read.
+_AGENTS = {"invoices": INVOICE_REQUESTS.name, "documents": INVOICE_EVENTS.name}
+_NUMBERING_AGENT = "invoices"
+
+
+def run_audit(
+    postgres_url: str,
+    kafka_bootstrap: str,
+    read_object: ReadObject,
+    *,
+    complete: bool = False,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Report:
+    """Check everything against everything, also while the system runs: Postgres is read as of one moment.
+
+    Memory stays bounded but for 16 bytes per dead letter and a row per series. Raises `AuditError` if a service can't
+    be read.
+    """
+    report = Report(complete=complete)
+    began = time.monotonic()
+    # Postgres first: what Kafka has then is at least what the snapshot says it has.
+    snapshot = Snapshot(postgres_url)
+    try:
+        log = Log(kafka_bootstrap)
+        try:
+            on_step("numbers and orders")
+            check_numbers(snapshot, report)
+            check_orders(snapshot, report)
+            positions = _check_positions(snapshot, log, report)
+            on_step("journal, topics and events")
+            dead_letters = DeadLetters()
+            events = EventCheck(snapshot, report, dead_letters, _NUMBERING_AGENT)
+            JournalCheck(snapshot, log, report, events).check()
+            dead_letters.sort()
+            on_step("requests and their outcomes")
+            requests = RequestCheck(snapshot, log, report, dead_letters)
+            for partition in range(log.partitions(INVOICE_REQUESTS.name)):
+                requests.check(partition, positions.get((_NUMBERING_AGENT, INVOICE_REQUESTS.name, partition), 0))
+            on_step("documents")
+            check_documents(snapshot, report, read_object)
+        finally:
+            log.close()
+    finally:
+        snapshot.close()
+    report.judge_completeness()
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _check_positions(snapshot: Snapshot, log: Log, report: Report) -> dict[tuple[str, str, int], int]:
+    """No position beyond its log's end; the rest of the log is the lag."""
+    positions = {
+        (agent, topic, partition): 0 for agent, topic in _AGENTS.items() for partition in range(log.partitions(topic))
+    }
+    for agent, topic, partition, next_offset in snapshot.rows(statements.POSITIONS):
+        positions[agent, topic, partition] = next_offset
+    for (agent, topic, partition), next_offset in positions.items():
+        first, end = log.bounds(topic, partition)
+        if next_offset > end:
+            report.add(
+                "position", f"{agent} in {topic}/{partition}", f"stands at {next_offset}, but the log ends at {end}"
+            )
+        else:
+            report.lag[f"{agent} {topic}"] += end - max(next_offset, first)
+    return positions

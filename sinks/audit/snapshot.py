@@ -1,0 +1,83 @@
+"""Postgres as it stood at one moment, for as long as the audit takes."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+import psycopg
+
+from sinks.audit.report import AuditError
+
+_ROWS_A_FETCH = 1_000
+
+
+class Snapshot:
+    """Reads within one transaction that sees no later commit, and, apart from it, what has been committed by now."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._then = psycopg.connect(url, connect_timeout=10)
+            self._now = psycopg.connect(url, connect_timeout=10, autocommit=True)
+        except psycopg.OperationalError as error:
+            raise AuditError(f"Postgres can't be reached: {_first_line(error)}") from None
+        self._then.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        self._then.read_only = True
+        self._names = itertools.count()
+        try:
+            # The first statement fixes the moment.
+            self._then.execute("SELECT FROM invoices LIMIT 0")
+        except psycopg.errors.UndefinedTable:
+            self.close()
+            raise AuditError("Postgres has no tables of gapless: run `gapless migrate`") from None
+
+    def close(self) -> None:
+        """End the transaction."""
+        self._then.close()
+        self._now.close()
+
+    def stream(self, statement: LiteralString, **values: Any) -> Iterator[tuple[Any, ...]]:
+        """Rows through a cursor of the server: never all of them at once. Several may be open."""
+        with self._then.cursor(name=f"audit_{next(self._names)}") as cursor:
+            cursor.itersize = _ROWS_A_FETCH
+            cursor.execute(statement, values)
+            yield from cursor
+
+    def rows(self, statement: LiteralString, **values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a statement that is known to return few."""
+        return self._then.execute(statement, values).fetchall()
+
+    def dicts(self, statement: LiteralString, **values: Any) -> list[dict[str, Any]]:
+        """The same, by column name."""
+        cursor = self._then.execute(statement, values)
+        names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def count(self, statement: LiteralString, **values: Any) -> int:
+        """The one number that a statement returns."""
+        return int(self.rows(statement, **values)[0][0])
+
+    def rows_now(self, statement: LiteralString, **values: Any) -> list[tuple[Any, ...]]:
+        """Rows as committed by now, later than the snapshot."""
+        return self._now.execute(statement, values).fetchall()
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970, UTC, as events hold them."""
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """`number 7, not 8; …`: where `theirs` says other than `ours`, for the names in `ours`."""
+    return "; ".join(
+        f"{name} {_shown(theirs[name])}, not {_shown(value)}" for name, value in ours.items() if theirs[name] != value
+    )
+
+
+def _shown(value: Any) -> str:
+    return value.hex()[:16] if isinstance(value, bytes) else str(value)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,88 @@
+"""What the audit asks of Postgres. It only ever reads."""
+
+SERIES = "SELECT series_id, seller_id, next_number FROM series"
+
+#: In the order of the primary key, which is that of the numbers.
+INVOICES = """
+SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.issued_at
+FROM invoices i ORDER BY i.series_id, i.number
+"""
+
+#: The unique constraints say the same, but an audit doesn't believe them.
+ORDERS_TWICE = """
+SELECT seller_id, order_id, kind, array_agg(series_id || ' ' || number) FROM invoices
+GROUP BY seller_id, order_id, kind HAVING count(*) > 1
+"""
+PRINTED_TWICE = """
+SELECT seller_id, invoice_number, array_agg(series_id || ' ' || number) FROM invoices
+GROUP BY seller_id, invoice_number HAVING count(*) > 1
+"""
+
+INVOICES_WITHOUT_EVENT = """
+SELECT i.series_id, i.number, i.source_partition, i.event_seq FROM invoices i
+WHERE NOT EXISTS (
+    SELECT FROM journal j
+    WHERE j.topic = %(topic)s AND j.partition = i.source_partition AND j.seq = i.event_seq
+      AND j.occurred_at = i.issued_at
+)
+"""
+
+HEADS = "SELECT topic, partition, next_seq, published_seq FROM journal_heads ORDER BY topic, partition"
+JOURNAL_WITHOUT_HEAD = """
+SELECT topic, partition, count(*) FROM journal
+WHERE (topic, partition) NOT IN (SELECT topic, partition FROM journal_heads) GROUP BY topic, partition
+"""
+JOURNAL = """
+SELECT seq, key, payload, occurred_at FROM journal WHERE topic = %(topic)s AND partition = %(partition)s ORDER BY seq
+"""
+JOURNAL_ROWS = """
+SELECT seq, key, payload FROM journal
+WHERE topic = %(topic)s AND partition = %(partition)s AND seq = ANY(%(seqs)s::bigint[])
+"""
+
+INVOICES_BY_NUMBER = """
+SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.invoice_number, i.issued_at, i.currency, i.net_minor,
+       i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.event_seq
+FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id, number)
+JOIN invoices i USING (series_id, number)
+"""
+DOCUMENTS_BY_NUMBER = """
+SELECT d.series_id, d.number, d.key, encode(d.sha256, 'hex') AS sha256, d.size_bytes, d.template_version, d.stored_at
+FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id, number)
+JOIN documents d USING (series_id, number)
+"""
+REFUSED_BY_OFFSET = """
+SELECT log_offset, seller_id, order_id, kind, outcome, reason, content_sha256, occurred_at FROM refused_requests
+WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset = ANY(%(offsets)s::bigint[])
+"""
+INVOICES_BY_ORDER = """
+SELECT i.seller_id, i.order_id, i.kind, i.content_sha256, i.source_partition, i.source_offset
+FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[], %(kinds)s::text[]) AS wanted (seller_id, order_id, kind)
+JOIN invoices i USING (seller_id, order_id, kind)
+"""
+#: How many outcomes of a partition's requests Postgres holds, from an offset on.
+COUNT_ISSUED = """
+SELECT count(*) FROM invoices WHERE source_partition = %(partition)s AND source_offset >= %(first)s
+"""
+COUNT_REFUSED = """
+SELECT count(*) FROM refused_requests
+WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset >= %(first)s
+"""
+COUNT_REFUSED_ALL = "SELECT count(*) FROM refused_requests"
+
+POSITIONS = "SELECT agent, topic, partition, next_offset FROM positions ORDER BY agent, topic, partition"
+
+DOCUMENTS = """
+SELECT i.series_id, i.number, i.seller_id, d.key, d.sha256, d.size_bytes
+FROM invoices i JOIN documents d USING (series_id, number)
+"""
+COUNT_PENDING_DOCUMENTS = """
+SELECT count(*) FROM invoices i WHERE NOT EXISTS (
+    SELECT FROM documents d WHERE d.series_id = i.series_id AND d.number = i.number
+)
+"""
+DOCUMENTS_WITHOUT_INVOICE = """
+SELECT d.series_id, d.number FROM documents d WHERE NOT EXISTS (
+    SELECT FROM invoices i WHERE d.series_id = i.series_id AND d.number = i.number
+)
+"""
