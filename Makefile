@@ -18,8 +18,8 @@ $(STAMP): requirements/dev.lock pyproject.toml
 	@if [ -x $(BIN)/python ] && ! $(BIN)/python -c '' 2>/dev/null; then rm -rf .venv; fi; \
 	if [ ! -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	    python=; \
-	    for candidate in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
-	        if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	    for candidate in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
+	        if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python=$$candidate; break; fi; \
 	    done; \
 	    if [ -z "$$python" ]; then \
 	        echo "gapless: Python 3.11 or later is needed and was not found ($$(python3 --version 2>&1 | head -n 1)): install it, or name it: make setup PYTHON=/its/path" >&2; exit 1; \
