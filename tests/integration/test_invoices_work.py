@@ -53,7 +53,7 @@ class FakeTable:
         self.covered = (self.covered[0], next_offset)
 
 
-class Fatal(Exception):
+class FatalError(Exception):
     """Stands for the end of the process."""
 
 
@@ -83,7 +83,7 @@ def sent(offset: int, order_id: str, **changes: Any) -> Sent:
 @pytest.fixture
 async def agent(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Agent]:
     def fatal(message: str, error: BaseException | None = None) -> None:
-        raise Fatal(message) from error
+        raise FatalError(message) from error
 
     monkeypatch.setattr(work_module, "fatal", fatal)
     made = Agent(ledger_url)
@@ -130,7 +130,7 @@ async def test_the_part_of_a_batch_already_done_is_dropped(agent: Agent, query: 
 
 async def test_records_lost_on_the_way_end_the_process_and_leave_no_trace(agent: Agent, query: Query) -> None:
     agent.log = [0, 1, 2, 3]
-    with pytest.raises(Fatal) as ended:
+    with pytest.raises(FatalError) as ended:
         await agent.run(sent(2, "C"))
     assert "lost on the way" in str(ended.value.__cause__)
     assert numbers(query) == []
