@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from hashlib import md5
 from typing import Any
 
@@ -24,7 +25,11 @@ PAGE_HEIGHT_POINTS = 841.89
 _COMPRESSION = 6
 #: How far the outline of a glyph grows where a face has no bold file, in thousandths of the size.
 _EMBOLDENING = 30
+#: Documents that use the same characters embed the same fonts: at 10 kB each, in memory of each process.
+_FONTS_CACHED = 1_024
 _CMAP_ENTRIES_MAX = 100
+#: Of Noto Sans, in thousandths of the size; the others come near enough for what viewers use it for.
+_CAPITAL_HEIGHT = 714
 _PRODUCER = "gapless"
 
 #: A colour of the page as operands of PDF's `rg`: red, green and blue from 0 to 1.
@@ -125,21 +130,21 @@ def write(pages: Sequence[Page], metadata: Metadata, image: Image | None) -> byt
     rl_config.pdfMultiLine = 0
     rl_config.pdfComments = 0
     document = pdfdoc.PDFDocument(compression=1, invariant=1, pdfVersion=(1, 7), lang="en")
-    # The signature became the file's identifier, and began with a time that the environment can set.
+    # The signature becomes the file's identifier, and began with a time that the environment can set.
     document.signature = md5(usedforsecurity=False)
     document.info = _Info(metadata)
     document.Catalog.ViewerPreferences = pdfdoc.PDFDictionary({"DisplayDocTitle": "true"})
-    resources = document.Reference(_resources(document, pages, image))
+    parent = _reference(document, document.Pages)
+    resources = _add(document, _resources(document, pages, image))
     for page in pages:
         code = "\n".join(page.code).encode("ascii")
         document.updateSignature(code)
-        described = pdfdoc.PDFPage()
-        described.Override_default_compilation = 1
-        described.MediaBox = pdfdoc.PDFArray([0, 0, PAGE_WIDTH_POINTS, PAGE_HEIGHT_POINTS])
-        described.Contents = _stream(code, {})
-        described.Resources = resources
-        described.Parent = document.Reference(document.Pages)
-        document.addPage(described)
+        document.addPage(
+            _Raw(
+                f"<< /Type /Page /Parent {parent} /MediaBox [0 0 {PAGE_WIDTH_POINTS} {PAGE_HEIGHT_POINTS}] "
+                f"/Resources {resources} /Contents {_add_stream(document, code)} >>".encode("ascii")
+            )
+        )
     data: bytes = document.GetPDFData(None)
     return data
 
@@ -155,34 +160,43 @@ class _Info(pdfdoc.PDFInfo):  # type: ignore[misc]
         self.subject = metadata.subject
 
     def format(self, document: Any) -> bytes:
-        created = f"D:{self.metadata.created:%Y%m%d%H%M%S}Z"
-        formatted: bytes = pdfdoc.PDFDictionary(
-            {
-                "Title": _string(self.metadata.title),
-                "Author": _string(self.metadata.author),
-                "Subject": _string(self.metadata.subject),
-                "Creator": _string(_PRODUCER),
-                "Producer": _string(_PRODUCER),
-                "CreationDate": _string(created),
-                "ModDate": _string(created),
-            }
-        ).format(document)
-        return formatted
+        created = _string(f"D:{self.metadata.created:%Y%m%d%H%M%S}Z")
+        return (
+            f"<< /Title {_string(self.title)} /Author {_string(self.author)} /Subject {_string(self.subject)} "
+            f"/Creator {_string(_PRODUCER)} /Producer {_string(_PRODUCER)} "
+            f"/CreationDate {created} /ModDate {created} >>"
+        ).encode("ascii")
 
 
-class _Stream(pdfdoc.PDFObject):  # type: ignore[misc]
-    """A stream that is encoded already."""
+class _Raw(pdfdoc.PDFObject):  # type: ignore[misc]
+    """An object in the notation of the file. ReportLab numbers and places it."""
 
-    def __init__(self, entries: Mapping[str, Any], data: bytes) -> None:
-        self.entries = entries
+    def __init__(self, data: bytes) -> None:
         self.data = data
 
     def format(self, document: Any) -> bytes:
-        dictionary: bytes = pdfdoc.PDFDictionary({**self.entries, "Length": len(self.data)}).format(document)
-        return dictionary + b"\nstream\n" + self.data + b"\nendstream\n"
+        return self.data
 
 
-def _resources(document: Any, pages: Iterable[Page], image: Image | None) -> Any:
+def _reference(document: Any, target: Any) -> str:
+    formatted: bytes = document.Reference(target).format(document)
+    return formatted.decode("ascii")
+
+
+def _add(document: Any, notation: str) -> str:
+    return _reference(document, _Raw(notation.encode("ascii")))
+
+
+def _add_stream(document: Any, data: bytes, entries: str = "") -> str:
+    return _add_encoded(document, zlib.compress(data, _COMPRESSION), f"/Filter /FlateDecode {entries}")
+
+
+def _add_encoded(document: Any, data: bytes, entries: str) -> str:
+    head = f"<< {entries} /Length {len(data)} >>\nstream\n".encode("ascii")
+    return _reference(document, _Raw(head + data + b"\nendstream"))
+
+
+def _resources(document: Any, pages: Iterable[Page], image: Image | None) -> str:
     glyphs: dict[int, set[int]] = {}
     texts: dict[int, dict[int, str]] = {}
     for page in pages:
@@ -192,61 +206,66 @@ def _resources(document: Any, pages: Iterable[Page], image: Image | None) -> Any
             known = texts.setdefault(index, {})
             for glyph, text in said.items():
                 known.setdefault(glyph, text)
-    entries: dict[str, Any] = {
-        "Font": pdfdoc.PDFDictionary(
-            {f"F{index}": _font(document, face(index), sorted(glyphs[index]), texts.get(index, {})) for index in glyphs}
-        )
-    }
-    if image is not None:
-        entries["XObject"] = pdfdoc.PDFDictionary({"Logo": document.Reference(_image(document, image))})
-    return pdfdoc.PDFDictionary(entries)
+    fonts = " ".join(
+        f"/F{index} {_add_font(document, face(index), glyphs[index], texts.get(index, {}))}" for index in glyphs
+    )
+    pictures = "" if image is None else f"/XObject << /Logo {_add_image(document, image)} >> "
+    return f"<< /Font << {fonts} >> {pictures}>>"
 
 
-def _font(document: Any, source: Face, glyphs: Sequence[int], texts: Mapping[int, str]) -> Any:
-    """A composite font whose codes are the glyphs of the whole face, and whose file holds only those used."""
+def _add_font(document: Any, source: Face, glyphs: Iterable[int], texts: Mapping[int, str]) -> str:
+    """A composite font whose codes are the glyphs of the whole face, and whose file holds only some."""
+    parts = _font_parts(source.index, tuple(sorted({*glyphs, *source.common})), tuple(sorted(texts.items())))
+    file = _add_encoded(document, parts.file, f"/Filter /FlateDecode /Length1 {parts.file_bytes}")
+    descriptor = _add(
+        document,
+        f"<< /Type /FontDescriptor /FontName {parts.name} /Flags 4 /FontBBox [{' '.join(map(str, source.box))}] "
+        f"/ItalicAngle 0 /Ascent {source.ascent} /Descent {source.descent} /CapHeight {_CAPITAL_HEIGHT} "
+        f"/StemV {140 if source.bold else 80} /FontFile2 {file} >>",
+    )
+    descendant = _add(
+        document,
+        f"<< /Type /Font /Subtype /CIDFontType2 /BaseFont {parts.name} "
+        "/CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) /Supplement 0 >> "
+        f"/FontDescriptor {descriptor} /DW 1000 /W {parts.widths} "
+        f"/CIDToGIDMap {_add_encoded(document, parts.glyph_places, '/Filter /FlateDecode')} >>",
+    )
+    return _add(
+        document,
+        f"<< /Type /Font /Subtype /Type0 /BaseFont {parts.name} /Encoding /Identity-H "
+        f"/DescendantFonts [{descendant}] "
+        f"/ToUnicode {_add_encoded(document, parts.to_unicode, '/Filter /FlateDecode')} >>",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _FontParts:
+    """What a document embeds of a face; the streams are compressed."""
+
+    name: str
+    file: bytes
+    file_bytes: int
+    glyph_places: bytes
+    widths: str
+    to_unicode: bytes
+
+
+@lru_cache(maxsize=_FONTS_CACHED)
+def _font_parts(face_index: int, glyphs: tuple[int, ...], texts: tuple[tuple[int, str], ...]) -> _FontParts:
+    source = face(face_index)
     program = subset(source, glyphs)
-    name = f"/{program.tag}+{source.name}"
-    glyph_places = bytearray(2 * (glyphs[-1] + 1)) if glyphs else bytearray(2)
+    glyph_places = bytearray(2 * (max(glyphs, default=0) + 1))
     for glyph in glyphs:
         drawn = glyph if glyph < source.glyph_count else source.space
         glyph_places[2 * glyph : 2 * glyph + 2] = program.glyph_map[drawn].to_bytes(2, "big")
-    descriptor = pdfdoc.PDFDictionary(
-        {
-            "Type": "/FontDescriptor",
-            "FontName": name,
-            "Flags": 4,
-            "FontBBox": pdfdoc.PDFArray(source.box),
-            "ItalicAngle": 0,
-            "Ascent": source.ascent,
-            "Descent": source.descent,
-            "CapHeight": 714,
-            "StemV": 140 if source.bold else 80,
-            "FontFile2": document.Reference(_stream(program.data, {"Length1": len(program.data)})),
-        }
+    return _FontParts(
+        name=f"/{program.tag}+{source.name}",
+        file=zlib.compress(program.data, _COMPRESSION),
+        file_bytes=len(program.data),
+        glyph_places=zlib.compress(bytes(glyph_places), _COMPRESSION),
+        widths=_widths(source, glyphs),
+        to_unicode=zlib.compress(_to_unicode(source, glyphs, dict(texts)), _COMPRESSION),
     )
-    descendant = pdfdoc.PDFDictionary(
-        {
-            "Type": "/Font",
-            "Subtype": "/CIDFontType2",
-            "BaseFont": name,
-            "CIDSystemInfo": "<</Registry (Adobe) /Ordering (Identity) /Supplement 0>>",
-            "FontDescriptor": document.Reference(descriptor),
-            "DW": 1000,
-            "W": _widths(source, glyphs),
-            "CIDToGIDMap": document.Reference(_stream(bytes(glyph_places), {})),
-        }
-    )
-    font = pdfdoc.PDFDictionary(
-        {
-            "Type": "/Font",
-            "Subtype": "/Type0",
-            "BaseFont": name,
-            "Encoding": "/Identity-H",
-            "DescendantFonts": pdfdoc.PDFArray([document.Reference(descendant)]),
-            "ToUnicode": document.Reference(_stream(_to_unicode(source, glyphs, texts), {})),
-        }
-    )
-    return document.Reference(font)
 
 
 def _widths(source: Face, glyphs: Sequence[int]) -> str:
@@ -279,23 +298,14 @@ def _to_unicode(source: Face, glyphs: Sequence[int], texts: Mapping[int, str]) -
     ).encode("ascii")
 
 
-def _image(document: Any, image: Image) -> Any:
-    entries: dict[str, Any] = {
-        "Type": "/XObject",
-        "Subtype": "/Image",
-        "Width": image.width_pixels,
-        "Height": image.height_pixels,
-        "ColorSpace": f"/{image.colour_space}",
-        "BitsPerComponent": 8,
-        "Filter": f"/{image.filter_name}",
-    }
-    if image.mask is not None:
-        entries["SMask"] = document.Reference(_image(document, image.mask))
-    return _Stream(entries, image.data)
-
-
-def _stream(data: bytes, entries: Mapping[str, Any]) -> "_Stream":
-    return _Stream({**entries, "Filter": "/FlateDecode"}, zlib.compress(data, _COMPRESSION))
+def _add_image(document: Any, image: Image) -> str:
+    mask = f" /SMask {_add_image(document, image.mask)}" if image.mask is not None else ""
+    return _add_encoded(
+        document,
+        image.data,
+        f"/Type /XObject /Subtype /Image /Width {image.width_pixels} /Height {image.height_pixels} "
+        f"/ColorSpace /{image.colour_space} /BitsPerComponent 8 /Filter /{image.filter_name}{mask}",
+    )
 
 
 def _fitting(line: Line, size: float, width_max: float) -> float:

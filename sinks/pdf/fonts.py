@@ -49,6 +49,8 @@ _DROPPED_TABLES = (
 #: What blanks can stand for: the blocks of Hebrew, Arabic and their supplements.
 _BLANKS_FIRST = 0x590
 _BLANKS_COUNT = 0x900 - _BLANKS_FIRST
+#: ASCII: what an invoice's words and numbers are made of.
+_COMMON = range(0x20, 0x7F)
 _TAG_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -70,6 +72,8 @@ class Face:
     glyph_count: int
     #: The glyph of the space.
     space: int
+    #: Glyphs that every document embeds, so that most embed the same ones; none in the larger faces.
+    common: frozenset[int]
     #: What a glyph stands for when nothing else is said: the text a reader copies. One character each.
     text_of_glyph: dict[int, str] = field(repr=False)
     _advances: dict[int, int] = field(default_factory=dict, repr=False)
@@ -163,6 +167,7 @@ def _load(index: int, file: str, bold: bool, *, embolden: bool) -> Face:
         box=_bounding_box(blob),
         glyph_count=blob.glyph_count,
         space=font.get_nominal_glyph(0x20) or 0,
+        common=frozenset(map(font.get_nominal_glyph, _COMMON if index < 2 else ())),
         text_of_glyph=_texts(font, characters),
     )
 
