@@ -317,14 +317,7 @@ class Supervisor:
             if not child.spec.once
         ]
         running = all(p["state"] == State.RUNNING for p in processes)
-        write_json(
-            self._folder / "state.json",
-            {
-                "supervisor": {"pid": os.getpid(), "start_time": _start_time(os.getpid())},
-                "ready": self._all_ready and running,
-                "processes": processes,
-            },
-        )
+        _write_state(self._folder, ready=self._all_ready and running, processes=processes)
 
     def _log(self, child: _Child) -> Path:
         return self._folder / "logs" / f"{child.spec.name}.log"
@@ -332,6 +325,11 @@ class Supervisor:
     def _last_words(self, child: _Child) -> str:
         lines = self._log(child).read_text(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
+
+
+def _write_state(folder: Path, *, ready: bool, processes: list[dict[str, Any]]) -> None:
+    us = {"pid": os.getpid(), "start_time": _start_time(os.getpid())}
+    write_json(folder / "state.json", {"supervisor": us, "ready": ready, "processes": processes})
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -372,6 +370,7 @@ def take_folder(folder: Path) -> IO[str]:
         lock.close()
         raise SuperviseError(f"a stack is already up in {folder}; `gapless down` stops it") from None
     end_leftovers(folder)
+    _write_state(folder, ready=False, processes=[])
     return lock
 
 

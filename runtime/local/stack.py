@@ -119,9 +119,9 @@ class Stack:
                 self._supervisor.poll()
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
-                end_leftovers(self.data)
-                break
             time.sleep(0.02)
+        # Somebody else may have killed it meanwhile.
+        end_leftovers(self.data)
         if self._supervisor is not None:
             self._supervisor.wait()
             if self._supervisor.stdin is not None:
@@ -307,6 +307,8 @@ def _specs(data: Path, description: Mapping[str, Any]) -> list[Any]:
             "kafka",
             "kafka",
             kafka_argv.result(),
+            kafka.ENVIRONMENT,
+            cwd=data / "kafka",
             ready=functools.partial(kafka.answers, ports["kafka"]),
             stop_grace_seconds=20,
         ),
@@ -323,7 +325,13 @@ def _specs(data: Path, description: Mapping[str, Any]) -> list[Any]:
             user=server.user,
             group=server.group,
         ),
-        ProcessSpec("redis", "redis", redis_argv, ready=functools.partial(redis.answers, ports["redis"])),
+        ProcessSpec(
+            "redis",
+            "redis",
+            redis_argv,
+            cwd=data / "redis",
+            ready=functools.partial(redis.answers, ports["redis"]),
+        ),
     ]
     if description["servers_only"]:
         return specs
