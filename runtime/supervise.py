@@ -47,7 +47,7 @@ class SuperviseError(StackError):
 class State(StrEnum):
     """What a process is doing, as its supervisor sees it."""
 
-    WAITING = "waiting"
+    #: Also while it waits for those that it comes after; it has no pid then.
     STARTING = "starting"
     RUNNING = "running"
     BACKOFF = "backoff"
@@ -116,7 +116,7 @@ class _Child:
     """What the supervisor knows of one spec's process."""
 
     spec: ProcessSpec
-    state: State = State.WAITING
+    state: State = State.STARTING
     process: subprocess.Popen[bytes] | None = None
     start_time: float | None = None
     started_at: float = 0.0
@@ -266,8 +266,8 @@ class Supervisor:
     async def _bound_logs(self) -> None:
         while True:
             await asyncio.sleep(LOG_CHECK_EVERY_SECONDS)
-            for child in self._children.values():
-                _bound(self._log(child))
+            for log in (self._folder / "logs").glob("*.log"):
+                _bound(log)
 
     def _reap(self) -> None:
         for child in self._children.values():
@@ -307,7 +307,7 @@ class Supervisor:
             {
                 "name": child.spec.name,
                 "role": child.spec.role,
-                "pid": child.process.pid if child.process and child.state in (State.STARTING, State.RUNNING) else None,
+                "pid": child.process.pid if child.process and not child.ended.is_set() else None,
                 "start_time": child.start_time,
                 "stop_signal": int(child.spec.stop_signal),
                 "state": child.state.value,

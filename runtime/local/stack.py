@@ -149,14 +149,14 @@ class Stack:
         state = read_state(self.data) if self.pid() is not None else None
         names = [(name, role) for name, role in _names(description)]
         known = {p["name"]: p for p in state["processes"]} if state else {}
-        stopped = {"pid": None, "state": "stopped"}
+        unknown = {"pid": None, "state": "starting" if state else "stopped"}
         return {
             "ready": bool(state and state["ready"]),
             "data": str(self.data),
             "endpoints": self.endpoints(),
             "api_key": _read_secret(self.data / "api_key"),
             "processes": [
-                {"name": name, "role": role, **{k: known.get(name, stopped)[k] for k in ("pid", "state")}}
+                {"name": name, "role": role, **{k: known.get(name, unknown)[k] for k in ("pid", "state")}}
                 for name, role in names
             ],
         }
