@@ -26,3 +26,15 @@ def relay() -> None:
     settings = load()
     logs.configure(settings.log_level, {"process": "relay"})
     importlib.import_module("streams.relay").run(settings)
+
+
+@click.command()
+def gateway() -> None:
+    """Run the HTTP gateway until SIGTERM. Any number may run: it holds no state."""
+    settings = load()
+    logs.configure(settings.log_level, {"process": "gateway"})
+    try:
+        importlib.import_module("gateway.app").run(settings)
+    except OSError as error:
+        where = f"{settings.gateway_host}:{settings.gateway_port}"
+        raise click.ClickException(f"cannot listen at {where}: {error.strerror or error}") from None

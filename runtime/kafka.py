@@ -148,6 +148,20 @@ class Publisher:
             self._timer = self._loop.call_later(_POLL_SECONDS, self._poll)
         return future
 
+    async def reaches(self, topic: str, timeout_seconds: float = 2.0) -> bool:
+        """Whether the brokers answer, and every partition of the topic has a leader."""
+        producer = self._producer
+
+        def ask() -> bool:
+            try:
+                metadata = producer.list_topics(topic, timeout=timeout_seconds)
+            except KafkaException:
+                return False
+            found = metadata.topics[topic]
+            return found.error is None and all(each.leader >= 0 for each in found.partitions.values())
+
+        return await asyncio.to_thread(ask)
+
     async def drain(self) -> None:
         """Wait until nothing is due: each message acknowledged, failed or timed out."""
         while self._due:

@@ -47,6 +47,7 @@ class Refused(NamedTuple):
     reason: str
     detail: str
     occurred_at: datetime
+    log_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,10 @@ _READ_ORDERS: LiteralString = """
 """
 
 _READ_REFUSED: LiteralString = """
-    SELECT wanted.seller_id, wanted.order_id, r.outcome, r.reason, r.detail, r.occurred_at
+    SELECT wanted.seller_id, wanted.order_id, r.outcome, r.reason, r.detail, r.occurred_at, r.log_offset
     FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
     CROSS JOIN LATERAL (
-        SELECT outcome, reason, detail, occurred_at FROM refused_requests
+        SELECT outcome, reason, detail, occurred_at, log_offset FROM refused_requests
         WHERE seller_id = wanted.seller_id AND order_id = wanted.order_id AND kind = %(kind)s
         ORDER BY occurred_at DESC, log_offset DESC LIMIT %(refusals_max)s
     ) r

@@ -1,0 +1,146 @@
+"""Wires the gateway: settings in, a running server out. Nothing connects at import."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+import uvloop
+from aiohttp import web
+
+from gateway import measures, problems, registry
+from gateway.accepting import BODY_BYTES_MAX, Accepting
+from gateway.auth import KeyRing
+from gateway.health import Health
+from gateway.problems import ProblemError
+from gateway.reading import Reading
+from gateway.server import KEEPALIVE_SECONDS, BoundedRunner
+from gateway.waiting import Tail, Waiters
+from runtime.kafka import Publisher
+from runtime.settings import Settings
+from schemas.catalog import INVOICE_EVENTS
+from sinks.object_store.store import open_store
+from sinks.postgres.reader import Reader
+from sinks.redis.hints import Hints
+
+_log = logging.getLogger(__name__)
+
+#: A broker that doesn't acknowledge within this is answered for with 503.
+ACKNOWLEDGE_SECONDS_MAX = 4.5
+#: How long requests under way may take after SIGTERM; a wait for a number is cut short by it.
+_STOP_SECONDS_MAX = 8.0
+#: Connections that the system holds until we accept them: 500 clients may come at the same instant.
+_BACKLOG = 4096
+_QUEUED_BYTES_MAX = 192 * 1024 * 1024
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `OSError` if the port is taken."""
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    publisher = Publisher(
+        settings.kafka_bootstrap,
+        client_id="gapless-gateway",
+        timeout_seconds=ACKNOWLEDGE_SECONDS_MAX,
+        queued_bytes_max=_QUEUED_BYTES_MAX,
+    )
+    reader = Reader(settings.postgres_url.get_secret_value(), topic=INVOICE_EVENTS.name, kind="invoice")
+    hints = Hints(settings.redis_url.get_secret_value())
+    waiters = Waiters()
+    tail = Tail(settings.kafka_bootstrap, INVOICE_EVENTS, waiters.by_key, waiters.deliver)
+    keys = KeyRing(reader)
+    accepting = Accepting(keys, publisher, hints, reader, waiters)
+    health = Health(publisher, reader, hints, keys, accepting, tail, waiters)
+    app = make_app(accepting, Reading(keys, reader, hints, open_store(settings)), health)
+    runner = BoundedRunner(
+        app,
+        access_log=logging.getLogger("gateway.access") if settings.log_level == "DEBUG" else None,
+        # The line of a request and its status: headers hold keys.
+        access_log_format="%r %s %Tf",
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        shutdown_timeout=_STOP_SECONDS_MAX,
+    )
+    tail.start()
+    keeping_fresh = asyncio.create_task(keys.keep_fresh())
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.gateway_host, settings.gateway_port, backlog=_BACKLOG).start()
+        _log.info("serving at %s", ", ".join(f"http://{host}:{port}" for host, port, *_ in runner.addresses))
+        await stop.wait()
+        _log.info("stopping")
+        health.stopping = True
+    finally:
+        await runner.cleanup()
+        keeping_fresh.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping_fresh
+        await publisher.close()
+        await tail.stop()
+        await hints.close()
+        await reader.close()
+
+
+def make_app(accepting: Accepting, reading: Reading, health: Health) -> web.Application:
+    """The routes, and what happens around each request."""
+    app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_around])
+    app.add_routes(
+        [
+            web.post("/v1/invoices", accepting.post),
+            web.get("/v1/invoices/{order_id}", reading.order),
+            web.get("/v1/invoices/{order_id}/document", reading.document),
+            web.get("/v1/series", reading.series),
+            web.get("/v1/series/{series_id}/numbers/{number}", reading.number),
+            web.get("/problems/{name}", problems.explain),
+            *health.routes(),
+            *registry.routes(),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def _around(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Turn every "no" into its answer, and measure."""
+    began = monotonic()
+    try:
+        answer = await handler(request)
+    except ProblemError as problem:
+        answer = problems.response(problem)
+    except registry.RegistryError as error:
+        answer = registry.error_response(error)
+    except web.HTTPException as error:
+        answer = problems.response(_routing_problem(error))
+    # The boundary: whatever else it was, the caller gets no inside view, and the log gets all of it.
+    except Exception:  # noqa: BLE001
+        _log.exception("a request to %s failed", _route(request))
+        answer = problems.response(ProblemError(problems.INTERNAL, "the request failed; the cause is in our log"))
+    answer.headers["Server"] = "gapless"
+    measures.REQUEST_SECONDS.labels(_route(request), str(answer.status)).observe(monotonic() - began)
+    return answer
+
+
+def _routing_problem(error: web.HTTPException) -> ProblemError:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return ProblemError(problems.METHOD_NOT_ALLOWED, f"permitted: {allowed}", headers={"Allow": allowed})
+    if error.status == problems.TOO_LARGE.status:
+        return ProblemError(problems.TOO_LARGE, f"a request has at most {BODY_BYTES_MAX} bytes")
+    if error.status == problems.NOT_FOUND.status:
+        return ProblemError(problems.NOT_FOUND, "there is no resource at this path")
+    return ProblemError(problems.MALFORMED, error.reason)
+
+
+def _route(request: web.Request) -> str:
+    """The route's pattern: paths themselves would make a time series per order."""
+    resource = request.match_info.route.resource
+    return f"{request.method} {resource.canonical}" if resource is not None else "unknown"

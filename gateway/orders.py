@@ -1,0 +1,149 @@
+"""How an order looks from outside."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from domain.money import minor_text
+from schemas.catalog import INVOICE_EVENTS, INVOICE_ISSUED
+from schemas.codec import DecodeError, decode
+from sinks.postgres.reader import Invoice, Order, Refused
+
+ACCEPTED, ISSUED, STORED, CONFLICT, REJECTED = "accepted", "issued", "stored", "conflict", "rejected"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def path_of(order_id: str) -> str:
+    """The order's resource."""
+    return f"/v1/invoices/{quote(order_id, safe='')}"
+
+
+def accepted(order_id: str) -> dict[str, Any]:
+    """An order that is kept, and has no number yet."""
+    return {"order_id": order_id, "status": ACCEPTED, "links": _links(order_id)}
+
+
+def known(order_id: str, order: Order, event: bytes | None) -> dict[str, Any]:
+    """An order that Postgres knows; `event` is the invoice's `InvoiceIssued` record, if the journal still has it."""
+    invoice = order.invoice
+    if invoice is None:
+        last = order.refused[0]
+        return {
+            "order_id": order_id,
+            "status": REJECTED,
+            "reason": last.reason,
+            "detail": last.detail,
+            "rejected_at": _time_text(last.occurred_at),
+            "links": {"self": path_of(order_id)},
+        }
+    body = {
+        "order_id": order_id,
+        "status": ISSUED if invoice.document_sha256 is None else STORED,
+        "series_id": invoice.series_id,
+        "number": invoice.number,
+        "invoice_number": invoice.invoice_number,
+        "issued_at": _time_text(invoice.issued_at),
+        "currency": invoice.currency,
+        "totals": _totals(invoice.currency, invoice.net_minor, invoice.tax_minor, invoice.gross_minor, _rates(event)),
+        "document": document_of(invoice),
+        "links": _links(order_id),
+    }
+    conflicts = [refused for refused in order.refused if refused.outcome == CONFLICT]
+    if conflicts:
+        body["status"] = CONFLICT
+        body["conflicts"] = [_conflict(refused) for refused in conflicts]
+    return body
+
+
+def issued(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An order that has just got its number, from its `InvoiceIssued`."""
+    totals, currency = event["totals"], event["currency"]
+    return {
+        "order_id": event["order_id"],
+        "status": ISSUED,
+        "series_id": event["series_id"],
+        "number": event["number"],
+        "invoice_number": event["invoice_number"],
+        "issued_at": _time_text(_EPOCH + timedelta(microseconds=event["issued_at"])),
+        "currency": currency,
+        "totals": _totals(
+            currency, totals["net_minor"], totals["tax_minor"], totals["gross_minor"], totals["per_rate"]
+        ),
+        "document": None,
+        "links": _links(event["order_id"]),
+    }
+
+
+def document_of(invoice: Invoice) -> dict[str, Any] | None:
+    """The invoice's document; None while it is not stored."""
+    if invoice.document_sha256 is None:
+        return None
+    return {
+        "sha256": invoice.document_sha256.hex(),
+        "size": invoice.document_size_bytes,
+        "link": f"{path_of(invoice.order_id)}/document",
+    }
+
+
+def number_of(invoice: Invoice) -> dict[str, Any]:
+    """What became of a number."""
+    return {
+        "series_id": invoice.series_id,
+        "number": invoice.number,
+        "invoice_number": invoice.invoice_number,
+        "order_id": invoice.order_id,
+        "status": ISSUED if invoice.document_sha256 is None else STORED,
+        "issued_at": _time_text(invoice.issued_at),
+        "currency": invoice.currency,
+        "totals": _totals(invoice.currency, invoice.net_minor, invoice.tax_minor, invoice.gross_minor, None),
+        "document": document_of(invoice),
+        "links": _links(invoice.order_id),
+    }
+
+
+def _links(order_id: str) -> dict[str, str]:
+    path = path_of(order_id)
+    return {"self": path, "document": f"{path}/document"}
+
+
+def _conflict(refused: Refused) -> dict[str, str]:
+    return {"detail": refused.detail, "occurred_at": _time_text(refused.occurred_at)}
+
+
+def _rates(event: bytes | None) -> Sequence[Mapping[str, Any]] | None:
+    if event is None:
+        return None
+    try:
+        _, issued_event = decode(event, INVOICE_ISSUED, bytes_max=INVOICE_EVENTS.value_bytes_max)
+    except DecodeError:
+        # The row's own totals stand; that the journal is damaged is for the audit to say.
+        return None
+    rates: Sequence[Mapping[str, Any]] = issued_event["totals"]["per_rate"]
+    return rates
+
+
+def _totals(
+    currency: str, net: int, tax: int, gross: int, per_rate: Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any]:
+    totals: dict[str, Any] = {
+        "net": minor_text(net, currency),
+        "tax": minor_text(tax, currency),
+        "gross": minor_text(gross, currency),
+    }
+    if per_rate is not None:
+        totals["per_rate"] = [
+            {
+                "vat_category": rate["vat_category"],
+                "vat_rate": rate["vat_rate"],
+                "taxable": minor_text(rate["taxable_minor"], currency),
+                "tax": minor_text(rate["tax_minor"], currency),
+            }
+            for rate in per_rate
+        ]
+    return totals
+
+
+def _time_text(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,100 @@
+"""aiohttp's server, with an end to slow requests, and our own words for malformed ones.
+
+It overrides `data_received` and `handle_error` of aiohttp's `RequestHandler`, and reads its `_request_count` and
+`_waiter`; tests over a real socket say whether the installed version still has them.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_server import Server
+
+from gateway import problems
+from gateway.problems import ProblemError
+
+_log = logging.getLogger(__name__)
+
+#: From a request's first byte to the end of its head; a client that drips holds a connection no longer.
+HEAD_SECONDS_MAX = 10.0
+#: How long an idle connection is kept: longer than the usual load balancer, which must be the one to close.
+KEEPALIVE_SECONDS = 75.0
+
+
+class BoundedHandler(RequestHandler):
+    """One connection."""
+
+    __slots__ = ("_head_timer",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection that sends nothing at all ends like one that drips."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Note whether a head has begun, and whether it is complete."""
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self._head_is_there()
+        elif self._waiter is not None and self._head_timer is None and not self._waiter.done():
+            self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Wait for nothing any more."""
+        self._head_is_there()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP, or broke inside aiohttp; nothing of ours gets here."""
+        if status < 500:
+            _log.debug("malformed HTTP: %s", message)
+            problem = ProblemError(problems.MALFORMED, "this is not well-formed HTTP/1.1")
+        else:
+            _log.error("a request failed", exc_info=exc)
+            problem = ProblemError(problems.INTERNAL, "the request failed; the cause is in our log")
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of another answer is out already")
+        answer = problems.response(problem)
+        answer.force_close()
+        return answer
+
+    def _await_head(self) -> None:
+        self._head_timer = self._loop.call_later(HEAD_SECONDS_MAX, self._give_up)
+
+    def _head_is_there(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        self.force_close()
+
+
+class BoundedServer(Server):
+    """Makes a `BoundedHandler` for each connection."""
+
+    def __call__(self) -> RequestHandler:
+        return BoundedHandler(self, loop=self._loop, **self._kwargs)
+
+
+class BoundedRunner(web.AppRunner):
+    """Runs an application on a `BoundedServer`."""
+
+    async def _make_server(self) -> Server:
+        made = await super()._make_server()
+        return BoundedServer(made.request_handler, request_factory=made.request_factory, **made._kwargs)
