@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -22,6 +22,7 @@ _IDLE_POLL_SECONDS = 1.0
 #: librdkafka looks for timed out messages once a second, and so may be this late with its answer.
 _REPORT_LATE_SECONDS_MAX = 1.0
 _ADMIN_SECONDS_MAX = 15.0
+_LEADERLESS_PAUSE_SECONDS = 0.1
 
 
 class OverloadedError(Exception):
@@ -304,11 +305,17 @@ def _offsets(bootstrap: str, partitions: Iterable[tuple[str, int]], spec: Offset
     if not wanted:
         return {}
     admin = _admin(bootstrap)  # Held until the answers are there: they come from its own thread.
-    try:
-        found = admin.list_offsets(wanted, request_timeout=_ADMIN_SECONDS_MAX)
-        return {(at.topic, at.partition): future.result(_ADMIN_SECONDS_MAX).offset for at, future in found.items()}
-    except (KafkaException, TimeoutError) as error:
-        raise _unasked(error) from None
+    deadline = monotonic() + _ADMIN_SECONDS_MAX
+    while True:
+        try:
+            found = admin.list_offsets(wanted, request_timeout=_ADMIN_SECONDS_MAX)
+            return {(at.topic, at.partition): future.result(_ADMIN_SECONDS_MAX).offset for at, future in found.items()}
+        except (KafkaException, TimeoutError) as error:
+            # A partition just made, or whose broker just died, has no leader for a moment.
+            passing = isinstance(error, KafkaException) and error.args[0].retriable()
+            if not passing or monotonic() > deadline:
+                raise _unasked(error) from None
+            sleep(_LEADERLESS_PAUSE_SECONDS)
 
 
 def _admin(bootstrap: str) -> AdminClient:
