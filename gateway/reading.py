@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import re
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -13,6 +13,7 @@ from domain.invoice import check_order_id
 from gateway import orders, problems
 from gateway.auth import KeyRing
 from gateway.problems import ProblemError
+from sinks.object_store.store import NotStoredError, ObjectStore, StoreUnavailableError
 from sinks.postgres.reader import Invoice, PostgresUnavailableError, Reader
 from sinks.redis.hints import UNAVAILABLE, Hints
 
@@ -25,18 +26,10 @@ _SECONDS_UNTIL_ISSUED = 1
 _SECONDS_UNTIL_STORED = 2
 
 
-class Documents(Protocol):
-    """What the gateway needs of an object store."""
-
-    async def get(self, key: str) -> bytes | None:
-        """The object's bytes; None if there is none. Raises what it likes while the store is away."""
-        ...
-
-
 class Reading:
     """Answers questions about orders, from Postgres; from the hints where Postgres doesn't know yet."""
 
-    def __init__(self, keys: KeyRing, reader: Reader, hints: Hints, documents: Documents) -> None:
+    def __init__(self, keys: KeyRing, reader: Reader, hints: Hints, documents: ObjectStore) -> None:
         self._keys = keys
         self._reader = reader
         self._hints = hints
@@ -102,15 +95,16 @@ class Reading:
         try:
             async with asyncio.timeout(_DOCUMENT_SECONDS_MAX):
                 body = await self._documents.get(key)
-        # Every store has errors of its own; for the caller they are all one.
-        except Exception as error:  # noqa: BLE001
+        except (StoreUnavailableError, TimeoutError) as error:
             _log.warning("the object store gives no documents: %s: %s", type(error).__name__, error)
             raise ProblemError(
                 problems.UNAVAILABLE, "the object store can't be reached just now", retry_after_seconds=2
             ) from None
+        except NotStoredError:
+            body = b""
         # Whatever happened to the store: nobody is ever shown another document than the one that was recorded.
-        if body is None or hashlib.sha256(body).digest() != invoice.document_sha256:
-            _log.error("the document %s is %s", key, "missing" if body is None else "not the one that was recorded")
+        if hashlib.sha256(body).digest() != invoice.document_sha256:
+            _log.error("the document %s is not the one that was recorded, or missing", key)
             raise ProblemError(problems.INTERNAL, "the document is damaged; it can be made again")
         return body
 
