@@ -137,6 +137,8 @@ def _java_command(heap_mb: int) -> list[str]:
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
         "-Djava.awt.headless=true",
+        # Native libraries are unpacked there, and stay when the broker is killed. Relative to the broker's folder.
+        "-Djava.io.tmpdir=tmp",
         # Native libraries for zstd and snappy are read from the classpath's jars.
         "--enable-native-access=ALL-UNNAMED",
         # Kafka unmaps its files in a way that this JRE announces to remove.
@@ -152,7 +154,8 @@ def prepare(data: Path, port: int, controller_port: int) -> tuple[str, ...]:
 
     The broker is to be started in `data`, with `ENVIRONMENT`.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(data / "tmp", ignore_errors=True)
+    (data / "tmp").mkdir(parents=True)
     properties = "server.properties"
     (data / properties).write_text(server_properties(port, controller_port))
     if not (data / "log" / "meta.properties").exists():
