@@ -23,6 +23,7 @@ _IDLE_POLL_SECONDS = 1.0
 _REPORT_LATE_SECONDS_MAX = 1.0
 _ADMIN_SECONDS_MAX = 15.0
 _LEADERLESS_PAUSE_SECONDS = 0.1
+_LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 class OverloadedError(Exception):
@@ -312,7 +313,7 @@ def _offsets(bootstrap: str, partitions: Iterable[tuple[str, int]], spec: Offset
             return {(at.topic, at.partition): future.result(_ADMIN_SECONDS_MAX).offset for at, future in found.items()}
         except (KafkaException, TimeoutError) as error:
             # A partition just made, or whose broker just died, has no leader for a moment.
-            passing = isinstance(error, KafkaException) and error.args[0].retriable()
+            passing = isinstance(error, KafkaException) and error.args[0].code() in _LEADERLESS
             if not passing or monotonic() > deadline:
                 raise _unasked(error) from None
             sleep(_LEADERLESS_PAUSE_SECONDS)

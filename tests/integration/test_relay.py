@@ -42,7 +42,7 @@ class Topic:
                 headers = dict(message.headers() or [])
                 value = headers[catalog.SEQ_HEADER]
                 assert isinstance(value, bytes)
-                found.append((int(value.decode("ascii")), message.key(), message.value()))  # type: ignore[arg-type]
+                found.append((int(value.decode("ascii")), message.key(), message.value()))
         finally:
             consumer.close()
         return found
