@@ -25,9 +25,9 @@ _FAMILIES: tuple[tuple[str, str | None], ...] = (
     ("NotoSansArmenian-Regular.ttf", "NotoSansArmenian-Bold.ttf"),
     ("NotoSansGeorgian-Regular.ttf", "NotoSansGeorgian-Bold.ttf"),
     ("DroidSansFallbackFull.ttf", None),
-    ("NanumSquareR.ttf", None),
     ("NotoSansMath-Regular.ttf", None),
     ("NotoSansSymbols2-Regular.ttf", None),
+    ("NanumSquareR.ttf", None),
 )
 
 #: Tables that draw glyphs; the others serve shaping, which is over when the document is written.
