@@ -9,17 +9,21 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from sinks.audit.report import AuditError
 
-_ANSWER_S_MAX = 15.0
+_ANSWER_S_MAX = 10.0
 #: Without a record for so long the broker is taken to be gone.
 _SILENCE_S_MAX = 30.0
 _BATCH = 500
 
 
 class Log:
-    """Reads partitions, leaves no trace: nothing is committed and no group is joined."""
+    """Reads partitions, leaves no trace: nothing is committed and no group is joined.
 
-    def __init__(self, bootstrap: str) -> None:
+    Topics are named as in the catalogue; `prefix` stands before that name at the brokers, where several share them.
+    """
+
+    def __init__(self, bootstrap: str, prefix: str = "") -> None:
         self._bootstrap = bootstrap
+        self._prefix = prefix
         self._consumer = self._make_consumer()
         try:
             metadata = self._consumer.list_topics(timeout=_ANSWER_S_MAX)
@@ -33,14 +37,16 @@ class Log:
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has; 0 if there is no such topic."""
-        return self._partitions.get(topic, 0)
+        return self._partitions.get(self._prefix + topic, 0)
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Offset of the first record kept, and offset after the last; (0, 0) for a partition that is not there."""
         if partition >= self.partitions(topic):
             return 0, 0
         try:
-            first, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ANSWER_S_MAX)
+            first, end = self._consumer.get_watermark_offsets(
+                TopicPartition(self._prefix + topic, partition), timeout=_ANSWER_S_MAX
+            )
         except KafkaException as error:
             raise _unreachable(self._bootstrap, error) from None
         return first, end
@@ -53,7 +59,7 @@ class Log:
             return
         consumer = self._make_consumer()
         try:
-            consumer.assign([TopicPartition(topic, partition, first)])
+            consumer.assign([TopicPartition(self._prefix + topic, partition, first)])
             yield from _records(consumer, topic, partition, end)
         except KafkaException as error:
             raise _unreachable(self._bootstrap, error) from None
@@ -81,7 +87,9 @@ class Log:
 def _records(consumer: Consumer, topic: str, partition: int, end: int) -> Iterator[list[Message]]:
     heard_at = time.monotonic()
     while True:
-        messages = consumer.consume(_BATCH, timeout=1.0)
+        # `consume` waits until it has all it was asked for: so wait for one, then take what is there.
+        heard = consumer.poll(1.0)
+        messages = [] if heard is None else [heard, *consumer.consume(_BATCH, timeout=0.0)]
         records = []
         ended = False
         for message in messages:

@@ -4,7 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sinks.audit import statements
 from sinks.audit.report import Report
@@ -15,10 +15,8 @@ _READERS = 8
 _QUEUED = 64
 
 
-class ReadObject(Protocol):
-    """Yields an object's bytes in chunks; raises `FileNotFoundError`."""
-
-    def __call__(self, key: str) -> Iterable[bytes]: ...
+#: Yields an object's bytes in chunks; raises `FileNotFoundError`.
+ReadObject = Callable[[str], Iterable[bytes]]
 
 
 class _Document(NamedTuple):
@@ -52,7 +50,7 @@ def _take(report: Report, document: _Document, verdict: "Future[str]") -> None:
         report.add("document", f"series {document.series_id} number {document.number}", wrong)
 
 
-def _compare(document: _Document, read: Callable[[str], Iterable[bytes]]) -> str:
+def _compare(document: _Document, read: ReadObject) -> str:
     """What is wrong with a document's object; empty if nothing."""
     hexdigest = document.sha256.hex()
     if not (

@@ -25,6 +25,7 @@ def run_audit(
     kafka_bootstrap: str,
     read_object: ReadObject,
     *,
+    topic_prefix: str = "",
     complete: bool = False,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Report:
@@ -38,7 +39,7 @@ def run_audit(
     # Postgres first: what Kafka has then is at least what the snapshot says it has.
     snapshot = Snapshot(postgres_url)
     try:
-        log = Log(kafka_bootstrap)
+        log = Log(kafka_bootstrap, topic_prefix)
         try:
             on_step("numbers and orders")
             check_numbers(snapshot, report)

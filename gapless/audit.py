@@ -1,0 +1,97 @@
+"""`gapless audit`: prove that nothing is missing, doubled or different."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gapless.local import data_option, settings_for
+from sinks.audit.report import CHECKS, AuditError, Report
+from sinks.audit.run import run_audit
+from sinks.audit.store import open_reader
+
+EXIT_VIOLATIONS = 1
+EXIT_UNREADABLE = 2
+_WIDTH_UNSEEN = 120
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--complete", is_flag=True, help="Count what is still on its way as wrong: once all is handled.")
+@data_option
+def audit(as_json: bool, complete: bool, data: Path | None) -> int:
+    """Check Postgres, Kafka and the object store against each other, also while everything runs.
+
+    Exits with 1 and says what is wrong and where, or with 2 if a service can't be read.
+    """
+    errors = Console(stderr=True, highlight=False)
+    settings = settings_for(data)
+    try:
+        with errors.status("reading") as status:
+            report = run_audit(
+                settings.postgres_url.get_secret_value(),
+                settings.kafka_bootstrap,
+                open_reader(settings),
+                complete=complete,
+                on_step=lambda step: status.update(f"checking {step}"),
+            )
+    except AuditError as error:
+        click.echo(f"gapless: {error}", err=True)
+        return EXIT_UNREADABLE
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        show(report, Console(highlight=False, width=None if os.isatty(1) else _WIDTH_UNSEEN))
+    return 0 if report.clean else EXIT_VIOLATIONS
+
+
+def show(report: Report, console: Console) -> None:
+    """For people: what was looked at, each check, and what is wrong."""
+    console.print(_counted(report), soft_wrap=True)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for check, claim in CHECKS.items():
+        if check == "complete" and not report.complete:
+            continue
+        found = report.violations[check]
+        table.add_row(
+            "[red]✗[/red]" if found else "[green]✓[/green]", check, claim, f"[red]{found:,}[/red]" if found else ""
+        )
+    console.print(table)
+    for violation in report.shown():
+        console.print(f"[red]{violation.check}[/red] {violation.where}: {violation.what}", soft_wrap=True)
+    unshown = report.violations.total() - sum(1 for _ in report.shown())
+    if unshown > 0:
+        console.print(f"… and {unshown:,} more; --json has the counts")
+    console.print(verdict(report), soft_wrap=True)
+
+
+def verdict(report: Report) -> str:
+    """The last line: clean or not, and what is still on its way."""
+    waiting = [
+        f"{count:,} {what}"
+        for count, what in (
+            (report.lag.total(), "records not yet handled"),
+            (report.unpublished, "journal rows not yet published"),
+            (report.pending_documents, "documents not yet made"),
+        )
+        if count
+    ]
+    on_its_way = f"; on their way: {', '.join(waiting)}" if waiting else ""
+    if report.clean:
+        return f"[bold green]audit: clean[/bold green], in {report.seconds:.1f} s{on_its_way}"
+    return (
+        f"[bold red]audit: {report.violations.total():,} violations[/bold red], in {report.seconds:.1f} s{on_its_way}"
+    )
+
+
+def _counted(report: Report) -> str:
+    counts = report.counts
+    outcomes = ", ".join(f"{count:,} {name}" for name, count in report.outcomes.most_common())
+    return (
+        f"{counts['requests']:,} requests ({outcomes or 'none'}); {counts['invoices']:,} invoices in"
+        f" {counts['series']:,} series; {counts['journal rows']:,} journal rows, {counts['topic records']:,} records"
+        f" ({counts['topic repeats']:,} repeats); {counts['documents']:,} documents"
+    )
