@@ -22,6 +22,7 @@ from schemas.catalog import (
     INVOICE_REQUEST_CONFLICTED,
     INVOICE_REQUEST_REJECTED,
     INVOICE_REQUESTS,
+    Topic,
 )
 from schemas.codec import DecodeError, decode, encode
 from sinks.postgres.reader import Order, PostgresUnavailableError, Reader
@@ -35,8 +36,9 @@ WAIT_SECONDS_MAX = 30
 IN_FLIGHT_MAX = 5_000
 #: Bytes of the bodies under way: what bounds the gateway's memory.
 IN_FLIGHT_BYTES_MAX = 128 * 1024 * 1024
-#: While a client waits, Postgres is asked now and then as well: its number may be there although no event comes.
-_LOOK_SECONDS_MIN = 0.5
+#: While a client waits, Postgres is asked now and then as well: its number may be there although no event comes. A
+#: request that nothing hints at is new, nearly always, and its event comes sooner than this.
+_LOOK_SECONDS_MIN = 0.75
 _LOOK_SECONDS_MAX = 4.0
 
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?:;|,|$)', re.IGNORECASE)
@@ -51,7 +53,18 @@ def wait_seconds(prefer: str | None) -> int:
 class Accepting:
     """Takes invoice requests. 202 means kept: it is answered only after the brokers' acknowledgement."""
 
-    def __init__(self, keys: KeyRing, publisher: Publisher, hints: Hints, reader: Reader, waiters: Waiters) -> None:
+    def __init__(
+        self,
+        keys: KeyRing,
+        publisher: Publisher,
+        hints: Hints,
+        reader: Reader,
+        waiters: Waiters,
+        *,
+        topic: Topic = INVOICE_REQUESTS,
+    ) -> None:
+        """Requests go to `topic`."""
+        self._topic = topic.name
         self._keys = keys
         self._publisher = publisher
         self._hints = hints
@@ -88,7 +101,9 @@ class Accepting:
         record = requests.as_record(asked, seller_id, order_id, time_ns() // 1000)
         priced = _priced(record, asked)
         payload = encode(INVOICE_REQUEST, record)
-        await self._refuse_known_conflict(seller_id, order_id, priced.content_sha256)
+        hint = await self._hints.known(seller_id, order_id)
+        if isinstance(hint, bytes) and hint != priced.content_sha256:
+            await self._refuse_known_conflict(seller_id, order_id, priced.content_sha256)
         wait = wait_seconds(request.headers.get("Prefer"))
         if not wait:
             await self._keep(seller_id, order_id, priced, payload)
@@ -98,7 +113,8 @@ class Accepting:
         waiter = self._waiters.add(key)
         try:
             delivered = await self._keep(seller_id, order_id, priced, payload)
-            body = await _Wait(self._reader, seller_id, order_id, priced, delivered).until_known(waiter, wait)
+            outcome = _Wait(self._reader, record, priced, delivered)
+            body = await outcome.until_known(waiter, wait, look_at_once=hint is not None)
         finally:
             self._waiters.remove(key, waiter)
         applied = {"Preference-Applied": f"wait={wait}"}
@@ -108,7 +124,7 @@ class Accepting:
         """Publish the request; return when it is kept and hinted at. Raises `ProblemError`."""
         began = monotonic()
         try:
-            delivered = await self._publisher.publish(INVOICE_REQUESTS.name, order_id.encode(), payload)
+            delivered = await self._publisher.publish(self._topic, order_id.encode(), payload)
         except OverloadedError:
             raise ProblemError(
                 problems.OVERLOADED, "too many requests wait for the brokers", retry_after_seconds=1
@@ -128,10 +144,7 @@ class Accepting:
         return delivered
 
     async def _refuse_known_conflict(self, seller_id: str, order_id: str, content_sha256: bytes) -> None:
-        """Raise the conflict where one is known already; otherwise the invoices agent finds it."""
-        hint = await self._hints.known(seller_id, order_id)
-        if not isinstance(hint, bytes) or hint == content_sha256:
-            return
+        """Raise the conflict that a hint tells of, unless Postgres knows better."""
         # A hint says what was acknowledged first, which two requests at once may leave in another order in the log.
         try:
             order = await self._reader.order(seller_id, order_id)
@@ -148,18 +161,22 @@ class Accepting:
 class _Wait:
     """One client's wait until its request's outcome is known."""
 
-    def __init__(self, reader: Reader, seller_id: str, order_id: str, priced: Priced, delivered: Delivered) -> None:
+    def __init__(self, reader: Reader, record: dict[str, Any], priced: Priced, delivered: Delivered) -> None:
         self._reader = reader
-        self._seller_id = seller_id
-        self._order_id = order_id
+        self._record = record
+        self._seller_id: str = record["seller_id"]
+        self._order_id: str = record["order_id"]
         self._content_sha256 = priced.content_sha256
         self._delivered = delivered
 
-    async def until_known(self, waiter: Waiter, seconds: float) -> dict[str, Any] | None:
-        """The order with its number; None if that is not known in time. Raises `ProblemError` for a refusal."""
+    async def until_known(self, waiter: Waiter, seconds: float, *, look_at_once: bool) -> dict[str, Any] | None:
+        """The order with its number; None if that is not known in time. Raises `ProblemError` for a refusal.
+
+        `look_at_once` for an order that may be an old one: no event comes for it any more.
+        """
         deadline = monotonic() + seconds
         pause = _LOOK_SECONDS_MIN
-        look_at = monotonic()  # At once: the order may be an old one.
+        look_at = monotonic() + (0 if look_at_once else pause)
         while True:
             now = monotonic()
             if now >= min(look_at, deadline):
@@ -206,14 +223,25 @@ class _Wait:
             return None
         if schema is INVOICE_ISSUED:
             # An event of other content leaves it to Postgres, or to the conflict's own event, to say so.
-            standing = price(event)
-            same = isinstance(standing, Priced) and standing.content_sha256 == self._content_sha256
-            return orders.issued(event) if same else None
+            return orders.issued(event) if self._is_ours(event) else None
         if (event["source_partition"], event["source_offset"]) != self._delivered:
             return None
         if schema is INVOICE_REQUEST_CONFLICTED:
             raise _conflict(self._order_id)
         raise problems.rejected(event["reason"], event["detail"])
+
+    def _is_ours(self, event: dict[str, Any]) -> bool:
+        """Whether the invoice has our content."""
+        ours = self._record
+        # The same texts are the same content; other texts may be, such as 2 and 2.0.
+        if (
+            all(event[name] == ours[name] for name in ("currency", "note", "buyer"))
+            and len(event["lines"]) == len(ours["lines"])
+            and all(line.items() <= issued.items() for line, issued in zip(ours["lines"], event["lines"], strict=True))
+        ):
+            return True
+        standing = price(event)
+        return isinstance(standing, Priced) and standing.content_sha256 == self._content_sha256
 
 
 def _priced(record: dict[str, Any], asked: requests.InvoiceRequest) -> Priced:

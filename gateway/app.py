@@ -20,7 +20,7 @@ from gateway.server import KEEPALIVE_SECONDS, BoundedRunner
 from gateway.waiting import Tail, Waiters
 from runtime.kafka import Publisher
 from runtime.settings import Settings
-from schemas.catalog import INVOICE_EVENTS
+from schemas.catalog import INVOICE_EVENTS, INVOICE_REQUESTS, Topic
 from sinks.object_store.store import open_store
 from sinks.postgres.reader import Reader
 from sinks.redis.hints import Hints
@@ -48,46 +48,76 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    publisher = Publisher(
-        settings.kafka_bootstrap,
-        client_id="gapless-gateway",
-        timeout_seconds=ACKNOWLEDGE_SECONDS_MAX,
-        queued_bytes_max=_QUEUED_BYTES_MAX,
-    )
-    reader = Reader(settings.postgres_url.get_secret_value(), topic=INVOICE_EVENTS.name, kind="invoice")
-    hints = Hints(settings.redis_url.get_secret_value())
-    waiters = Waiters()
-    tail = Tail(settings.kafka_bootstrap, INVOICE_EVENTS, waiters.by_key, waiters.deliver)
-    keys = KeyRing(reader)
-    accepting = Accepting(keys, publisher, hints, reader, waiters)
-    health = Health(publisher, reader, hints, keys, accepting, tail, waiters)
-    app = make_app(accepting, Reading(keys, reader, hints, open_store(settings)), health)
-    runner = BoundedRunner(
-        app,
-        access_log=logging.getLogger("gateway.access") if settings.log_level == "DEBUG" else None,
-        # The line of a request and its status: headers hold keys.
-        access_log_format="%r %s %Tf",
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        shutdown_timeout=_STOP_SECONDS_MAX,
-    )
-    tail.start()
-    keeping_fresh = asyncio.create_task(keys.keep_fresh())
+    gateway = Gateway(settings)
     try:
-        await runner.setup()
-        await web.TCPSite(runner, settings.gateway_host, settings.gateway_port, backlog=_BACKLOG).start()
-        _log.info("serving at %s", ", ".join(f"http://{host}:{port}" for host, port, *_ in runner.addresses))
+        await gateway.start()
+        _log.info("serving at %s", gateway.url)
         await stop.wait()
         _log.info("stopping")
-        health.stopping = True
     finally:
-        await runner.cleanup()
-        keeping_fresh.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeping_fresh
-        await publisher.close()
-        await tail.stop()
-        await hints.close()
-        await reader.close()
+        await gateway.stop()
+
+
+class Gateway:
+    """A gateway, wired; it connects when it starts."""
+
+    def __init__(
+        self, settings: Settings, *, requests: Topic = INVOICE_REQUESTS, events: Topic = INVOICE_EVENTS
+    ) -> None:
+        """Made on the running loop."""
+        self._settings = settings
+        self._publisher = Publisher(
+            settings.kafka_bootstrap,
+            client_id="gapless-gateway",
+            timeout_seconds=ACKNOWLEDGE_SECONDS_MAX,
+            queued_bytes_max=_QUEUED_BYTES_MAX,
+        )
+        self._reader = Reader(settings.postgres_url.get_secret_value(), topic=events.name, kind="invoice")
+        self._hints = Hints(settings.redis_url.get_secret_value())
+        waiters = Waiters()
+        self._tail = Tail(settings.kafka_bootstrap, events, waiters.by_key, waiters.deliver)
+        self._keys = KeyRing(self._reader)
+        accepting = Accepting(self._keys, self._publisher, self._hints, self._reader, waiters, topic=requests)
+        reading = Reading(self._keys, self._reader, self._hints, open_store(settings))
+        self._health = Health(
+            self._publisher, self._reader, self._hints, self._keys, accepting, self._tail, waiters, topic=requests
+        )
+        self._runner = BoundedRunner(
+            make_app(accepting, reading, self._health),
+            access_log=logging.getLogger("gateway.access") if settings.log_level == "DEBUG" else None,
+            # The line of a request and its status: headers hold keys.
+            access_log_format="%r %s %Tf",
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            shutdown_timeout=_STOP_SECONDS_MAX,
+        )
+        self._keeping_fresh: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once it does."""
+        host, port, *_ = self._runner.addresses[0]
+        return f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Listen. Raises `OSError` if the port is taken."""
+        self._tail.start()
+        self._keeping_fresh = asyncio.create_task(self._keys.keep_fresh())
+        await self._runner.setup()
+        settings = self._settings
+        await web.TCPSite(self._runner, settings.gateway_host, settings.gateway_port, backlog=_BACKLOG).start()
+
+    async def stop(self) -> None:
+        """Take no more requests, answer those under way, then let go of everything."""
+        self._health.stopping = True
+        await self._runner.cleanup()
+        if self._keeping_fresh is not None:
+            self._keeping_fresh.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeping_fresh
+        await self._publisher.close()
+        await self._tail.stop()
+        await self._hints.close()
+        await self._reader.close()
 
 
 def make_app(accepting: Accepting, reading: Reading, health: Health) -> web.Application:

@@ -13,7 +13,7 @@ from gateway.auth import KeyRing
 from gateway.waiting import Tail, Waiters
 from runtime import metrics
 from runtime.kafka import Publisher
-from schemas.catalog import INVOICE_REQUESTS
+from schemas.catalog import INVOICE_REQUESTS, Topic
 from sinks.postgres.reader import Reader
 from sinks.redis.hints import Hints
 
@@ -37,7 +37,10 @@ class Health:
         accepting: Accepting,
         tail: Tail,
         waiters: Waiters,
+        *,
+        topic: Topic = INVOICE_REQUESTS,
     ) -> None:
+        self._topic = topic.name
         self._publisher = publisher
         self._reader = reader
         self._hints = hints
@@ -84,7 +87,7 @@ class Health:
 
     async def _ask(self) -> dict[str, Any]:
         kafka, postgres, redis = await asyncio.gather(
-            self._publisher.reaches(INVOICE_REQUESTS.name), self._reader.ping(), self._hints.ping()
+            self._publisher.reaches(self._topic), self._reader.ping(), self._hints.ping()
         )
         return {
             "kafka": "ok" if kafka else "away",

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 _BATCH_MAX = 1_000
 _RETRY_SECONDS = 1.0
-_OFFSETS_SECONDS_MAX = 5.0
+_OFFSETS_SECONDS_MAX = 2.0
 
 
 class Event(NamedTuple):
@@ -65,7 +65,8 @@ class Tail:
     async def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
-        await asyncio.to_thread(self._thread.join)
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
         consumer = Consumer(self._config)
