@@ -1,6 +1,7 @@
 """The documents agent: each issued invoice's PDF, rendered, stored for good, and only then recorded."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,8 @@ class Prepared:
 
 def run(settings: Settings) -> None:
     """Run a documents worker until SIGTERM."""
+    # On a machine that it shares, a heap of documents must not slow the numbers. The rendering processes inherit it.
+    os.nice(10)
     renderer = Renderer(settings.render_processes)
     reads = Session(settings.postgres_url.get_secret_value())
     work = DocumentsWork(open_store(settings), renderer, reads, lambda: datetime.now(UTC))
