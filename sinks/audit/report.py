@@ -76,11 +76,11 @@ class Report:
             return
         for consumer, records in sorted(self.lag.items()):
             if records:
-                self.add("complete", consumer, f"{records} records not yet handled", records)
+                self.add("complete", consumer, f"{records} records not yet handled")
         if self.unpublished:
-            self.add("complete", "journal", f"{self.unpublished} rows not yet published", self.unpublished)
+            self.add("complete", "journal", f"{self.unpublished} rows not yet published")
         if self.pending_documents:
-            self.add("complete", "documents", f"{self.pending_documents} not yet made", self.pending_documents)
+            self.add("complete", "documents", f"{self.pending_documents} not yet made")
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""

@@ -1,0 +1,157 @@
+"""`gapless demo`: the whole way, on a stack of its own that leaves nothing behind."""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from gapless import audit
+from gapless.demo_steps import Document, Found, Target, fetch_document, rush, storm, wait_until_drained, warm_up
+from producers.client import UnavailableError
+from producers.load import percentile
+from runtime.local.errors import StackError
+from runtime.local.stack import Stack
+from runtime.settings import Settings
+from sinks.audit.report import AuditError, Report
+from sinks.audit.run import run_audit
+from sinks.audit.store import open_reader
+
+#: Who posts at the same instant.
+CLIENTS = 500
+#: What follows at full speed, repeats included.
+REQUESTS = 5_000
+REPEAT_SHARE = 0.1
+DOCUMENT = Path("gapless-demo-invoice.pdf")
+LOGS = Path("gapless-demo-logs")
+_WIDTH_UNSEEN = 100
+
+
+class DemoError(click.ClickException):
+    """The demo could not be carried through."""
+
+
+@click.command()
+@click.option("--clients", type=click.IntRange(1, 2_000), default=CLIENTS, show_default=True)
+@click.option("--requests", type=click.IntRange(10, 100_000), default=REQUESTS, show_default=True)
+def demo(clients: int, requests: int) -> int:
+    """Show the whole way: storefronts post, each order gets one number, one row, one PDF, and its events.
+
+    Starts Kafka, Postgres, Valkey and our processes on free ports in a temporary folder, and removes all of it.
+    """
+    console = Console(highlight=False, width=None if os.isatty(1) else _WIDTH_UNSEEN)
+    began = time.monotonic()
+    with _interruptible(), _stack(console) as stack:
+        settings = stack.settings()
+        status = stack.status()
+        target = Target(status["endpoints"]["gateway"], status["api_key"], settings.postgres_url.get_secret_value())
+        try:
+            found, document = uvloop.run(_run(console, target, settings, clients, requests))
+        except* UnavailableError as group:
+            raise DemoError(str(group.exceptions[0])) from None
+        DOCUMENT.write_bytes(document.body)
+        report = _audit(console, settings)
+    console.print(_table(found, report))
+    console.print(
+        f"one of the invoices: [bold]{DOCUMENT.absolute()}[/bold] ({document.invoice_number})", soft_wrap=True
+    )
+    for violation in report.shown():
+        console.print(f"[red]{violation.check}[/red] {violation.where}: {violation.what}", soft_wrap=True)
+    console.print(audit.verdict(report), soft_wrap=True)
+    console.print(f"done in {time.monotonic() - began:.0f} s; nothing is left running")
+    return 0 if report.clean and found.unanswered == 0 else 1
+
+
+async def _run(
+    console: Console, target: Target, settings: Settings, clients: int, requests: int
+) -> tuple[Found, Document]:
+    found = Found()
+    await warm_up(target)
+    console.print(f"[bold]1.[/bold] {clients} clients post at the same instant, and wait for their number")
+    found.waits_s = await rush(target, clients)
+    median, slowest = percentile(found.waits_s, 50), max(found.waits_s)
+    console.print(f"   every one has it: half of them after {median * 1000:.0f} ms, all after {slowest * 1000:.0f} ms")
+    console.print(f"[bold]2.[/bold] {requests:,} requests at full speed, a tenth of them repeats")
+    await storm(console, target, found, requests, REPEAT_SHARE)
+    await wait_until_drained(target, settings.kafka_bootstrap)
+    return found, await fetch_document(target)
+
+
+def _audit(console: Console, settings: Settings) -> Report:
+    console.print("[bold]3.[/bold] the audit reads everything back: Postgres, Kafka, the documents")
+    try:
+        return run_audit(
+            settings.postgres_url.get_secret_value(), settings.kafka_bootstrap, open_reader(settings), complete=True
+        )
+    except AuditError as error:
+        raise DemoError(str(error)) from None
+
+
+def _table(found: Found, report: Report) -> Table:
+    table = Table(show_header=False, title="what came of it", title_justify="left")
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    clients = f"{len(found.waits_s)} at once, until each had its number"
+    for name, percent in (("p50", 50), ("p99", 99), ("slowest", 100)):
+        table.add_row(f"{clients}: {name}", f"{percentile(found.waits_s, percent) * 1000:.0f} ms")
+    table.add_section()
+    table.add_row("requests answered at full speed", f"{found.sent:,} ({found.sent_per_second:,.0f}/s)")
+    table.add_row("issued", f"{found.issued_per_second:,.0f}/s")
+    table.add_section()
+    table.add_row("invoices", f"{report.counts['invoices']:,} in {report.counts['series']} series")
+    table.add_row("gaps", f"{report.violations['gap']:,}")
+    table.add_row("duplicates", f"{report.violations['repeat']:,}")
+    table.add_row("documents", f"{report.counts['documents']:,}")
+    return table
+
+
+@contextmanager
+def _stack(console: Console) -> Iterator[Stack]:
+    """A stack in a temporary folder, which goes however this ends; only the logs stay, if it failed."""
+    data = Path(tempfile.mkdtemp(prefix="gapless-demo-"))
+    # Everybody may pass through: run by root, Postgres runs as somebody else.
+    data.chmod(0o755)
+    # Bound: should this process be killed, the stack sees its standard input end and stops too.
+    stack = Stack(data, bound=True)
+    console.print("[bold]0.[/bold] Kafka, Postgres, Valkey, the gateway, the relay and two workers start")
+    began = time.monotonic()
+    try:
+        with console.status("starting"):
+            stack.start()
+        console.print(f"   all ready after {time.monotonic() - began:.1f} s")
+        yield stack
+    except (KeyboardInterrupt, click.Abort):
+        raise
+    except BaseException as error:
+        if (data / "logs").is_dir():
+            shutil.copytree(data / "logs", LOGS, dirs_exist_ok=True)
+            console.print(f"the logs are in {LOGS.absolute()}", soft_wrap=True)
+        if isinstance(error, StackError):
+            raise DemoError(str(error).replace(str(data / "logs"), str(LOGS.absolute()))) from None
+        raise
+    finally:
+        stack.remove()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything cleaned up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
