@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from domain.documents import document_key
 from prometheus_client import Counter
-from sinks.object_store.store import STORE_OUTAGES, ObjectStore, open_store
 
+from domain.documents import document_key
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
 from schemas.codec import DecodeError, decode, encode
+from sinks.object_store.store import STORE_OUTAGES, ObjectStore, open_store
 from sinks.postgres import documents as ledger
 from sinks.postgres import journal
 from sinks.postgres.journal import JournalRow
@@ -155,19 +155,20 @@ class DocumentsWork:
             return [], []
         connection = await self._reads.connection()
         states = await ledger.read_invoice_states(
-            connection, [(event["series_id"], event["number"]) for _, event in issued]
+            connection, batch.topic, [(event["series_id"], event["number"]) for _, event in issued]
         )
         logos = await self._logos.read(connection, {event["seller"]["logo_sha256"] for _, event in issued} - {None})
         wanted = []
-        seen: set[tuple[str, str, str]] = set()
+        seen: set[tuple[str, int]] = set()
         for record, event in issued:
-            state = states.get((event["series_id"], event["number"]))
-            names = (event["seller_id"], event["order_id"], event["invoice_number"])
-            if state is None or names != state[:3]:
-                error = "the ledger knows no such invoice: this event is not the relay's"
+            number = (event["series_id"], event["number"])
+            state = states.get(number)
+            # Who can write to the topic must not be able to make a document: the journal has the last word.
+            if state is None or record.value != state.event:
+                error = "the journal has no such event: it is not the relay's"
                 prepared.dead.append(dead_letter(AGENT, batch, record, error, now))
-            elif not state.has_document and names not in seen:
-                seen.add(names)
+            elif not state.has_document and number not in seen:
+                seen.add(number)
                 wanted.append((record, event))
         bodies = await self._renderer.render_many(
             [(event, logos.get(event["seller"]["logo_sha256"])) for _, event in wanted]
@@ -176,10 +177,9 @@ class DocumentsWork:
 
 
 def _check_names(event: dict[str, Any]) -> None:
-    """Raise `DecodeError` for names that Postgres can't take or a path must not."""
-    for name in ("seller_id", "order_id", "series_id", "invoice_number"):
-        if not 0 < len(event[name]) <= 200 or "\0" in event[name]:
-            raise DecodeError(f"{name} is empty, too long, or holds a NUL")
+    """Raise `DecodeError` for what Postgres can't look up."""
+    if "\0" in event["series_id"]:
+        raise DecodeError("series_id holds a NUL")
     logo = event["seller"]["logo_sha256"]
     if logo is not None and re.fullmatch("[0-9a-f]{64}", logo) is None:
         raise DecodeError("seller.logo_sha256 is no SHA-256 in hex")

@@ -24,21 +24,23 @@ class DocumentRow(NamedTuple):
 
 
 class InvoiceState(NamedTuple):
-    """What the ledger knows of a number."""
+    """What the ledger knows of a number: the event that announced it, and whether it has its document."""
 
-    seller_id: str
-    order_id: str
-    invoice_number: str
+    event: bytes
     has_document: bool
 
 
 async def read_invoice_states(
-    connection: Connection, numbers: Sequence[tuple[str, int]]
+    connection: Connection, topic: str, numbers: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], InvoiceState]:
     """By (series id, number); a number that was never issued is absent."""
     cursor = await connection.execute(
         SQL["read_invoice_states"],
-        {"series_ids": [series_id for series_id, _ in numbers], "numbers": [number for _, number in numbers]},
+        {
+            "topic": topic,
+            "series_ids": [series_id for series_id, _ in numbers],
+            "numbers": [number for _, number in numbers],
+        },
     )
     return {(series_id, number): InvoiceState(*state) for series_id, number, *state in await cursor.fetchall()}
 

@@ -70,9 +70,11 @@ FROM unnest(%(offsets)b::bigint[], %(seller_ids)b::text[], %(order_ids)b::text[]
     AS row (log_offset, seller_id, order_id, kind, outcome, reason, detail, content_sha256)
 
 -- name: read_invoice_states
-SELECT i.series_id, i.number, i.seller_id, i.order_id, i.invoice_number, d.key IS NOT NULL AS has_document
+SELECT i.series_id, i.number, j.payload, d.key IS NOT NULL AS has_document
 FROM unnest(%(series_ids)b::text[], %(numbers)b::bigint[]) AS wanted (series_id, number)
 JOIN invoices i USING (series_id, number)
+JOIN journal j ON j.topic = %(topic)s AND j.partition = i.source_partition AND j.seq = i.event_seq
+    AND j.occurred_at = i.issued_at
 LEFT JOIN documents d USING (series_id, number)
 
 -- name: insert_documents
