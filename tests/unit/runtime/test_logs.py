@@ -1,0 +1,85 @@
+"""Logs: JSON lines, no flood, no secrets."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from runtime import logs
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """The root logger as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    """What was written to standard error."""
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_both_libraries_write_json_lines_of_one_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the process and the extra fields."""
+    logs.configure("INFO", {"process": "gateway"})
+    structlog.get_logger("a").info("one", count=1)
+    logging.getLogger("b").info("two %s", 2, extra={"count": 2})
+    logging.getLogger("b").debug("not this")
+    first, second = lines(capsys)
+    assert (first["event"], first["count"], first["process"], first["level"]) == ("one", 1, "gateway", "info")
+    assert (second["event"], second["count"], second["process"], second["level"]) == ("two 2", 2, "gateway", "info")
+    assert set(first) == set(second)
+
+
+def test_a_noisy_library_says_a_thing_once_and_then_how_often(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same words with other arguments are the same thing."""
+    now = 0.0
+    monkeypatch.setattr(logs, "monotonic", lambda: now)
+    logs.configure()
+    noisy = logging.getLogger("aiokafka.conn")
+    for port in range(50):
+        noisy.error("cannot reach port %s", port)
+    noisy.error("something else")
+    now = logs.REPEAT_SECONDS_MIN
+    noisy.error("cannot reach port %s", 50)
+    written = lines(capsys)
+    assert [line["event"] for line in written] == ["cannot reach port 0", "something else", "cannot reach port 50"]
+    assert written[2]["repeats"] == 49
+
+
+def test_other_loggers_are_never_held_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two losses are two lines."""
+    logs.configure()
+    for _ in range(3):
+        logging.getLogger("streams.invoices").error("lost one")
+    assert len(lines(capsys)) == 3
+
+
+def test_remembering_what_was_said_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    """Messages that differ every time must not fill the memory."""
+    repeats = logs.RepeatFilter()
+    for n in range(5_000):
+        repeats.filter(logging.LogRecord("aiokafka", logging.ERROR, "", 0, f"message {n}", None, None))
+    assert len(repeats._said) <= 200
+
+
+def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    """They hold keys and customers' data."""
+    logs.configure()
+    secret = "gpl_" + "x" * 43
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        structlog.get_logger("a").exception("failed")
+        logging.getLogger("b").exception("failed")
+    text = capsys.readouterr().err
+    assert "ValueError: broken" in text
+    assert secret not in text

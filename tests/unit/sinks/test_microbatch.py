@@ -1,0 +1,90 @@
+"""Many questions, few calls, and every answer to whom it belongs."""
+
+import asyncio
+
+import pytest
+
+from sinks.microbatch import MicroBatch
+
+
+class Service:
+    """Answers n with 2n, when it is let."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def ask_all(self, questions: list[int]) -> list[int]:
+        """Answer a call."""
+        self.calls.append(questions)
+        await self.may_answer.wait()
+        if 13 in questions:
+            raise ValueError("thirteen")
+        return [2 * question for question in questions]
+
+
+async def test_questions_of_one_turn_are_one_call() -> None:
+    """Each gets its own answer."""
+    service = Service()
+    batch = MicroBatch(service.ask_all)
+    assert await asyncio.gather(*(batch.ask(n) for n in range(5))) == [0, 2, 4, 6, 8]
+    assert service.calls == [[0, 1, 2, 3, 4]]
+
+
+async def test_what_comes_during_a_call_waits_for_the_next_one() -> None:
+    """One call at a time, so a slow service gets larger calls and not more of them."""
+    service = Service()
+    batch = MicroBatch(service.ask_all, questions_max=3)
+    service.may_answer.clear()
+    first = batch.ask(1)
+    await asyncio.sleep(0.01)
+    later = [batch.ask(n) for n in range(2, 7)]
+    await asyncio.sleep(0.01)
+    assert service.calls == [[1]]
+    service.may_answer.set()
+    assert await first == 2
+    assert await asyncio.gather(*later) == [4, 6, 8, 10, 12]
+    assert service.calls == [[1], [2, 3, 4], [5, 6]]
+
+
+async def test_a_failed_call_fails_its_own_questions_alone() -> None:
+    """The next call is made all the same."""
+    service = Service()
+    batch = MicroBatch(service.ask_all, questions_max=1)
+    answers = await asyncio.gather(*(batch.ask(n) for n in (12, 13, 14)), return_exceptions=True)
+    assert answers[0] == 24
+    assert isinstance(answers[1], ValueError)
+    assert answers[2] == 28
+
+
+async def test_who_has_gone_is_not_asked_for() -> None:
+    """A client that hung up costs no call."""
+    service = Service()
+    batch = MicroBatch(service.ask_all)
+    gone, stays = batch.ask(1), batch.ask(2)
+    gone.cancel()
+    assert await stays == 4
+    assert service.calls == [[2]]
+
+
+async def test_a_wrong_number_of_answers_is_an_error_and_no_mix_up() -> None:
+    """Answers are told apart by their place alone."""
+
+    async def forgets(questions: list[int]) -> list[int]:
+        return questions[1:]
+
+    with pytest.raises(RuntimeError):
+        await MicroBatch(forgets).ask(1)
+
+
+async def test_closing_ends_calls_under_way() -> None:
+    """And those who wait for them."""
+    service = Service()
+    service.may_answer.clear()
+    batch = MicroBatch(service.ask_all)
+    asked = batch.ask(1)
+    await asyncio.sleep(0.01)
+    await batch.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
