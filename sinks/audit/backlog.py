@@ -8,7 +8,8 @@ from psycopg.rows import TupleRow
 from runtime.kafka import end_offsets
 from schemas.catalog import INVOICE_EVENTS, INVOICE_REQUESTS, PARTITIONS
 
-_INPUTS = {"invoices": INVOICE_REQUESTS.name, "documents": INVOICE_EVENTS.name}
+#: Topic → the agent that reads it.
+_READERS = {INVOICE_REQUESTS.name: "invoices", INVOICE_EVENTS.name: "documents"}
 _COUNTS = """
 SELECT (SELECT count(*) FROM invoices), (SELECT count(*) FROM documents),
        (SELECT coalesce(sum(next_seq - 1 - published_seq), 0) FROM journal_heads)
@@ -32,25 +33,25 @@ def read_progress(connection: psycopg.Connection[TupleRow]) -> Progress:
     return Progress(*(int(value) for value in row))
 
 
-def read_lag(connection: psycopg.Connection[TupleRow], kafka_bootstrap: str) -> dict[str, int]:
-    """Records not yet handled, by agent. Blocks; raises `runtime.kafka.TopicError` if the brokers can't be asked."""
-    ends = end_offsets(
-        kafka_bootstrap, [(topic, partition) for topic in _INPUTS.values() for partition in range(PARTITIONS)]
-    )
-    # After the ends: a position read before them could lag behind records that were handled meanwhile.
-    rows = connection.execute("SELECT agent, topic, partition, next_offset FROM positions").fetchall()
-    positions = {(agent, topic, partition): next_offset for agent, topic, partition, next_offset in rows}
-    lag = dict.fromkeys(_INPUTS, 0)
-    for agent, its_topic in _INPUTS.items():
-        for (topic, partition), end in ends.items():
-            if topic == its_topic:
-                lag[agent] += max(0, end - positions.get((agent, topic, partition), 0))
-    return lag
-
-
 def is_drained(connection: psycopg.Connection[TupleRow], kafka_bootstrap: str) -> bool:
-    """Nothing is on its way: every request handled, every event published, every document stored."""
-    progress = read_progress(connection)
+    """Nothing is on its way: every request handled, every event published, every document stored.
+
+    Blocks; raises `runtime.kafka.TopicError` if the brokers can't be asked.
+    """
+    before = _ends(kafka_bootstrap)
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        progress = read_progress(connection)
+        rows = connection.execute("SELECT agent, topic, partition, next_offset FROM positions").fetchall()
     if progress.unpublished or progress.documents < progress.invoices:
         return False
-    return not any(read_lag(connection, kafka_bootstrap).values())
+    positions = {(agent, topic, partition): next_offset for agent, topic, partition, next_offset in rows}
+    for (topic, partition), end in before.items():
+        if positions.get((_READERS[topic], topic, partition), 0) < end:
+            return False
+    # The log did not grow around the moment of the transaction, so it held nothing more then either.
+    return _ends(kafka_bootstrap) == before
+
+
+def _ends(kafka_bootstrap: str) -> dict[tuple[str, int], int]:
+    return end_offsets(kafka_bootstrap, [(topic, partition) for topic in _READERS for partition in range(PARTITIONS)])

@@ -1,0 +1,40 @@
+"""One real stack for all tests of the whole way: each leaves it running, drained and clean for the next."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.local.stack import Stack
+from tests.e2e.running import Running
+
+#: Two of what numbers, so that partitions move when one is lost.
+WORKERS = {"invoices": 2, "documents": 1}
+_KEPT_LOGS = Path("test-logs") / "e2e"
+
+
+@pytest.fixture(scope="session")
+def session_stack(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """Everything, as `gapless up` runs it. If a test fails, the logs stay."""
+    data = Path(tempfile.mkdtemp(prefix="gapless-e2e-"))
+    # Everybody may pass through: run by root, Postgres runs as somebody else.
+    data.chmod(0o755)
+    stack = Stack(data, WORKERS, bound=True)
+    try:
+        stack.start()
+        yield Running(stack)
+    finally:
+        stack.stop()
+        if request.session.testsfailed:
+            shutil.copytree(data / "logs", _KEPT_LOGS, dirs_exist_ok=True)
+            print(f"\nthe stack's logs are in {_KEPT_LOGS.absolute()}")
+        stack.remove()
+
+
+@pytest.fixture
+def running(session_stack: Running) -> Running:
+    """The stack, everything in it running."""
+    session_stack.wait_until_ready()
+    return session_stack

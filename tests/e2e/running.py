@@ -1,0 +1,114 @@
+"""A stack under test: its parts by name, to be asked, waited for, and killed."""
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+
+from producers.client import GaplessClient
+from runtime.kafka import TopicError
+from runtime.local.stack import Stack
+from runtime.settings import Settings
+from sinks.audit.backlog import is_drained
+from sinks.audit.report import Report
+from sinks.audit.run import run_audit
+from sinks.audit.store import open_reader
+
+READY_S_MAX = 60.0
+DRAIN_S_MAX = 150.0
+_POLL_S = 0.05
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds_max: float) -> None:
+    """Return when `condition` holds; fail with `what` if it doesn't in time."""
+    give_up_at = time.monotonic() + seconds_max
+    while not condition():
+        assert time.monotonic() < give_up_at, f"not within {seconds_max:g} s: {what}"
+        time.sleep(_POLL_S)
+
+
+class Running:
+    """A stack that is up."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        status = stack.status()
+        self.url: str = status["endpoints"]["gateway"]
+        self.redis_url: str = status["endpoints"]["redis"]
+        self.api_key: str = status["api_key"]
+        self.settings: Settings = stack.settings()
+        self.postgres_url = self.settings.postgres_url.get_secret_value()
+
+    def client(self, connections: int = 32, give_up_after_s: float = 60.0) -> GaplessClient:
+        """A storefront."""
+        return GaplessClient(self.url, self.api_key, connections=connections, give_up_after_s=give_up_after_s)
+
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+        """Its Postgres, each statement for itself."""
+        with psycopg.connect(self.postgres_url, autocommit=True) as connection:
+            yield connection
+
+    def pid(self, name: str) -> int | None:
+        """The pid of a process; None while it is down."""
+        pids: list[int | None] = [each["pid"] for each in self._stack.status()["processes"] if each["name"] == name]
+        return pids[0]
+
+    def signal(self, name: str, number: signal.Signals) -> bool:
+        """Send a signal to a process; False if it is down."""
+        pid = self.pid(name)
+        if pid is None:
+            return False
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def keep_down(self, name: str, until: Callable[[], bool]) -> None:
+        """Kill a process, and again whenever it was started, until `until` holds."""
+        while not until():
+            self.signal(name, signal.SIGKILL)
+            time.sleep(_POLL_S)
+
+    def forget_table(self, worker: str) -> None:
+        """Have a worker lose its RocksDB folder: it starts again without."""
+        # Stopped while its files go: between a kill and the folder's end the supervisor could have started the next.
+        assert self.signal(worker, signal.SIGSTOP)
+        folder = Path(self._stack.environment(worker)["GAPLESS_WORKER_DATA"])
+        assert folder.is_dir(), folder
+        shutil.rmtree(folder)
+        assert self.signal(worker, signal.SIGKILL)
+
+    def wait_until_ready(self) -> None:
+        """All processes run and say they are ready."""
+        wait_for(lambda: bool(self._stack.status()["ready"]), "the stack is ready", READY_S_MAX)
+
+    def wait_until_drained(self) -> None:
+        """Every request handled, every event published, every document stored."""
+        with self.ledger() as ledger:
+
+            def drained() -> bool:
+                try:
+                    return is_drained(ledger, self.settings.kafka_bootstrap)
+                except TopicError:
+                    return False
+
+            wait_for(drained, "everything is handled, published and stored", DRAIN_S_MAX)
+
+    def audit(self) -> Report:
+        """The audit's verdict, with nothing on its way."""
+        self.wait_until_ready()
+        self.wait_until_drained()
+        return run_audit(self.postgres_url, self.settings.kafka_bootstrap, open_reader(self.settings), complete=True)
+
+    def assert_clean(self) -> Report:
+        """Fail with what the audit found, if anything."""
+        report = self.audit()
+        assert report.clean, "\n".join(f"{each.check} {each.where}: {each.what}" for each in report.shown())
+        return report
