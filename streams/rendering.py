@@ -1,4 +1,4 @@
-"""Documents rendered in processes of their own: one takes milliseconds of a core that the event loop has not to give."""
+"""Documents rendered in processes of their own: one takes milliseconds of a core that the event loop can not spare."""
 
 import asyncio
 import multiprocessing
@@ -13,9 +13,10 @@ from typing import Any
 from sinks.pdf import render as pdf
 
 #: Documents handed over at one go: few enough that all processes have work to the end of a batch.
-_CHUNK_MAX = 16
-#: A document takes milliseconds, a batch seconds. Beyond this a process hangs, and never comes back by itself.
-_BATCH_SECONDS_MAX = 120.0
+_CHUNK_MAX = 8
+#: If no chunk ends for so long, a process hangs. The largest document that the topic has room for, a megabyte of
+#: letters that all need shaping, takes 10 seconds.
+_STALL_SECONDS_MAX = 180.0
 #: A process that is closed ends its chunk first.
 _CLOSE_SECONDS_MAX = 5.0
 
@@ -64,14 +65,18 @@ class Renderer:
     async def _render(self, pool: ProcessPoolExecutor, items: Sequence[Item]) -> list[bytes | RenderError]:
         loop = asyncio.get_running_loop()
         size = max(1, min(_CHUNK_MAX, -(-len(items) // self._processes)))
-        async with asyncio.timeout(_BATCH_SECONDS_MAX):
-            chunks = await asyncio.gather(
-                *(
-                    loop.run_in_executor(pool, _render_chunk, items[start : start + size])
-                    for start in range(0, len(items), size)
-                )
-            )
-        return [RenderError(body) if isinstance(body, str) else body for chunk in chunks for body in chunk]
+        chunks = [
+            loop.run_in_executor(pool, _render_chunk, items[start : start + size])
+            for start in range(0, len(items), size)
+        ]
+        waiting: set[asyncio.Future[list[bytes | str]]] = set(chunks)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, timeout=_STALL_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise TimeoutError
+        # Gathered, so that each chunk's exception is looked at.
+        results = await asyncio.gather(*chunks)
+        return [RenderError(body) if isinstance(body, str) else body for chunk in results for body in chunk]
 
     def _start(self) -> ProcessPoolExecutor:
         # Spawned: a fork would copy the locks of Faust's and librdkafka's threads in whatever state they are.

@@ -14,6 +14,9 @@ BREAKFAST: tuple[Line, ...] = (
 )
 
 
+_LINE_FIELDS = ("sku", "description", "quantity", "unit_price", "vat_rate", "vat_category", "net_minor")
+
+
 def address(
     street: str = "1 Main St", city: str = "Lyon", postal_code: str = "69001", country: str = "FR"
 ) -> dict[str, str]:
@@ -23,16 +26,7 @@ def address(
 
 def issued(lines: Sequence[Line] = BREAKFAST, **changed: Any) -> dict[str, Any]:
     """An event with totals that add up; `changed` replaces fields, `buyer_name` and `seller_name` deeper ones."""
-    items = [
-        dict(
-            zip(
-                ("sku", "description", "quantity", "unit_price", "vat_rate", "vat_category", "net_minor"),
-                line,
-                strict=True,
-            )
-        )
-        for line in lines
-    ]
+    items: list[dict[str, Any]] = [dict(zip(_LINE_FIELDS, line, strict=True)) for line in lines]
     event: dict[str, Any] = {
         "seller_id": "acme",
         "order_id": "A-1001",
@@ -73,7 +67,7 @@ def _totals(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for item in items:
         rate = (item["vat_category"], item["vat_rate"])
         taxable[rate] = taxable.get(rate, 0) + item["net_minor"]
-    per_rate = [
+    per_rate: list[dict[str, Any]] = [
         {
             "vat_category": category,
             "vat_rate": rate,

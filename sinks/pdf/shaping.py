@@ -6,7 +6,7 @@ Lengths are in thousandths of the font size. Results are functions of the text a
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import uharfbuzz as hb
 
@@ -113,7 +113,8 @@ def _glyphs(text: str, source: Face, script: str, right_to_left: bool) -> list[_
 def _clusters(text: str, glyphs: list[_Glyph]) -> Iterator[tuple[str, list[_Glyph]]]:
     """The smallest stretches of text with the glyphs that draw them, from left to right."""
     starts = sorted({glyph[1] for glyph in glyphs})
-    ends = dict(zip(starts, [*starts[1:], len(text)], strict=True))
+    # Direction marks alone draw nothing.
+    ends = dict(pairwise([*starts, len(text)]))
     for start, members in groupby(glyphs, key=lambda glyph: glyph[1]):
         yield text[start : ends[start]], list(members)
 
@@ -185,3 +186,6 @@ class _Pen:
             array = "[" + "".join(self._parts) + (">]" if self._in_hex else "]")
             self._shows.append(Show(self._rise, array, self._actual))
             self._parts, self._in_hex = [], False
+            if self._actual:
+                # Said once: the rest of the cluster stands at another height, and says nothing more.
+                self._actual = ""

@@ -21,7 +21,9 @@ _SHARED_SCRIPTS = frozenset({"Zyyy", "Zinh", "Zzzz"})
 #: Chinese and Japanese may break between any two characters, but not before these (JIS X 4051) nor after those.
 _NEVER_FIRST = frozenset("、。，．・：；？！）］｝」』】〉》〕’”ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ々%,.:;!?)]}")
 _NEVER_LAST = frozenset("（［｛「『【〈《〔‘“([{")
-_IDEOGRAPHIC = frozenset({"Hani", "Hira", "Kana", "Bopo"})
+_HAN = "Hani"
+#: Set as one script: a line of Japanese mixes them, and our font has all of them.
+_WITH_HAN = frozenset({"Hira", "Kana", "Bopo"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +150,16 @@ def _scripts(text: str) -> list[str]:
     """The script of each character; those that scripts share have that of the character before, or else after."""
     found: list[str] = []
     for character in text:
-        script = scripts.script(character)
-        if script in _IDEOGRAPHIC:
-            script = "Hani"
+        script = _script(character)
         found.append(script if script not in _SHARED_SCRIPTS else found[-1] if found else "")
     first = next((script for script in found if script), "Latn")
     return [script or first for script in found]
+
+
+@lru_cache(maxsize=65_536)
+def _script(character: str) -> str:
+    script = scripts.script(character)
+    return _HAN if script in _WITH_HAN else script
 
 
 def _advances(paragraph: _Paragraph) -> list[int]:
@@ -173,7 +179,7 @@ def _opportunities(text: str, widths: list[int]) -> list[bool]:
         if before == " " or (before in "-/–—" and after.isalnum() and place > 1 and text[place - 2].isalnum()):
             found[place] = True
         elif not before.isascii() or not after.isascii():
-            ideographs = scripts.script(before) in _IDEOGRAPHIC or scripts.script(after) in _IDEOGRAPHIC
+            ideographs = _HAN in (_script(before), _script(after))
             found[place] = ideographs and after not in _NEVER_FIRST and before not in _NEVER_LAST
     return found
 

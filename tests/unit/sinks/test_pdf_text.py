@@ -22,7 +22,7 @@ def told(set_line: Line) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", ["Zoë O'Neil", "Ἀριστοτέλης", "Чай чёрный", "Nguyễn Thị", "山田 太郎", "김철수", "ที่นี่", "हिन्दी क्षेत्र"]
+    "text", ["Zoë O'Neil", "Ἀριστοτέλης", "Чай чёрный", "Nguyễn Thị", "山田 太郎", "김철수", "ที่นี่", "हिन्दी क्षेत्र", "﷽ً"]
 )
 @pytest.mark.parametrize("bold", [False, True])
 def test_what_is_drawn_is_what_is_copied(text: str, bold: bool) -> None:
