@@ -114,7 +114,7 @@ class Accepting:
         try:
             delivered = await self._keep(seller_id, order_id, priced, payload)
             outcome = _Wait(self._reader, record, priced, delivered)
-            body = await outcome.until_known(waiter, wait, look_at_once=hint is not None)
+            body = await outcome.until_known(waiter, wait, look_at_once=isinstance(hint, bytes))
         finally:
             self._waiters.remove(key, waiter)
         applied = {"Preference-Applied": f"wait={wait}"}
@@ -172,7 +172,7 @@ class _Wait:
     async def until_known(self, waiter: Waiter, seconds: float, *, look_at_once: bool) -> dict[str, Any] | None:
         """The order with its number; None if that is not known in time. Raises `ProblemError` for a refusal.
 
-        `look_at_once` for an order that may be an old one: no event comes for it any more.
+        `look_at_once` for an order that is known: it may be an old one, for which no event comes any more.
         """
         deadline = monotonic() + seconds
         pause = _LOOK_SECONDS_MIN

@@ -64,7 +64,7 @@ class Gateway:
     def __init__(
         self, settings: Settings, *, requests: Topic = INVOICE_REQUESTS, events: Topic = INVOICE_EVENTS
     ) -> None:
-        """Made on the running loop."""
+        """Made on the running loop. `requests` is published to, `events` tailed."""
         self._settings = settings
         self._publisher = Publisher(
             settings.kafka_bootstrap,
@@ -72,7 +72,7 @@ class Gateway:
             timeout_seconds=ACKNOWLEDGE_SECONDS_MAX,
             queued_bytes_max=_QUEUED_BYTES_MAX,
         )
-        self._reader = Reader(settings.postgres_url.get_secret_value(), topic=events.name, kind="invoice")
+        self._reader = Reader(settings.postgres_url.get_secret_value(), topic=INVOICE_EVENTS.name, kind="invoice")
         self._hints = Hints(settings.redis_url.get_secret_value())
         waiters = Waiters()
         self._tail = Tail(settings.kafka_bootstrap, events, waiters.by_key, waiters.deliver)

@@ -15,7 +15,7 @@ from gateway.auth import KeyRing
 from gateway.problems import ProblemError
 from sinks.object_store.store import NotStoredError, ObjectStore, StoreUnavailableError
 from sinks.postgres.reader import Invoice, PostgresUnavailableError, Reader
-from sinks.redis.hints import UNAVAILABLE, Hints
+from sinks.redis.hints import Hints, Silence
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +24,12 @@ _NUMBER_MAX = 2**63 - 1
 _UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 _SECONDS_UNTIL_ISSUED = 1
 _SECONDS_UNTIL_STORED = 2
+_WHY_UNKNOWN = {
+    Silence.UNAVAILABLE: "no invoice of this order is known; whether it was accepted a moment ago can't be looked up"
+    " just now, because Redis is away",
+    Silence.FORGOTTEN: "no invoice of this order is known; if it was accepted a moment ago, Redis has lost its note of"
+    " that, and the invoice will be here soon",
+}
 
 
 class Reading:
@@ -48,14 +54,10 @@ class Reading:
         if order.refused:
             return _json(orders.known(order_id, order, None))
         hint = await self._hints.known(seller_id, order_id)
-        if hint is UNAVAILABLE:
-            raise ProblemError(
-                problems.NOT_FOUND,
-                "no invoice of this order is known yet; whether it was accepted lately can't be looked up just now",
-                retry_after_seconds=_SECONDS_UNTIL_ISSUED,
-            )
         if hint is None:
             raise ProblemError(problems.NOT_FOUND, "no order of this id is known")
+        if isinstance(hint, Silence):
+            raise ProblemError(problems.NOT_FOUND, _WHY_UNKNOWN[hint], retry_after_seconds=_SECONDS_UNTIL_ISSUED)
         return _json(orders.accepted(order_id), {"Retry-After": str(_SECONDS_UNTIL_ISSUED)})
 
     async def _hinted_order(self, seller_id: str, order_id: str) -> web.Response:

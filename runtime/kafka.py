@@ -23,7 +23,12 @@ _IDLE_POLL_SECONDS = 1.0
 _REPORT_LATE_SECONDS_MAX = 1.0
 _ADMIN_SECONDS_MAX = 15.0
 _LEADERLESS_PAUSE_SECONDS = 0.1
-_LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+_LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+)
 
 
 class OverloadedError(Exception):
@@ -66,7 +71,7 @@ class Publisher:
         *,
         client_id: str = "gapless",
         timeout_seconds: float = 30.0,
-        linger_seconds: float = 0.001,
+        linger_seconds: float = 0.005,
         queued_messages_max: int = 100_000,
         queued_bytes_max: int = 256 * 1024 * 1024,
     ) -> None:

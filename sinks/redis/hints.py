@@ -8,10 +8,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final, NamedTuple, TypeVar
 
 import redis.asyncio
+import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -26,6 +27,12 @@ HINT_SECONDS = 24 * 3600
 CALL_SECONDS_MAX = 0.1
 #: How long Redis is left alone after a failure.
 PAUSE_SECONDS = 1.0
+#: One call may be late because we are: so many in a row mean that Redis hangs.
+TIMEOUTS_MAX = 2
+#: Set when there is none: since when hints are kept. A Redis that lost its data has lost this too.
+_SINCE_KEY = "accepted-since"
+#: After such a loss, what was accepted before it is in Postgres by then.
+FORGETFUL_SECONDS = 900
 
 #: One command for the whole batch: a pipeline of SETs costs the client five times as much.
 _REMEMBER = """
@@ -36,13 +43,17 @@ return #KEYS
 _Result = TypeVar("_Result")
 
 
-class Unavailable(Enum):
-    """Redis gave no answer: nothing is known, not even that there is no hint."""
+class Silence(Enum):
+    """Why there is no hint, where that doesn't mean that there was none."""
 
+    #: Redis gave no answer.
     UNAVAILABLE = "unavailable"
+    #: Redis began anew a short while ago, and may have lost the hint.
+    FORGOTTEN = "forgotten"
 
 
-UNAVAILABLE: Final = Unavailable.UNAVAILABLE
+UNAVAILABLE: Final = Silence.UNAVAILABLE
+FORGOTTEN: Final = Silence.FORGOTTEN
 
 
 class OrderName(NamedTuple):
@@ -68,14 +79,15 @@ class Hints:
         self._reads = MicroBatch(self._read)
         self._writes = MicroBatch(self._write)
         self._closed_until = 0.0
+        self._timeouts = 0
 
     @property
     def available(self) -> bool:
         """Whether the last call went well, or enough time has passed to try again."""
         return monotonic() >= self._closed_until
 
-    async def known(self, seller_id: str, order_id: str) -> bytes | Unavailable | None:
-        """The digest of the content that was accepted for the order; None if there is no hint."""
+    async def known(self, seller_id: str, order_id: str) -> bytes | Silence | None:
+        """The digest of the content that was accepted for the order; None if none was lately."""
         if not self.available:
             return UNAVAILABLE
         return await self._reads.ask(OrderName(seller_id, order_id))
@@ -96,27 +108,41 @@ class Hints:
         await self._writes.close()
         await self._redis.aclose()
 
-    async def _read(self, orders: list[OrderName]) -> list[bytes | Unavailable | None]:
-        keys = [_key(order) for order in orders]
+    async def _read(self, orders: list[OrderName]) -> list[bytes | Silence | None]:
+        keys = [_SINCE_KEY, *map(_key, orders)]
         found: Any = await self._guarded(lambda: self._redis.mget(keys))
-        return [UNAVAILABLE] * len(orders) if isinstance(found, Unavailable) else found
+        if isinstance(found, Silence):
+            return [found] * len(orders)
+        since, *hints = found
+        if since is None:
+            await self._guarded(lambda: self._redis.set(_SINCE_KEY, int(time()), nx=True))
+        forgetful = since is None or time() - int(since) < FORGETFUL_SECONDS
+        return [FORGOTTEN if hint is None and forgetful else hint for hint in hints]
 
     async def _write(self, accepted: list[tuple[OrderName, bytes]]) -> list[bool]:
         keys = [_key(order) for order, _ in accepted]
         values: list[int | bytes] = [HINT_SECONDS, *(digest for _, digest in accepted)]
-        written = await self._guarded(lambda: self._remember(keys=keys, args=values))
-        return [written is not UNAVAILABLE] * len(accepted)
+        # A second try: for one that is late, an order just accepted would be unknown to its own client.
+        for _ in range(TIMEOUTS_MAX):
+            if await self._guarded(lambda: self._remember(keys=keys, args=values)) is not UNAVAILABLE:
+                return [True] * len(accepted)
+        return [False] * len(accepted)
 
-    async def _guarded(self, call: Callable[[], Awaitable[_Result]]) -> _Result | Unavailable:
+    async def _guarded(self, call: Callable[[], Awaitable[_Result]]) -> _Result | Silence:
         if not self.available:
             return UNAVAILABLE
         try:
             async with asyncio.timeout(CALL_SECONDS_MAX):
-                return await call()
+                result = await call()
         except (RedisError, OSError, TimeoutError) as error:
-            self._closed_until = monotonic() + PAUSE_SECONDS
+            late = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
+            self._timeouts = self._timeouts + 1 if late else TIMEOUTS_MAX
+            if self._timeouts >= TIMEOUTS_MAX:
+                self._closed_until = monotonic() + PAUSE_SECONDS
             _log.warning("Redis gives no hints: %s", type(error).__name__)
             return UNAVAILABLE
+        self._timeouts = 0
+        return result
 
 
 def _key(order: OrderName) -> str:

@@ -19,8 +19,8 @@ async def test_a_redis_that_is_away_is_unavailable_and_not_an_error() -> None:
     await asked.close()
 
 
-async def test_a_redis_that_hangs_costs_one_short_wait_and_then_nothing() -> None:
-    """After the first time-out it is left alone for a while; then one call tries again."""
+async def test_a_redis_that_hangs_costs_a_short_wait_and_then_nothing() -> None:
+    """After two time-outs it is left alone for a while; then one call tries again."""
     connections = 0
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,21 +33,23 @@ async def test_a_redis_that_hangs_costs_one_short_wait_and_then_nothing() -> Non
 
     server = await asyncio.start_server(hang, "127.0.0.1", 0)
     asked = Hints(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
-    began = monotonic()
-    answers = await asyncio.gather(*(asked.known("demo", str(n)) for n in range(200)))
-    assert set(answers) == {UNAVAILABLE}
-    assert monotonic() - began < 3 * hints.CALL_SECONDS_MAX
-    began = monotonic()
-    for n in range(100):
-        assert await asked.known("demo", str(n)) is UNAVAILABLE
-    assert monotonic() - began < hints.CALL_SECONDS_MAX
-    before = connections
-    await asyncio.sleep(hints.PAUSE_SECONDS)
-    await asked.known("demo", "A")
-    assert connections > before
-    await asked.close()
-    server.close()
-    await asyncio.sleep(0.05)
+    try:
+        began = monotonic()
+        for _ in range(hints.TIMEOUTS_MAX):
+            answers = await asyncio.gather(*(asked.known("demo", str(n)) for n in range(200)))
+            assert set(answers) == {UNAVAILABLE}
+        assert hints.CALL_SECONDS_MAX < monotonic() - began < 10 * hints.CALL_SECONDS_MAX
+        before = connections
+        for n in range(1_000):
+            assert await asked.known("demo", str(n)) is UNAVAILABLE
+        assert connections == before
+        await asyncio.sleep(hints.PAUSE_SECONDS)
+        await asked.known("demo", "A")
+        assert connections > before
+    finally:
+        await asked.close()
+        server.close()
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("order_id", ["a:b", "*", "ä €", "\t"])
