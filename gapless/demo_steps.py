@@ -71,9 +71,9 @@ async def warm_up(target: Target) -> None:
         await run(client, payloads, workers=_WARM_UP_ORDERS, wait_s=_WAIT_S)
 
 
-async def rush(target: Target, clients: int) -> "array[float]":
+async def rush(target: Target, clients: int, prefix: str = "RUSH") -> "array[float]":
     """Seconds until each client had its number: all post at the same instant, each over a connection of its own."""
-    payloads = [msgspec.json.encode(body) for body in bodies(clients, seed=_SEED, prefix="RUSH")]
+    payloads = [msgspec.json.encode(body) for body in bodies(clients, seed=_SEED, prefix=prefix)]
     waits_s = array("d")
     go = asyncio.Event()
 

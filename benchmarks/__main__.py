@@ -1,0 +1,108 @@
+"""`python -m benchmarks [NAME…] [--record]`: measure, and say what came of the targets."""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import invoices_agent, recovery, waiting, whole_way
+from benchmarks.result import Result
+from benchmarks.stacks import servers
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def _documents() -> list[Result]:
+    module = importlib.import_module("benchmarks.documents")
+    results: list[Result] = module.run()
+    return results
+
+
+def _invoices_agent() -> list[Result]:
+    with servers() as environment:
+        return invoices_agent.run(environment)
+
+
+#: In the order in which a request meets them.
+BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
+    "invoices_agent": _invoices_agent,
+    "documents": _documents,
+    "whole_way": whole_way.run,
+    "waiting": waiting.run,
+    "recovery": recovery.run,
+}
+
+
+def main() -> None:
+    """Run the benchmarks named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the product on this machine.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("--record", action="store_true", help="keep the results in benchmarks/results/")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - BENCHMARKS.keys()
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    console = Console(highlight=False, width=None if os.isatty(1) else 140)
+    load_before = os.getloadavg()[0]
+    results: dict[str, list[Result]] = {}
+    for name in arguments.names or BENCHMARKS:
+        with console.status(name):
+            results[name] = BENCHMARKS[name]()
+        console.print(_table(name, results[name]))
+    if arguments.record:
+        console.print(f"recorded in {_record(results, load_before)}", soft_wrap=True)
+
+
+def _table(name: str, results: list[Result]) -> Table:
+    table = Table(title=name, title_justify="left", show_header=False)
+    for column in ("what", "value", "target", "note"):
+        table.add_column(column, justify="right" if column in ("value", "target") else "left")
+    for result in results:
+        target = ""
+        if result.target is not None:
+            sign, colour = "≤" if result.less_is_better else "≥", "green" if result.reached else "red"
+            target = f"[{colour}]{sign} {result.target:,g}[/{colour}]"
+        table.add_row(result.name, f"{_figure(result.value)} {result.unit}", target, result.note)
+    return table
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _record(results: dict[str, list[Result]], load_before: float) -> Path:
+    """Write a dated file, with what it takes to judge the figures."""
+    now = datetime.now(UTC)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    document = {
+        "measured_at": now.isoformat(timespec="seconds"),
+        "commit": commit or None,
+        "machine": {
+            "cores": os.cpu_count(),
+            "architecture": platform.machine(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+            # Above the number of busy cores others were at work too, and the figures are too low.
+            "load_before": round(load_before, 2),
+        },
+        "results": {
+            name: [{**asdict(each), "reached": each.reached} for each in measured] for name, measured in results.items()
+        },
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{now:%Y-%m-%d-%H%M}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    main()

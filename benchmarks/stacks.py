@@ -1,0 +1,66 @@
+"""Stacks for benchmarks, in temporary folders, gone afterwards however they end."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from gapless.demo_steps import Target
+from runtime.local.stack import Stack
+
+
+@contextmanager
+def stack(workers: Mapping[str, int] | None = None, *, servers_only: bool = False) -> Iterator[Stack]:
+    """A stack that is ready."""
+    data = Path(tempfile.mkdtemp(prefix="gapless-bench-"))
+    # Everybody may pass through: run by root, Postgres runs as somebody else.
+    data.chmod(0o755)
+    made = Stack(data, workers, servers_only=servers_only, bound=True)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()
+
+
+@contextmanager
+def servers() -> Iterator[dict[str, str]]:
+    """Kafka, Postgres and Valkey with topics, tables and the seller `demo`: the GAPLESS_… settings to use them."""
+    with stack(servers_only=True) as made:
+        environment = made.environment("bench-1")
+        environment["GAPLESS_POSTGRES_URL"] = made.endpoints()["postgres"]
+        for command in (("migrate",), ("topics",), ("sellers", "ensure-local")):
+            subprocess.run(
+                [sys.executable, "-m", "gapless", *command],
+                env={**os.environ, **environment},
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+        yield environment
+
+
+def target_of(made: Stack) -> Target:
+    """Where to post to."""
+    status = made.status()
+    return Target(status["endpoints"]["gateway"], status["api_key"], status["endpoints"]["postgres"])
+
+
+def pid_of(made: Stack, name: str) -> int:
+    """The pid of a process that runs."""
+    pid = next(each["pid"] for each in made.status()["processes"] if each["name"] == name)
+    if pid is None:
+        raise LookupError(f"{name} is down")
+    return int(pid)
+
+
+def memory_mb(pid: int) -> tuple[float, float]:
+    """Memory of a process with its children, shared pages counted once (PSS), and the process's own RSS; in MB."""
+    process = psutil.Process(pid)
+    family = [process, *process.children(recursive=True)]
+    pss = sum(each.memory_full_info().pss for each in family)
+    return pss / 2**20, process.memory_info().rss / 2**20
