@@ -1,7 +1,6 @@
 """The contracts: every topic and every schema, once. Nothing else names a topic or a schema id."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from runtime.settings import Settings
 from schemas import catalog
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import OUTAGES, Session
+from streams.batch import joined
 from streams.log_probe import make_log_probe
 from streams.transport import BatchApp, make_app
 from streams.work import Work, Worker
@@ -71,10 +72,14 @@ async def _serve(role: str, settings: Settings, wire: Callable[[BatchApp], Wired
 
     async def consume(stream: Any) -> AsyncIterator[None]:
         async for event in stream.events():
-            batch = event.message.batch
-            if batch.partition not in workers:
-                workers[batch.partition] = Worker(Session(url), probe)
-            await workers[batch.partition].run(wired.work, batch)
+            events = [event, *_waiting(stream.channel.queue, batch_records_max - len(event.message.batch.records))]
+            for batch in joined(each.message.batch for each in events):
+                if batch.partition not in workers:
+                    workers[batch.partition] = Worker(Session(url), probe)
+                await workers[batch.partition].run(wired.work, batch)
+            # Faust acknowledges the first itself.
+            for each in events[1:]:
+                each.ack()
             yield
 
     name = wired.topic.name
@@ -84,6 +89,17 @@ async def _serve(role: str, settings: Settings, wire: Callable[[BatchApp], Wired
         await _run_until_stopped(app)
     finally:
         wired.close()
+
+
+def _waiting(queue: Any, records_max: int) -> Iterator[Any]:
+    """Events that came while the last batch was done, up to so many records.
+
+    Each fetch is an event, and under load fetches are many and small: done together they cost one transaction.
+    """
+    while records_max > 0 and not queue.empty():
+        event = queue.get_nowait()
+        records_max -= len(event.message.batch.records)
+        yield event
 
 
 async def _run_until_stopped(app: BatchApp) -> None:

@@ -1,6 +1,6 @@
 """A batch: what one fetch brought of one partition."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,6 +14,18 @@ class Record(Protocol):
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
+
+
+def joined(batches: Iterable["Batch"]) -> list["Batch"]:
+    """The same records in as few batches as there are unbroken runs of them."""
+    runs: list[Batch] = []
+    for batch in batches:
+        longer = runs[-1].followed_by(batch) if runs else None
+        if longer is None:
+            runs.append(batch)
+        else:
+            runs[-1] = longer
+    return runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,12 @@ class Batch:
     def since(self, offset: int) -> "Batch":
         """The part not before `offset`; the caller knows that there is one."""
         return replace(self, records=[record for record in self.records if record.offset >= offset])
+
+    def followed_by(self, later: "Batch") -> "Batch | None":
+        """Both as one, if `later` begins where this one ends."""
+        if (later.topic, later.partition, later.first_offset) != (self.topic, self.partition, self.next_offset):
+            return None
+        return replace(self, records=[*self.records, *later.records])
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition} [{self.first_offset}, {self.next_offset})"
