@@ -179,9 +179,9 @@ class _Wait:
         look_at = monotonic() + (0 if look_at_once else pause)
         while True:
             now = monotonic()
-            if now >= min(look_at, deadline):
+            if now >= min(look_at, deadline) or waiter.cut_short:
                 body = await self._look()
-                if body is not None or now >= deadline:
+                if body is not None or now >= deadline or waiter.cut_short:
                     return body
                 look_at, pause = now + pause, min(2 * pause, _LOOK_SECONDS_MAX)
             event = await waiter.next(min(look_at, deadline) - monotonic())

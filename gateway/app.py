@@ -16,7 +16,7 @@ from gateway.auth import KeyRing
 from gateway.health import Health
 from gateway.problems import ProblemError
 from gateway.reading import Reading
-from gateway.server import KEEPALIVE_SECONDS, BoundedRunner
+from gateway.server import SERVER, BoundedRunner
 from gateway.waiting import Tail, Waiters
 from runtime.kafka import Publisher
 from runtime.settings import Settings
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 #: A broker that doesn't acknowledge within this is answered for with 503.
 ACKNOWLEDGE_SECONDS_MAX = 4.5
-#: How long requests under way may take after SIGTERM; a wait for a number is cut short by it.
+#: How long requests under way may take after SIGTERM. Those who wait for their number are let go at once.
 _STOP_SECONDS_MAX = 8.0
 #: Connections that the system holds until we accept them: 500 clients may come at the same instant.
 _BACKLOG = 4096
@@ -74,7 +74,7 @@ class Gateway:
         )
         self._reader = Reader(settings.postgres_url.get_secret_value(), topic=INVOICE_EVENTS.name, kind="invoice")
         self._hints = Hints(settings.redis_url.get_secret_value())
-        waiters = Waiters()
+        self._waiters = waiters = Waiters()
         self._tail = Tail(settings.kafka_bootstrap, events, waiters.by_key, waiters.deliver)
         self._keys = KeyRing(self._reader)
         accepting = Accepting(self._keys, self._publisher, self._hints, self._reader, waiters, topic=requests)
@@ -87,7 +87,6 @@ class Gateway:
             access_log=logging.getLogger("gateway.access") if settings.log_level == "DEBUG" else None,
             # The line of a request and its status: headers hold keys.
             access_log_format="%r %s %Tf",
-            keepalive_timeout=KEEPALIVE_SECONDS,
             shutdown_timeout=_STOP_SECONDS_MAX,
         )
         self._keeping_fresh: asyncio.Task[None] | None = None
@@ -109,6 +108,7 @@ class Gateway:
     async def stop(self) -> None:
         """Take no more requests, answer those under way, then let go of everything."""
         self._health.stopping = True
+        self._waiters.cut_all()
         await self._runner.cleanup()
         if self._keeping_fresh is not None:
             self._keeping_fresh.cancel()
@@ -154,7 +154,7 @@ async def _around(request: web.Request, handler: _Handler) -> web.StreamResponse
     except Exception:  # noqa: BLE001
         _log.exception("a request to %s failed", _route(request))
         answer = problems.response(ProblemError(problems.INTERNAL, "the request failed; the cause is in our log"))
-    answer.headers["Server"] = "gapless"
+    answer.headers["Server"] = SERVER
     measures.REQUEST_SECONDS.labels(_route(request), str(answer.status)).observe(monotonic() - began)
     return answer
 

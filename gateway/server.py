@@ -18,8 +18,13 @@ from gateway.problems import ProblemError
 
 _log = logging.getLogger(__name__)
 
+#: What the header of the same name says; aiohttp would give its own version, and Python's.
+SERVER = "gapless"
 #: From a request's first byte to the end of its head; a client that drips holds a connection no longer.
 HEAD_SECONDS_MAX = 10.0
+#: After an answer that came before the body's end, so much of the rest is read and thrown away: a client that is still
+#: sending would see a broken connection instead of the answer.
+LINGERING_SECONDS = 2.0
 #: How long an idle connection is kept: longer than the usual load balancer, which must be the one to close.
 KEEPALIVE_SECONDS = 75.0
 
@@ -69,6 +74,7 @@ class BoundedHandler(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("part of another answer is out already")
         answer = problems.response(problem)
+        answer.headers["Server"] = SERVER
         answer.force_close()
         return answer
 
@@ -97,4 +103,5 @@ class BoundedRunner(web.AppRunner):
 
     async def _make_server(self) -> Server:
         made = await super()._make_server()
-        return BoundedServer(made.request_handler, request_factory=made.request_factory, **made._kwargs)
+        options = {**made._kwargs, "keepalive_timeout": KEEPALIVE_SECONDS, "lingering_time": LINGERING_SECONDS}
+        return BoundedServer(made.request_handler, request_factory=made.request_factory, **options)

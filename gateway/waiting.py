@@ -113,11 +113,18 @@ class Waiter:
     """One client's wait for one order. `event` wakes it; what it means is for the client's request to say."""
 
     def __init__(self) -> None:
-        self._events: asyncio.Queue[bytes] = asyncio.Queue()
+        self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
+        #: The gateway stops: there is no time to wait for more.
+        self.cut_short = False
 
     def wake(self, value: bytes) -> None:
         """Give it an event of its order id, which may be another seller's."""
         self._events.put_nowait(value)
+
+    def cut(self) -> None:
+        """End the wait."""
+        self.cut_short = True
+        self._events.put_nowait(None)
 
     async def next(self, timeout_seconds: float) -> bytes | None:
         """The next event, or None when the time is over."""
@@ -133,6 +140,7 @@ class Waiters:
 
     def __init__(self) -> None:
         self.by_key: dict[bytes, set[Waiter]] = {}
+        self._stopping = False
 
     def __len__(self) -> int:
         return sum(map(len, self.by_key.values()))
@@ -141,7 +149,16 @@ class Waiters:
         """Wait for events with this key, from now on."""
         waiter = Waiter()
         self.by_key.setdefault(key, set()).add(waiter)
+        if self._stopping:
+            waiter.cut()
         return waiter
+
+    def cut_all(self) -> None:
+        """Let everybody go with what is known, now and from now on: the gateway stops."""
+        self._stopping = True
+        for waiters in self.by_key.values():
+            for waiter in waiters:
+                waiter.cut()
 
     def remove(self, key: bytes, waiter: Waiter) -> None:
         """Wait no longer."""

@@ -1,0 +1,265 @@
+"""The gateway while Kafka, Postgres or Redis is away, hangs, or comes back."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from gateway import auth
+from runtime.local import kafka
+from runtime.local.stack import free_port
+from sinks.postgres import sellers
+from tests.conftest import Services
+from tests.integration.gateways import (
+    KEYS,
+    Client,
+    Link,
+    Topics,
+    add_keys,
+    link_to,
+    make_topics,
+    order,
+    running,
+    statuses,
+    through,
+    until,
+)
+from tests.integration.issuer import Issuer
+
+
+@pytest.fixture
+async def topics(services: Services) -> Topics:
+    """The test's own."""
+    return make_topics(services.kafka_bootstrap)
+
+
+@pytest.fixture
+async def ledger(ledger_url: str) -> str:
+    """The test's ledger, with a key for each seller."""
+    await add_keys(ledger_url)
+    return ledger_url
+
+
+@pytest.fixture
+async def postgres(ledger: str) -> AsyncIterator[Link]:
+    """What leads to Postgres."""
+    link = await link_to(ledger)
+    yield link
+    link.thaw()
+    await link.cut()
+
+
+@pytest.fixture
+async def redis_link(services: Services) -> AsyncIterator[Link]:
+    """What leads to Redis."""
+    link = await link_to(services.redis_url)
+    yield link
+    link.thaw()
+    await link.cut()
+
+
+@pytest.fixture
+async def client(
+    services: Services, ledger: str, topics: Topics, postgres: Link, redis_link: Link
+) -> AsyncIterator[Client]:
+    """A client whose gateway reaches Postgres and Redis through the links."""
+    redis_url = through(redis_link, services.redis_url)
+    async with running(services, through(postgres, ledger), topics, redis_url=redis_url) as made:
+        yield made
+        postgres.thaw()
+
+
+def new_id() -> str:
+    """An order id that no other test has used."""
+    return f"O-{uuid4().hex[:12]}"
+
+
+async def test_orders_are_taken_while_postgres_is_away(
+    client: Client, postgres: Link, services: Services, ledger: str, topics: Topics
+) -> None:
+    """And issued once it is back."""
+    await postgres.cut()
+    order_id = new_id()
+    path = f"/v1/invoices/{order_id}"
+    assert (await client.post(order(order_id))).status == 202
+    waited = await client.post(order(new_id()), Prefer="wait=1")
+    assert waited.status == 202
+    accepted = await client.get(path)
+    assert (accepted.status, accepted.json["status"]) == (200, "accepted")
+    for unknown in (f"/v1/invoices/{new_id()}", f"{path}/document", "/v1/series", "/v1/series/x/numbers/1"):
+        answer = await client.get(unknown)
+        assert (answer.status, answer.json["type"]) == (503, "/problems/unavailable"), unknown
+        assert int(answer.headers["Retry-After"]) <= 5
+        assert answer.seconds < 3
+    ready = await until(lambda: client.get("/readyz"), lambda answer: answer.json["postgres"] == "away")
+    assert (ready.status, ready.json["status"]) == (200, "degraded")
+    await postgres.open()
+    async with Issuer(services, ledger, topics):
+        await until(lambda: client.get(path), lambda answer: answer.status == 200 and answer.json["status"] == "issued")
+
+
+async def test_orders_are_taken_while_postgres_hangs(client: Client, postgres: Link) -> None:
+    """Nobody waits for it longer than a moment, and it is asked again when it goes on."""
+    postgres.freeze()
+    assert (await client.post(order(new_id()))).seconds < 2
+    answers = await asyncio.gather(*(client.get(f"/v1/invoices/{new_id()}") for _ in range(50)))
+    assert statuses(answers) == {503: 50}
+    assert max(answer.seconds for answer in answers) < 4
+    assert (await client.get("/v1/series")).status == 503
+    assert (await client.get("/v1/series")).seconds < 1
+    postgres.thaw()
+    await until(lambda: client.get("/v1/series"), lambda answer: answer.status == 200)
+    await until(lambda: client.get(f"/v1/invoices/{new_id()}"), lambda answer: answer.status == 404)
+
+
+async def test_an_unknown_key_is_not_called_invalid_while_postgres_is_away(client: Client, postgres: Link) -> None:
+    """A seller's new key must not be told that it is wrong."""
+    await postgres.cut()
+    answer = await client.as_("never-seen-" + "x" * 32).post(order(new_id()))
+    assert (answer.status, answer.json["type"]) == (503, "/problems/unavailable")
+    assert (await client.as_(KEYS["other"]).post(order(new_id()))).status == 202
+
+
+async def test_orders_are_taken_without_redis(client: Client, redis_link: Link) -> None:
+    """What it would have said is missing, and said to be missing."""
+    await redis_link.cut()
+    order_id = new_id()
+    assert (await client.post(order(order_id))).status == 202
+    answer = await client.get(f"/v1/invoices/{order_id}")
+    assert answer.status == 404
+    assert "Redis" in answer.json["detail"]
+    assert "Retry-After" in answer.headers
+    ready = await until(lambda: client.get("/readyz"), lambda answer: answer.json["redis"] == "away")
+    assert (ready.status, ready.json["status"]) == (200, "degraded")
+    await redis_link.open()
+    again = new_id()
+
+    async def accept() -> str:
+        await client.post(order(again))
+        return str((await client.get(f"/v1/invoices/{again}")).json.get("status"))
+
+    await until(accept, lambda status: status == "accepted")
+
+
+async def test_a_redis_that_hangs_slows_nobody_down(client: Client, redis_link: Link) -> None:
+    """A few short waits, then none."""
+    redis_link.freeze()
+    await client.post(order(new_id()))
+    await client.post(order(new_id()))
+    began = time.monotonic()
+    answers = await asyncio.gather(*(client.post(order(new_id())) for _ in range(200)))
+    assert statuses(answers) == {202: 200}
+    assert time.monotonic() - began < 3
+
+
+async def test_a_new_key_works_at_once_and_a_revoked_one_soon_no_more(
+    services: Services, ledger: str, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a restart."""
+    monkeypatch.setattr(auth, "REFRESH_SECONDS", 0.2)
+    async with running(services, ledger, topics) as client:
+        key = "a-new-key-" + "y" * 32
+        async with await psycopg.AsyncConnection.connect(ledger, autocommit=True) as connection:
+            added = await sellers.add_key(connection, "demo", "new", key)
+            assert (await client.as_(key).get("/v1/series")).status == 200
+            await sellers.revoke_key(connection, "demo", added.name)
+        await until(lambda: client.as_(key).get("/v1/series"), lambda answer: answer.status == 401)
+        assert (await client.get("/v1/series")).status == 200
+
+
+async def test_who_waits_is_let_go_when_the_gateway_stops(services: Services, ledger: str, topics: Topics) -> None:
+    """With the answer that the order is kept."""
+    async with running(services, ledger, topics) as client:
+        waiting = asyncio.create_task(client.post(order(new_id()), Prefer="wait=30"))
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+    answer = await waiting
+    assert (answer.status, answer.json["status"]) == (202, "accepted")
+    assert time.monotonic() - began < 8
+
+
+class Broker:
+    """A Kafka of the test's own, to be stopped and killed."""
+
+    def __init__(self, folder: Path) -> None:
+        port, controller = free_port(), free_port()
+        self._command = kafka.prepare(folder, port, controller)
+        self._folder = folder
+        self._port = port
+        self.bootstrap = f"127.0.0.1:{port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it, and return when it answers."""
+        self._spawn()
+
+        async def answers() -> bool:
+            try:
+                return await kafka.answers(self._port)
+            except (OSError, EOFError):
+                return False
+
+        await until(answers, bool, 60)
+
+    def _spawn(self) -> None:
+        with (self._folder / "broker.log").open("ab") as log:
+            environment = {**os.environ, **kafka.ENVIRONMENT}
+            self._process = subprocess.Popen(self._command, cwd=self._folder, env=environment, stdout=log, stderr=log)
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGSTOP, SIGCONT, SIGKILL."""
+        if self._process is not None:
+            os.kill(self._process.pid, number)
+            if number == signal.SIGKILL:
+                self._process.wait()
+                self._process = None
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """Not running yet."""
+    made = Broker(tmp_path)
+    yield made
+    made.signal(signal.SIGKILL)
+
+
+async def test_without_a_broker_nothing_is_called_kept_and_it_recovers_alone(
+    services: Services, ledger: str, broker: Broker
+) -> None:
+    """503 within 5 s while it hangs and while it is dead; 202 again when it is back."""
+    await broker.start()
+    topics = make_topics(broker.bootstrap)
+    async with running(services, ledger, topics, kafka=broker.bootstrap) as client:
+        assert (await client.post(order(new_id()))).status == 202
+        await asyncio.gather(*(client.post(order(new_id())) for _ in range(50)))
+
+        broker.signal(signal.SIGSTOP)
+        await _assert_refused(client)
+        assert (await client.get("/healthz")).status == 200
+        assert (await client.get("/readyz")).status == 503
+        broker.signal(signal.SIGCONT)
+        await until(lambda: client.post(order(new_id())), lambda answer: answer.status == 202)
+
+        broker.signal(signal.SIGKILL)
+        await _assert_refused(client)
+        await broker.start()
+        await until(lambda: client.post(order(new_id())), lambda answer: answer.status == 202, 30)
+        answers = await asyncio.gather(*(client.post(order(new_id())) for _ in range(50)))
+        assert statuses(answers) == {202: 50}
+
+
+async def _assert_refused(client: Client) -> None:
+    """Each of many at once, and each of some in a row, within 5 s and with Retry-After."""
+    answers = list(await asyncio.gather(*(client.post(order(new_id())) for _ in range(100))))
+    answers.append(await client.post(order(new_id()), Prefer="wait=10"))
+    for answer in answers:
+        assert (answer.status, answer.json["type"]) == (503, "/problems/not-acknowledged")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 5
+        assert answer.seconds < 5

@@ -1,0 +1,196 @@
+"""The server's edges: slow, malformed and unknown requests, and the schema registry."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from time import monotonic
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+
+from gateway import accepting, server
+from gateway.app import make_app
+from gateway.auth import KeyRing
+from gateway.health import Health
+from gateway.reading import Reading
+from gateway.server import BoundedRunner
+from schemas import catalog
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+class Nobody(KeyRing):
+    """Lets everybody in as `demo`."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Any, None))
+
+    async def seller_of(self, request: web.Request) -> str:
+        return "demo"
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """A gateway that has nothing behind it, and little patience."""
+    monkeypatch.setattr(server, "HEAD_SECONDS_MAX", 0.4)
+    monkeypatch.setattr(accepting, "BODY_SECONDS_MAX", 0.4)
+    nothing = cast(Any, None)
+    keys = Nobody()
+    taking = accepting.Accepting(keys, nothing, nothing, nothing, nothing)
+    health = Health(nothing, nothing, nothing, keys, taking, nothing, nothing)
+    runner = BoundedRunner(make_app(taking, Reading(keys, nothing, nothing, nothing), health), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+async def talk(port: int, *parts: bytes, pause: float = 0.0) -> tuple[bytes, float]:
+    """Send the parts, pausing between them; what comes back until the end, and after how long."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    began = monotonic()
+    try:
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(pause)
+        async with asyncio.timeout(10):
+            return await reader.read(), monotonic() - began
+    except ConnectionError:
+        return b"", monotonic() - began
+    finally:
+        writer.close()
+
+
+def split(answer: bytes) -> tuple[int, dict[str, str], Any]:
+    """Status, headers in small letters, and the decoded body."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return int(first.split()[1]), headers, json.loads(body)
+
+
+async def get(port: int, path: str) -> tuple[int, dict[str, str], Any]:
+    """GET on a connection of its own."""
+    answer, _ = await talk(port, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    return split(answer)
+
+
+async def test_a_connection_that_says_nothing_is_closed(port: int) -> None:
+    """It holds memory."""
+    answer, seconds = await talk(port)
+    assert answer == b""
+    assert seconds < 2
+
+
+async def test_a_head_that_drips_is_closed(port: int) -> None:
+    """However steadily: the whole head has so long."""
+    answer, seconds = await talk(port, *[HEAD[at : at + 1] for at in range(len(HEAD))], pause=0.05)
+    assert answer == b""
+    assert seconds < 3
+
+
+async def test_a_second_head_that_drips_is_closed_too(port: int) -> None:
+    """After a proper request on the same connection."""
+    answer, seconds = await talk(port, HEAD + b"\r\n", HEAD, pause=0.1)
+    assert answer.count(b"200 OK") == 1
+    assert seconds < 3
+
+
+async def test_an_idle_connection_is_kept(port: int) -> None:
+    """Longer than a head may take: clients keep their connections."""
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer, _ = await talk(port, HEAD + b"\r\n", b"", last, pause=0.5)
+    assert answer.count(b"200 OK") == 2
+
+
+async def test_a_body_that_does_not_come_is_a_timeout(port: int) -> None:
+    """408, and the connection ends."""
+    head = b"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    answer, seconds = await talk(port, head)
+    assert b" 408 " in answer.split(b"\r\n")[0]
+    assert b"/problems/request-timeout" in answer
+    assert seconds < 5
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nbad header\r\n\r\n",
+        b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 10_000 + b"\r\n\r\n",
+        b"POST /v1/invoices HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_refused_in_our_own_words(port: int, raw: bytes) -> None:
+    """A problem like any other, without a word about what runs here."""
+    answer, _ = await talk(port, raw)
+    status, headers, body = split(answer)
+    assert status == 400
+    assert headers["content-type"] == "application/problem+json"
+    assert body["type"] == "/problems/malformed"
+    assert b"aiohttp" not in answer
+
+
+async def test_a_bug_shows_nothing_of_our_insides(port: int) -> None:
+    """There is no Postgres behind this gateway, not even a reader."""
+    status, headers, body = await get(port, "/v1/series")
+    assert status == 500
+    assert headers["server"] == "gapless"
+    assert body == {
+        "type": "/problems/internal",
+        "title": "Something is wrong on our side",
+        "status": 500,
+        "detail": "the request failed; the cause is in our log",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/subjects/invoice-events-gapless.InvoiceIssued/versions", [1]),
+        ("/schemas/types", ["AVRO"]),
+        ("/config", {"compatibilityLevel": "BACKWARD"}),
+        ("/mode", {"mode": "READONLY"}),
+        ("/schemas/ids/2/versions", [{"subject": "invoice-events-gapless.InvoiceIssued", "version": 1}]),
+        ("/schemas/ids/2/subjects", ["invoice-events-gapless.InvoiceIssued"]),
+    ],
+)
+async def test_the_registry_answers_as_confluents_does(port: int, path: str, says: Any) -> None:
+    """Content type and shape."""
+    status, headers, body = await get(port, path)
+    assert (status, body) == (200, says)
+    assert headers["content-type"] == "application/vnd.schemaregistry.v1+json"
+
+
+async def test_every_schema_is_there_by_id_and_by_subject(port: int) -> None:
+    """Byte for byte as the catalogue has it."""
+    for name, schema in catalog.subjects().items():
+        by_id = (await get(port, f"/schemas/ids/{schema.schema_id}"))[2]
+        assert by_id == {"schema": schema.text}
+        for version in ("1", "latest"):
+            found = (await get(port, f"/subjects/{name}/versions/{version}"))[2]
+            assert found == {"subject": name, "version": 1, "id": schema.schema_id, "schema": schema.text}
+    assert (await get(port, "/subjects"))[2] == sorted(catalog.subjects())
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/subjects/nobody/versions", 404, 40401),
+        ("/subjects/nobody/versions/1", 404, 40401),
+        ("/subjects/invoice-events-gapless.InvoiceIssued/versions/2", 404, 40402),
+        ("/subjects/invoice-events-gapless.InvoiceIssued/versions/x", 422, 42202),
+        ("/schemas/ids/999", 404, 40403),
+        ("/schemas/ids/x", 404, 40403),
+        ("/schemas/ids/" + "9" * 50, 404, 40403),
+    ],
+)
+async def test_what_the_registry_does_not_have_is_said_in_its_clients_codes(
+    port: int, path: str, status: int, code: int
+) -> None:
+    """They branch on the code."""
+    found, _, body = await get(port, path)
+    assert (found, body["error_code"]) == (status, code)
