@@ -1,0 +1,128 @@
+"""The client: what it sends, and when it tries again."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from producers.client import GaplessClient, UnavailableError, _retry_after_seconds
+
+Reply = Callable[[web.Request], web.Response]
+
+
+class Gateway:
+    """Answers each request with the next of `replies`, the last of them for ever."""
+
+    def __init__(self) -> None:
+        self.replies: list[Reply] = []
+        self.requests: list[web.Request] = []
+        self.bodies: list[bytes] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.requests.append(request)
+        self.bodies.append(await request.read())
+        return self.replies[min(len(self.requests), len(self.replies)) - 1](request)
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[tuple[Gateway, str]]:
+    fake = Gateway()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", fake.handle)
+    async with TestServer(app) as server:
+        yield fake, str(server.make_url(""))
+
+
+def reply(status: int, retry_after: str | None = None) -> Reply:
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return lambda request: web.json_response({"status": status}, status=status, headers=headers)
+
+
+def hang_up(request: web.Request) -> web.Response:
+    """Ends the connection without an answer."""
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+def client(url: str, give_up_after_s: float = 5.0) -> GaplessClient:
+    return GaplessClient(url, "secret", give_up_after_s=give_up_after_s)
+
+
+async def test_a_request_carries_the_key_and_how_long_to_wait(gateway: tuple[Gateway, str]) -> None:
+    fake, url = gateway
+    fake.replies = [reply(200)]
+    async with client(url) as shop:
+        answer = await shop.post_invoice({"order_id": "é"}, wait_s=5)
+    assert (answer.status, answer.json(), answer.attempts) == (200, {"status": 200}, 1)
+    request = fake.requests[0]
+    assert (request.method, request.path) == ("POST", "/v1/invoices")
+    assert request.headers["Authorization"] == "Bearer secret"
+    assert request.headers["Prefer"] == "wait=5"
+    assert json.loads(fake.bodies[0]) == {"order_id": "é"}
+
+
+async def test_an_order_id_is_quoted_in_the_path(gateway: tuple[Gateway, str]) -> None:
+    fake, url = gateway
+    fake.replies = [reply(200)]
+    async with client(url) as shop:
+        await shop.get_invoice("#1/2 ü")
+    assert fake.requests[0].raw_path == "/v1/invoices/%231%2F2%20%C3%BC"
+
+
+@pytest.mark.parametrize("first", [reply(503), reply(429), reply(502), hang_up])
+async def test_what_is_said_to_be_for_later_is_tried_again_with_the_same_body(
+    gateway: tuple[Gateway, str], first: Reply
+) -> None:
+    fake, url = gateway
+    fake.replies = [first, reply(202)]
+    async with client(url) as shop:
+        answer = await shop.post_invoice(b'{"order_id":"A"}')
+    assert (answer.status, answer.attempts) == (202, 2)
+    assert fake.bodies == [b'{"order_id":"A"}'] * 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 413, 422, 500])
+async def test_an_answer_that_would_stay_the_same_is_not_asked_for_again(
+    gateway: tuple[Gateway, str], status: int
+) -> None:
+    fake, url = gateway
+    fake.replies = [reply(status)]
+    async with client(url) as shop:
+        assert (await shop.post_invoice(b"{}")).status == status
+    assert len(fake.requests) == 1
+
+
+async def test_retry_after_is_waited_for(gateway: tuple[Gateway, str]) -> None:
+    fake, url = gateway
+    fake.replies = [reply(503, retry_after="1"), reply(202)]
+    began = time.monotonic()
+    async with client(url) as shop:
+        await shop.post_invoice(b"{}")
+    assert time.monotonic() - began >= 1.0
+
+
+async def test_a_client_gives_up_at_its_deadline_and_says_why(gateway: tuple[Gateway, str]) -> None:
+    fake, url = gateway
+    fake.replies = [reply(503)]
+    async with client(url, give_up_after_s=0.3) as shop:
+        with pytest.raises(UnavailableError, match=r"POST /v1/invoices: 503 after \d attempts"):
+            await shop.post_invoice(b"{}")
+
+
+async def test_nobody_listening_is_an_outage_too(unused_tcp_port: int) -> None:
+    async with client(f"http://127.0.0.1:{unused_tcp_port}", give_up_after_s=0.2) as shop:
+        with pytest.raises(UnavailableError, match="no answer"):
+            await asyncio.wait_for(shop.post_invoice(b"{}"), 5)
+
+
+def test_retry_after_may_be_a_date_and_nonsense_asks_for_nothing() -> None:
+    assert 8 < _retry_after_seconds(formatdate(time.time() + 10, usegmt=True)) <= 10
+    assert _retry_after_seconds(formatdate(0, usegmt=True)) == 0
+    assert _retry_after_seconds("soon") == 0
+    assert _retry_after_seconds("7") == 7
