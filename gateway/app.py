@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -40,6 +41,11 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `OSError` if the port is taken."""
+    # Hundreds of requests under way look like garbage in the making: the collector's usual thresholds walk all of them,
+    # and every module, many times a second. It costs a sixth of the whole; what we make has no cycles to speak of.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     uvloop.run(_serve(settings))
 
 
