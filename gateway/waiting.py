@@ -69,14 +69,22 @@ class Tail:
             await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        consumer = Consumer(self._config)
-        try:
-            while not self._stopping.is_set() and not self._assign(consumer):
-                self._stopping.wait(_RETRY_SECONDS)
-            while not self._stopping.is_set():
-                self._read(consumer)
-        finally:
-            consumer.close()
+        while not self._stopping.is_set():
+            consumer = Consumer(self._config)
+            try:
+                if self._assign(consumer):
+                    self._follow(consumer)
+            except KafkaException as error:
+                _log.warning("kafka: the tail begins anew: %s", error)
+            finally:
+                self.follows = False
+                consumer.close()
+            self._stopping.wait(_RETRY_SECONDS)
+
+    def _follow(self, consumer: Consumer) -> None:
+        self.follows = True
+        while not self._stopping.is_set():
+            self._read(consumer)
 
     def _assign(self, consumer: Consumer) -> bool:
         """Stand at each partition's end; False if the brokers can't say where that is."""
@@ -88,7 +96,6 @@ class Tail:
             _log.warning("the ends of %s can't be read: %s", self._topic.name, error)
             return False
         consumer.assign(at)
-        self.follows = True
         return True
 
     def _read(self, consumer: Consumer) -> None:

@@ -215,11 +215,12 @@ class Reader:
         return True
 
     async def close(self) -> None:
-        """Close the connections."""
-        for batch in (self._orders, self._keys, self._rest):
-            await batch.close()
+        """Close the connections, also those that hang."""
+        # First: a call that is cancelled on an open connection would wait for the server to agree.
         for lane in self._lanes:
             await lane.session.close()
+        for batch in (self._orders, self._keys, self._rest):
+            await batch.close()
 
     async def _query(self, statement: LiteralString, **parameters: Any) -> _Rows:
         return await self._lanes[1].ask(self._rest, (statement, parameters))
@@ -283,7 +284,12 @@ class _Lane:
                 await self.session.close()
                 raise PostgresUnavailableError(type(error).__name__) from None
             except psycopg.errors.UndefinedTable:
+                await self.session.close()
                 raise PostgresUnavailableError("Postgres has no tables yet: run `gapless migrate`") from None
+            except psycopg.Error:
+                # In the middle of a pipeline: what the next call would read is anybody's guess.
+                await self.session.close()
+                raise
             finally:
                 self._began = None
 

@@ -119,6 +119,18 @@ async def test_orders_are_taken_while_postgres_hangs(client: Client, postgres: L
     await until(lambda: client.get(f"/v1/invoices/{new_id()}"), lambda answer: answer.status == 404)
 
 
+async def test_the_gateway_stops_although_postgres_hangs(services: Services, ledger: str, topics: Topics) -> None:
+    """A deploy must not wait for a frozen server."""
+    link = await link_to(ledger)
+    async with running(services, through(link, ledger), topics) as client:
+        link.freeze()
+        assert (await client.get("/v1/series")).status == 503
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    link.thaw()
+    await link.cut()
+
+
 async def test_an_unknown_key_is_not_called_invalid_while_postgres_is_away(client: Client, postgres: Link) -> None:
     """A seller's new key must not be told that it is wrong."""
     await postgres.cut()
