@@ -64,3 +64,10 @@ def memory_mb(pid: int) -> tuple[float, float]:
     family = [process, *process.children(recursive=True)]
     pss = sum(each.memory_full_info().pss for each in family)
     return pss / 2**20, process.memory_info().rss / 2**20
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process with its children, user and system, since they started."""
+    process = psutil.Process(pid)
+    family = [process, *process.children(recursive=True)]
+    return float(sum(sum(each.cpu_times()[:2]) for each in family))
