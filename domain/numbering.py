@@ -36,8 +36,9 @@ def check_format(number_format: str, policy: str) -> None:
             raise NumberFormatError(f"a {policy} series needs {{{name}}} exactly once in its number format")
     if set(fields) - set(needed):
         raise NumberFormatError(f"a {policy} series knows only {', '.join(needed)}")
-    if re.search(r"\}\{", number_format):
-        raise NumberFormatError("put a separator between two fields, or two numbers may print alike")
+    # Digits alone don't separate: {partition}1{number} prints 1-11 and 11-1 alike.
+    if re.search(r"\}[0-9]*\{", number_format):
+        raise NumberFormatError("put a letter or a sign between two fields, or two numbers may print alike")
     if _LITERAL.fullmatch(_FIELD.sub("", number_format)) is None:
         raise NumberFormatError("letters, digits and ._/- are permitted beside the fields")
     if len(print_number(number_format, partition=999, year=9999, number=10**12)) > INVOICE_NUMBER_CHARS_MAX:

@@ -215,6 +215,11 @@ class Publisher:
         _log.warning("kafka: the producer is beyond repair; going on with a new one")
         self._producer.purge()
         self._producer.poll(0)
+        # Nobody will report on what is left of them.
+        for _, future in self._due:
+            if not future.done():
+                future.set_exception(NotAcknowledgedError("the producer failed"))
+        self._due.clear()
         self._producer = Producer(self._config)
         self._broken = False
 

@@ -33,6 +33,7 @@ def test_the_default_formats_pass_their_own_check(policy: str) -> None:
         ("INV-{number}", CONTINUOUS),
         ("INV-{partition}-{number}-{number}", PARTITIONED),
         ("{partition}{number}", PARTITIONED),
+        ("{partition}1{number}", PARTITIONED),
         ("{partition} {number}", PARTITIONED),
         ("{partition}-{number}-{0}", PARTITIONED),
         ("{partition}-{number!r}", PARTITIONED),

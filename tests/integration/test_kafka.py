@@ -1,0 +1,184 @@
+"""Publishing, and making and checking topics, with a real broker."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from runtime import kafka
+from runtime.kafka import (
+    Delivered,
+    NotAcknowledgedError,
+    OverloadedError,
+    Publisher,
+    TopicError,
+    TopicSpec,
+    check_topics,
+    end_offsets,
+    ensure_topics,
+    start_offsets,
+)
+from tests.conftest import Services
+
+
+@pytest.fixture
+def topic(services: Services) -> str:
+    """A topic of the test's own, with 4 partitions."""
+    name = f"k-{uuid4().hex}"
+    ensure_topics(services.kafka_bootstrap, [TopicSpec(name, 4, {"max.message.bytes": "1000000"})], 1)
+    end_offsets(services.kafka_bootstrap, [(name, partition) for partition in range(4)])
+    return name
+
+
+@pytest.fixture
+async def publisher(services: Services) -> AsyncIterator[Publisher]:
+    """A publisher with little patience."""
+    made = Publisher(services.kafka_bootstrap, timeout_seconds=5, queued_messages_max=2_000)
+    yield made
+    await made.close()
+
+
+def read(services: Services, topic: str, count: int) -> list[Message]:
+    """The first `count` records."""
+    consumer = Consumer({"bootstrap.servers": services.kafka_bootstrap, "group.id": "reader"})
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(4)])
+    found: list[Message] = []
+    while len(found) < count:
+        found += consumer.consume(count - len(found), 10)
+    consumer.close()
+    return found
+
+
+async def test_the_answer_says_where_the_message_stands(publisher: Publisher, services: Services, topic: str) -> None:
+    """Key, value and headers arrive as they were given."""
+    delivered = await publisher.publish(topic, b"key", b"value", headers=[("seq", b"7")])
+    (message,) = await asyncio.to_thread(read, services, topic, 1)
+    assert delivered == Delivered(message.partition() or 0, message.offset() or 0)
+    assert (message.key(), message.value(), message.headers()) == (b"key", b"value", [("seq", b"7")])
+    assert await publisher.publish(topic, b"key", b"value", partition=3) == (3, 0 + (delivered.partition == 3))
+
+
+async def test_keys_are_spread_as_java_clients_do_it(publisher: Publisher, topic: str) -> None:
+    """Kafka's own murmur2 of these keys, modulo 4: another client may join at any time."""
+    keys = {b"A-1001": None, b"": None, b"foobar": None, "日本".encode(): None}
+    for key in keys:
+        delivered = await publisher.publish(topic, key, b"")
+        assert delivered.partition == (_murmur2(key) & 0x7FFFFFFF) % 4
+
+
+async def test_messages_of_a_partition_arrive_in_the_order_of_the_calls(
+    publisher: Publisher, services: Services, topic: str
+) -> None:
+    """Also when nobody waits in between."""
+    futures = [publisher.publish(topic, b"k", b"%d" % number, partition=0) for number in range(1_000)]
+    assert [delivered.offset for delivered in await asyncio.gather(*futures)] == list(range(1_000))
+    await publisher.drain()
+    assert publisher.in_flight == 0
+    found = await asyncio.to_thread(read, services, topic, 1_000)
+    assert [message.value() for message in found] == [b"%d" % number for number in range(1_000)]
+
+
+async def test_a_full_queue_refuses_and_takes_again_when_it_has_room(publisher: Publisher, topic: str) -> None:
+    """Memory stays bounded; nothing that was taken is lost."""
+    futures = [publisher.publish(topic, b"k", b"v") for _ in range(2_000)]
+    with pytest.raises(OverloadedError):
+        publisher.publish(topic, b"k", b"v")
+    assert len(set(await asyncio.gather(*futures))) == 2_000
+    await publisher.publish(topic, b"k", b"v")
+
+
+async def test_what_no_topic_takes_is_refused(publisher: Publisher, topic: str) -> None:
+    """At once where the library knows, by the broker where the topic decides."""
+    with pytest.raises(ValueError, match="too large"):
+        publisher.publish(topic, b"k", bytes(6 * 1024 * 1024))
+    with pytest.raises(NotAcknowledgedError, match="SIZE_TOO_LARGE"):
+        await publisher.publish(topic, b"k", bytes(1_100_000))
+
+
+async def test_without_a_broker_the_wait_ends_in_time() -> None:
+    """Whatever the library does."""
+    publisher = Publisher("127.0.0.1:1", timeout_seconds=3)
+    began = time.monotonic()
+    answers = await asyncio.gather(*(publisher.publish("t", b"k", b"v") for _ in range(10)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {NotAcknowledgedError}
+    assert time.monotonic() - began < 3.5
+    assert await publisher.reaches("t", 0.5) is False
+    await publisher.close()
+
+
+async def test_after_a_fatal_error_it_goes_on_with_another_producer(
+    publisher: Publisher, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """librdkafka itself would refuse every message for ever."""
+    await publisher.publish(topic, b"k", b"v")
+    with caplog.at_level(logging.WARNING):
+        publisher._on_error(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "made up", True))
+        answers = await asyncio.gather(
+            *(publisher.publish(topic, b"k", b"v") for _ in range(5)), return_exceptions=True
+        )
+    assert all(isinstance(answer, Delivered | NotAcknowledgedError) for answer in answers)
+    assert "beyond repair" in caplog.text
+    await publisher.publish(topic, b"k", b"v")
+
+
+async def test_a_caller_that_has_gone_disturbs_nobody(publisher: Publisher, topic: str) -> None:
+    """Its report comes all the same."""
+    gone = publisher.publish(topic, b"k", b"v")
+    gone.cancel()
+    await publisher.publish(topic, b"k", b"v")
+    await publisher.drain()
+    assert publisher.in_flight == 0
+
+
+def test_topics_are_made_once_and_checked_from_then_on(services: Services) -> None:
+    """Nothing that exists is changed."""
+    spec = TopicSpec(f"t-{uuid4().hex}", 2, {"retention.ms": "-1"})
+    assert ensure_topics(services.kafka_bootstrap, [spec], 1) == [spec.name]
+    assert ensure_topics(services.kafka_bootstrap, [spec], 1) == []
+    other = TopicSpec(spec.name, 3, {"retention.ms": "5"})
+    expected = [f"{spec.name}: 2 partitions, 3 wanted", f"{spec.name}: retention.ms is -1, 5 wanted"]
+    assert check_topics(services.kafka_bootstrap, [other]) == expected
+    with pytest.raises(TopicError, match="3 wanted"):
+        ensure_topics(services.kafka_bootstrap, [other], 1)
+    missing = TopicSpec("no-such-topic", 1, {})
+    assert check_topics(services.kafka_bootstrap, [missing]) == ["no-such-topic: missing"]
+
+
+def test_a_broker_that_can_not_do_it_says_why(services: Services) -> None:
+    """Three replicas on one broker."""
+    with pytest.raises(TopicError, match="cannot be made"):
+        ensure_topics(services.kafka_bootstrap, [TopicSpec(f"t-{uuid4().hex}", 1, {})], 3)
+
+
+def test_without_a_broker_it_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a bounded wait."""
+    monkeypatch.setattr(kafka, "_ADMIN_SECONDS_MAX", 0.5)
+    with pytest.raises(TopicError, match="can't be asked"):
+        ensure_topics("127.0.0.1:1", [TopicSpec("t", 1, {})], 1)
+
+
+async def test_offsets_are_those_of_the_log(publisher: Publisher, services: Services, topic: str) -> None:
+    """The end is the offset of the next record."""
+    await asyncio.gather(*(publisher.publish(topic, None, b"v", partition=1) for _ in range(5)))
+    asked = [(topic, 0), (topic, 1)]
+    assert end_offsets(services.kafka_bootstrap, asked) == {(topic, 0): 0, (topic, 1): 5}
+    assert start_offsets(services.kafka_bootstrap, asked) == {(topic, 0): 0, (topic, 1): 0}
+    assert end_offsets(services.kafka_bootstrap, []) == {}
+
+
+def _murmur2(data: bytes) -> int:
+    """`org.apache.kafka.common.utils.Utils.murmur2`, from its description: 32-bit MurmurHash2 with Kafka's seed."""
+    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    h = 0x9747B28C ^ len(data)
+    whole = len(data) & ~3
+    for at in range(0, whole, 4):
+        k = int.from_bytes(data[at : at + 4], "little") * m & mask
+        h = (h * m & mask) ^ ((k ^ (k >> 24)) * m & mask)
+    if rest := data[whole:]:
+        h = (h ^ int.from_bytes(rest, "little")) * m & mask
+    h = (h ^ (h >> 13)) * m & mask
+    return h ^ (h >> 15)
