@@ -130,6 +130,7 @@ def _stack(console: Console) -> Iterator[Stack]:
         console.print(f"   all ready after {time.monotonic() - began:.1f} s")
         yield stack
     except (KeyboardInterrupt, click.Abort):
+        console.print("interrupted: everything is being stopped and removed")
         raise
     except BaseException as error:
         if (data / "logs").is_dir():
@@ -147,9 +148,12 @@ def _interruptible() -> Iterator[None]:
     """SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything cleaned up."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        # And not an exception from here: inside an event loop only its own way of being interrupted cleans up.
+        signal.raise_signal(signal.SIGINT)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # A shell that starts it in the background has it ignore Ctrl-C.
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

@@ -164,7 +164,8 @@ def prepare(data: Path, port: int, controller_port: int) -> tuple[str, ...]:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [*_java_command(128), "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]
         made = subprocess.run(  # noqa: S603
-            [*command, "--cluster-id", cluster_id, "--config", properties],
+            # One word: one id in 64 begins with a dash, and would be taken for an option.
+            [*command, f"--cluster-id={cluster_id}", "--config", properties],
             cwd=data,
             env={**os.environ, **ENVIRONMENT},
             capture_output=True,
