@@ -97,7 +97,8 @@ def _send_garbage(settings: Settings, seed: int) -> int:
     chance = random.Random(seed)
     good = encode(INVOICE_REQUEST, request(order_id="GARBAGE"))
     acknowledged = []
-    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap, "acks": "all", "enable.idempotence": True})
+    config = {"bootstrap.servers": settings.kafka_bootstrap, "acks": "all", "enable.idempotence": True, "log_level": 3}
+    producer = Producer(config)
     for number in range(GARBAGE):
         value: bytes | None = [
             chance.randbytes(chance.randrange(1, 200)),
