@@ -34,8 +34,8 @@ BODY_SECONDS_MAX = 15.0
 WAIT_SECONDS_MAX = 30
 #: Requests under way. Each is a connection and a body; beyond this they only wait for each other.
 IN_FLIGHT_MAX = 5_000
-#: Bytes of the bodies under way: what bounds the gateway's memory.
-IN_FLIGHT_BYTES_MAX = 128 * 1024 * 1024
+#: Bytes of the bodies under way. Decoded, each byte takes some ten: this is what bounds the gateway's memory.
+IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
 #: While a client waits, Postgres is asked now and then as well: its number may be there although no event comes. A
 #: request that nothing hints at is new, nearly always, and its event comes sooner than this.
 _LOOK_SECONDS_MIN = 0.75

@@ -5,7 +5,7 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic
 
 import uvloop
@@ -20,9 +20,9 @@ from gateway.reading import Reading
 from gateway.server import SERVER, BoundedRunner
 from gateway.waiting import Tail, Waiters
 from runtime.kafka import Publisher
-from runtime.settings import Settings
+from runtime.settings import ENV_PREFIX, Settings, SettingsError
 from schemas.catalog import INVOICE_EVENTS, INVOICE_REQUESTS, Topic
-from sinks.object_store.store import open_store
+from sinks.object_store.store import StoreUnavailableError, open_store
 from sinks.postgres.reader import Reader
 from sinks.redis.hints import Hints
 
@@ -34,7 +34,8 @@ ACKNOWLEDGE_SECONDS_MAX = 4.5
 _STOP_SECONDS_MAX = 8.0
 #: Connections that the system holds until we accept them: 500 clients may come at the same instant.
 _BACKLOG = 4096
-_QUEUED_BYTES_MAX = 192 * 1024 * 1024
+#: Encoded requests that wait for the brokers.
+_QUEUED_BYTES_MAX = 64 * 1024 * 1024
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -58,7 +59,7 @@ async def _serve(settings: Settings) -> None:
     try:
         await gateway.start()
         _log.info("serving at %s", gateway.url)
-        await stop.wait()
+        await gateway.until(stop)
         _log.info("stopping")
     finally:
         await gateway.stop()
@@ -70,7 +71,7 @@ class Gateway:
     def __init__(
         self, settings: Settings, *, requests: Topic = INVOICE_REQUESTS, events: Topic = INVOICE_EVENTS
     ) -> None:
-        """Made on the running loop. `requests` is published to, `events` tailed."""
+        """Made on the running loop. `requests` is published to, `events` tailed. Raises `SettingsError`."""
         self._settings = settings
         self._publisher = Publisher(
             settings.kafka_bootstrap,
@@ -78,13 +79,17 @@ class Gateway:
             timeout_seconds=ACKNOWLEDGE_SECONDS_MAX,
             queued_bytes_max=_QUEUED_BYTES_MAX,
         )
-        self._reader = Reader(settings.postgres_url.get_secret_value(), topic=INVOICE_EVENTS.name, kind="invoice")
-        self._hints = Hints(settings.redis_url.get_secret_value())
+        with _naming("POSTGRES_URL"):
+            self._reader = Reader(settings.postgres_url.get_secret_value(), topic=INVOICE_EVENTS.name, kind="invoice")
+        with _naming("REDIS_URL"):
+            self._hints = Hints(settings.redis_url.get_secret_value())
+        with _naming("OBJECTS_URL"):
+            documents = open_store(settings)
         self._waiters = waiters = Waiters()
         self._tail = Tail(settings.kafka_bootstrap, events, waiters.by_key, waiters.deliver)
         self._keys = KeyRing(self._reader)
         accepting = Accepting(self._keys, self._publisher, self._hints, self._reader, waiters, topic=requests)
-        reading = Reading(self._keys, self._reader, self._hints, open_store(settings))
+        reading = Reading(self._keys, self._reader, self._hints, documents)
         self._health = Health(
             self._publisher, self._reader, self._hints, self._keys, accepting, self._tail, waiters, topic=requests
         )
@@ -111,6 +116,16 @@ class Gateway:
         settings = self._settings
         await web.TCPSite(self._runner, settings.gateway_host, settings.gateway_port, backlog=_BACKLOG).start()
 
+    async def until(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set. Raises what ended the reading of keys: revoked ones would be valid for ever."""
+        waiting = asyncio.create_task(stop.wait())
+        if self._keeping_fresh is not None:
+            await asyncio.wait({waiting, self._keeping_fresh}, return_when=asyncio.FIRST_COMPLETED)
+            if self._keeping_fresh.done():
+                waiting.cancel()
+                await self._keeping_fresh
+        await waiting
+
     async def stop(self) -> None:
         """Take no more requests, answer those under way, then let go of everything."""
         self._health.stopping = True
@@ -118,12 +133,20 @@ class Gateway:
         await self._runner.cleanup()
         if self._keeping_fresh is not None:
             self._keeping_fresh.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeping_fresh
+            await asyncio.wait({self._keeping_fresh})
         await self._publisher.close()
         await self._tail.stop()
         await self._hints.close()
         await self._reader.close()
+
+
+@contextlib.contextmanager
+def _naming(variable: str) -> Iterator[None]:
+    """Turn what is wrong with a setting into one line that names it, and not its value."""
+    try:
+        yield
+    except (ValueError, StoreUnavailableError) as error:
+        raise SettingsError(f"{ENV_PREFIX}{variable}: {error}") from None
 
 
 def make_app(accepting: Accepting, reading: Reading, health: Health) -> web.Application:

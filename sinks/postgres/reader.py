@@ -156,7 +156,12 @@ class Reader:
     """
 
     def __init__(self, url: str, *, topic: str, kind: str) -> None:
-        """`topic` holds the events of invoices of `kind`. Connects when first asked."""
+        """`topic` holds the events of invoices of `kind`. Connects when first asked. Raises `ValueError`."""
+        try:
+            psycopg.conninfo.conninfo_to_dict(url)
+        except psycopg.ProgrammingError:
+            # The error would show the URL, and with it the password.
+            raise ValueError("is no URL of libpq, such as postgresql://user:password@host:5432/database") from None
         self._topic = topic
         self._kind = kind
         self._lanes = [_Lane(url), _Lane(url)]

@@ -67,7 +67,7 @@ class Hints:
     """Remembers accepted orders for a day. No method raises for anything that Redis does."""
 
     def __init__(self, url: str) -> None:
-        """Connects when first asked."""
+        """Connects when first asked. Raises `ValueError` for what is no URL of Redis."""
         self._redis = redis.asyncio.Redis.from_url(
             url,
             socket_timeout=CALL_SECONDS_MAX,

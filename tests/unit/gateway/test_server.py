@@ -113,6 +113,22 @@ async def test_a_body_that_does_not_come_is_a_timeout(port: int) -> None:
     assert seconds < 5
 
 
+@pytest.mark.parametrize(("limit", "value"), [("IN_FLIGHT_MAX", 1), ("IN_FLIGHT_BYTES_MAX", 150)])
+async def test_beyond_what_it_can_hold_the_gateway_says_so(
+    port: int, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    """503 with Retry-After, until those under way are through."""
+    monkeypatch.setattr(accepting, limit, value)
+    head = b"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
+    slow = asyncio.create_task(talk(port, head))
+    await asyncio.sleep(0.1)
+    status, headers, body = split((await talk(port, head + b"x" * 100))[0])
+    assert (status, body["type"]) == (503, "/problems/overloaded")
+    assert headers["retry-after"] == "1"
+    await slow
+    assert split((await talk(port, head + b"x" * 100))[0])[0] == 400
+
+
 @pytest.mark.parametrize(
     "raw",
     [
