@@ -15,7 +15,7 @@ from producers.client import Answer, GaplessClient, UnavailableError
 #: How far back a repeat may reach: bounds memory, while both the immediate and the late repeat occur.
 _REPEAT_WINDOW = 1_000
 #: Connections that keep a gateway busy at full speed; more only queue.
-WORKERS = 128
+WORKERS = 256
 #: In an open loop a slow answer holds its worker: so many may be slow before the rate drops.
 WORKERS_OPEN_LOOP = 256
 #: Unanswered requests that the report names.

@@ -71,7 +71,7 @@ class Publisher:
         *,
         client_id: str = "gapless",
         timeout_seconds: float = 30.0,
-        linger_seconds: float = 0.005,
+        linger_seconds: float = 0.010,
         queued_messages_max: int = 100_000,
         queued_bytes_max: int = 256 * 1024 * 1024,
     ) -> None:

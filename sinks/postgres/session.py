@@ -63,8 +63,13 @@ class Session:
         """
         connection = await self.connection()
         try:
-            async with connection.pipeline(), connection.transaction():
+            async with connection.pipeline():
+                # By hand: psycopg's own transaction() waits for the server at its begin and end, twice.
+                await connection.execute("BEGIN")
                 yield connection
+                commit = await connection.execute("COMMIT")
+            if commit.statusmessage != "COMMIT":
+                raise psycopg.OperationalError(f"the server answered COMMIT with {commit.statusmessage}")
         except BaseException:
             await self.close()
             raise
