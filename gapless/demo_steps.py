@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from producers.client import Answer, GaplessClient
 from producers.generate import bodies
-from producers.load import run, with_repeats
+from producers.load import WORKERS, run, with_repeats
+from producers.wire import WireClient
 from runtime.kafka import TopicError
 from sinks.audit.backlog import is_drained, read_progress
 
@@ -37,7 +38,7 @@ class Target:
 
     def client(self, connections: int) -> GaplessClient:
         """A client of its gateway."""
-        return GaplessClient(self.url, self.api_key, connections=connections)
+        return WireClient(self.url, self.api_key, connections=connections)
 
 
 @dataclass(slots=True)
@@ -112,7 +113,7 @@ async def storm(console: Console, target: Target, found: Found, requests: int, r
         issued = bars.add_task("issued", total=distinct, rate="")
         stored = bars.add_task("stored", total=before.invoices - before.documents + distinct, rate="")
         began = time.perf_counter()
-        async with target.client(32) as client, asyncio.TaskGroup() as group:
+        async with target.client(WORKERS) as client, asyncio.TaskGroup() as group:
             group.create_task(_send(client, payloads, found, bars, sent, requests))
             moved_at, last = began, before
             while True:

@@ -16,6 +16,7 @@ from gapless.local import DEFAULT_DATA
 from producers.client import Answer, GaplessClient
 from producers.files import FileError, read_requests
 from producers.load import WORKERS, WORKERS_OPEN_LOOP, Report, run, with_repeats
+from producers.wire import WireClient
 from runtime.local.stack import Stack
 
 #: Answers that were no: so many are shown with their reason.
@@ -73,7 +74,8 @@ def load(
 
     async def send(payloads: Iterable[bytes]) -> Report:
         workers = WORKERS if rate is None else WORKERS_OPEN_LOOP
-        async with GaplessClient(
+        make = WireClient if where.startswith("http://") else GaplessClient
+        async with make(
             where,
             api_key,
             connections=workers,

@@ -62,14 +62,14 @@ class GaplessClient:
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
         self._connections = connections
         self._give_up_after_s = give_up_after_s
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
         self._chance = chance or random.Random()  # noqa: S311 - spreads retries, guards nothing.
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60),
-            timeout=self._timeout,
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             # Neither is used, and both cost on every request.
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -111,7 +111,7 @@ class GaplessClient:
             attempts += 1
             try:
                 status, answer, retry_after = await self._request(method, path, payload, headers)
-            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
                 status, answer, retry_after = 0, (str(error) or type(error).__name__).encode(), None
             if status and status not in _LATER:
                 return Answer(status, answer, attempts)

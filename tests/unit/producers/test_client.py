@@ -11,8 +11,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from producers.client import GaplessClient, UnavailableError, _retry_after_seconds
+from producers.wire import WireClient, _parse
 
 Reply = Callable[[web.Request], web.Response]
+Make = Callable[..., GaplessClient]
 
 
 class Gateway:
@@ -50,11 +52,18 @@ def hang_up(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def client(url: str, give_up_after_s: float = 5.0) -> GaplessClient:
-    return GaplessClient(url, "secret", give_up_after_s=give_up_after_s)
+@pytest.fixture(params=[GaplessClient, WireClient])
+def client(request: pytest.FixtureRequest) -> Make:
+    """Both clients keep the same promises."""
+
+    def make(url: str, give_up_after_s: float = 5.0) -> GaplessClient:
+        made: GaplessClient = request.param(url, "secret", give_up_after_s=give_up_after_s)
+        return made
+
+    return make
 
 
-async def test_a_request_carries_the_key_and_how_long_to_wait(gateway: tuple[Gateway, str]) -> None:
+async def test_a_request_carries_the_key_and_how_long_to_wait(gateway: tuple[Gateway, str], client: Make) -> None:
     fake, url = gateway
     fake.replies = [reply(200)]
     async with client(url) as shop:
@@ -67,7 +76,7 @@ async def test_a_request_carries_the_key_and_how_long_to_wait(gateway: tuple[Gat
     assert json.loads(fake.bodies[0]) == {"order_id": "é"}
 
 
-async def test_an_order_id_is_quoted_in_the_path(gateway: tuple[Gateway, str]) -> None:
+async def test_an_order_id_is_quoted_in_the_path(gateway: tuple[Gateway, str], client: Make) -> None:
     fake, url = gateway
     fake.replies = [reply(200)]
     async with client(url) as shop:
@@ -77,7 +86,7 @@ async def test_an_order_id_is_quoted_in_the_path(gateway: tuple[Gateway, str]) -
 
 @pytest.mark.parametrize("first", [reply(503), reply(429), reply(502), hang_up])
 async def test_what_is_said_to_be_for_later_is_tried_again_with_the_same_body(
-    gateway: tuple[Gateway, str], first: Reply
+    gateway: tuple[Gateway, str], client: Make, first: Reply
 ) -> None:
     fake, url = gateway
     fake.replies = [first, reply(202)]
@@ -89,7 +98,7 @@ async def test_what_is_said_to_be_for_later_is_tried_again_with_the_same_body(
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 413, 422, 500])
 async def test_an_answer_that_would_stay_the_same_is_not_asked_for_again(
-    gateway: tuple[Gateway, str], status: int
+    gateway: tuple[Gateway, str], client: Make, status: int
 ) -> None:
     fake, url = gateway
     fake.replies = [reply(status)]
@@ -98,7 +107,7 @@ async def test_an_answer_that_would_stay_the_same_is_not_asked_for_again(
     assert len(fake.requests) == 1
 
 
-async def test_retry_after_is_waited_for(gateway: tuple[Gateway, str]) -> None:
+async def test_retry_after_is_waited_for(gateway: tuple[Gateway, str], client: Make) -> None:
     fake, url = gateway
     fake.replies = [reply(503, retry_after="1"), reply(202)]
     began = time.monotonic()
@@ -107,7 +116,7 @@ async def test_retry_after_is_waited_for(gateway: tuple[Gateway, str]) -> None:
     assert time.monotonic() - began >= 1.0
 
 
-async def test_a_client_gives_up_at_its_deadline_and_says_why(gateway: tuple[Gateway, str]) -> None:
+async def test_a_client_gives_up_at_its_deadline_and_says_why(gateway: tuple[Gateway, str], client: Make) -> None:
     fake, url = gateway
     fake.replies = [reply(503)]
     async with client(url, give_up_after_s=0.3) as shop:
@@ -115,7 +124,7 @@ async def test_a_client_gives_up_at_its_deadline_and_says_why(gateway: tuple[Gat
             await shop.post_invoice(b"{}")
 
 
-async def test_nobody_listening_is_an_outage_too(unused_tcp_port: int) -> None:
+async def test_nobody_listening_is_an_outage_too(unused_tcp_port: int, client: Make) -> None:
     async with client(f"http://127.0.0.1:{unused_tcp_port}", give_up_after_s=0.2) as shop:
         with pytest.raises(UnavailableError, match="no answer"):
             await asyncio.wait_for(shop.post_invoice(b"{}"), 5)
@@ -126,3 +135,57 @@ def test_retry_after_may_be_a_date_and_nonsense_asks_for_nothing() -> None:
     assert _retry_after_seconds(formatdate(0, usegmt=True)) == 0
     assert _retry_after_seconds("soon") == 0
     assert _retry_after_seconds("7") == 7
+
+
+def test_an_answer_may_arrive_in_any_pieces() -> None:
+    whole = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 3\r\n\r\nabc"
+    assert _parse(whole) == (503, b"abc", "7")
+    assert [_parse(whole[:length]) for length in range(len(whole))] == [None] * len(whole)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"SSH-2.0\r\n\r\n",
+        b"x" * 20_000,
+    ],
+)
+def test_what_is_no_answer_of_a_gateway_is_an_error(answer: bytes) -> None:
+    with pytest.raises(ValueError, match="answer"):
+        _parse(answer)
+
+
+async def test_a_connection_is_used_again_and_never_by_two_at_a_time(gateway: tuple[Gateway, str]) -> None:
+    fake, url = gateway
+    fake.replies = [reply(202)]
+    async with WireClient(url, "secret", connections=3) as shop:
+        for _ in range(5):
+            answers = await asyncio.gather(*(shop.post_invoice(b"{}") for _ in range(6)))
+            assert {answer.status for answer in answers} == {202}
+            assert len(shop._idle) <= 3
+    assert len(fake.requests) == 30
+
+
+async def test_a_connection_whose_answer_is_not_awaited_is_not_used_again() -> None:
+    """The next request would get the last one's answer."""
+    arrived, answer = asyncio.Event(), asyncio.Event()
+    count = 0
+
+    async def hold(request: web.Request) -> web.Response:
+        nonlocal count
+        count += 1
+        number = count
+        arrived.set()
+        await answer.wait()
+        return web.json_response({"number": number})
+
+    app = web.Application()
+    app.router.add_post("/v1/invoices", hold)
+    async with TestServer(app) as server, WireClient(str(server.make_url("")), "secret", connections=1) as shop:
+        first = asyncio.create_task(shop.post_invoice(b"1"))
+        await arrived.wait()
+        first.cancel()
+        answer.set()
+        assert (await shop.post_invoice(b"2")).json() == {"number": 2}
