@@ -11,7 +11,9 @@ import pytest
 import redis.asyncio
 import yarl
 
-from runtime.kafka import end_offsets
+from runtime.kafka import Publisher, end_offsets
+from schemas.catalog import INVOICE_ISSUED
+from schemas.codec import encode
 from tests.conftest import Services
 from tests.integration.gateways import (
     KEYS,
@@ -64,6 +66,30 @@ def kept(services: Services, topics: Topics) -> int:
     """How many requests are in the log."""
     partitions = [(topics.requests.name, partition) for partition in range(topics.requests.partitions)]
     return sum(end_offsets(services.kafka_bootstrap, partitions).values())
+
+
+def issued_event(seller_id: str, order_id: str, number: int) -> dict[str, Any]:
+    """What the agent would say of `order(order_id)`."""
+    body = order(order_id)
+    address = body["buyer"]["address"]
+    rate = {"vat_category": "S", "vat_rate": "20.00", "taxable_minor": 3998, "tax_minor": 800}
+    return {
+        "seller_id": seller_id,
+        "order_id": order_id,
+        "kind": "invoice",
+        "series_id": f"{seller_id}.invoice.p00",
+        "number": number,
+        "invoice_number": f"INV-00-{number:08d}",
+        "issued_at": 1_795_000_000_000_000,
+        "issue_date": "2026-11-21",
+        "currency": "EUR",
+        "note": None,
+        "buyer": {**body["buyer"], "vat_id": None},
+        "seller": {"legal_name": "Shop", "vat_id": None, "address": address, "logo_sha256": None},
+        "lines": [{**each, "net_minor": 3998} for each in body["lines"]],
+        "totals": {"net_minor": 3998, "tax_minor": 800, "gross_minor": 4798, "per_rate": [rate]},
+        "template_version": 1,
+    }
 
 
 async def test_an_order_is_accepted_issued_and_stored(client: Client, issuer: Issuer) -> None:
@@ -141,6 +167,29 @@ async def test_a_client_may_wait_for_its_number(client: Client, issuer: Issuer) 
     assert answer.headers["Preference-Applied"] == "wait=20"
     assert answer.json["status"] == "issued"
     assert answer.json == (await client.get(f"/v1/invoices/{order_id}")).json
+
+
+async def test_an_event_answers_its_own_seller_and_nobody_else(
+    client: Client, services: Services, topics: Topics
+) -> None:
+    """Two sellers may use the same order id for the same things. Postgres knows of neither here."""
+    order_id = new_id()
+    waiting = asyncio.create_task(client.post(order(order_id), Prefer="wait=15"))
+    publisher = Publisher(services.kafka_bootstrap)
+
+    async def publish(seller_id: str, number: int) -> None:
+        event = encode(INVOICE_ISSUED, issued_event(seller_id, order_id, number))
+        await publisher.publish(topics.events.name, order_id.encode(), event)
+
+    await until(lambda: asyncio.to_thread(kept, services, topics), bool)
+    await publish("other", 7)
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    await publish("demo", 8)
+    answer = await waiting
+    await publisher.close()
+    assert (answer.status, answer.json["number"]) == (200, 8)
+    assert answer.seconds < 10
 
 
 async def test_who_waits_in_vain_is_told_that_the_order_is_kept(client: Client) -> None:
