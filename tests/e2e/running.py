@@ -1,12 +1,15 @@
 """A stack under test: its parts by name, to be asked, waited for, and killed."""
 
+import asyncio
 import contextlib
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 
@@ -32,6 +35,14 @@ def wait_for(condition: Callable[[], bool], what: str, seconds_max: float) -> No
         time.sleep(_POLL_S)
 
 
+class Ended(NamedTuple):
+    """How a command ended, and what it said."""
+
+    code: int
+    output: str
+    error: str
+
+
 class Running:
     """A stack that is up."""
 
@@ -47,6 +58,21 @@ class Running:
     def client(self, connections: int = 32, give_up_after_s: float = 60.0) -> GaplessClient:
         """A storefront."""
         return GaplessClient(self.url, self.api_key, connections=connections, give_up_after_s=give_up_after_s)
+
+    async def gapless(self, *arguments: str) -> Ended:
+        """Run the command line on this stack."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gapless",
+            *arguments,
+            "--data",
+            str(self._stack.data),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, error = await process.communicate()
+        return Ended(process.returncode or 0, output.decode(), error.decode())
 
     @contextlib.contextmanager
     def ledger(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:

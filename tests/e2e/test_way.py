@@ -1,9 +1,11 @@
 """The whole way, once, as a storefront sees it."""
 
 import hashlib
+import json
 import random
+from pathlib import Path
 
-from producers.generate import body
+from producers.generate import bodies, body
 from tests.e2e.running import Running
 
 
@@ -26,3 +28,30 @@ async def test_an_order_becomes_a_number_a_document_and_a_clean_audit(running: R
     report = running.assert_clean()
     assert report.outcomes["issued"] >= 1
     assert report.counts["documents"] >= 1
+
+
+async def test_another_content_under_the_same_id_is_a_conflict_that_the_caller_sees(running: Running) -> None:
+    request = body("WAY-2", random.Random(2))
+    async with running.client() as client:
+        first = (await client.post_invoice(request, wait_s=30)).json()
+        other = await client.post_invoice({**request, "note": "something else"}, wait_s=30)
+        assert other.status == 409, other.payload
+        running.wait_until_drained()
+        shown = (await client.get_invoice("WAY-2")).json()
+    assert (shown["number"], shown["invoice_number"]) == (first["number"], first["invoice_number"])
+    running.assert_clean()
+
+
+async def test_gapless_load_and_audit_work_on_a_running_stack(running: Running, tmp_path: Path) -> None:
+    """The two commands a newcomer tries after `gapless up`."""
+    orders = tmp_path / "orders.jsonl"
+    orders.write_text("".join(json.dumps(each) + "\n" for each in bodies(90, seed=9, prefix="CLI")))
+    load = await running.gapless("load", str(orders), "--repeat", "0.1", "--json")
+    assert load.code == 0, load.error
+    assert json.loads(load.output)["statuses"] == {"202": 100}
+    running.wait_until_drained()
+    audit = await running.gapless("audit", "--complete", "--json")
+    assert audit.code == 0, audit.error
+    told = json.loads(audit.output)
+    assert told["clean"] is True
+    assert told["outcomes"]["repeat"] >= 10
