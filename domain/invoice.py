@@ -131,6 +131,8 @@ def check_order_id(order_id: str) -> Refusal | None:
     """1-64 characters, none of them a control character."""
     if not 1 <= len(order_id) <= ORDER_ID_CHARS_MAX:
         return _invalid("order_id", f"must have 1 to {ORDER_ID_CHARS_MAX} characters")
+    if order_id in (".", ".."):
+        return _invalid("order_id", "must not be . or .., which clients take out of a URL")
     return _check_text("order_id", order_id, ORDER_ID_CHARS_MAX)
 
 

@@ -31,7 +31,9 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey, a redis URL.")
     objects_url: str = Field(
-        "file:///var/lib/gapless/objects", description="Object store: file:///folder or s3://bucket/prefix."
+        "file:///var/lib/gapless/objects",
+        pattern=r"^(file:///|s3://[^/]+).*$",
+        description="Object store: file:///folder or s3://bucket/prefix.",
     )
     objects_endpoint: str | None = Field(None, description="S3 endpoint, for stores other than AWS.")
     objects_access_key_id: SecretStr | None = Field(None, description="S3 access key id.")

@@ -35,6 +35,8 @@ class Wired:
 
     topic: catalog.Topic
     work: Work[Any]
+    #: Bytes of values in one transaction: bounds its memory and its time, whatever the records are.
+    batch_bytes_max: int
     #: Called when the worker stops.
     close: Callable[[], None] = lambda: None
 
@@ -75,10 +77,11 @@ async def _serve(role: str, settings: Settings, wire: Callable[[BatchApp], Wired
     async def consume(stream: Any) -> AsyncIterator[None]:
         async for event in stream.events():
             events = [event, *_waiting(stream.channel.queue, batch_records_max - len(event.message.batch.records))]
-            for batch in joined(each.message.batch for each in events):
-                if batch.partition not in workers:
-                    workers[batch.partition] = Worker(Session(url), probe)
-                await workers[batch.partition].run(wired.work, batch)
+            for run in joined(each.message.batch for each in events):
+                if run.partition not in workers:
+                    workers[run.partition] = Worker(Session(url), probe)
+                for batch in run.pieces(wired.batch_bytes_max):
+                    await workers[run.partition].run(wired.work, batch)
             # Faust acknowledges the first itself.
             for each in events[1:]:
                 each.ack()

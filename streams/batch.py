@@ -1,6 +1,6 @@
 """A batch: what one fetch brought of one partition."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -49,6 +49,19 @@ class Batch:
     def since(self, offset: int) -> "Batch":
         """The part not before `offset`; the caller knows that there is one."""
         return replace(self, records=[record for record in self.records if record.offset >= offset])
+
+    def pieces(self, bytes_max: int) -> "Iterator[Batch]":
+        """The same records in batches of at most so many bytes of values; a record larger than that stands alone."""
+        piece: list[Record] = []
+        size = 0
+        for record in self.records:
+            length = len(record.value or b"")
+            if piece and size + length > bytes_max:
+                yield replace(self, records=piece)
+                piece, size = [], 0
+            piece.append(record)
+            size += length
+        yield replace(self, records=piece)
 
     def followed_by(self, later: "Batch") -> "Batch | None":
         """Both as one, if `later` begins where this one ends."""

@@ -29,6 +29,9 @@ AGENT = "documents"
 #: Events in a batch: what a crash renders again, and how long a document waits for its batch's commit.
 BATCH_RECORDS_MAX = 100
 
+#: A megabyte of lines written to be slow to print takes 9 s, and the brokers expect to hear of us within 120.
+BATCH_BYTES_MAX = 512 * 1024
+
 STORED = Counter("gapless_documents_stored_total", "Documents stored and recorded.", registry=REGISTRY)
 
 #: Events of the topic that make no document.
@@ -65,7 +68,7 @@ def run(settings: Settings) -> None:
     renderer = Renderer(settings.render_processes)
     reads = Session(settings.postgres_url.get_secret_value())
     work = DocumentsWork(open_store(settings), renderer, reads, lambda: datetime.now(UTC))
-    wired = Wired(catalog.INVOICE_EVENTS, work, renderer.close)
+    wired = Wired(catalog.INVOICE_EVENTS, work, BATCH_BYTES_MAX, renderer.close)
     run_agent(AGENT, settings, lambda _: wired, batch_records_max=BATCH_RECORDS_MAX)
 
 

@@ -94,7 +94,9 @@ SELECT topic, partition, published_seq, next_seq FROM journal_heads WHERE next_s
 -- name: read_journal
 -- `since` spares the months before it; a caller that gets less than the head promised asks again without it.
 SELECT seq, key, payload, occurred_at FROM journal
-WHERE topic = %(topic)s AND partition = %(partition)s AND seq > %(after_seq)s AND seq <= %(after_seq)s + %(limit)s
+WHERE topic = %(topic)s AND partition = %(partition)s AND seq > %(after_seq)s
+  -- Parameters travel in the smallest type that holds them: two of them added overflow at 32,767 without the cast.
+  AND seq <= %(after_seq)s::bigint + %(limit)s
   AND occurred_at >= %(since)s
 ORDER BY seq
 

@@ -73,7 +73,7 @@ def append(query: Query, first: int, last: int) -> None:
     query(
         "INSERT INTO journal (topic, partition, seq, key, payload, occurred_at)"
         " SELECT %s, 0, seq, ('k' || seq)::bytea, ('payload ' || seq)::bytea, now()"
-        " FROM generate_series(%s::int, %s::int) AS seq",
+        " FROM generate_series(%s::bigint, %s::bigint) AS seq",
         EVENTS,
         first,
         last,
@@ -106,6 +106,17 @@ def test_rows_come_out_in_order_with_their_seq_and_are_marked(
         assert [seq for seq, _, _ in records] == list(range(1, 5_001))
         assert records[41] == (42, b"k42", b"payload 42")
         wait_for(lambda: published(query) == 5_000, "published_seq was not moved")
+
+
+@pytest.mark.parametrize("published_before", [32_760, 2**31 - 5])
+def test_a_journal_grows_past_every_smaller_integer(
+    services: Services, ledger_url: str, query: Query, topic: Topic, published_before: int
+) -> None:
+    append(query, published_before + 1, published_before + 10)
+    query("UPDATE journal_heads SET published_seq = %s WHERE topic = %s", published_before, EVENTS)
+    with running(services, ledger_url):
+        records = topic.read_until(published_before + 10)
+    assert [seq for seq, _, _ in records] == list(range(published_before + 1, published_before + 11))
 
 
 def test_what_was_sent_but_not_marked_is_sent_again(

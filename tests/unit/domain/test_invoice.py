@@ -81,6 +81,7 @@ def test_a_currency_without_minor_units_is_rounded_to_whole_ones() -> None:
         ({"order_id": ""}, "order_id"),
         ({"order_id": "x" * 65}, "order_id"),
         ({"order_id": "a\nb"}, "order_id"),
+        ({"order_id": ".."}, "order_id"),
         ({"kind": "receipt"}, "kind"),
         ({"note": "x" * 2001}, "note"),
         ({"note": "nul\0"}, "note"),

@@ -44,6 +44,14 @@ def test_the_part_before_an_offset_is_cut_off() -> None:
     assert offsets([batch(3, 4, 7).since(4)]) == [[4, 7]]
 
 
+def test_a_batch_is_cut_by_bytes_and_keeps_its_order() -> None:
+    sizes = [3, 3, 3, 20, 1]
+    whole = Batch("t", 0, [Sent(offset, value=b"x" * size) for offset, size in enumerate(sizes)])
+    assert offsets(list(whole.pieces(6))) == [[0, 1], [2], [3], [4]]
+    assert offsets(list(whole.pieces(100))) == [[0, 1, 2, 3, 4]]
+    assert offsets(list(batch(0, 1).pieces(1))) == [[0, 1]]
+
+
 def test_waiting_events_are_taken_up_to_the_limit_and_the_rest_is_left() -> None:
     queue: asyncio.Queue[Any] = asyncio.Queue()
     for first in range(0, 10, 2):
