@@ -75,7 +75,8 @@ async def _run(
     console: Console, target: Target, settings: Settings, clients: int, requests: int
 ) -> tuple[Found, Document]:
     found = Found()
-    await warm_up(target)
+    console.print(f"   {await warm_up(target)} orders go ahead, so that nothing is cold")
+    await wait_until_drained(target, settings.kafka_bootstrap)
     console.print(f"[bold]1.[/bold] {clients} clients post at the same instant, and wait for their number")
     found.waits_s = await rush(target, clients)
     median, slowest = percentile(found.waits_s, 50), max(found.waits_s)

@@ -20,8 +20,8 @@ from sinks.audit.backlog import is_drained, read_progress
 
 _SEED = 1
 _WAIT_S = 30
-#: Every partition has seen one by then, more likely than not: what is cold at the start is not what is shown.
-_WARM_UP_ORDERS = 40
+#: By then every partition has seen many, and the broker has compiled what it runs: a cold start is not what is shown.
+_WARM_UP_ORDERS = 250
 _ISSUED_STATUS = 200
 _REFUSED_FROM = 400
 _POLL_S = 0.05
@@ -65,11 +65,12 @@ class StuckError(Exception):
     """The stack stopped getting anywhere."""
 
 
-async def warm_up(target: Target) -> None:
-    """A few orders, to their numbers."""
+async def warm_up(target: Target) -> int:
+    """Some orders, to their numbers; returns how many."""
     payloads = [msgspec.json.encode(body) for body in bodies(_WARM_UP_ORDERS, seed=_SEED, prefix="WARM")]
     async with target.client(_WARM_UP_ORDERS) as client:
         await run(client, payloads, workers=_WARM_UP_ORDERS, wait_s=_WAIT_S)
+    return _WARM_UP_ORDERS
 
 
 async def rush(target: Target, clients: int, prefix: str = "RUSH") -> "array[float]":
