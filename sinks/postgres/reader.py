@@ -255,9 +255,7 @@ class _Lane:
     """One connection, used for one call at a time, and whether it is worth asking."""
 
     def __init__(self, url: str) -> None:
-        # Every read is of a few rows by their keys. A table that was empty when it was last looked at would be read in
-        # full otherwise, once for each order asked for, until somebody looks again.
-        self.session = Session(url, statement_timeout="5s", default_transaction_read_only="on", enable_seqscan="off")
+        self.session = Session(url, statement_timeout="5s", default_transaction_read_only="on")
         self._away_until = 0.0
         self._began: float | None = None
         self._lock = asyncio.Lock()

@@ -22,6 +22,9 @@ _SESSION_SETTINGS = {
     "statement_timeout": "30s",
     # Effects are promised to outlive the machine's power. Today's default, but not ours to leave to a config file.
     "synchronous_commit": "on",
+    # Every read is of rows by their keys. A table that was empty when it was last looked at would be read in full
+    # otherwise, once for each batch, until somebody looks again.
+    "enable_seqscan": "off",
 }
 
 
