@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import signal
 import struct
@@ -19,6 +20,8 @@ from tests.e2e.judge import Judge
 from tests.e2e.running import Running
 from tests.unit.domain.test_invoice import request
 
+#: Set to replay a storm: the same requests, victims and order of kills; their moments are the machine's.
+SEED_VARIABLE = "GAPLESS_TEST_SEED"
 REQUESTS = 5_000
 REPEATS = REQUESTS // 10
 CONFLICTS = GARBAGE = REQUESTS // 100
@@ -30,8 +33,8 @@ VICTIMS = ("invoices-1", "invoices-2", "documents-1", "relay")
 
 
 async def test_kills_and_stops_lose_nothing_and_double_nothing(running: Running) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
+    seed = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
+    print(f"\nto replay: {SEED_VARIABLE}={seed}")
     chance = random.Random(seed)
     judge = Judge()
     payloads = _payloads(chance)
