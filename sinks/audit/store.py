@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, S3Store
 
 from runtime.settings import Settings
 from sinks.audit.report import AuditError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, S3Config
 
 _CHUNK_BYTES = 256 * 1024
 
@@ -25,9 +29,9 @@ def open_reader(settings: Settings) -> Callable[[str], Iterator[bytes]]:
         try:
             for chunk in obstore.get(store, key).stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotFoundError):
             raise FileNotFoundError(key) from None
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             raise AuditError(f"the object store can't be read: {next(iter(str(error).splitlines()), '')}") from None
 
     return read
@@ -42,16 +46,14 @@ def _open(settings: Settings) -> LocalStore | S3Store:
         return LocalStore(folder)
     if url.scheme != "s3":
         raise AuditError(f"GAPLESS_OBJECTS_URL: {url.scheme or 'it'} is neither file:// nor s3://")
-    config: dict[str, str] = {"region": settings.objects_region}
+    config: S3Config = {"bucket": url.netloc, "region": settings.objects_region}
     if settings.objects_endpoint is not None:
         config["endpoint"] = settings.objects_endpoint
-    if settings.objects_access_key_id is not None and settings.objects_secret_access_key is not None:
+        # Servers other than AWS have the bucket in the path.
+        config["virtual_hosted_style_request"] = False
+    if settings.objects_access_key_id is not None:
         config["access_key_id"] = settings.objects_access_key_id.get_secret_value()
+    if settings.objects_secret_access_key is not None:
         config["secret_access_key"] = settings.objects_secret_access_key.get_secret_value()
-    allow_http = (settings.objects_endpoint or "").startswith("http://")
-    return S3Store(
-        url.netloc,
-        prefix=url.path.strip("/") or None,
-        config=config,  # type: ignore[arg-type]
-        client_options={"allow_http": allow_http},
-    )
+    client: ClientConfig = {"allow_http": (settings.objects_endpoint or "").startswith("http://")}
+    return S3Store(prefix=unquote(url.path).strip("/") or None, config=config, client_options=client)
