@@ -44,8 +44,6 @@ def _open(settings: Settings) -> LocalStore | S3Store:
         if not folder.is_dir():
             raise AuditError(f"the object store can't be read: there is no folder {folder}")
         return LocalStore(folder)
-    if url.scheme != "s3":
-        raise AuditError(f"GAPLESS_OBJECTS_URL: {url.scheme or 'it'} is neither file:// nor s3://")
     config: S3Config = {"bucket": url.netloc, "region": settings.objects_region}
     if settings.objects_endpoint is not None:
         config["endpoint"] = settings.objects_endpoint

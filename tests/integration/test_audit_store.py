@@ -11,7 +11,6 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from runtime.settings import Settings, load
-from sinks.audit.report import AuditError
 from sinks.audit.store import open_reader
 from sinks.object_store.store import open_store
 from tests.integration.test_object_store import FakeS3, key_of
@@ -46,8 +45,3 @@ async def test_what_is_not_there_is_told_apart_from_a_store_that_fails(settings:
     read = open_reader(settings)
     with pytest.raises(FileNotFoundError):
         await asyncio.to_thread(lambda: list(read(key_of(b"y"))))
-
-
-def test_a_store_of_another_kind_is_refused() -> None:
-    with pytest.raises(AuditError, match="neither file:// nor s3://"):
-        open_reader(load(objects_url="ftp://host/folder"))
