@@ -4,16 +4,23 @@ A setting `x` comes from `GAPLESS_X`, or from the file that `GAPLESS_X_FILE` nam
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENV_PREFIX = "GAPLESS_"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _names_a_store(url: str) -> str:
+    if re.match(r"file:///.|s3://[^/]", url) is None:
+        raise ValueError("must be file:///folder or s3://bucket/prefix")
+    return url
 
 
 class SettingsError(Exception):
@@ -30,9 +37,8 @@ class Settings(BaseSettings):
         SecretStr("postgresql://gapless@127.0.0.1:5432/gapless"), description="Postgres, a libpq URL."
     )
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey, a redis URL.")
-    objects_url: str = Field(
+    objects_url: Annotated[str, AfterValidator(_names_a_store)] = Field(
         "file:///var/lib/gapless/objects",
-        pattern=r"^(file:///|s3://[^/]+).*$",
         description="Object store: file:///folder or s3://bucket/prefix.",
     )
     objects_endpoint: str | None = Field(None, description="S3 endpoint, for stores other than AWS.")

@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from domain.documents import document_key
-from runtime.settings import Settings, load
+from runtime.settings import Settings, SettingsError, load
 from sinks.object_store import store as module
 from sinks.object_store.store import (
     STORE_OUTAGES,
@@ -221,5 +221,5 @@ async def test_a_server_that_refuses_is_an_outage(s3: tuple[FakeS3, Settings]) -
 @pytest.mark.parametrize("url", ["", "objects", "file://host/objects", "ftp://host/x", "s3://", "file://"])
 def test_a_url_that_names_no_store_is_refused(url: str) -> None:
     """At the start, not at the first document."""
-    with pytest.raises(ValueError, match="objects_url"):
-        open_store(load(objects_url=url))
+    with pytest.raises(SettingsError, match=r"GAPLESS_OBJECTS_URL: .*must be file:///folder or s3://bucket/prefix"):
+        load(objects_url=url)
