@@ -31,7 +31,7 @@ $(STAMP): requirements/dev.lock pyproject.toml
 	    rm -rf .venv && $$python -m venv .venv || exit 1; \
 	fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements/dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: setup ## the whole way, shown on a stack of its own
