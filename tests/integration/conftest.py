@@ -10,6 +10,7 @@ import pytest
 
 from sinks.postgres.migrate import migrate
 from tests.conftest import Services
+from tests.integration.gateways import Topics, add_keys, make_topics
 
 _NUMBERS = count(1)
 
@@ -48,6 +49,19 @@ def query(ledger_url: str) -> Iterator[Callable[..., list[tuple[object, ...]]]]:
             return cursor.fetchall() if cursor.description else []
 
         yield run
+
+
+@pytest.fixture
+async def topics(services: Services) -> Topics:
+    """The test's own."""
+    return make_topics(services.kafka_bootstrap)
+
+
+@pytest.fixture
+async def ledger(ledger_url: str) -> str:
+    """The test's ledger, with a key for each seller."""
+    await add_keys(ledger_url)
+    return ledger_url
 
 
 def add_seller(connection: psycopg.Connection[tuple[object, ...]], seller_id: str, **changes: str) -> None:

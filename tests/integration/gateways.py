@@ -242,3 +242,9 @@ def line(**changes: str) -> dict[str, str]:
 def statuses(answers: Sequence[Answer]) -> dict[int, int]:
     """How many answers of each status."""
     return {status: sum(each.status == status for each in answers) for status in {each.status for each in answers}}
+
+
+def kept(services: Services, topics: Topics) -> int:
+    """How many requests are in the log."""
+    partitions = [(topics.requests.name, partition) for partition in range(topics.requests.partitions)]
+    return sum(end_offsets(services.kafka_bootstrap, partitions).values())

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 import yarl
 
-from runtime.kafka import Publisher, end_offsets
+from runtime.kafka import Publisher
 from schemas.catalog import INVOICE_ISSUED
 from schemas.codec import encode
 from tests.conftest import Services
@@ -19,28 +19,14 @@ from tests.integration.gateways import (
     KEYS,
     Client,
     Topics,
-    add_keys,
+    kept,
     line,
-    make_topics,
     order,
     running,
     statuses,
     until,
 )
 from tests.integration.issuer import Issuer
-
-
-@pytest.fixture
-async def topics(services: Services) -> Topics:
-    """The test's own."""
-    return make_topics(services.kafka_bootstrap)
-
-
-@pytest.fixture
-async def ledger(ledger_url: str) -> str:
-    """The test's ledger, with a key for each seller."""
-    await add_keys(ledger_url)
-    return ledger_url
 
 
 @pytest.fixture
@@ -60,12 +46,6 @@ async def issuer(services: Services, ledger: str, topics: Topics) -> AsyncIterat
 def new_id() -> str:
     """An order id that no other test has used: hints outlive a test."""
     return f"A-{uuid4().hex[:12]}"
-
-
-def kept(services: Services, topics: Topics) -> int:
-    """How many requests are in the log."""
-    partitions = [(topics.requests.name, partition) for partition in range(topics.requests.partitions)]
-    return sum(end_offsets(services.kafka_bootstrap, partitions).values())
 
 
 def issued_event(seller_id: str, order_id: str, number: int) -> dict[str, Any]:

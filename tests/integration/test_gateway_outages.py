@@ -22,7 +22,7 @@ from tests.integration.gateways import (
     Client,
     Link,
     Topics,
-    add_keys,
+    kept,
     link_to,
     make_topics,
     order,
@@ -32,19 +32,6 @@ from tests.integration.gateways import (
     until,
 )
 from tests.integration.issuer import Issuer
-
-
-@pytest.fixture
-async def topics(services: Services) -> Topics:
-    """The test's own."""
-    return make_topics(services.kafka_bootstrap)
-
-
-@pytest.fixture
-async def ledger(ledger_url: str) -> str:
-    """The test's ledger, with a key for each seller."""
-    await add_keys(ledger_url)
-    return ledger_url
 
 
 @pytest.fixture
@@ -190,7 +177,7 @@ async def test_who_waits_is_let_go_when_the_gateway_stops(services: Services, le
     """With the answer that the order is kept."""
     async with running(services, ledger, topics) as client:
         waiting = asyncio.create_task(client.post(order(new_id()), Prefer="wait=30"))
-        await asyncio.sleep(0.5)
+        await until(lambda: asyncio.to_thread(kept, services, topics), bool)
         began = time.monotonic()
     answer = await waiting
     assert (answer.status, answer.json["status"]) == (202, "accepted")
