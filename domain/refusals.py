@@ -23,6 +23,26 @@ INVALID_FIELD = "invalid-field"
 NEGATIVE_TOTAL = "negative-total"
 TOTALS_DISAGREE = "totals-disagree"
 UNKNOWN_SELLER = "unknown-seller"
+#: The order's state forbids the command.
+NOT_PERMITTED = "not-permitted"
+#: More of a line is to be refunded than is left of it.
+REFUND_TOO_LARGE = "refund-too-large"
+#: A refund's id came again with other lines.
+REFUND_CONFLICT = "refund-conflict"
+#: There is no such order.
+UNKNOWN_ORDER = "unknown-order"
+#: The order id has an invoice that was asked for directly.
+ALREADY_INVOICED = "already-invoiced"
 
 #: Every reason, for the documentation and the HTTP problem types.
-REASONS = (INVALID_FIELD, NEGATIVE_TOTAL, TOTALS_DISAGREE, UNKNOWN_SELLER)
+REASONS = (
+    INVALID_FIELD,
+    NEGATIVE_TOTAL,
+    TOTALS_DISAGREE,
+    UNKNOWN_SELLER,
+    NOT_PERMITTED,
+    REFUND_TOO_LARGE,
+    REFUND_CONFLICT,
+    UNKNOWN_ORDER,
+    ALREADY_INVOICED,
+)

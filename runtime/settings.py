@@ -6,7 +6,7 @@ A setting `x` comes from `GAPLESS_X`, or from the file that `GAPLESS_X_FILE` nam
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -63,6 +63,16 @@ class Settings(BaseSettings):
         1000, ge=1, le=10_000, description="Records a batch holds at most: bounds memory and the time of a commit."
     )
     render_processes: int = Field(1, ge=1, le=64, description="Processes of a documents worker that render PDFs.")
+
+    hold_seconds: int = Field(
+        600, ge=1, le=86_400, description="How long an order keeps its stock while its payment is not known."
+    )
+    provider: Literal["local", "stripe"] = Field("local", description="Payment provider.")
+    provider_url: str | None = Field(None, description="Where the provider is; None for the provider's own default.")
+    provider_api_key: SecretStr | None = Field(None, description="The provider's secret key.")
+    provider_webhook_secret: SecretStr | None = Field(
+        None, description="With it the provider signs its notices; without it they are not taken."
+    )
 
     replication_factor: int = Field(3, ge=1, le=9, description="Replicas of each topic that `gapless topics` creates.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severity that is logged.")

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +33,13 @@ _POSITIONS_PAUSE_S = 0.5
 class Wired:
     """What an agent's module makes of its settings."""
 
-    topic: catalog.Topic
+    #: Every topic is read by the same work; `Batch.topic` tells them apart.
+    topics: tuple[catalog.Topic, ...]
     work: Work[Any]
     #: Bytes of values in one transaction: bounds its memory and its time, whatever the records are.
     batch_bytes_max: int
+    #: Runs beside the batches until it is cancelled; its end, other than that, is a bug.
+    service: Callable[[], Awaitable[None]] | None = None
     #: Called when the worker stops.
     close: Callable[[], None] = lambda: None
 
@@ -71,27 +74,28 @@ async def _serve(role: str, settings: Settings, wire: Callable[[BatchApp], Wired
         read_positions=read,
     )
     wired = wire(app)
-    workers: dict[int, Worker] = {}
+    workers: dict[tuple[str, int], Worker] = {}
     probe = make_log_probe(settings.kafka_bootstrap)
 
     async def consume(stream: Any) -> AsyncIterator[None]:
         async for event in stream.events():
             events = [event, *_waiting(stream.channel.queue, batch_records_max - len(event.message.batch.records))]
             for run in joined(each.message.batch for each in events):
-                if run.partition not in workers:
-                    workers[run.partition] = Worker(Session(url), probe)
+                source = (run.topic, run.partition)
+                if source not in workers:
+                    workers[source] = Worker(Session(url), probe)
                 for batch in run.pieces(wired.batch_bytes_max):
-                    await workers[run.partition].run(wired.work, batch)
+                    await workers[source].run(wired.work, batch)
             # Faust acknowledges the first itself.
             for each in events[1:]:
                 each.ack()
             yield
 
-    name = wired.topic.name
-    source = app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-    app.agent(source, name=role, isolated_partitions=True, concurrency=1)(consume)
+    for topic in wired.topics:
+        source = app.topic(topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+        app.agent(source, name=f"{role} {topic.name}", isolated_partitions=True, concurrency=1)(consume)
     try:
-        await _run_until_stopped(app)
+        await _run_until_stopped(app, wired.service)
     finally:
         wired.close()
 
@@ -107,7 +111,7 @@ def _waiting(queue: Any, records_max: int) -> Iterator[Any]:
         yield event
 
 
-async def _run_until_stopped(app: BatchApp) -> None:
+async def _run_until_stopped(app: BatchApp, service: Callable[[], Awaitable[None]] | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,13 +119,25 @@ async def _run_until_stopped(app: BatchApp) -> None:
     app.finalize()
     app.in_worker = True
     await app.start()
-    watch = asyncio.create_task(_watch(app))
+    beside = [asyncio.create_task(_watch(app))]
+    if service is not None:
+        beside.append(asyncio.create_task(_serve_beside(service)))
     await stop.wait()
-    watch.cancel()
+    for task in beside:
+        task.cancel()
+    await asyncio.wait(beside)
     try:
         await asyncio.wait_for(app.stop(), _STOP_DEADLINE_S)
     except TimeoutError:
         _log.warning("the worker did not stop within %d s and is ended: its position holds", _STOP_DEADLINE_S)
+
+
+async def _serve_beside(service: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await service()
+    except Exception as error:  # noqa: BLE001
+        fatal("what runs beside the batches failed", error)
+    fatal("what runs beside the batches has ended")
 
 
 async def _watch(app: BatchApp) -> None:

@@ -68,7 +68,7 @@ def run(settings: Settings) -> None:
     renderer = Renderer(settings.render_processes)
     reads = Session(settings.postgres_url.get_secret_value())
     work = DocumentsWork(open_store(settings), renderer, reads, lambda: datetime.now(UTC))
-    wired = Wired(catalog.INVOICE_EVENTS, work, BATCH_BYTES_MAX, renderer.close)
+    wired = Wired((catalog.INVOICE_EVENTS,), work, BATCH_BYTES_MAX, close=renderer.close)
     run_agent(AGENT, settings, lambda _: wired, batch_records_max=BATCH_RECORDS_MAX)
 
 

@@ -75,7 +75,7 @@ def run(settings: Settings) -> None:
         table = add_dedupe_table(app, "issued", catalog.PARTITIONS)
         if table.changelog_topic_name != catalog.INVOICES_CHANGELOG.name:
             raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
-        return Wired(catalog.INVOICE_REQUESTS, InvoicesWork(table, lambda: datetime.now(UTC)), BATCH_BYTES_MAX)
+        return Wired((catalog.INVOICE_REQUESTS,), InvoicesWork(table, lambda: datetime.now(UTC)), BATCH_BYTES_MAX)
 
     run_agent(AGENT, settings, wire)
 

@@ -21,6 +21,20 @@ IDS = {
     "gapless.InvoiceRequestConflicted": 4,
     "gapless.InvoiceRequestRejected": 5,
     "gapless.DeadLetter": 6,
+    "gapless.CheckoutRequest": 7,
+    "gapless.OrderCommand": 8,
+    "gapless.OrderPlaced": 9,
+    "gapless.OrderRefused": 10,
+    "gapless.OrderConflicted": 11,
+    "gapless.OrderRejected": 12,
+    "gapless.OrderStateChanged": 13,
+    "gapless.OrderCommandAnswered": 14,
+    "gapless.PaymentRequested": 15,
+    "gapless.PaymentAttemptFinished": 16,
+    "gapless.StockChanged": 17,
+    "gapless.PaymentNotice": 18,
+    "gapless.CreditNoteRequest": 19,
+    "gapless.CreditNoteIssued": 20,
 }
 
 

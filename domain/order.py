@@ -1,0 +1,165 @@
+"""An order's life: its states, what moves it between them, and what each step asks of stock, payment and invoices.
+
+The table is the whole of it. `PLACED` and `PAYMENT_PENDING` are taken at once when the order's stock is claimed, for
+the event that says so is what asks for the payment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.refusals import NOT_PERMITTED, Refusal
+
+
+class State(StrEnum):
+    """Where an order stands."""
+
+    PLACED = "PLACED"
+    PAYMENT_PENDING = "PAYMENT_PENDING"
+    CONFIRMED = "CONFIRMED"
+    SHIPPED = "SHIPPED"
+    DELIVERED = "DELIVERED"
+    REFUNDED = "REFUNDED"
+    CANCELLED = "CANCELLED"
+    #: There was not enough stock; nothing was ever held.
+    REFUSED = "REFUSED"
+
+
+class Trigger(StrEnum):
+    """What may move an order. The first four come from the storefront, the rest from payments and clocks."""
+
+    SHIP = "ship"
+    DELIVER = "deliver"
+    CANCEL = "cancel"
+    REFUND = "refund"
+    PAYMENT_AUTHORIZED = "payment-authorized"
+    PAYMENT_DECLINED = "payment-declined"
+    PAYMENT_FAILED = "payment-failed"
+    HOLD_EXPIRED = "hold-expired"
+    #: The money of the last refund has gone back, and nothing of the order is left.
+    REFUNDED_IN_FULL = "refunded-in-full"
+
+
+class StockAction(StrEnum):
+    """What a step does to the order's stock."""
+
+    RELEASE = "release"
+    SHIP = "ship"
+    #: Claim it again if it is free: the payment of an expired hold came after all.
+    RETAKE = "retake"
+
+
+class PaymentAction(StrEnum):
+    """What a step asks of the payment provider."""
+
+    CAPTURE = "capture"
+    VOID = "void"
+    REFUND = "refund"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a trigger does in a state. `to` is the state after it, or the same one."""
+
+    to: State
+    stock: StockAction | None = None
+    payment: PaymentAction | None = None
+    #: The order's invoice is asked for.
+    invoices: bool = False
+
+
+#: Commands from storefronts.
+COMMANDS = (Trigger.SHIP, Trigger.DELIVER, Trigger.CANCEL, Trigger.REFUND)
+
+_S, _T = State, Trigger
+_RELEASED = Step(_S.CANCELLED, stock=StockAction.RELEASE)
+
+#: Everything that an order may do. What is not here is refused (commands) or has no effect (payments, clocks).
+TABLE: Mapping[tuple[State, Trigger], Step] = {
+    (_S.PAYMENT_PENDING, _T.PAYMENT_AUTHORIZED): Step(_S.CONFIRMED, invoices=True),
+    (_S.PAYMENT_PENDING, _T.PAYMENT_DECLINED): _RELEASED,
+    (_S.PAYMENT_PENDING, _T.PAYMENT_FAILED): _RELEASED,
+    (_S.PAYMENT_PENDING, _T.HOLD_EXPIRED): _RELEASED,
+    (_S.PAYMENT_PENDING, _T.CANCEL): _RELEASED,
+    (_S.CONFIRMED, _T.SHIP): Step(_S.SHIPPED, stock=StockAction.SHIP, payment=PaymentAction.CAPTURE),
+    (_S.CONFIRMED, _T.CANCEL): Step(_S.CANCELLED, stock=StockAction.RELEASE, payment=PaymentAction.VOID),
+    (_S.SHIPPED, _T.DELIVER): Step(_S.DELIVERED),
+    # Also before the delivery: a parcel may be lost.
+    (_S.SHIPPED, _T.REFUND): Step(_S.SHIPPED, payment=PaymentAction.REFUND),
+    (_S.DELIVERED, _T.REFUND): Step(_S.DELIVERED, payment=PaymentAction.REFUND),
+    (_S.SHIPPED, _T.REFUNDED_IN_FULL): Step(_S.REFUNDED),
+    (_S.DELIVERED, _T.REFUNDED_IN_FULL): Step(_S.REFUNDED),
+    # Late: taken back into stock if there is some, else voided. Which of both is `late_payment`'s to say.
+    (_S.CANCELLED, _T.PAYMENT_AUTHORIZED): Step(_S.CANCELLED, payment=PaymentAction.VOID),
+}
+#: The other way a late payment may end.
+RETAKEN = Step(_S.CONFIRMED, stock=StockAction.RETAKE, invoices=True)
+
+#: Commands that an order in these states has already obeyed: repeating one is answered as it was the first time.
+OBEYED: Mapping[Trigger, frozenset[State]] = {
+    _T.SHIP: frozenset({_S.SHIPPED, _S.DELIVERED, _S.REFUNDED}),
+    _T.DELIVER: frozenset({_S.DELIVERED}),
+    _T.CANCEL: frozenset({_S.CANCELLED}),
+}
+
+#: Steps that a history may show: the table's, the birth, and the late payment's.
+WALKS: frozenset[tuple[State | None, State]] = frozenset(
+    {
+        (None, _S.PLACED),
+        (None, _S.REFUSED),
+        (_S.PLACED, _S.PAYMENT_PENDING),
+        (_S.CANCELLED, _S.CONFIRMED),
+        *((state, step.to) for (state, _), step in TABLE.items() if step.to is not state),
+    }
+)
+
+#: Orders in these states hold their pieces in `stock.reserved`.
+CLAIMING = frozenset({_S.PLACED, _S.PAYMENT_PENDING, _S.CONFIRMED})
+
+
+def step(state: State, trigger: Trigger) -> Step | None:
+    """What the table says; None where it says nothing."""
+    return TABLE.get((state, trigger))
+
+
+def late_payment(last_reason: str, *, stock_is_free: bool) -> Step:
+    """A payment authorised after the order was cancelled: only an expired hold may be taken up again.
+
+    `last_reason` is the cancellation's. Whoever cancelled, or was declined, doesn't want the order any more.
+    """
+    if last_reason == Trigger.HOLD_EXPIRED and stock_is_free:
+        return RETAKEN
+    return TABLE[State.CANCELLED, Trigger.PAYMENT_AUTHORIZED]
+
+
+def forbid(state: State, command: Trigger) -> Refusal:
+    """Why the table forbids a command, in words."""
+    permitted = sorted({before.value for before, trigger in TABLE if trigger is command})
+    return Refusal(
+        NOT_PERMITTED,
+        "action",
+        f"an order that is {state.value} can't {command.value}; it must be {' or '.join(permitted)}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One entry of an order's history."""
+
+    version: int
+    from_state: State | None
+    to_state: State
+    reason: str
+    detail: str
+    #: Microseconds since 1970, UTC.
+    at: int
+
+
+def is_walk(history: list[Taken]) -> bool:
+    """Whether a history could have come from the table: versions 1, 2, 3 …, each from where the last one ended."""
+    before: State | None = None
+    for version, taken in enumerate(history, 1):
+        if taken.version != version or taken.from_state is not before or (before, taken.to_state) not in WALKS:
+            return False
+        before = taken.to_state
+    return before is not None
