@@ -106,3 +106,72 @@ SELECT pg_try_advisory_lock(%(topic_number)s, %(partition)s)
 -- name: mark_published
 UPDATE journal_heads SET published_seq = %(seq)s
 WHERE topic = %(topic)s AND partition = %(partition)s AND published_seq < %(seq)s AND %(seq)s < next_seq
+
+-- name: read_seller_ids
+SELECT seller_id FROM sellers WHERE seller_id = ANY(%(seller_ids)s)
+
+-- name: read_order_digests
+SELECT o.seller_id, o.order_id, o.content_sha256
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN orders o USING (seller_id, order_id)
+
+-- name: read_invoiced
+SELECT i.seller_id, i.order_id
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN invoices i ON i.seller_id = wanted.seller_id AND i.order_id = wanted.order_id AND i.kind = 'invoice'
+
+-- name: lock_stock
+-- Sorted before it is locked: every transaction takes its SKUs in the same order, so none waits for another in a ring.
+SELECT s.seller_id, s.sku, s.on_hand, s.reserved, s.version
+FROM unnest(%(seller_ids)b::text[], %(skus)b::text[]) AS wanted (seller_id, sku)
+JOIN stock s USING (seller_id, sku)
+ORDER BY s.seller_id, s.sku FOR UPDATE OF s
+
+-- name: write_stock
+UPDATE stock s SET on_hand = row.on_hand, reserved = row.reserved, version = row.version
+FROM unnest(%(seller_ids)b::text[], %(skus)b::text[], %(on_hands)b::bigint[], %(reserveds)b::bigint[],
+            %(versions)b::bigint[]) AS row (seller_id, sku, on_hand, reserved, version)
+WHERE s.seller_id = row.seller_id AND s.sku = row.sku
+
+-- name: insert_orders
+-- No ON CONFLICT: a repeat that got this far is a bug or a lost hint, and must roll the stock back with it.
+INSERT INTO orders (seller_id, order_id, partition, customer, state, version, history, currency, net_minor, tax_minor,
+                    gross_minor, content_sha256, payment_token, invoice_request, short, hold_expires_at, placed_at,
+                    source_offset)
+SELECT row.seller_id, row.order_id, %(partition)s, row.customer, row.state, jsonb_array_length(row.history::jsonb),
+       row.history::jsonb, row.currency, row.net_minor, row.tax_minor, row.gross_minor, row.content_sha256,
+       row.payment_token, row.invoice_request, row.short::jsonb, %(hold_expires_at)s, %(placed_at)s, row.source_offset
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(customers)b::text[], %(states)b::text[],
+            %(histories)b::text[], %(currencies)b::text[], %(nets)b::bigint[], %(taxes)b::bigint[],
+            %(grosses)b::bigint[], %(digests)b::bytea[], %(tokens)b::text[], %(requests)b::bytea[],
+            %(shorts)b::text[], %(offsets)b::bigint[])
+    AS row (seller_id, order_id, customer, state, history, currency, net_minor, tax_minor, gross_minor, content_sha256,
+            payment_token, invoice_request, short, source_offset)
+
+-- name: insert_order_lines
+INSERT INTO order_lines (seller_id, order_id, line, sku, quantity)
+SELECT * FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(lines)b::int[], %(skus)b::text[],
+                     %(quantities)b::bigint[])
+
+-- name: lock_orders
+SELECT o.seller_id, o.order_id, o.partition, o.state, o.version, o.history -> -1 ->> 'reason', o.currency,
+       o.gross_minor, o.invoice_request
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN orders o USING (seller_id, order_id)
+ORDER BY o.seller_id, o.order_id FOR UPDATE OF o
+
+-- name: read_order_lines
+SELECT l.seller_id, l.order_id, l.sku, l.quantity, l.refunded
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN order_lines l USING (seller_id, order_id)
+ORDER BY l.seller_id, l.order_id, l.line
+
+-- name: write_order_states
+UPDATE orders o SET state = row.state, version = row.version, history = o.history || row.history::jsonb
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(states)b::text[], %(versions)b::int[],
+            %(histories)b::text[]) AS row (seller_id, order_id, state, version, history)
+WHERE o.seller_id = row.seller_id AND o.order_id = row.order_id
+
+-- name: read_expired_holds
+SELECT seller_id, order_id FROM orders
+WHERE state = 'PAYMENT_PENDING' AND hold_expires_at <= %(now)s ORDER BY hold_expires_at LIMIT %(limit)s

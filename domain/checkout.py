@@ -1,0 +1,87 @@
+"""A checkout request: an order to be priced like an invoice, of whole pieces, by a customer who pays with a token."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from domain.invoice import Priced, price
+from domain.refusals import INVALID_FIELD, Refusal
+from domain.reservation import Sku, wanted_of
+
+CUSTOMER_CHARS_MAX = 64
+PAYMENT_TOKEN_CHARS_MAX = 200
+SKU_CHARS_MAX = 64
+#: Pieces of one line: sums over 1,000 lines stay far inside 64 bits, and a slip of the finger is seen.
+PIECES_MAX = 1_000_000
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_PIECES = re.compile(r"[1-9][0-9]{0,6}(?:\.0{1,6})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A request that may become an order."""
+
+    #: The invoice that the order will have.
+    invoice_request: dict[str, Any]
+    priced: Priced
+    #: Whole pieces of each line, in the order of the lines.
+    pieces: tuple[int, ...]
+    #: Pieces per SKU, lines of the same SKU together.
+    wanted: dict[Sku, int]
+    #: What a repeat must equal: the invoice's content and the customer; not the payment token.
+    content_sha256: bytes
+
+
+def check(request: Mapping[str, Any]) -> Checkout | Refusal:
+    """Check a `CheckoutRequest` by every rule; the first one broken is the refusal."""
+    refusal = check_name("customer", request["customer"], CUSTOMER_CHARS_MAX) or _check_token(request["payment_token"])
+    if refusal is not None:
+        return refusal
+    pieces = []
+    for index, line in enumerate(request["lines"]):
+        refusal = check_name("sku", line["sku"], SKU_CHARS_MAX)
+        if refusal is not None:
+            return Refusal(refusal.reason, f"lines[{index}].sku", refusal.detail)
+        if _PIECES.fullmatch(line["quantity"]) is None or int(line["quantity"].partition(".")[0]) > PIECES_MAX:
+            return Refusal(
+                INVALID_FIELD, f"lines[{index}].quantity", f"must be a whole number of pieces from 1 to {PIECES_MAX}"
+            )
+        pieces.append(int(line["quantity"].partition(".")[0]))
+    invoice_request = {
+        name: request[name] for name in ("received_at", "seller_id", "order_id", "currency", "note", "buyer", "lines")
+    }
+    invoice_request["kind"] = "invoice"
+    priced = price(invoice_request)
+    if isinstance(priced, Refusal):
+        return priced
+    skus = (line["sku"] for line in request["lines"])
+    return Checkout(
+        invoice_request,
+        priced,
+        tuple(pieces),
+        wanted_of(request["seller_id"], zip(skus, pieces, strict=True)),
+        hashlib.sha256(priced.content_sha256 + request["customer"].encode()).digest(),
+    )
+
+
+def check_name(field: str, text: str, chars_max: int) -> Refusal | None:
+    """A customer's or an article's name: not empty, no control characters."""
+    if not 1 <= len(text) <= chars_max or not text.strip():
+        return Refusal(INVALID_FIELD, field, f"must have 1 to {chars_max} characters")
+    if any(ord(each) < 0x20 or 0x7F <= ord(each) <= 0x9F or 0xD800 <= ord(each) <= 0xDFFF for each in text):
+        return Refusal(INVALID_FIELD, field, "must hold no control characters")
+    return None
+
+
+def _check_token(token: str) -> Refusal | None:
+    # The detail never repeats it.
+    if len(token) > PAYMENT_TOKEN_CHARS_MAX or _TOKEN.fullmatch(token) is None:
+        return Refusal(
+            INVALID_FIELD,
+            "payment_token",
+            f"must be 1 to {PAYMENT_TOKEN_CHARS_MAX} printable characters without spaces",
+        )
+    return None

@@ -1,0 +1,193 @@
+"""Orders, their lines and the stock they claim, a batch at a time. Every call belongs to the caller's transaction."""
+
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from domain.order import Taken
+from domain.reservation import Level, Sku
+from sinks.postgres.session import Connection
+from sinks.postgres.sql import SQL
+
+
+class OrderId(NamedTuple):
+    """The identity of an order, and what orders are sorted by when they are locked."""
+
+    seller_id: str
+    order_id: str
+
+
+class OrderRow(NamedTuple):
+    """A row of `orders`, in the order of its columns there, less the partition and what is the same for a batch."""
+
+    seller_id: str
+    order_id: str
+    customer: str
+    state: str
+    history: str
+    currency: str
+    net_minor: int
+    tax_minor: int
+    gross_minor: int
+    content_sha256: bytes
+    payment_token: str
+    invoice_request: bytes
+    #: What was short, as JSON; None for a placed order.
+    short: str | None
+    source_offset: int
+
+
+class LineRow(NamedTuple):
+    """A row of `order_lines`."""
+
+    seller_id: str
+    order_id: str
+    line: int
+    sku: str
+    quantity: int
+
+
+class Standing(NamedTuple):
+    """An order as its row says, locked."""
+
+    partition: int
+    state: str
+    version: int
+    #: Reason of the last step.
+    reason: str
+    currency: str
+    gross_minor: int
+    invoice_request: bytes
+
+
+async def read_known(
+    connection: Connection, seller_ids: Iterable[str], look_up: Sequence[OrderId], fresh: Sequence[OrderId]
+) -> tuple[set[str], dict[OrderId, bytes], set[OrderId]]:
+    """Which sellers there are; of `look_up` the orders with the digest of what stands; of `fresh` those invoiced."""
+    sellers = await connection.execute(SQL["read_seller_ids"], {"seller_ids": sorted(set(seller_ids))})
+    orders = await connection.execute(SQL["read_order_digests"], _ids(look_up)) if look_up else None
+    invoiced = await connection.execute(SQL["read_invoiced"], _ids(fresh)) if fresh else None
+    known_sellers = {row[0] for row in await sellers.fetchall()}
+    standing = {OrderId(row[0], row[1]): row[2] for row in await orders.fetchall()} if orders else {}
+    return known_sellers, standing, {OrderId(*row) for row in await invoiced.fetchall()} if invoiced else set()
+
+
+async def lock_stock(connection: Connection, skus: Collection[Sku]) -> dict[Sku, Level]:
+    """The levels of `skus`, their rows locked in the order of their names until the transaction ends.
+
+    A SKU without a row is left out.
+    """
+    if not skus:
+        return {}
+    seller_ids, names = zip(*sorted(skus), strict=True)
+    cursor = await connection.execute(SQL["lock_stock"], {"seller_ids": list(seller_ids), "skus": list(names)})
+    return {Sku(row[0], row[1]): Level(row[2], row[3], row[4]) for row in await cursor.fetchall()}
+
+
+async def write_stock(connection: Connection, levels: Mapping[Sku, Level], changed: Collection[Sku]) -> None:
+    """Write the levels of `changed`, whose rows are locked."""
+    if not changed:
+        return
+    skus = sorted(changed)
+    await connection.execute(
+        SQL["write_stock"],
+        {
+            "seller_ids": [sku.seller_id for sku in skus],
+            "skus": [sku.sku for sku in skus],
+            "on_hands": [levels[sku].on_hand for sku in skus],
+            "reserveds": [levels[sku].reserved for sku in skus],
+            "versions": [levels[sku].version for sku in skus],
+        },
+    )
+
+
+async def insert_orders(
+    connection: Connection,
+    partition: int,
+    rows: Sequence[OrderRow],
+    lines: Sequence[LineRow],
+    *,
+    placed_at: datetime,
+    hold_expires_at: datetime,
+) -> None:
+    """Insert; raises `psycopg.errors.UniqueViolation` where an order is already there."""
+    names = (
+        "seller_ids order_ids customers states histories currencies nets taxes grosses digests tokens requests shorts"
+        " offsets"
+    ).split()
+    columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    times = {"placed_at": placed_at, "hold_expires_at": hold_expires_at}
+    await connection.execute(SQL["insert_orders"], {"partition": partition, **times, **columns})
+    if lines:
+        names = ["seller_ids", "order_ids", "lines", "skus", "quantities"]
+        columns = {name: list(column) for name, column in zip(names, zip(*lines, strict=True), strict=True)}
+        await connection.execute(SQL["insert_order_lines"], columns)
+
+
+async def lock_orders(connection: Connection, ids: Collection[OrderId]) -> dict[OrderId, Standing]:
+    """The orders of `ids` that there are, their rows locked in the order of their ids."""
+    if not ids:
+        return {}
+    cursor = await connection.execute(SQL["lock_orders"], _ids(sorted(ids)))
+    return {OrderId(row[0], row[1]): Standing(*row[2:]) for row in await cursor.fetchall()}
+
+
+async def read_lines(connection: Connection, ids: Collection[OrderId]) -> dict[OrderId, list[tuple[str, int, int]]]:
+    """`(sku, quantity, refunded)` of each line, in the order of the lines."""
+    if not ids:
+        return {}
+    cursor = await connection.execute(SQL["read_order_lines"], _ids(sorted(ids)))
+    found: dict[OrderId, list[tuple[str, int, int]]] = {}
+    for seller_id, order_id, sku, quantity, refunded in await cursor.fetchall():
+        found.setdefault(OrderId(seller_id, order_id), []).append((sku, quantity, refunded))
+    return found
+
+
+async def write_states(connection: Connection, steps: Mapping[OrderId, Sequence[Taken]]) -> None:
+    """Append the steps to their orders' histories, and set state and version to the last one's."""
+    taken = [(order, list(each)) for order, each in sorted(steps.items()) if each]
+    if not taken:
+        return
+    await connection.execute(
+        SQL["write_order_states"],
+        {
+            **_ids([order for order, _ in taken]),
+            "states": [each[-1].to_state.value for _, each in taken],
+            "versions": [each[-1].version for _, each in taken],
+            "histories": [history_text(each) for _, each in taken],
+        },
+    )
+
+
+async def read_expired(connection: Connection, now: datetime, limit: int) -> list[OrderId]:
+    """Orders whose hold has expired while their payment is not known, oldest first. Not locked."""
+    cursor = await connection.execute(SQL["read_expired_holds"], {"now": now, "limit": limit})
+    return [OrderId(*row) for row in await cursor.fetchall()]
+
+
+def history_text(steps: Iterable[Taken]) -> str:
+    """Steps as the JSON that `orders.history` holds."""
+    return msgspec.json.encode(
+        [
+            {
+                "version": step.version,
+                "from": None if step.from_state is None else step.from_state.value,
+                "to": step.to_state.value,
+                "reason": step.reason,
+                "detail": step.detail,
+                "at": step.at,
+            }
+            for step in steps
+        ]
+    ).decode()
+
+
+def _ids(orders: Iterable[OrderId]) -> dict[str, Any]:
+    for_sellers, for_orders = itertools.tee(orders)
+    return {
+        "seller_ids": [order.seller_id for order in for_sellers],
+        "order_ids": [order.order_id for order in for_orders],
+    }
