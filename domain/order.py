@@ -102,14 +102,14 @@ OBEYED: Mapping[Trigger, frozenset[State]] = {
     _T.CANCEL: frozenset({_S.CANCELLED}),
 }
 
-#: Steps that a history may show: the table's, the birth, and the late payment's.
-WALKS: frozenset[tuple[State | None, State]] = frozenset(
+#: Steps that a history may show, with the reason it gives: the birth, the late payment's, and the table's.
+WALKS: frozenset[tuple[State | None, State, str]] = frozenset(
     {
-        (None, _S.PLACED),
-        (None, _S.REFUSED),
-        (_S.PLACED, _S.PAYMENT_PENDING),
-        (_S.CANCELLED, _S.CONFIRMED),
-        *((state, step.to) for (state, _), step in TABLE.items() if step.to is not state),
+        (None, _S.PLACED, "placed"),
+        (None, _S.REFUSED, "out-of-stock"),
+        (_S.PLACED, _S.PAYMENT_PENDING, "payment-requested"),
+        (_S.CANCELLED, _S.CONFIRMED, _T.PAYMENT_AUTHORIZED.value),
+        *((state, step.to, trigger.value) for (state, trigger), step in TABLE.items() if step.to is not state),
     }
 )
 
@@ -155,11 +155,31 @@ class Taken:
     at: int
 
 
+#: Reasons of an order's first steps.
+PLACED, PAYMENT_REQUESTED, OUT_OF_STOCK = "placed", "payment-requested", "out-of-stock"
+
+
+def birth(at: int) -> list[Taken]:
+    """The first steps of an order whose stock is claimed, at `at` in microseconds since 1970."""
+    return [
+        Taken(1, None, State.PLACED, PLACED, "", at),
+        Taken(2, State.PLACED, State.PAYMENT_PENDING, PAYMENT_REQUESTED, "", at),
+    ]
+
+
 def is_walk(history: list[Taken]) -> bool:
-    """Whether a history could have come from the table: versions 1, 2, 3 …, each from where the last one ended."""
+    """Whether a history could have come from the table: versions 1, 2, 3 …, each from where the last one ended.
+
+    The reasons count too: whoever cancelled never finds the order confirmed.
+    """
     before: State | None = None
+    last_reason = ""
     for version, taken in enumerate(history, 1):
-        if taken.version != version or taken.from_state is not before or (before, taken.to_state) not in WALKS:
+        if taken.version != version or taken.from_state is not before:
             return False
-        before = taken.to_state
+        if (before, taken.to_state, taken.reason) not in WALKS:
+            return False
+        if before is State.CANCELLED and last_reason != Trigger.HOLD_EXPIRED:
+            return False
+        before, last_reason = taken.to_state, taken.reason
     return before is not None
