@@ -82,6 +82,6 @@ def _check_token(token: str) -> Refusal | None:
         return Refusal(
             INVALID_FIELD,
             "payment_token",
-            f"must be 1 to {PAYMENT_TOKEN_CHARS_MAX} printable characters without spaces",
+            f"must be 1 to {PAYMENT_TOKEN_CHARS_MAX} characters of ASCII without spaces",
         )
     return None

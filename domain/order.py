@@ -155,6 +155,8 @@ class Taken:
     at: int
 
 
+#: Of the words that a caller gives for a command.
+REASON_CHARS_MAX = 500
 #: Reasons of an order's first steps.
 PLACED, PAYMENT_REQUESTED, OUT_OF_STOCK = "placed", "payment-requested", "out-of-stock"
 

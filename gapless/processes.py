@@ -8,7 +8,12 @@ from runtime import logs
 from runtime.settings import load
 
 #: Imported on use: an invoices worker should not carry the renderer's fonts.
-_WORKERS = {"invoices": "streams.invoices", "documents": "streams.documents"}
+_WORKERS = {
+    "checkouts": "streams.checkouts",
+    "orders": "streams.orders",
+    "invoices": "streams.invoices",
+    "documents": "streams.documents",
+}
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""The dedupe table: which orders of a partition already have their invoice, in RocksDB. A hint.
+"""The dedupe table: which orders of a partition were done already, in RocksDB. A hint.
 
 It saves look-ups, and decides nothing: what it knows is looked up in Postgres, what it doesn't know is inserted under
 a unique constraint. It costs one changelog record per batch, where a write per order would cost most of the rate.
@@ -13,8 +13,6 @@ from typing import Any
 import faust
 import rocksdict
 from faust.types import EventT
-
-from domain.issuing import OrderKey
 
 _log = logging.getLogger(__name__)
 
@@ -100,8 +98,8 @@ class DedupeTable(faust.Table[bytes, bytes]):
         return store._db_for_partition(partition)
 
 
-def digest(key: OrderKey) -> bytes:
-    """16 bytes that stand for the order. A collision costs a look-up."""
+def digest(key: Sequence[str]) -> bytes:
+    """16 bytes that stand for a key made of texts. A collision costs a look-up."""
     # blake2b is the fastest keyless digest of hashlib on short inputs; NUL can't occur in the parts.
     return hashlib.blake2b("\0".join(key).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 

@@ -26,8 +26,8 @@ from runtime.local.errors import StackError
 from runtime.settings import ENV_PREFIX, Settings, load
 
 SERVERS = ("kafka", "postgres", "redis")
-WORKER_ROLES = ("invoices", "documents")
-DEFAULT_WORKERS: Mapping[str, int] = {"invoices": 1, "documents": 1}
+WORKER_ROLES = ("checkouts", "orders", "invoices", "documents")
+DEFAULT_WORKERS: Mapping[str, int] = dict.fromkeys(WORKER_ROLES, 1)
 WORKERS_MAX = 32
 READY_SECONDS_MAX = 120.0
 STOP_SECONDS_MAX = 60.0

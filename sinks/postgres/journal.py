@@ -1,6 +1,6 @@
 """The journal: the output, in the order of commits. Kafka's topics are copies of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -40,3 +40,23 @@ async def append(
             "occurred_ats": [row.occurred_at for row in rows],
         },
     )
+
+
+async def append_all(connection: Connection, partition: int, output: Mapping[str, Sequence[JournalRow]]) -> None:
+    """Append rows to several topics of one partition; topics without rows are left alone.
+
+    Heads are locked in the order of the topics' names, here as everywhere: two agents can't wait for each other.
+    """
+    topics = sorted(topic for topic, rows in output.items() if rows)
+    # All are asked before the first answer is read: they travel together.
+    taken = [
+        await connection.execute(
+            SQL["take_seqs"], {"topic": topic, "partition": partition, "count": len(output[topic])}
+        )
+        for topic in topics
+    ]
+    for topic, cursor in zip(topics, taken, strict=True):
+        row = await cursor.fetchone()
+        if row is None:
+            raise LookupError(f"journal head of {topic}/{partition} returned nothing")
+        await append(connection, topic, partition, int(row[0]), output[topic])

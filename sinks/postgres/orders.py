@@ -162,10 +162,22 @@ async def write_states(connection: Connection, steps: Mapping[OrderId, Sequence[
     )
 
 
-async def read_expired(connection: Connection, now: datetime, limit: int) -> list[OrderId]:
-    """Orders whose hold has expired while their payment is not known, oldest first. Not locked."""
+async def read_expired(connection: Connection, now: datetime, limit: int) -> list[tuple[OrderId, int]]:
+    """Orders whose hold has expired before their payment was known, and their partitions; oldest first, not locked."""
     cursor = await connection.execute(SQL["read_expired_holds"], {"now": now, "limit": limit})
-    return [OrderId(*row) for row in await cursor.fetchall()]
+    return [(OrderId(row[0], row[1]), row[2]) for row in await cursor.fetchall()]
+
+
+async def read_attempts(
+    connection: Connection, attempts: Iterable[tuple[OrderId, str]]
+) -> dict[tuple[OrderId, str], str]:
+    """What the payment attempts `(order, request id)` have come to; those that there aren't are left out."""
+    asked = list(attempts)
+    cursor = await connection.execute(
+        SQL["read_attempt_states"],
+        {**_ids([order for order, _ in asked]), "request_ids": [request_id for _, request_id in asked]},
+    )
+    return {(OrderId(row[0], row[1]), row[2]): row[3] for row in await cursor.fetchall()}
 
 
 def history_text(steps: Iterable[Taken]) -> str:

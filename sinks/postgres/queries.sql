@@ -23,9 +23,17 @@ SELECT seller_id, legal_name, vat_id, street, city, postal_code, country, time_z
 FROM sellers WHERE seller_id = ANY(%(seller_ids)s)
 
 -- name: read_issued
-SELECT i.seller_id, i.order_id, i.kind, i.content_sha256
-FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(kinds)b::text[]) AS wanted (seller_id, order_id, kind)
-JOIN invoices i USING (seller_id, order_id, kind)
+SELECT i.seller_id, i.order_id, i.kind, i.refund_id, i.content_sha256
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(kinds)b::text[], %(refund_ids)b::text[])
+    AS wanted (seller_id, order_id, kind, refund_id)
+JOIN invoices i USING (seller_id, order_id, kind, refund_id)
+
+-- name: read_preceding
+-- The invoices of orders that ask for credit notes.
+SELECT i.seller_id, i.order_id, i.content_sha256, i.invoice_number
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN invoices i USING (seller_id, order_id)
+WHERE i.kind = 'invoice' AND i.refund_id = ''
 
 -- name: take_numbers
 -- k numbers at once; the row stays locked until commit, so a rollback gives them back.
@@ -48,26 +56,26 @@ FROM unnest(%(keys)b::bytea[], %(payloads)b::bytea[], %(occurred_ats)b::timestam
 
 -- name: insert_invoices
 -- No ON CONFLICT: a repeat that got this far is a bug or a lost hint, and must roll the numbers back with it.
-INSERT INTO invoices (series_id, number, seller_id, order_id, kind, invoice_number, issued_at, currency,
+INSERT INTO invoices (series_id, number, seller_id, order_id, kind, refund_id, invoice_number, issued_at, currency,
                       net_minor, tax_minor, gross_minor, content_sha256, source_partition, source_offset, event_seq)
-SELECT row.series_id, row.number, row.seller_id, row.order_id, row.kind, row.invoice_number, row.issued_at,
-       row.currency, row.net_minor, row.tax_minor, row.gross_minor, row.content_sha256,
+SELECT row.series_id, row.number, row.seller_id, row.order_id, row.kind, row.refund_id, row.invoice_number,
+       row.issued_at, row.currency, row.net_minor, row.tax_minor, row.gross_minor, row.content_sha256,
        %(partition)s, row.source_offset, row.event_seq
 FROM unnest(%(series_ids)b::text[], %(numbers)b::bigint[], %(seller_ids)b::text[], %(order_ids)b::text[],
-            %(kinds)b::text[], %(invoice_numbers)b::text[], %(issued_ats)b::timestamptz[], %(currencies)b::text[],
-            %(nets)b::bigint[], %(taxes)b::bigint[], %(grosses)b::bigint[], %(digests)b::bytea[],
+            %(kinds)b::text[], %(refund_ids)b::text[], %(invoice_numbers)b::text[], %(issued_ats)b::timestamptz[],
+            %(currencies)b::text[], %(nets)b::bigint[], %(taxes)b::bigint[], %(grosses)b::bigint[], %(digests)b::bytea[],
             %(offsets)b::bigint[], %(event_seqs)b::bigint[])
-    AS row (series_id, number, seller_id, order_id, kind, invoice_number, issued_at, currency,
+    AS row (series_id, number, seller_id, order_id, kind, refund_id, invoice_number, issued_at, currency,
             net_minor, tax_minor, gross_minor, content_sha256, source_offset, event_seq)
 
 -- name: insert_refused_requests
-INSERT INTO refused_requests (topic, partition, log_offset, seller_id, order_id, kind, outcome, reason, detail,
-                              content_sha256, occurred_at)
-SELECT %(topic)s, %(partition)s, row.log_offset, row.seller_id, row.order_id, row.kind, row.outcome, row.reason,
-       row.detail, row.content_sha256, %(occurred_at)s
+INSERT INTO refused_requests (topic, partition, log_offset, seller_id, order_id, kind, refund_id, outcome, reason,
+                              detail, content_sha256, occurred_at)
+SELECT %(topic)s, %(partition)s, row.log_offset, row.seller_id, row.order_id, row.kind, row.refund_id, row.outcome,
+       row.reason, row.detail, row.content_sha256, %(occurred_at)s
 FROM unnest(%(offsets)b::bigint[], %(seller_ids)b::text[], %(order_ids)b::text[], %(kinds)b::text[],
-            %(outcomes)b::text[], %(reasons)b::text[], %(details)b::text[], %(digests)b::bytea[])
-    AS row (log_offset, seller_id, order_id, kind, outcome, reason, detail, content_sha256)
+            %(refund_ids)b::text[], %(outcomes)b::text[], %(reasons)b::text[], %(details)b::text[], %(digests)b::bytea[])
+    AS row (log_offset, seller_id, order_id, kind, refund_id, outcome, reason, detail, content_sha256)
 
 -- name: read_invoice_states
 SELECT i.series_id, i.number, j.payload, d.key IS NOT NULL AS has_document
@@ -173,5 +181,37 @@ FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(states)b::text[], %
 WHERE o.seller_id = row.seller_id AND o.order_id = row.order_id
 
 -- name: read_expired_holds
-SELECT seller_id, order_id FROM orders
+SELECT seller_id, order_id, partition FROM orders
 WHERE state = 'PAYMENT_PENDING' AND hold_expires_at <= %(now)s ORDER BY hold_expires_at LIMIT %(limit)s
+
+-- name: read_refunds
+SELECT r.seller_id, r.order_id, r.refund_id, r.lines, r.amount_minor, r.state, r.reason, r.credit_note_request
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN refunds r USING (seller_id, order_id)
+
+-- name: insert_refunds
+INSERT INTO refunds (seller_id, order_id, refund_id, lines, amount_minor, state, reason, credit_note_request,
+                     requested_at)
+SELECT row.seller_id, row.order_id, row.refund_id, row.lines::jsonb, row.amount_minor, row.state, row.reason,
+       row.credit_note_request, %(now)s
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(refund_ids)b::text[], %(lines)b::text[],
+            %(amounts)b::bigint[], %(states)b::text[], %(reasons)b::text[], %(requests)b::bytea[])
+    AS row (seller_id, order_id, refund_id, lines, amount_minor, state, reason, credit_note_request)
+
+-- name: write_refund_states
+UPDATE refunds r SET state = row.state
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(refund_ids)b::text[], %(states)b::text[])
+    AS row (seller_id, order_id, refund_id, state)
+WHERE r.seller_id = row.seller_id AND r.order_id = row.order_id AND r.refund_id = row.refund_id
+
+-- name: write_refunded
+UPDATE order_lines l SET refunded = row.refunded
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(lines)b::int[], %(refundeds)b::bigint[])
+    AS row (seller_id, order_id, line, refunded)
+WHERE l.seller_id = row.seller_id AND l.order_id = row.order_id AND l.line = row.line
+
+-- name: read_attempt_states
+SELECT p.seller_id, p.order_id, p.request_id, p.state
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text[])
+    AS wanted (seller_id, order_id, request_id)
+JOIN payment_attempts p USING (seller_id, order_id, request_id)

@@ -51,7 +51,7 @@ CREATE TABLE orders (
     PRIMARY KEY (seller_id, order_id)
 ) WITH (fillfactor = 70);
 CREATE INDEX orders_by_customer ON orders (seller_id, customer, placed_at DESC, order_id DESC);
-CREATE INDEX orders_awaiting_payment ON orders (partition, hold_expires_at) WHERE state = 'PAYMENT_PENDING';
+CREATE INDEX orders_awaiting_payment ON orders (hold_expires_at) WHERE state = 'PAYMENT_PENDING';
 
 CREATE TABLE order_lines (
     seller_id text NOT NULL,

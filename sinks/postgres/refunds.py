@@ -1,0 +1,101 @@
+"""Refunds and the credit notes they ask for. Every call belongs to the caller's transaction."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sinks.postgres.orders import OrderId
+from sinks.postgres.session import Connection
+from sinks.postgres.sql import SQL
+
+REQUESTED, DONE, FAILED = "requested", "done", "failed"
+
+
+class Refund(NamedTuple):
+    """A row of `refunds`."""
+
+    order: OrderId
+    refund_id: str
+    #: Pieces by line.
+    lines: Mapping[int, int]
+    amount_minor: int
+    state: str
+    reason: str
+    #: The encoded CreditNoteRequest.
+    credit_note_request: bytes
+
+
+async def read_refunds(connection: Connection, ids: Collection[OrderId]) -> dict[OrderId, dict[str, Refund]]:
+    """All refunds of these orders, by their ids."""
+    if not ids:
+        return {}
+    asked = sorted(ids)
+    cursor = await connection.execute(
+        SQL["read_refunds"],
+        {"seller_ids": [each.seller_id for each in asked], "order_ids": [each.order_id for each in asked]},
+    )
+    found: dict[OrderId, dict[str, Refund]] = {}
+    for seller_id, order_id, refund_id, lines, *rest in await cursor.fetchall():
+        order = OrderId(seller_id, order_id)
+        pieces = {each["line"]: each["quantity"] for each in lines}
+        found.setdefault(order, {})[refund_id] = Refund(order, refund_id, pieces, *rest)
+    return found
+
+
+async def insert_refunds(connection: Connection, refunds: Sequence[Refund], now: datetime) -> None:
+    """Insert new refunds."""
+    if refunds:
+        await connection.execute(
+            SQL["insert_refunds"],
+            {
+                **_ids(refunds),
+                "lines": [lines_text(each.lines) for each in refunds],
+                "amounts": [each.amount_minor for each in refunds],
+                "states": [each.state for each in refunds],
+                "reasons": [each.reason for each in refunds],
+                "requests": [each.credit_note_request for each in refunds],
+                "now": now,
+            },
+        )
+
+
+async def write_refund_states(connection: Connection, refunds: Sequence[Refund]) -> None:
+    """Write the states of refunds that there are."""
+    if refunds:
+        await connection.execute(
+            SQL["write_refund_states"], {**_ids(refunds), "states": [each.state for each in refunds]}
+        )
+
+
+async def write_refunded(connection: Connection, refunded: Mapping[OrderId, Mapping[int, int]]) -> None:
+    """Write how many pieces of each line are refunded."""
+    rows = [
+        (order, line, pieces) for order, lines in sorted(refunded.items()) for line, pieces in sorted(lines.items())
+    ]
+    if rows:
+        await connection.execute(
+            SQL["write_refunded"],
+            {
+                "seller_ids": [order.seller_id for order, _, _ in rows],
+                "order_ids": [order.order_id for order, _, _ in rows],
+                "lines": [line for _, line, _ in rows],
+                "refundeds": [pieces for _, _, pieces in rows],
+            },
+        )
+
+
+def lines_text(lines: Mapping[int, int]) -> str:
+    """Pieces by line as the JSON that `refunds.lines` holds."""
+    return msgspec.json.encode(
+        [{"line": line, "quantity": quantity} for line, quantity in sorted(lines.items())]
+    ).decode()
+
+
+def _ids(refunds: Sequence[Refund]) -> dict[str, Any]:
+    return {
+        "seller_ids": [each.order.seller_id for each in refunds],
+        "order_ids": [each.order.order_id for each in refunds],
+        "refund_ids": [each.refund_id for each in refunds],
+    }

@@ -1,0 +1,347 @@
+"""The checkouts agent: claims the stock of each new order, all of its lines or none, in the order of arrival."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from prometheus_client import Counter
+
+from domain import checkout, order
+from domain.checkout import Checkout
+from domain.invoice import check_order_id
+from domain.issuing import Conflict, Content, OrderKey, decide
+from domain.numbering import SELLER_ID
+from domain.refusals import ALREADY_INVOICED, INVALID_FIELD, UNKNOWN_SELLER, Refusal
+from domain.reservation import Change, Shelf, Short
+from runtime.metrics import REGISTRY
+from runtime.settings import Settings
+from schemas import catalog
+from schemas.codec import DecodeError, decode, encode
+from sinks.postgres import invoices as ledger
+from sinks.postgres import journal, orders
+from sinks.postgres.journal import JournalRow
+from sinks.postgres.orders import LineRow, OrderId, OrderRow
+from sinks.postgres.session import Connection
+from streams.app import Wired, run_agent
+from streams.batch import Batch
+from streams.dead_letters import dead_letter, micros
+from streams.dedupe_table import DedupeTable, add_dedupe_table, digest
+from streams.stock_events import stock_changed
+from streams.transport import BatchApp
+
+AGENT = "checkouts"
+#: The kind under which refused checkouts stand beside refused invoice requests.
+KIND = "checkout"
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+
+OUTCOMES = Counter("gapless_checkouts_total", "Checkouts by what became of them.", ["outcome"], registry=REGISTRY)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A decoded and checked request, and where it stands."""
+
+    content: Content
+    body: dict[str, Any]
+    checkout: Checkout
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A batch decoded and checked, and what the table says of it."""
+
+    requests: dict[int, Request] = field(default_factory=dict)
+    rejected: list[tuple[Content, Refusal]] = field(default_factory=list)
+    dead: list[JournalRow] = field(default_factory=list)
+    digests: dict[OrderKey, bytes] = field(default_factory=dict)
+    #: Orders that must be looked up in Postgres before they count as new.
+    look_up: list[OrderKey] = field(default_factory=list)
+    decided: list[OrderKey] = field(default_factory=list)
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Out:
+    """Rows of one transaction."""
+
+    orders: list[OrderRow] = field(default_factory=list)
+    lines: list[LineRow] = field(default_factory=list)
+    refused: list[ledger.RefusedRow] = field(default_factory=list)
+    events: list[tuple[int, JournalRow]] = field(default_factory=list)
+    stock: list[JournalRow] = field(default_factory=list)
+
+
+def run(settings: Settings) -> None:
+    """Run a checkouts worker until SIGTERM."""
+
+    def wire(app: BatchApp) -> Wired:
+        table = add_dedupe_table(app, "placed", catalog.PARTITIONS)
+        if table.changelog_topic_name != catalog.CHECKOUTS_CHANGELOG.name:
+            raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
+        hold = timedelta(seconds=settings.hold_seconds)
+        work = CheckoutsWork(table, lambda: datetime.now(UTC), hold)
+        return Wired((catalog.CHECKOUT_REQUESTS,), work, BATCH_BYTES_MAX)
+
+    run_agent(AGENT, settings, wire)
+
+
+class CheckoutsWork:
+    """Places what is new, once, in the transaction that claims its stock."""
+
+    agent = AGENT
+    outages: tuple[type[Exception], ...] = ()
+
+    def __init__(self, table: DedupeTable, now: Callable[[], datetime], hold: timedelta) -> None:
+        """`hold` is how long stock is kept for a payment that isn't known."""
+        self._table = table
+        self._now = now
+        self._hold = hold
+
+    async def prepare(self, batch: Batch) -> Prepared:
+        """Decode, check, price, and ask the table which orders may be old."""
+        prepared = Prepared()
+        now = self._now()
+        for record in batch.records:
+            try:
+                _, body = decode(
+                    record.value, catalog.CHECKOUT_REQUEST, bytes_max=catalog.CHECKOUT_REQUESTS.value_bytes_max
+                )
+            except DecodeError as error:
+                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
+                continue
+            key = OrderKey(body["seller_id"], body["order_id"], KIND)
+            refusal = _refuse_identity(key)
+            if refusal is not None:
+                # Its identity can't be stored, so it can't be shown under it either.
+                prepared.dead.append(dead_letter(AGENT, batch, record, str(refusal), now))
+                continue
+            checked = checkout.check(body)
+            if isinstance(checked, Refusal):
+                prepared.rejected.append((Content(record.offset, key, b""), checked))
+                continue
+            content = Content(record.offset, key, checked.content_sha256)
+            prepared.requests[record.offset] = Request(content, body, checked)
+            if key not in prepared.digests:
+                prepared.digests[key] = digest(key)
+        keys = list(prepared.digests)
+        if self._table.covers(batch.partition, batch.first_offset):
+            known = self._table.known(batch.partition, list(prepared.digests.values()))
+            prepared.look_up = [key for key, is_known in zip(keys, known, strict=True) if is_known]
+        else:
+            prepared.look_up = keys
+        return prepared
+
+    def distrust(self, prepared: Prepared) -> bool:
+        """Look every order up, if the table had spared us some."""
+        if len(prepared.look_up) == len(prepared.digests):
+            return False
+        prepared.look_up = list(prepared.digests)
+        return True
+
+    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+        """Serve the fresh orders in offset order and write everything."""
+        now = self._now()
+        sellers, standing, invoiced = await orders.read_known(
+            connection,
+            (key.seller_id for key in prepared.digests),
+            [_id(key) for key in prepared.look_up],
+            [_id(key) for key in prepared.digests],
+        )
+        out = _Out()
+        for content, refusal in prepared.rejected:
+            _reject(out, batch, content, refusal, now)
+        candidates: list[Content] = []
+        for request in prepared.requests.values():
+            key = request.content.key
+            if key.seller_id not in sellers:
+                detail = "no such seller: create it with `gapless sellers add`"
+                _reject(out, batch, request.content, Refusal(UNKNOWN_SELLER, "seller_id", detail), now)
+            elif _id(key) in invoiced and _id(key) not in standing:
+                detail = "this order_id has an invoice that was asked for directly: use another one"
+                _reject(out, batch, request.content, Refusal(ALREADY_INVOICED, "order_id", detail), now)
+            else:
+                candidates.append(request.content)
+        decision = decide(candidates, {_key(each): content for each, content in standing.items()})
+        for conflict in decision.conflicts:
+            _record_conflict(out, batch, conflict, now)
+        fresh = [prepared.requests[content.offset] for content in decision.fresh]
+        skus = {sku for request in fresh for sku in request.checkout.wanted}
+        shelf = Shelf(await orders.lock_stock(connection, skus))
+        for request in fresh:
+            self._place(out, request, shelf, now)
+        await self._write(connection, batch, prepared, out, shelf, now)
+        prepared.decided = [content.key for content in decision.fresh]
+        refused = sum(row.short is not None for row in out.orders)
+        prepared.outcomes = {
+            "placed": len(out.orders) - refused,
+            "refused": refused,
+            "repeat": decision.repeats,
+            "conflict": len(decision.conflicts),
+            "rejected": len(out.refused) - len(decision.conflicts),
+            "dead letter": len(prepared.dead),
+        }
+
+    async def committed(self, batch: Batch, prepared: Prepared) -> None:
+        """Mark the table. Not before: a mark without its commit would be believed by nobody, but cost a look-up."""
+        pairs = [(prepared.digests[key], 0) for key in prepared.decided]
+        self._table.mark(batch.partition, batch.first_offset, batch.next_offset, pairs)
+        for outcome, count in prepared.outcomes.items():
+            OUTCOMES.labels(outcome).inc(count)
+
+    def _place(self, out: _Out, request: Request, shelf: Shelf, now: datetime) -> None:
+        """Claim the order's stock, or refuse it; its rows and events either way."""
+        reserved = shelf.reserve(request.checkout.wanted)
+        at = micros(now)
+        placed: list[Change] = [each for each in reserved if isinstance(each, Change)]
+        short: list[Short] = [each for each in reserved if isinstance(each, Short)]
+        body, offset = request.body, request.content.offset
+        if short:
+            steps = [order.Taken(1, None, order.State.REFUSED, order.OUT_OF_STOCK, "", at)]
+            event = encode(catalog.ORDER_REFUSED, _refused_event(body, short, at))
+        else:
+            steps = order.birth(at)
+            event = encode(catalog.ORDER_PLACED, _placed_event(request, at, micros(now + self._hold)))
+            out.stock.append(stock_changed(body["seller_id"], body["order_id"], "reserved", placed, now))
+            out.lines += [
+                LineRow(body["seller_id"], body["order_id"], index, line["sku"], pieces)
+                for index, (line, pieces) in enumerate(zip(body["lines"], request.checkout.pieces, strict=True))
+            ]
+        out.events.append((offset, JournalRow(body["order_id"].encode(), event, now)))
+        priced = request.checkout.priced
+        out.orders.append(
+            OrderRow(
+                body["seller_id"],
+                body["order_id"],
+                body["customer"],
+                steps[-1].to_state.value,
+                orders.history_text(steps),
+                body["currency"],
+                priced.net_minor,
+                priced.tax_minor,
+                priced.gross_minor,
+                request.content.content_sha256,
+                body["payment_token"],
+                encode(catalog.INVOICE_REQUEST, request.checkout.invoice_request),
+                _short_text(short) if short else None,
+                offset,
+            )
+        )
+
+    async def _write(
+        self, connection: Connection, batch: Batch, prepared: Prepared, out: _Out, shelf: Shelf, now: datetime
+    ) -> None:
+        await orders.write_stock(connection, shelf.levels, shelf.changed)
+        if out.orders:
+            await orders.insert_orders(
+                connection, batch.partition, out.orders, out.lines, placed_at=now, hold_expires_at=now + self._hold
+            )
+        if out.refused:
+            await ledger.insert_refused(connection, batch.topic, batch.partition, out.refused, now)
+        out.events.sort(key=lambda event: event[0])
+        await journal.append_all(
+            connection,
+            batch.partition,
+            {
+                catalog.DEAD_LETTERS.name: prepared.dead,
+                catalog.INVENTORY_EVENTS.name: out.stock,
+                catalog.ORDER_EVENTS.name: [row for _, row in out.events],
+            },
+        )
+
+
+def _refuse_identity(key: OrderKey) -> Refusal | None:
+    if not SELLER_ID.fullmatch(key.seller_id):
+        return Refusal(INVALID_FIELD, "seller_id", "must be 1 to 40 of a-z, 0-9 and -")
+    return check_order_id(key.order_id)
+
+
+def _id(key: OrderKey) -> OrderId:
+    return OrderId(key.seller_id, key.order_id)
+
+
+def _key(each: OrderId) -> OrderKey:
+    return OrderKey(each.seller_id, each.order_id, KIND)
+
+
+def _reject(out: _Out, batch: Batch, content: Content, refusal: Refusal, now: datetime) -> None:
+    key = content.key
+    value = {
+        "seller_id": key.seller_id,
+        "order_id": key.order_id,
+        **_source(batch, content),
+        "reason": refusal.reason,
+        "detail": str(refusal),
+        "occurred_at": micros(now),
+    }
+    out.refused.append(ledger.RefusedRow(content.offset, *key, "rejected", refusal.reason, str(refusal), None))
+    payload = encode(catalog.ORDER_REJECTED, value)
+    out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
+
+
+def _record_conflict(out: _Out, batch: Batch, conflict: Conflict, now: datetime) -> None:
+    content = conflict.content
+    key = content.key
+    value = {
+        "seller_id": key.seller_id,
+        "order_id": key.order_id,
+        **_source(batch, content),
+        "content_sha256": content.content_sha256.hex(),
+        "first_content_sha256": conflict.first_content_sha256.hex(),
+        "occurred_at": micros(now),
+    }
+    detail = "the order id was used before with other content; the first stands"
+    out.refused.append(ledger.RefusedRow(content.offset, *key, "conflict", "conflict", detail, content.content_sha256))
+    payload = encode(catalog.ORDER_CONFLICTED, value)
+    out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
+
+
+def _source(batch: Batch, content: Content) -> dict[str, Any]:
+    return {"source_topic": batch.topic, "source_partition": batch.partition, "source_offset": content.offset}
+
+
+def _short_text(short: list[Short]) -> str:
+    return msgspec.json.encode(_short(short)).decode()
+
+
+def _short(short: list[Short]) -> list[dict[str, Any]]:
+    return [{"sku": each.sku, "wanted": each.wanted, "free": each.free} for each in short]
+
+
+def _refused_event(body: dict[str, Any], short: list[Short], at: int) -> dict[str, Any]:
+    return {
+        "seller_id": body["seller_id"],
+        "order_id": body["order_id"],
+        "customer": body["customer"],
+        "short": _short(short),
+        "occurred_at": at,
+    }
+
+
+def _placed_event(request: Request, at: int, hold_expires_at: int) -> dict[str, Any]:
+    body, priced = request.body, request.checkout.priced
+    lines = zip(body["lines"], request.checkout.pieces, priced.nets_minor, strict=True)
+    return {
+        "seller_id": body["seller_id"],
+        "order_id": body["order_id"],
+        "customer": body["customer"],
+        "currency": body["currency"],
+        "net_minor": priced.net_minor,
+        "tax_minor": priced.tax_minor,
+        "gross_minor": priced.gross_minor,
+        "lines": [
+            {
+                "sku": line["sku"],
+                "description": line["description"],
+                "quantity": pieces,
+                "unit_price": line["unit_price"],
+                "net_minor": net,
+            }
+            for line, pieces, net in lines
+        ],
+        "hold_expires_at": hold_expires_at,
+        "state": order.State.PAYMENT_PENDING.value,
+        "version": 2,
+        "placed_at": at,
+    }

@@ -1,0 +1,311 @@
+"""The orders of one transaction: loaded under their locks, moved by the table, written at once.
+
+`OrderBook.load` takes the locks, in the one order that all agents keep: orders by id, then stock by SKU. Between it
+and `write` everything is plain decisions.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from domain import order as rules
+from domain.credit import CANCELLATION, Credit, credit
+from domain.order import PaymentAction, State, Step, StockAction, Taken, Trigger
+from domain.refusals import INVALID_FIELD, REFUND_CONFLICT, REFUND_TOO_LARGE, Refusal
+from domain.reservation import Change, Shelf, Sku, wanted_of
+from schemas import catalog
+from schemas.codec import decode, encode
+from sinks.postgres import journal, orders, refunds
+from sinks.postgres.journal import JournalRow
+from sinks.postgres.orders import OrderId, Standing
+from sinks.postgres.refunds import DONE, FAILED, REQUESTED, Refund
+from sinks.postgres.session import Connection
+from streams.dead_letters import micros
+from streams.stock_events import stock_changed
+
+#: Triggers that may touch the order's stock, whatever its state.
+_STOCK_TRIGGERS = frozenset(
+    {Trigger.SHIP, Trigger.CANCEL, Trigger.PAYMENT_DECLINED, Trigger.PAYMENT_FAILED, Trigger.HOLD_EXPIRED}
+)
+
+
+@dataclass(slots=True)
+class _Order:
+    """One order as the transaction changes it."""
+
+    standing: Standing
+    state: State
+    version: int
+    reason: str
+    #: `(sku, quantity)` of each line; empty where no step can need them.
+    lines: list[tuple[str, int]] = field(default_factory=list)
+    refunded: dict[int, int] = field(default_factory=dict)
+    refunds: dict[str, Refund] = field(default_factory=dict)
+    steps: list[Taken] = field(default_factory=list)
+
+
+class OrderBook:
+    """Orders of one partition, in one transaction."""
+
+    def __init__(self, partition: int, now: datetime) -> None:
+        self._partition = partition
+        self._now = now
+        self._orders: dict[OrderId, _Order] = {}
+        self._shelf = Shelf({})
+        self._new_refunds: list[Refund] = []
+        self._settled: list[Refund] = []
+        self._refunded: set[OrderId] = set()
+        self._order_events: list[JournalRow] = []
+        self._stock_events: list[JournalRow] = []
+        self._invoice_requests: list[JournalRow] = []
+
+    async def load(self, connection: Connection, wanted: Mapping[OrderId, Iterable[Trigger | None]]) -> None:
+        """Lock the orders, and what their triggers may need. None stands for the outcome of a void or a refund."""
+        found = await orders.lock_orders(connection, wanted.keys())
+        self._orders = {
+            each: _Order(standing, State(standing.state), standing.version, standing.reason)
+            for each, standing in found.items()
+            if standing.partition == self._partition
+        }
+        with_lines = [each for each in self._orders if self._needs_lines(each, tuple(wanted[each]))]
+        with_refunds = [each for each in with_lines if self._orders[each].state not in rules.CLAIMING]
+        for each, lines in (await orders.read_lines(connection, with_lines)).items():
+            self._orders[each].lines = [(sku, quantity) for sku, quantity, _ in lines]
+            self._orders[each].refunded = {line: refunded for line, (_, _, refunded) in enumerate(lines)}
+        for each, its_refunds in (await refunds.read_refunds(connection, with_refunds)).items():
+            self._orders[each].refunds = its_refunds
+        skus = {sku for each in with_lines for sku in self._claim(each)}
+        self._shelf = Shelf(await orders.lock_stock(connection, skus))
+
+    def has(self, order: OrderId) -> bool:
+        """Whether there is such an order in this partition."""
+        return order in self._orders
+
+    def move(self, order: OrderId, trigger: Trigger, detail: str = "", command_id: str = "") -> bool:
+        """Take the table's step, if it has one, and say whether it did. Not for refunds."""
+        its = self._orders[order]
+        step = rules.step(its.state, trigger)
+        if step is None:
+            return False
+        changes: list[Change] = []
+        if its.state is State.CANCELLED and trigger is Trigger.PAYMENT_AUTHORIZED:
+            step, changes = self._late_payment(order)
+        elif step.stock is StockAction.RELEASE:
+            changes = self._shelf.release(self._claim(order))
+            self._say_stock(order, "released", changes)
+        elif step.stock is StockAction.SHIP:
+            changes = self._shelf.ship(self._claim(order))
+            self._say_stock(order, "shipped", changes)
+        was = its.state
+        self._take(order, step, trigger, detail, command_id)
+        if step.payment is PaymentAction.CAPTURE:
+            self._ask_payment(order, "capture", step.payment, its.standing.gross_minor)
+        elif step.payment is PaymentAction.VOID:
+            if was is State.CONFIRMED:
+                everything = {line: quantity for line, (_, quantity) in enumerate(its.lines)}
+                self._add_refund(order, CANCELLATION, everything, detail)
+            self._ask_payment(order, "void", step.payment, its.standing.gross_minor)
+        if step.invoices:
+            self._invoice_requests.append(JournalRow(order.order_id.encode(), its.standing.invoice_request, self._now))
+        return True
+
+    def command(self, order: OrderId, command: Trigger, detail: str, command_id: str) -> Refusal | None:
+        """Obey a storefront's command, or say why not. What was obeyed before is obeyed again, without effect."""
+        state = self._orders[order].state
+        if state in rules.OBEYED[command]:
+            return None
+        return None if self.move(order, command, detail, command_id) else rules.forbid(state, command)
+
+    def refund(self, order: OrderId, refund_id: str, asked: Mapping[int, int], reason: str) -> Refusal | None:
+        """Accept a refund of `asked` pieces by line (none: all that is left), or say why not."""
+        its = self._orders[order]
+        before = its.refunds.get(refund_id)
+        if before is not None:
+            return _refuse_repeat(before, asked)
+        if rules.step(its.state, Trigger.REFUND) is None:
+            return rules.forbid(its.state, Trigger.REFUND)
+        if refund_id == CANCELLATION:
+            return Refusal(REFUND_CONFLICT, "refund_id", f"{CANCELLATION} is kept for cancelled orders: use another")
+        left = {line: quantity - its.refunded[line] for line, (_, quantity) in enumerate(its.lines)}
+        pieces = dict(asked) or {line: quantity for line, quantity in left.items() if quantity}
+        if not pieces:
+            return Refusal(REFUND_TOO_LARGE, "lines", "nothing is left to refund")
+        for line, quantity in sorted(pieces.items()):
+            if line not in left or quantity < 1:
+                return Refusal(INVALID_FIELD, "lines", f"the order has no {quantity} pieces of a line {line}")
+            if quantity > left[line]:
+                return Refusal(REFUND_TOO_LARGE, "lines", f"of line {line} {left[line]} are left, not {quantity}")
+        amount = self._add_refund(order, refund_id, pieces, reason)
+        self._ask_payment(order, f"refund:{refund_id}", PaymentAction.REFUND, amount)
+        return None
+
+    def settle_refund(self, order: OrderId, refund_id: str, *, succeeded: bool) -> None:
+        """The money of a refund has moved, or never will."""
+        its = self._orders[order]
+        refund = its.refunds.get(refund_id)
+        if refund is None or refund.state != REQUESTED:
+            return
+        refund = its.refunds[refund_id] = refund._replace(state=DONE if succeeded else FAILED)
+        self._settled.append(refund)
+        if succeeded:
+            self._invoice_requests.append(JournalRow(order.order_id.encode(), refund.credit_note_request, self._now))
+        else:
+            for line, quantity in refund.lines.items():
+                its.refunded[line] -= quantity
+            self._refunded.add(order)
+        all_settled = all(each.state != REQUESTED for each in its.refunds.values())
+        nothing_left = all(its.refunded[line] == quantity for line, (_, quantity) in enumerate(its.lines))
+        if all_settled and nothing_left and rules.step(its.state, Trigger.REFUNDED_IN_FULL) is not None:
+            self.move(order, Trigger.REFUNDED_IN_FULL)
+
+    def answer(self, order: OrderId, command_id: str, action: str, refusal: Refusal | None) -> None:
+        """Say what became of a command."""
+        value = {
+            "seller_id": order.seller_id,
+            "order_id": order.order_id,
+            "command_id": command_id,
+            "action": action,
+            "outcome": "applied" if refusal is None else "refused",
+            "reason": "" if refusal is None else refusal.reason,
+            "detail": "" if refusal is None else refusal.detail,
+            "occurred_at": micros(self._now),
+        }
+        payload = encode(catalog.ORDER_COMMAND_ANSWERED, value)
+        self._order_events.append(JournalRow(order.order_id.encode(), payload, self._now))
+
+    async def write(self, connection: Connection, dead: list[JournalRow]) -> None:
+        """Write what changed, and say it; `dead` goes along."""
+        await orders.write_states(connection, {each: its.steps for each, its in self._orders.items()})
+        await orders.write_stock(connection, self._shelf.levels, self._shelf.changed)
+        await refunds.write_refunded(connection, {each: self._orders[each].refunded for each in self._refunded})
+        await refunds.insert_refunds(connection, self._new_refunds, self._now)
+        await refunds.write_refund_states(connection, self._settled)
+        await journal.append_all(
+            connection,
+            self._partition,
+            {
+                catalog.DEAD_LETTERS.name: dead,
+                catalog.INVENTORY_EVENTS.name: self._stock_events,
+                catalog.INVOICE_REQUESTS.name: self._invoice_requests,
+                catalog.ORDER_EVENTS.name: self._order_events,
+            },
+        )
+
+    def _needs_lines(self, order: OrderId, triggers: tuple[Trigger | None, ...]) -> bool:
+        state = self._orders[order].state
+        if len(triggers) > 1 or None in triggers:
+            return True
+        if triggers == (Trigger.PAYMENT_AUTHORIZED,):
+            return state is State.CANCELLED
+        return triggers[0] in _STOCK_TRIGGERS or triggers[0] is Trigger.REFUND
+
+    def _claim(self, order: OrderId) -> dict[Sku, int]:
+        return wanted_of(order.seller_id, self._orders[order].lines)
+
+    def _late_payment(self, order: OrderId) -> tuple[Step, list[Change]]:
+        """Claim the stock again, if the order's hold had expired and all of it is free."""
+        reason = self._orders[order].reason
+        changes: list[Change] = []
+        if reason == Trigger.HOLD_EXPIRED:
+            changes = [each for each in self._shelf.reserve(self._claim(order)) if isinstance(each, Change)]
+        step = rules.late_payment(reason, stock_is_free=bool(changes))
+        if changes:
+            self._say_stock(order, "retaken", changes)
+        return step, changes
+
+    def _take(self, order: OrderId, step: Step, trigger: Trigger, detail: str, command_id: str) -> None:
+        its = self._orders[order]
+        if step.to is its.state:
+            return
+        taken = Taken(its.version + 1, its.state, step.to, trigger.value, detail, micros(self._now))
+        value = {
+            "seller_id": order.seller_id,
+            "order_id": order.order_id,
+            "version": taken.version,
+            "from_state": its.state.value,
+            "to_state": taken.to_state.value,
+            "reason": taken.reason,
+            "detail": taken.detail,
+            "command_id": command_id,
+            "occurred_at": taken.at,
+        }
+        payload = encode(catalog.ORDER_STATE_CHANGED, value)
+        self._order_events.append(JournalRow(order.order_id.encode(), payload, self._now))
+        its.steps.append(taken)
+        its.state, its.version, its.reason = taken.to_state, taken.version, taken.reason
+
+    def _add_refund(self, order: OrderId, refund_id: str, pieces: Mapping[int, int], reason: str) -> int:
+        """Note the refund and its credit note; return what goes back."""
+        its = self._orders[order]
+        _, request = decode(
+            its.standing.invoice_request, catalog.INVOICE_REQUEST, bytes_max=catalog.INVOICE_REQUESTS.value_bytes_max
+        )
+        credited = credit(request, its.refunded, pieces)
+        payload = encode(catalog.CREDIT_NOTE_REQUEST, _credit_note(request, refund_id, reason, credited, self._now))
+        refund = Refund(order, refund_id, pieces, credited.gross_minor, REQUESTED, reason, payload)
+        its.refunds[refund_id] = refund
+        self._new_refunds.append(refund)
+        for line, quantity in pieces.items():
+            its.refunded[line] += quantity
+        self._refunded.add(order)
+        return credited.gross_minor
+
+    def _ask_payment(self, order: OrderId, request_id: str, action: PaymentAction, amount_minor: int) -> None:
+        value = {
+            "seller_id": order.seller_id,
+            "order_id": order.order_id,
+            "request_id": request_id,
+            "action": action.value,
+            "amount_minor": amount_minor,
+            "currency": self._orders[order].standing.currency,
+            "occurred_at": micros(self._now),
+        }
+        payload = encode(catalog.PAYMENT_REQUESTED, value)
+        self._order_events.append(JournalRow(order.order_id.encode(), payload, self._now))
+
+    def _say_stock(self, order: OrderId, cause: str, changes: list[Change]) -> None:
+        self._stock_events.append(stock_changed(order.seller_id, order.order_id, cause, changes, self._now))
+
+
+def _refuse_repeat(before: Refund, asked: Mapping[int, int]) -> Refusal | None:
+    """The same refund again is obeyed; another one under its id is not."""
+    if before.state == FAILED:
+        return Refusal(REFUND_CONFLICT, "refund_id", "this refund has failed at the provider: use another refund_id")
+    if asked and dict(asked) != dict(before.lines):
+        return Refusal(REFUND_CONFLICT, "refund_id", "this refund_id has come with other lines; what came first stands")
+    return None
+
+
+def _credit_note(
+    request: Mapping[str, Any], refund_id: str, reason: str, credited: Credit, now: datetime
+) -> dict[str, Any]:
+    """The `CreditNoteRequest` of a refund."""
+    return {
+        "received_at": micros(now),
+        "seller_id": request["seller_id"],
+        "order_id": request["order_id"],
+        "refund_id": refund_id,
+        "reason": reason,
+        "currency": request["currency"],
+        "note": None,
+        "buyer": request["buyer"],
+        "lines": [
+            {**request["lines"][each.line], "quantity": str(each.quantity), "net_minor": each.net_minor}
+            for each in credited.lines
+        ],
+        "totals": {
+            "net_minor": credited.net_minor,
+            "tax_minor": credited.tax_minor,
+            "gross_minor": credited.gross_minor,
+            "per_rate": [
+                {
+                    "vat_category": each.vat_category,
+                    "vat_rate": each.vat_rate,
+                    "taxable_minor": each.taxable_minor,
+                    "tax_minor": each.tax_minor,
+                }
+                for each in credited.per_rate
+            ],
+        },
+    }
