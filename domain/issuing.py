@@ -1,16 +1,31 @@
-"""Which requests of a batch become invoices: the first of each order, in offset order."""
+"""Which requests of a batch become invoices and credit notes: the first of each order or refund, in offset order."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+INVOICE = "invoice"
+CREDIT_NOTE = "credit_note"
+#: What has numbers. Only refunds and cancellations make credit notes: a storefront can't ask for one.
+KINDS = (INVOICE, CREDIT_NOTE)
+
+#: Why a credit note was rejected whose order has no invoice before it. No storefront asked, so none is answered so.
+NOT_INVOICED = "not-invoiced"
+
 
 class OrderKey(NamedTuple):
-    """The identity of an order's invoice."""
+    """The identity of an order's invoice, or of the credit note of one of its refunds."""
 
     seller_id: str
     order_id: str
     kind: str
+    #: Empty for an invoice.
+    refund_id: str = ""
+
+    @property
+    def invoice(self) -> "OrderKey":
+        """That of the order's invoice."""
+        return OrderKey(self.seller_id, self.order_id, INVOICE)
 
 
 class Content(NamedTuple):
@@ -23,7 +38,7 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """An order id that came again with other content; the first stands."""
+    """An order or refund id that came again with other content; the first stands."""
 
     content: Content
     first_content_sha256: bytes
@@ -31,26 +46,37 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a batch amounts to: offsets to issue, in order, conflicts to record, and how many were repeats."""
+    """What a batch amounts to: requests to issue, in order, conflicts to record, and how many were repeats."""
 
     fresh: list[Content]
     conflicts: list[Conflict]
     repeats: int
+    #: Credit notes of orders that have no invoice before them: to reject.
+    not_invoiced: list[Content]
 
 
 def decide(requests: Iterable[Content], issued: Mapping[OrderKey, bytes]) -> Decision:
-    """`issued` maps each order of the batch that already has its invoice to the digest of the content that stands."""
+    """`issued` maps each key of the batch that was issued before to the digest of the content that stands.
+
+    For a credit note the key of its order's invoice is one of them.
+    """
     standing = dict(issued)
     fresh: list[Content] = []
     conflicts: list[Conflict] = []
+    not_invoiced: list[Content] = []
     repeats = 0
     for request in requests:
-        first = standing.get(request.key)
+        key = request.key
+        first = standing.get(key)
         if first is None:
-            standing[request.key] = request.content_sha256
+            # Rejected, it leaves no trace here: should it come again after the invoice, it is new.
+            if key.kind == CREDIT_NOTE and key.invoice not in standing:
+                not_invoiced.append(request)
+                continue
+            standing[key] = request.content_sha256
             fresh.append(request)
         elif first == request.content_sha256:
             repeats += 1
         else:
             conflicts.append(Conflict(request, first))
-    return Decision(fresh, conflicts, repeats)
+    return Decision(fresh, conflicts, repeats, not_invoiced)

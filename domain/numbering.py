@@ -1,4 +1,4 @@
-"""Numbers: which series an invoice belongs to, and how its number is printed."""
+"""Numbers: which series an invoice or credit note belongs to, and how its number is printed."""
 
 import re
 from collections.abc import Sequence
@@ -12,6 +12,10 @@ POLICIES = (PARTITIONED, CONTINUOUS)
 
 DEFAULT_FORMATS = {PARTITIONED: "INV-{partition:02d}-{number:08d}", CONTINUOUS: "INV-{year}-{number:08d}"}
 INVOICE_NUMBER_CHARS_MAX = 40
+
+#: A seller has one format. A credit note's number is printed by it too, with this in place of the other.
+_INVOICE_PREFIX = "INV-"
+_CREDIT_NOTE_PREFIX = "CN-"
 
 #: Seller ids stand in series ids and in object keys.
 SELLER_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -41,8 +45,13 @@ def check_format(number_format: str, policy: str) -> None:
         raise NumberFormatError("put a letter or a sign between two fields, or two numbers may print alike")
     if _LITERAL.fullmatch(_FIELD.sub("", number_format)) is None:
         raise NumberFormatError("letters, digits and ._/- are permitted beside the fields")
-    if len(print_number(number_format, partition=999, year=9999, number=10**12)) > INVOICE_NUMBER_CHARS_MAX:
-        raise NumberFormatError(f"a printed number must stay within {INVOICE_NUMBER_CHARS_MAX} characters")
+    # A credit note's number may be the longer one.
+    for its_format in (number_format, credit_note_format(number_format)):
+        if len(print_number(its_format, partition=999, year=9999, number=10**12)) > INVOICE_NUMBER_CHARS_MAX:
+            raise NumberFormatError(
+                f"a printed number, that of a credit note ({_CREDIT_NOTE_PREFIX}…) too, must stay within"
+                f" {INVOICE_NUMBER_CHARS_MAX} characters"
+            )
 
 
 def series_id(seller_id: str, kind: str, policy: str, *, partition: int, year: int) -> str:
@@ -50,8 +59,18 @@ def series_id(seller_id: str, kind: str, policy: str, *, partition: int, year: i
     return f"{seller_id}.{kind}.{year}" if policy == CONTINUOUS else f"{seller_id}.{kind}.p{partition:02d}"
 
 
+def credit_note_format(number_format: str) -> str:
+    """The format of the credit notes of a seller whose invoices have `number_format`: `CN-02-00000042`.
+
+    None of them prints as one of the invoices. Where the invoices' format begins with `INV-` the first letters differ.
+    Else both would have to begin with the same letters up to the first field, which then are `CN-CN-…`, broken off
+    anywhere; and there an invoice goes on with a digit, a credit note with C, N or -.
+    """
+    return _CREDIT_NOTE_PREFIX + number_format.removeprefix(_INVOICE_PREFIX)
+
+
 def print_number(number_format: str, *, partition: int, year: int, number: int) -> str:
-    """The number as the invoice shows it. The format has passed `check_format`."""
+    """The number as the document shows it. The format has passed `check_format`, or was made of one that has."""
     return number_format.format(partition=partition, year=year, number=number)
 
 

@@ -1,4 +1,4 @@
-"""The invoices agent: a batch of requests in, each order's one invoice and number out."""
+"""The invoices agent: a batch of requests in, each order's one invoice and each refund's one credit note out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 from prometheus_client import Counter
 
-from domain import invoice, numbering
-from domain.issuing import Conflict, Content, OrderKey, decide
+from domain import credit, invoice, numbering
+from domain.issuing import CREDIT_NOTE, NOT_INVOICED, Conflict, Content, Decision, OrderKey, decide
 from domain.refusals import UNKNOWN_SELLER, Refusal
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
-from schemas.codec import DecodeError, decode, encode
+from schemas.codec import DecodeError, decode
 from sinks.postgres import invoices as ledger
 from sinks.postgres import journal
 from sinks.postgres.journal import JournalRow
@@ -23,27 +23,16 @@ from streams.app import Wired, run_agent
 from streams.batch import Batch
 from streams.dead_letters import dead_letter, micros
 from streams.dedupe_table import DedupeTable, add_dedupe_table, digest
+from streams.invoice_events import Issue, Request, conflicted, issued, rejected
 from streams.transport import BatchApp
 
 AGENT = "invoices"
-#: The template that documents of new invoices are made with.
-TEMPLATE_VERSION = 1
-
 #: Some 4 s of pricing at the worst; an ordinary batch of 1,000 has a tenth of it.
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
 OUTCOMES = Counter(
     "gapless_invoice_requests_total", "Invoice requests by what became of them.", ["outcome"], registry=REGISTRY
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A decoded and priced request, and where it stands."""
-
-    content: Content
-    body: dict[str, Any]
-    priced: invoice.Priced
 
 
 @dataclass(slots=True)
@@ -54,8 +43,10 @@ class Prepared:
     rejected: list[tuple[Content, Refusal]] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
     digests: dict[OrderKey, bytes] = field(default_factory=dict)
-    #: Orders that must be looked up in Postgres before they count as new.
+    #: Orders and refunds that must be looked up in Postgres before they count as new.
     look_up: list[OrderKey] = field(default_factory=list)
+    #: The invoices that the batch's credit notes correct, by their orders.
+    preceding: dict[OrderKey, None] = field(default_factory=dict)
     numbers: dict[OrderKey, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
 
@@ -96,25 +87,32 @@ class InvoicesWork:
         now = self._now()
         for record in batch.records:
             try:
-                _, body = decode(
-                    record.value, catalog.INVOICE_REQUEST, bytes_max=catalog.INVOICE_REQUESTS.value_bytes_max
+                schema, body = decode(
+                    record.value, *catalog.INVOICE_REQUESTS.schemas, bytes_max=catalog.INVOICE_REQUESTS.value_bytes_max
                 )
             except DecodeError as error:
                 prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
                 continue
-            key = OrderKey(body["seller_id"], body["order_id"], body["kind"])
-            refusal = _refuse_identity(key)
+            if schema is catalog.CREDIT_NOTE_REQUEST:
+                body["kind"] = CREDIT_NOTE
+                key = OrderKey(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
+                refusal = _refuse_identity(key) or credit.check_refund_id(key.refund_id)
+            else:
+                key = OrderKey(body["seller_id"], body["order_id"], body["kind"])
+                refusal = _refuse_kind(key) or _refuse_identity(key)
             if refusal is not None:
                 # Its identity can't be stored, so it can't be shown under it either.
                 prepared.dead.append(dead_letter(AGENT, batch, record, str(refusal), now))
                 continue
-            priced = invoice.price(body)
+            priced = credit.check(body) if key.refund_id else invoice.price(body)
             if isinstance(priced, Refusal):
                 prepared.rejected.append((Content(record.offset, key, b""), priced))
                 continue
             prepared.requests[record.offset] = Request(Content(record.offset, key, priced.content_sha256), body, priced)
             if key not in prepared.digests:
-                prepared.digests[key] = digest(key)
+                prepared.digests[key] = _digest(key)
+                if key.refund_id:
+                    prepared.preceding[key.invoice] = None
         keys = list(prepared.digests)
         if self._table.covers(batch.partition, batch.first_offset):
             known = self._table.known(batch.partition, list(prepared.digests.values()))
@@ -131,31 +129,37 @@ class InvoicesWork:
         return True
 
     async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
-        """Number the fresh orders in offset order and write everything."""
+        """Number the fresh requests in offset order and write everything."""
         now = self._now()
-        sellers, issued = await ledger.read_sellers_and_issued(
+        sellers, issued_before = await ledger.read_sellers_and_issued(
             connection, (key.seller_id for key in prepared.digests), prepared.look_up
         )
+        preceding = await ledger.read_preceding(connection, list(prepared.preceding))
+        issued_before = issued_before | {key: each.content_sha256 for key, each in preceding.items()}
         out = _Out()
         known: list[Content] = []
         unknown: list[Content] = []
         for request in prepared.requests.values():
             (known if request.content.key.seller_id in sellers else unknown).append(request.content)
-        decision = decide(known, issued)
+        decision = decide(known, issued_before)
         for content, refusal in prepared.rejected:
             self._reject(out, batch, content, refusal, now)
         for content in unknown:
             detail = "no such seller: create it with `gapless sellers add`"
             self._reject(out, batch, content, Refusal(UNKNOWN_SELLER, "seller_id", detail), now)
+        for content in decision.not_invoiced:
+            detail = "the order has no invoice before this request, so there is nothing to credit"
+            self._reject(out, batch, content, Refusal(NOT_INVOICED, "order_id", detail), now)
         for conflict in decision.conflicts:
             self._record_conflict(out, batch, conflict, now)
-        rows = await self._issue(connection, batch, prepared, decision.fresh, sellers, now, out)
+        invoice_numbers = {key: each.invoice_number for key, each in preceding.items()}
+        rows = await self._issue(connection, batch, prepared, decision, sellers, invoice_numbers, now, out)
         await self._write(connection, batch, prepared, rows, out, now)
         prepared.outcomes = {
             "issued": len(decision.fresh),
             "repeat": decision.repeats,
             "conflict": len(decision.conflicts),
-            "rejected": len(prepared.rejected) + len(unknown),
+            "rejected": len(prepared.rejected) + len(unknown) + len(decision.not_invoiced),
             "dead letter": len(prepared.dead),
         }
 
@@ -171,38 +175,51 @@ class InvoicesWork:
         connection: Connection,
         batch: Batch,
         prepared: Prepared,
-        fresh: list[Content],
+        decision: Decision,
         sellers: Mapping[str, Mapping[str, Any]],
+        invoice_numbers: dict[OrderKey, str],
         now: datetime,
         out: _Out,
     ) -> list[ledger.InvoiceRow]:
-        """Take exactly as many numbers as there are fresh orders, and make their rows and events."""
+        """Take exactly as many numbers as there are fresh requests, and make their rows and events.
+
+        `invoice_numbers` has the invoices issued before that the batch's credit notes correct, as printed; those of
+        the batch itself are added.
+        """
+        fresh = decision.fresh
         series_of, wanted = _series_of(fresh, sellers, batch.partition, now)
         taken = await ledger.take_numbers(connection, wanted, now)
         numbers = numbering.assign(series_of, [each.taken for each in taken.values()])
         prepared.numbers = {content.key: number for content, number in zip(fresh, numbers, strict=True)}
-        dates: dict[str, tuple[str, int]] = {}
+        series: dict[str, _Series] = {}
         rows = []
         for content, series_id, number in zip(fresh, series_of, numbers, strict=True):
             request = prepared.requests[content.offset]
-            seller = sellers[content.key.seller_id]
+            key = content.key
+            seller = sellers[key.seller_id]
             issued_at = taken[series_id].issued_at
-            if series_id not in dates:
-                local = issued_at.astimezone(ZoneInfo(seller["time_zone"]))
-                dates[series_id] = (local.date().isoformat(), micros(issued_at))
-            issue_date, issued_at_micros = dates[series_id]
+            if series_id not in series:
+                series[series_id] = _Series.of(seller, key.kind, issued_at)
+            its = series[series_id]
             printed = numbering.print_number(
-                seller["number_format"], partition=batch.partition, year=int(issue_date[:4]), number=number
+                its.number_format, partition=batch.partition, year=int(its.issue_date[:4]), number=number
             )
-            event = _issued_event(request, seller, series_id, number, printed, issued_at_micros, issue_date)
-            payload = encode(catalog.INVOICE_ISSUED, event)
-            out.events.append((content.offset, JournalRow(content.key.order_id.encode(), payload, issued_at)))
+            if key.refund_id:
+                preceding = invoice_numbers[key.invoice]
+            else:
+                preceding = None
+                if prepared.preceding:
+                    invoice_numbers[key] = printed
+            issue = Issue(series_id, number, printed, its.issued_at_micros, its.issue_date, preceding)
+            out.events.append(
+                (content.offset, JournalRow(key.order_id.encode(), issued(request, seller, issue), issued_at))
+            )
             priced = request.priced
             rows.append(
                 ledger.InvoiceRow(
                     series_id,
                     number,
-                    *content.key,
+                    *key,
                     printed,
                     issued_at,
                     request.body["currency"],
@@ -250,39 +267,57 @@ class InvoicesWork:
             )
 
     def _reject(self, out: _Out, batch: Batch, content: Content, refusal: Refusal, now: datetime) -> None:
-        value = {
-            **content.key._asdict(),
-            **_source(batch, content),
-            "reason": refusal.reason,
-            "detail": str(refusal),
-            "occurred_at": micros(now),
-        }
-        out.refused.append(
-            ledger.RefusedRow(content.offset, *content.key, "rejected", refusal.reason, str(refusal), None)
-        )
-        payload = encode(catalog.INVOICE_REQUEST_REJECTED, value)
-        out.events.append((content.offset, JournalRow(content.key.order_id.encode(), payload, now)))
+        key = content.key
+        detail = _with_refund(key, str(refusal))
+        out.refused.append(ledger.RefusedRow(content.offset, *key, "rejected", refusal.reason, detail, None))
+        payload = rejected(batch, content, refusal.reason, detail, now)
+        out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
 
     def _record_conflict(self, out: _Out, batch: Batch, conflict: Conflict, now: datetime) -> None:
-        content = conflict.content
-        value = {
-            **content.key._asdict(),
-            **_source(batch, content),
-            "content_sha256": content.content_sha256.hex(),
-            "first_content_sha256": conflict.first_content_sha256.hex(),
-            "occurred_at": micros(now),
-        }
-        detail = "the order id was used before with other content; the first stands"
+        content, key = conflict.content, conflict.content.key
+        what = "refund" if key.refund_id else "order"
+        detail = _with_refund(key, f"the {what} id was used before with other content; the first stands")
         out.refused.append(
-            ledger.RefusedRow(content.offset, *content.key, "conflict", "conflict", detail, content.content_sha256)
+            ledger.RefusedRow(content.offset, *key, "conflict", "conflict", detail, content.content_sha256)
         )
-        payload = encode(catalog.INVOICE_REQUEST_CONFLICTED, value)
-        out.events.append((content.offset, JournalRow(content.key.order_id.encode(), payload, now)))
+        payload = conflicted(batch, conflict, now)
+        out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What the documents that a batch adds to a series have in common."""
+
+    number_format: str
+    issue_date: str
+    issued_at_micros: int
+
+    @classmethod
+    def of(cls, seller: Mapping[str, Any], kind: str, issued_at: datetime) -> "_Series":
+        number_format = seller["number_format"]
+        if kind == CREDIT_NOTE:
+            number_format = numbering.credit_note_format(number_format)
+        local = issued_at.astimezone(ZoneInfo(seller["time_zone"]))
+        return cls(number_format, local.date().isoformat(), micros(issued_at))
+
+
+def _with_refund(key: OrderKey, detail: str) -> str:
+    # The events' schemas have no place for it.
+    return f"refund {key.refund_id}: {detail}" if key.refund_id else detail
+
+
+def _digest(key: OrderKey) -> bytes:
+    # Of an invoice as it always was: tables that are there go on being of use.
+    return digest(key if key.refund_id else key[:3])
+
+
+def _refuse_kind(key: OrderKey) -> Refusal | None:
+    if key.kind not in invoice.KINDS:
+        return Refusal("invalid-field", "kind", f"must be one of {', '.join(invoice.KINDS)}")
+    return None
 
 
 def _refuse_identity(key: OrderKey) -> Refusal | None:
-    if key.kind not in invoice.KINDS:
-        return Refusal("invalid-field", "kind", f"must be one of {', '.join(invoice.KINDS)}")
     if not numbering.SELLER_ID.fullmatch(key.seller_id):
         return Refusal("invalid-field", "seller_id", "must be 1 to 40 of a-z, 0-9 and -")
     return invoice.check_order_id(key.order_id)
@@ -291,7 +326,7 @@ def _refuse_identity(key: OrderKey) -> Refusal | None:
 def _series_of(
     fresh: list[Content], sellers: Mapping[str, Mapping[str, Any]], partition: int, now: datetime
 ) -> tuple[list[str], dict[str, tuple[str, str, int]]]:
-    """The series of each fresh order, and how many numbers of each series that takes."""
+    """The series of each fresh request, and how many numbers of each series that takes."""
     names: dict[tuple[str, str], str] = {}
     wanted: dict[str, tuple[str, str, int]] = {}
     series_of = []
@@ -308,58 +343,3 @@ def _series_of(
         wanted[series_id] = (seller_id, policy, count + 1)
         series_of.append(series_id)
     return series_of, wanted
-
-
-def _source(batch: Batch, content: Content) -> dict[str, Any]:
-    return {
-        "source_topic": batch.topic,
-        "source_partition": batch.partition,
-        "source_offset": content.offset,
-    }
-
-
-def _issued_event(
-    request: Request,
-    seller: Mapping[str, Any],
-    series_id: str,
-    number: int,
-    printed: str,
-    issued_at_micros: int,
-    issue_date: str,
-) -> dict[str, Any]:
-    body, priced = request.body, request.priced
-    return {
-        "seller_id": body["seller_id"],
-        "order_id": body["order_id"],
-        "kind": body["kind"],
-        "series_id": series_id,
-        "number": number,
-        "invoice_number": printed,
-        "issued_at": issued_at_micros,
-        "issue_date": issue_date,
-        "currency": body["currency"],
-        "note": body["note"],
-        "buyer": body["buyer"],
-        "seller": {
-            "legal_name": seller["legal_name"],
-            "vat_id": seller["vat_id"],
-            "address": {name: seller[name] for name in ("street", "city", "postal_code", "country")},
-            "logo_sha256": seller["logo_sha256"],
-        },
-        "lines": [{**line, "net_minor": net} for line, net in zip(body["lines"], priced.nets_minor, strict=True)],
-        "totals": {
-            "net_minor": priced.net_minor,
-            "tax_minor": priced.tax_minor,
-            "gross_minor": priced.gross_minor,
-            "per_rate": [
-                {
-                    "vat_category": total.vat_category,
-                    "vat_rate": total.vat_rate,
-                    "taxable_minor": total.taxable_minor,
-                    "tax_minor": total.tax_minor,
-                }
-                for total in priced.per_rate
-            ],
-        },
-        "template_version": TEMPLATE_VERSION,
-    }

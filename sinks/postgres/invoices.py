@@ -1,24 +1,25 @@
-"""Invoices and their numbers, a batch at a time. Every call belongs to the caller's transaction."""
+"""Invoices, credit notes and their numbers, a batch at a time. Every call belongs to the caller's transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from domain.issuing import OrderKey
+from domain.issuing import INVOICE, OrderKey
 from domain.numbering import Taken
 from sinks.postgres.session import Connection, fetch_dicts
 from sinks.postgres.sql import SQL
 
 
 class InvoiceRow(NamedTuple):
-    """A row of `invoices`, in the order of its columns there, less the source partition."""
+    """A row of `invoices`, less the source partition: of an invoice or a credit note."""
 
     series_id: str
     number: int
     seller_id: str
     order_id: str
     kind: str
+    refund_id: str
     invoice_number: str
     issued_at: datetime
     currency: str
@@ -31,12 +32,13 @@ class InvoiceRow(NamedTuple):
 
 
 class RefusedRow(NamedTuple):
-    """A request that got no number, in the order of the columns of `refused_requests`."""
+    """A request that got no number: a row of `refused_requests`, less topic, partition and time."""
 
     log_offset: int
     seller_id: str
     order_id: str
     kind: str
+    refund_id: str
     outcome: str
     reason: str
     detail: str
@@ -54,18 +56,32 @@ class TakenAt:
 async def read_sellers_and_issued(
     connection: Connection, seller_ids: Iterable[str], keys: Sequence[OrderKey]
 ) -> tuple[dict[str, dict[str, Any]], dict[OrderKey, bytes]]:
-    """The sellers by id, and of `keys` those that have their invoice, with the digest of the content that stands."""
+    """The sellers by id, and of `keys` those that were issued, with the digest of the content that stands."""
     sellers = await connection.execute(SQL["read_sellers"], {"seller_ids": sorted(set(seller_ids))})
     issued = None
     if keys:
-        seller_column, order_column, kind_column = zip(*keys, strict=True)
-        issued = await connection.execute(
-            SQL["read_issued"],
-            {"seller_ids": list(seller_column), "order_ids": list(order_column), "kinds": list(kind_column)},
-        )
+        names = ("seller_ids", "order_ids", "kinds", "refund_ids")
+        columns = {name: list(column) for name, column in zip(names, zip(*keys, strict=True), strict=True)}
+        issued = await connection.execute(SQL["read_issued"], columns)
     by_id = {row["seller_id"]: row for row in await fetch_dicts(sellers)}
     rows = await issued.fetchall() if issued is not None else []
-    return by_id, {OrderKey(seller, order, kind): digest for seller, order, kind, digest in rows}
+    return by_id, {OrderKey(*key): digest for *key, digest in rows}
+
+
+class Preceding(NamedTuple):
+    """The invoice that a credit note corrects."""
+
+    content_sha256: bytes
+    invoice_number: str
+
+
+async def read_preceding(connection: Connection, keys: Sequence[OrderKey]) -> dict[OrderKey, Preceding]:
+    """The invoices of `keys`, which are keys of invoices; those that were not issued are absent."""
+    if not keys:
+        return {}
+    columns = {"seller_ids": [key.seller_id for key in keys], "order_ids": [key.order_id for key in keys]}
+    cursor = await connection.execute(SQL["read_preceding"], columns)
+    return {OrderKey(seller, order, INVOICE): Preceding(*found) for seller, order, *found in await cursor.fetchall()}
 
 
 async def take_numbers(
@@ -98,7 +114,7 @@ async def take_numbers(
 async def insert_invoices(connection: Connection, partition: int, rows: Sequence[InvoiceRow]) -> None:
     """Insert; raises `psycopg.errors.UniqueViolation` where an order or a number is already there."""
     names = (
-        "series_ids numbers seller_ids order_ids kinds invoice_numbers issued_ats currencies"
+        "series_ids numbers seller_ids order_ids kinds refund_ids invoice_numbers issued_ats currencies"
         " nets taxes grosses digests offsets event_seqs"
     ).split()
     columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
@@ -109,7 +125,7 @@ async def insert_refused(
     connection: Connection, topic: str, partition: int, rows: Sequence[RefusedRow], now: datetime
 ) -> None:
     """Record conflicts and rejections."""
-    names = ["offsets", "seller_ids", "order_ids", "kinds", "outcomes", "reasons", "details", "digests"]
+    names = ["offsets", "seller_ids", "order_ids", "kinds", "refund_ids", "outcomes", "reasons", "details", "digests"]
     columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     await connection.execute(
         SQL["insert_refused_requests"], {"topic": topic, "partition": partition, "occurred_at": now, **columns}
