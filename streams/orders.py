@@ -107,9 +107,9 @@ class OrdersWork:
         for record in batch.records:
             try:
                 _, body = decode(record.value, schema, bytes_max=topic.value_bytes_max)
-                prepared.inputs.append(
-                    _Input(record, OrderId(body["seller_id"], body["order_id"]), _trigger(body), body)
-                )
+                order = OrderId(body["seller_id"], body["order_id"])
+                _check_texts(order, body)
+                prepared.inputs.append(_Input(record, order, _trigger(body), body))
             except DecodeError as error:
                 prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
         return prepared
