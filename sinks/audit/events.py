@@ -1,6 +1,6 @@
 """Events of the journal against the rows that were written with them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -26,11 +26,11 @@ class JournalEntry(NamedTuple):
 class EventCheck:
     """Takes the journal's rows and compares each with the ledger; then `finish` says what had no event."""
 
-    def __init__(self, snapshot: Snapshot, report: Report, dead_letters: DeadLetters, agent: str) -> None:
+    def __init__(self, snapshot: Snapshot, report: Report, dead_letters: Mapping[tuple[str, str], DeadLetters]) -> None:
+        """`dead_letters` are filled: those of each agent and topic that it names."""
         self._snapshot = snapshot
         self._report = report
         self._dead_letters = dead_letters
-        self._agent = agent
         #: Per series and partition: the last number seen and its date.
         self._dates: dict[tuple[str, int], tuple[int, str]] = {}
         self._refused = 0
@@ -68,7 +68,7 @@ class EventCheck:
 
     def finish(self) -> None:
         """Compare the counts: each refusal and each document has its one event."""
-        rows = self._snapshot.count(statements.COUNT_REFUSED_ALL)
+        rows = self._snapshot.count(statements.COUNT_REFUSED_ALL, topic=catalog.INVOICE_REQUESTS.name)
         if rows != self._refused:
             self._report.add("event", "refused requests", f"{rows} rows, but {self._refused} events that agree")
         documents = self._snapshot.count("SELECT count(*) FROM documents")
@@ -77,8 +77,9 @@ class EventCheck:
 
     def _take_dead_letter(self, event: dict[str, Any]) -> None:
         self._report.counts[f"dead letters of {event['agent']}"] += 1
-        if event["agent"] == self._agent and event["source_topic"] == catalog.INVOICE_REQUESTS.name:
-            self._dead_letters.add(event["source_partition"], event["source_offset"], event["key"], event["value"])
+        letters = self._dead_letters.get((event["agent"], event["source_topic"]))
+        if letters is not None:
+            letters.add(event["source_partition"], event["source_offset"], event["key"], event["value"])
 
     def _check_issued(self, partition: int, issued: Sequence[tuple[JournalEntry, dict[str, Any]]]) -> None:
         rows = self._by_number(statements.INVOICES_BY_NUMBER, [event for _, event in issued])

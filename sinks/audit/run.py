@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 
-from schemas.catalog import INVOICE_EVENTS, INVOICE_REQUESTS
+from schemas.catalog import INVENTORY_EVENTS, INVOICE_EVENTS, INVOICE_REQUESTS, ORDER_EVENTS, PAYMENT_EVENTS
 from sinks.audit import statements
 from sinks.audit.dead_letters import DeadLetters
 from sinks.audit.events import EventCheck
-from sinks.audit.journal import JournalCheck
+from sinks.audit.journal import JournalCheck, TakeEntries
 from sinks.audit.log import Log
 from sinks.audit.numbers import check_numbers, check_orders
 from sinks.audit.objects import ReadObject, check_documents
@@ -18,6 +18,10 @@ from sinks.audit.snapshot import Snapshot
 #: The agents whose lag is told even before they were ever started, and what they read.
 _AGENTS = {"invoices": INVOICE_REQUESTS.name, "documents": INVOICE_EVENTS.name}
 _NUMBERING_AGENT = "invoices"
+_TAKERS: dict[str, TakeEntries] = {
+    topic.name: lambda topic, partition, entries: None
+    for topic in (ORDER_EVENTS, INVENTORY_EVENTS, PAYMENT_EVENTS, INVOICE_REQUESTS)
+}
 
 
 def run_audit(
@@ -47,8 +51,9 @@ def run_audit(
             positions = _check_positions(snapshot, log, report)
             on_step("journal, topics and events")
             dead_letters = DeadLetters()
-            events = EventCheck(snapshot, report, dead_letters, _NUMBERING_AGENT)
-            JournalCheck(snapshot, log, report, events).check()
+            events = EventCheck(snapshot, report, {(_NUMBERING_AGENT, INVOICE_REQUESTS.name): dead_letters})
+            JournalCheck(snapshot, log, report, _TAKERS, events.check).check()
+            events.finish()
             dead_letters.sort()
             on_step("requests and their outcomes")
             requests = RequestCheck(snapshot, log, report, dead_letters)

@@ -68,7 +68,7 @@ COUNT_REFUSED = """
 SELECT count(*) FROM refused_requests
 WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset >= %(first)s
 """
-COUNT_REFUSED_ALL = "SELECT count(*) FROM refused_requests"
+COUNT_REFUSED_ALL = "SELECT count(*) FROM refused_requests WHERE topic = %(topic)s"
 
 POSITIONS = "SELECT agent, topic, partition, next_offset FROM positions ORDER BY agent, topic, partition"
 

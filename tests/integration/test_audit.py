@@ -90,7 +90,7 @@ _LEDGER_DAMAGE = {
         ["gap series demo.invoice.p01: has invoices, but no row"],
     ),
     "an order has two invoices": (
-        "ALTER TABLE invoices DROP CONSTRAINT invoices_seller_id_order_id_kind_key;"
+        "ALTER TABLE invoices DROP CONSTRAINT invoices_order_key;"
         "UPDATE invoices SET order_id = 'A-0' WHERE order_id = 'A-1'",
         ["repeat order demo/A-0 (invoice): has 2 invoices", "order_id A-0, not A-1"],
     ),
