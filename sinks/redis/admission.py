@@ -1,0 +1,271 @@
+"""Admission: whether an order is let through to the database, as far as Redis knows.
+
+Postgres decides; this answers at once, and keeps the hopeless away. So losing Redis changes no outcome, and nobody
+waits for it: then everything is admitted, and the database path is all there is.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+from prometheus_client import Counter
+
+from domain.reservation import Short
+from runtime.metrics import REGISTRY
+from sinks.microbatch import MicroBatch
+from sinks.redis.admission_call import RedisAwayError, StockCalls
+from sinks.redis.admission_rate import Buckets
+
+_log = logging.getLogger(__name__)
+
+#: What a caller waits at most for an answer that is only a hint.
+CALL_SECONDS_MAX = 0.1
+#: Orders in one call. Redis does nothing else meanwhile: some 8 µs for each.
+ORDERS_MAX = 200
+#: The longest anybody stands in line.
+LINE_SECONDS_MAX = 30.0
+
+ADMISSIONS = Counter("gapless_admissions_total", "Checkouts by what admission said.", ["verdict"], registry=REGISTRY)
+
+#: How often those in line are looked after, a gateway's all together; with many of them, less often.
+POLL_SECONDS = 0.1
+_POLLS_PER_SECOND_MAX = 20_000
+
+# Answers of `stock.lua`: a number, or a list that begins with one.
+_NOT_HELD: Final = 0
+_HELD: Final = 1
+_SHORT: Final = 2
+_LIMITED: Final = 3
+_WAITING: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an order wants: `pieces` has `(sku, pieces)` once per SKU, sorted."""
+
+    seller_id: str
+    order_id: str
+    customer: str
+    pieces: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The order may go on. Unless `held`, nothing is kept for it: the database decides."""
+
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SoldOut:
+    """There is not enough. `free` of a SKU is 0 where all that is there belongs to those who stand in line."""
+
+    short: tuple[Short, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """The customer asks too often for one of the SKUs."""
+
+    retry_after_seconds: float
+
+
+Verdict = Admitted | SoldOut | Limited
+
+
+class Admission:
+    """Admits orders for one gateway. No method raises for anything that Redis does."""
+
+    def __init__(self, url: str, *, hold_seconds: int) -> None:
+        """What is admitted is held for `hold_seconds`. Raises `ValueError` for what is no URL of Redis."""
+        self._calls = StockCalls(url, call_seconds_max=CALL_SECONDS_MAX)
+        self._hold_ms = hold_seconds * 1000
+        self._buckets = Buckets()
+        # Two calls: one is packed and unpacked here while Redis works on the other.
+        self._admits: MicroBatch[Asked, Verdict] = MicroBatch(self._admit_all, questions_max=ORDERS_MAX, calls_max=2)
+        self._stands: MicroBatch[_Waiter, Any] = MicroBatch(self._stand_all, questions_max=ORDERS_MAX)
+        self._positions: MicroBatch[tuple[str, str], int] = MicroBatch(self._read_positions, questions_max=ORDERS_MAX)
+        self._waiting: dict[asyncio.Future[Any], _Waiter] = {}
+        self._poller: asyncio.Task[None] | None = None
+        # Held here, because the loop holds tasks weakly.
+        self._leaving: set[asyncio.Task[Any]] = set()
+
+    @property
+    def available(self) -> bool:
+        """Whether the last call went well, or enough time has passed to try again."""
+        return self._calls.available
+
+    async def admit(self, asked: Asked) -> Verdict:
+        """Hold all the order wants, or say what is short. An order that holds, or is decided, holds nothing more."""
+        verdict = await self._admits.ask(asked) if self.available else self._admit_alone(asked)
+        ADMISSIONS.labels(_NAMES[type(verdict)]).inc()
+        return verdict
+
+    async def wait_in_line(self, asked: Asked, seconds: float) -> Admitted | SoldOut:
+        """Wait until it is this order's turn and there is enough of all; `LINE_SECONDS_MAX` at most.
+
+        First come, first served. Cancelled, it gives up its place, and what was granted to it meanwhile.
+        """
+        waiter = _Waiter(asked, monotonic() + min(seconds, LINE_SECONDS_MAX))
+        if not self.available:
+            return Admitted(held=False)
+        try:
+            answer = await self._stands.ask(waiter)
+            if _kind(answer) == _WAITING:
+                answer = await self._turn(waiter)
+        except asyncio.CancelledError:
+            self._leave_later(asked)
+            raise
+        if _kind(answer) in (_SHORT, _WAITING):
+            return SoldOut(waiter.short)
+        return Admitted(held=_kind(answer) == _HELD)
+
+    async def position(self, seller_id: str, order_id: str) -> int | None:
+        """The order's place in line, 1 for the next; None if it has none, or Redis is away."""
+        if not self.available:
+            return None
+        return await self._positions.ask((seller_id, order_id)) or None
+
+    async def release(self, asked: Asked) -> None:
+        """Give back what the order holds, for it goes no further. Where Redis is away, the hold's time ends it."""
+        try:
+            await self._calls.run(asked.seller_id, "release", [asked.order_id])
+        except RedisAwayError:
+            _log.info("an order's hold stays until its time ends: Redis is away")
+
+    async def close(self) -> None:
+        """Leave the line and close the connections."""
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        for batch in (self._admits, self._stands, self._positions):
+            await batch.close()
+        await self._calls.close()
+
+    async def _admit_all(self, orders: list[Asked]) -> list[Verdict]:
+        questions = [[asked.order_id, asked.customer, _flat(asked)] for asked in orders]
+        answers = await self._ask_sellers([asked.seller_id for asked in orders], "admit", questions)
+        return [
+            self._admit_alone(asked) if answer is None else _verdict(answer)
+            for asked, answer in zip(orders, answers, strict=True)
+        ]
+
+    def _admit_alone(self, asked: Asked) -> Verdict:
+        """Without Redis: everything is admitted that keeps the rate, which is this gateway's own for the while."""
+        wait = self._buckets.spend(asked.seller_id, asked.customer, (sku for sku, _ in asked.pieces), monotonic())
+        return Limited(wait) if wait > 0 else Admitted(held=False)
+
+    async def _turn(self, waiter: "_Waiter") -> Any:
+        """The answer when it is the order's turn, or when its time is over."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = waiter
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll())
+        try:
+            async with asyncio.timeout(waiter.deadline - monotonic()):
+                return await future
+        except TimeoutError:
+            # What was granted in this very moment is still wanted.
+            return await self._leave(waiter.asked, still_wanted=True)
+        finally:
+            del self._waiting[future]
+
+    async def _poll(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(max(POLL_SECONDS, len(self._waiting) / _POLLS_PER_SECOND_MAX))
+            waiting = list(self._waiting.items())
+            for first in range(0, len(waiting), ORDERS_MAX):
+                some = [(future, waiter) for future, waiter in waiting[first : first + ORDERS_MAX] if not future.done()]
+                answers = await self._stand_all([waiter for _, waiter in some])
+                for (future, _), answer in zip(some, answers, strict=True):
+                    if not future.done() and _kind(answer) != _WAITING:
+                        future.set_result(answer)
+
+    async def _stand_all(self, waiters: Sequence["_Waiter"]) -> list[Any]:
+        """Join the line, or ask how each stands in it."""
+        now = monotonic()
+        questions = [
+            [waiter.asked.order_id, max(1, int((waiter.deadline - now) * 1000)), _flat(waiter.asked)]
+            for waiter in waiters
+        ]
+        answers = await self._ask_sellers([waiter.asked.seller_id for waiter in waiters], "stand", questions)
+        # One call that is late is no reason to leave the line; Redis being away is.
+        away = _WAITING if self.available else _NOT_HELD
+        for waiter, answer in zip(waiters, answers, strict=True):
+            if isinstance(answer, list) and len(answer) > 1:
+                waiter.short = _short(answer[1])
+        return [away if answer is None else answer for answer in answers]
+
+    async def _leave(self, asked: Asked, *, still_wanted: bool) -> Any:
+        [answer] = await self._ask_sellers([asked.seller_id], "leave", [[asked.order_id, still_wanted]])
+        return _NOT_HELD if answer is None else answer
+
+    def _leave_later(self, asked: Asked) -> None:
+        # By a task of its own: who was cancelled must not wait for Redis.
+        task = asyncio.create_task(self._leave(asked, still_wanted=False))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _read_positions(self, names: list[tuple[str, str]]) -> list[int]:
+        answers = await self._ask_sellers(
+            [seller_id for seller_id, _ in names], "position", [name[1] for name in names]
+        )
+        return [answer or 0 for answer in answers]
+
+    async def _ask_sellers(self, seller_ids: Sequence[str], command: str, questions: Sequence[Any]) -> list[Any]:
+        """One call for each seller: its keys lie together, and nobody else's with them. None where none came back."""
+        of_seller: dict[str, list[int]] = {}
+        for index, seller_id in enumerate(seller_ids):
+            of_seller.setdefault(seller_id, []).append(index)
+        answers: list[Any] = [None] * len(questions)
+
+        async def ask(seller_id: str, indexes: list[int]) -> None:
+            asked: list[Any] = [questions[index] for index in indexes]
+            argument = asked if command == "position" else [self._hold_ms, asked]
+            try:
+                found = await self._calls.run(seller_id, command, argument)
+            except RedisAwayError:
+                return
+            for index, answer in zip(indexes, found, strict=True):
+                answers[index] = answer
+
+        await asyncio.gather(*(ask(seller_id, indexes) for seller_id, indexes in of_seller.items()))
+        return answers
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """An order in line, until `deadline` by the monotonic clock."""
+
+    asked: Asked
+    deadline: float
+    short: tuple[Short, ...] = ()
+
+
+_NAMES: Final = {Admitted: "admitted", SoldOut: "sold out", Limited: "limited"}
+
+
+def _flat(asked: Asked) -> list[str | int]:
+    return [part for line in asked.pieces for part in line]
+
+
+def _kind(answer: Any) -> int:
+    kind: int = answer[0] if isinstance(answer, list) else answer
+    return kind
+
+
+def _short(short: list[list[Any]]) -> tuple[Short, ...]:
+    return tuple(Short(*each) for each in short)
+
+
+def _verdict(answer: Any) -> Verdict:
+    kind = _kind(answer)
+    if kind == _SHORT:
+        return SoldOut(_short(answer[1]))
+    if kind == _LIMITED:
+        return Limited(answer[1] / 1_000_000)
+    return Admitted(held=kind == _HELD)

@@ -1,0 +1,81 @@
+"""Calls of `stock.lua`: what they cost at most, and when Redis is left alone."""
+
+import asyncio
+import logging
+from importlib.resources import files
+from time import monotonic
+from typing import Any
+
+import msgspec.msgpack
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+_log = logging.getLogger(__name__)
+
+#: How long Redis is left alone after a failure.
+PAUSE_SECONDS = 1.0
+#: One call may be late because we are: so many in a row mean that Redis hangs.
+TIMEOUTS_MAX = 2
+#: Connections of a process: calls beyond it wait for one, within their own time.
+_CONNECTIONS_MAX = 8
+
+_SCRIPT = files("sinks.redis").joinpath("stock.lua").read_text(encoding="utf-8")
+
+
+class RedisAwayError(Exception):
+    """Redis gave no answer, or is left alone after it gave none."""
+
+
+class StockCalls:
+    """Runs the script's commands, one seller a call, behind a breaker."""
+
+    def __init__(self, url: str, *, call_seconds_max: float) -> None:
+        """Connects when first asked. Raises `ValueError` for what is no URL of Redis."""
+        self._call_seconds_max = call_seconds_max
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            socket_timeout=call_seconds_max,
+            socket_connect_timeout=call_seconds_max,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=_CONNECTIONS_MAX,
+        )
+        self._redis = redis.asyncio.Redis.from_pool(pool)
+        self._script = self._redis.register_script(_SCRIPT)
+        self._away_until = 0.0
+        self._timeouts = 0
+
+    @property
+    def available(self) -> bool:
+        """Whether the last call went well, or enough time has passed to try again."""
+        return monotonic() >= self._away_until
+
+    async def run(self, seller_id: str, command: str, argument: Any) -> Any:
+        """The command's answer; raises `RedisAwayError`, within the time that a call may take."""
+        if not self.available:
+            raise RedisAwayError("Redis is left alone for a moment")
+        packed = msgspec.msgpack.encode(argument)
+        try:
+            async with asyncio.timeout(self._call_seconds_max):
+                answer = await self._script(keys=[f"stock:{{{seller_id}}}"], args=[command, packed])
+        except redis.exceptions.NoScriptError:
+            raise
+        except (RedisError, OSError, TimeoutError) as error:
+            self._failed(error)
+            raise RedisAwayError(type(error).__name__) from None
+        self._timeouts = 0
+        return msgspec.msgpack.decode(answer)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+    def _failed(self, error: Exception) -> None:
+        late = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
+        self._timeouts = self._timeouts + 1 if late else TIMEOUTS_MAX
+        if self._timeouts >= TIMEOUTS_MAX:
+            self._away_until = monotonic() + PAUSE_SECONDS
+        _log.warning("Redis says nothing about stock: %s", type(error).__name__)
