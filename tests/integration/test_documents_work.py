@@ -17,7 +17,9 @@ from streams.documents import DocumentsWork
 from streams.invoices import InvoicesWork
 from streams.rendering import Renderer
 from streams.work import Worker
+from tests.credit_notes import credit_note_request
 from tests.integration.test_invoices_work import NOW, TOPIC, FakeTable, Sent, sent
+from tests.unit.domain.test_invoice import request
 
 EVENTS = catalog.INVOICE_EVENTS.name
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -51,7 +53,10 @@ class Documents:
 
     async def issue(self, *order_ids: str, first_offset: int = 0) -> None:
         """Have the invoices agent issue these orders."""
-        records = [sent(first_offset + index, order_id) for index, order_id in enumerate(order_ids)]
+        await self.decide(*(sent(first_offset + index, order_id) for index, order_id in enumerate(order_ids)))
+
+    async def decide(self, *records: Sent) -> None:
+        """Have the invoices agent take these requests."""
         table: Any = FakeTable()
         work = InvoicesWork(table, lambda: NOW)
         await Worker(self.sessions[2], self._no_log).run(work, Batch(TOPIC, 0, records))
@@ -101,6 +106,31 @@ async def test_a_stored_document_is_announced_once_and_its_own_event_makes_none(
     names = [codec.schema_of(record.value or b"").name for record in journal(query)]
     assert names == ["gapless.InvoiceIssued", "gapless.InvoiceDocumentStored"]
     assert query("SELECT next_offset FROM positions WHERE agent = 'documents'") == [(2,)]
+
+
+async def test_a_credit_note_gets_its_document_beside_that_of_its_invoice(documents: Documents, query: Query) -> None:
+    """Under the same rules: its printed number and its hash are its key."""
+    body = codec.encode(catalog.CREDIT_NOTE_REQUEST, credit_note_request(request(order_id="A"), "R-1", {0: 1}))
+    await documents.decide(sent(0, "A"), Sent(1, body, b"A"))
+    await documents.run(*journal(query))
+    [row] = query("SELECT number, key, sha256 FROM documents WHERE series_id = 'demo.credit_note.p00'")
+    assert row[1] == f"invoices/demo/2026/CN-00-00000001-{row[2].hex()[:16]}.pdf"
+    assert (documents.objects / row[1]).read_bytes().startswith(b"%PDF-")
+    assert len(documents.files()) == 2
+    stored = [record.value for record in journal(query, 2)]
+    kinds = [codec.decode(each, catalog.INVOICE_DOCUMENT_STORED, bytes_max=10**6)[1]["kind"] for each in stored]
+    assert kinds == ["invoice", "credit_note"]
+
+
+async def test_a_credit_note_that_is_not_the_ledgers_makes_nothing(documents: Documents, query: Query) -> None:
+    """Who can write to the topic could have one printed otherwise."""
+    body = codec.encode(catalog.CREDIT_NOTE_REQUEST, credit_note_request(request(order_id="A"), "R-1", {0: 1}))
+    await documents.decide(sent(0, "A"), Sent(1, body, b"A"))
+    _, event = codec.decode(journal(query)[1].value, catalog.CREDIT_NOTE_ISSUED, bytes_max=10**6)
+    forged = codec.encode(catalog.CREDIT_NOTE_ISSUED, {**event, "preceding_invoice_number": "INV-00-00000099"})
+    await documents.run(Sent(0, forged, b"A"))
+    assert documents.files() == []
+    assert query("SELECT count(*) FROM journal WHERE topic = 'dead-letters'") == [(1,)]
 
 
 async def test_an_event_published_twice_makes_one_document(documents: Documents, query: Query) -> None:

@@ -96,6 +96,7 @@ async def test_cancelling_before_the_payment_voids_what_is_authorised_later(shop
     await shop.pay("A")
     # Stock is free, but nobody wants the order any more.
     assert shop.state("A") == "CANCELLED"
+    assert shop.level("S-1")[:2] == (10, 0)
     assert payments(shop) == [("void", 1200)]
     assert shop.events(REQUESTS) == []
 
