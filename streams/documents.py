@@ -1,4 +1,4 @@
-"""The documents agent: each issued invoice's PDF, rendered, stored for good, and only then recorded."""
+"""The documents agent: the PDF of each invoice and credit note, rendered, stored for good, and only then recorded."""
 
 import hashlib
 import os
@@ -34,12 +34,8 @@ BATCH_BYTES_MAX = 512 * 1024
 
 STORED = Counter("gapless_documents_stored_total", "Documents stored and recorded.", registry=REGISTRY)
 
-#: Events of the topic that make no document.
-_OTHERS = (
-    catalog.INVOICE_DOCUMENT_STORED,
-    catalog.INVOICE_REQUEST_CONFLICTED,
-    catalog.INVOICE_REQUEST_REJECTED,
-)
+#: Events of the topic that make a document; the others make none.
+_ISSUED = (catalog.INVOICE_ISSUED, catalog.CREDIT_NOTE_ISSUED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +138,9 @@ class DocumentsWork:
         for record in batch.records:
             try:
                 schema, event = decode(
-                    record.value, catalog.INVOICE_ISSUED, *_OTHERS, bytes_max=catalog.INVOICE_EVENTS.value_bytes_max
+                    record.value, *catalog.INVOICE_EVENTS.schemas, bytes_max=catalog.INVOICE_EVENTS.value_bytes_max
                 )
-                if schema is catalog.INVOICE_ISSUED:
+                if schema in _ISSUED:
                     _check_names(event)
                     yield record, event
             except DecodeError as error:

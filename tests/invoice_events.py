@@ -1,4 +1,4 @@
-"""`InvoiceIssued` events for tests, as the codec decodes them."""
+"""`InvoiceIssued` and `CreditNoteIssued` events for tests, as the codec decodes them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -79,3 +79,17 @@ def _totals(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     net = sum(item["net_minor"] for item in items)
     tax = sum(total["tax_minor"] for total in per_rate)
     return {"net_minor": net, "tax_minor": tax, "gross_minor": net + tax, "per_rate": per_rate}
+
+
+def credited(lines: Sequence[Line] = BREAKFAST, **changed: Any) -> dict[str, Any]:
+    """A `CreditNoteIssued` event with totals that add up; `changed` as for `issued`."""
+    particulars = {
+        "kind": "credit_note",
+        "series_id": "acme.credit_note.p00",
+        "number": 7,
+        "invoice_number": "CN-ACME-2026-000007",
+        "refund_id": "R-1",
+        "preceding_invoice_number": "ACME-2026-000042",
+        "reason": "The cups arrived broken.",
+    }
+    return issued(lines, **{**particulars, **changed})

@@ -1,4 +1,4 @@
-"""An invoice as a PDF: a pure function of the event and the template's version."""
+"""An invoice or credit note as a PDF: a pure function of the event and the template's version."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,8 +28,9 @@ from sinks.pdf.sheet import (
     Sheet,
     Table,
 )
-from sinks.pdf.summary import draw_note, draw_summary
+from sinks.pdf.summary import draw_paragraphs, draw_summary
 from sinks.pdf.text import Line, joined, line, wrapped
+from sinks.pdf.words import Words, words_of
 
 #: Another version is another document: raise it with every change that alters a byte, and keep the old ones printable.
 TEMPLATE_VERSION = 1
@@ -62,31 +63,37 @@ def warm() -> None:
 
 
 def render(event: Event, logo: bytes | None) -> bytes:
-    """The document of an `InvoiceIssued` event; `logo` is a PNG or JPEG file.
+    """The document of an `InvoiceIssued` or `CreditNoteIssued` event; `logo` is a PNG or JPEG file.
 
     The same arguments give the same bytes in any process on any day, with the libraries of the lock file.
     Raises `UnknownTemplateError`, and `BadLogoError` for a logo that can't be printed.
     """
     if event["template_version"] != TEMPLATE_VERSION:
         raise UnknownTemplateError(f"template {event['template_version']}; this release prints {TEMPLATE_VERSION}")
+    words = words_of(event["kind"])
     image = logo_image(logo) if logo is not None else None
     footer = _footer_lines(event["seller"])
     bottom = _FOOTER_BASELINE + len(footer) * SMALL_LEADING + 18.0
     number = one_line(event["invoice_number"])
     seller_name = one_line(event["seller"]["legal_name"])
-    sheet = Sheet(bottom, lambda page: _draw_running_head(page, seller_name, number))
-    _draw_head(sheet, seller_name, number, image)
-    _draw_particulars(sheet, event)
-    _draw_parties(sheet, event)
+    sheet = Sheet(bottom, lambda page: _draw_running_head(page, seller_name, number, words))
+    _draw_head(sheet, seller_name, number, image, words)
+    if words.corrects:
+        _draw_preceding(sheet, event, words)
+    _draw_particulars(sheet, event, words)
+    _draw_parties(sheet, event, words)
     _draw_lines(sheet, event)
-    draw_summary(sheet, event)
-    draw_note(sheet, event["note"])
+    draw_summary(sheet, event, words)
+    if words.corrects:
+        draw_paragraphs(sheet, "Reason", event["reason"])
+    draw_paragraphs(sheet, "Note", event["note"])
     for place, page in enumerate(sheet.pages, start=1):
         _draw_footer(page, footer, f"Page {place} of {len(sheet.pages)}")
-    return write(sheet.pages, Metadata(number, seller_name, f"Invoice {number}", _created(event["issued_at"])), image)
+    metadata = Metadata(number, seller_name, f"{words.title} {number}", _created(event["issued_at"]))
+    return write(sheet.pages, metadata, image)
 
 
-def _draw_head(sheet: Sheet, seller_name: str, number: str, image: Image | None) -> None:
+def _draw_head(sheet: Sheet, seller_name: str, number: str, image: Image | None, words: Words) -> None:
     page = sheet.page
     left_end = right_end = TOP
     if image is not None:
@@ -97,7 +104,7 @@ def _draw_head(sheet: Sheet, seller_name: str, number: str, image: Image | None)
         for set_line in wrapped(seller_name, 290.0 / 15.0 * 1000, bold=True)[:3]:
             page.text(LEFT, left_end - 14.0, set_line, 15.0, ACCENT, 290.0)
             left_end -= 19.0
-    page.text_right(RIGHT, right_end - 19.0, line("Invoice", bold=True), 25.0, ACCENT)
+    page.text_right(RIGHT, right_end - 19.0, line(words.title, bold=True), 25.0, ACCENT)
     right_end -= 26.0
     for set_line in wrapped(number, 190.0 / 10.5 * 1000)[:3]:
         page.text_right(RIGHT, right_end - 11.0, set_line, 10.5, MUTED, 190.0)
@@ -105,21 +112,32 @@ def _draw_head(sheet: Sheet, seller_name: str, number: str, image: Image | None)
     sheet.y = min(left_end, right_end) - 22.0
 
 
-def _draw_running_head(page: Page, seller_name: str, number: str) -> float:
-    title = joined(line("Invoice\u00a0"), wrapped(number, 180.0 / 8.0 * 1000)[0])
+def _draw_preceding(sheet: Sheet, event: Event, words: Words) -> None:
+    """Which document it corrects: in full, whatever its length, for the law wants it unmistakable."""
+    text = f"{words.corrects} {one_line(event['preceding_invoice_number'])}"
+    # It stands close to the number above it.
+    sheet.y += 18.0
+    for set_line in wrapped(text, (RIGHT - LEFT) / 10.5 * 1000):
+        sheet.page.text_right(RIGHT, sheet.y - 11.0, set_line, 10.5, MUTED, RIGHT - LEFT)
+        sheet.y -= 14.0
+    sheet.y -= 18.0
+
+
+def _draw_running_head(page: Page, seller_name: str, number: str, words: Words) -> float:
+    title = joined(line(f"{words.title}\u00a0"), wrapped(number, 180.0 / 8.0 * 1000)[0])
     page.text(LEFT, TOP - 6.0, wrapped(seller_name, 300.0 / 8.0 * 1000)[0], 8.0, MUTED, 300.0)
     page.text_right(RIGHT, TOP - 6.0, title, 8.0, MUTED, 180.0)
     page.rule(LEFT, RIGHT, TOP - 14.0, 0.5, HAIRLINE)
     return TOP - 30.0
 
 
-def _draw_particulars(sheet: Sheet, event: Event) -> None:
+def _draw_particulars(sheet: Sheet, event: Event, words: Words) -> None:
     currency = one_line(event["currency"])
     columns = [
-        _labelled("Invoice number", event["invoice_number"]),
+        _labelled(words.number, event["invoice_number"]),
         _labelled("Issue date", amounts.date(event["issue_date"])),
         _labelled("Order", event["order_id"]),
-        _labelled("Amount due", f"{amounts.money(event['totals']['gross_minor'], currency)} {currency}", bold=True),
+        _labelled(words.amount, f"{amounts.money(event['totals']['gross_minor'], currency)} {currency}", bold=True),
     ]
     sheet.page.rule(LEFT, RIGHT, sheet.y, 0.75, HAIRLINE)
     sheet.y -= 10.0
@@ -129,11 +147,11 @@ def _draw_particulars(sheet: Sheet, event: Event) -> None:
     sheet.y -= 18.0
 
 
-def _draw_parties(sheet: Sheet, event: Event) -> None:
+def _draw_parties(sheet: Sheet, event: Event, words: Words) -> None:
     seller, buyer = event["seller"], event["buyer"]
     columns = [
         _party("From", seller["legal_name"], seller["address"], seller["vat_id"], ""),
-        _party("Billed to", buyer["name"], buyer["address"], buyer["vat_id"], buyer["email"]),
+        _party(words.buyer, buyer["name"], buyer["address"], buyer["vat_id"], buyer["email"]),
     ]
     _draw_columns(sheet, columns, _PARTY_WIDTH, RIGHT - LEFT - _PARTY_WIDTH)
     sheet.y -= 20.0

@@ -1,4 +1,4 @@
-"""What follows the lines of an invoice: VAT per rate, totals, the texts that tax law asks for, the note."""
+"""What follows the lines: VAT per rate, totals, the texts that tax law asks for, the note."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +21,7 @@ from sinks.pdf.sheet import (
     Table,
 )
 from sinks.pdf.text import line, wrapped
+from sinks.pdf.words import Words
 
 _TOTALS_LEFT = RIGHT - 204.0
 _TOTALS_LEADING = 17.0
@@ -54,7 +55,7 @@ _NOTICES = {
 }
 
 
-def draw_summary(sheet: Sheet, event: Mapping[str, Any]) -> None:
+def draw_summary(sheet: Sheet, event: Mapping[str, Any], words: Words) -> None:
     """VAT per rate on the left, totals on the right, kept together; then the notices."""
     currency = one_line(event["currency"])
     per_rate = event["totals"]["per_rate"]
@@ -63,23 +64,23 @@ def draw_summary(sheet: Sheet, event: Mapping[str, Any]) -> None:
         _draw_rates(sheet, per_rate, currency)
         sheet.y -= 18.0
         sheet.need(_TOTALS_HEIGHT)
-        sheet.y = _draw_totals(sheet, event["totals"], currency)
+        sheet.y = _draw_totals(sheet, event["totals"], currency, words)
     else:
         sheet.need(max(_TOTALS_HEIGHT, 20.0 + len(per_rate) * _RATE_ROW_HEIGHT))
-        totals_end = _draw_totals(sheet, event["totals"], currency)
+        totals_end = _draw_totals(sheet, event["totals"], currency, words)
         _draw_rates(sheet, per_rate, currency)
         sheet.y = min(sheet.y, totals_end)
     _draw_notices(sheet, {total["vat_category"] for total in per_rate})
 
 
-def draw_note(sheet: Sheet, note: str | None) -> None:
-    """The seller's note, its line ends kept."""
-    paragraphs = lines(note or "")
+def draw_paragraphs(sheet: Sheet, label: str, text: str | None) -> None:
+    """The seller's note, or the reason of a credit note, its line ends kept."""
+    paragraphs = lines(text or "")
     if not paragraphs:
         return
     sheet.y -= 14.0
     sheet.need(3 * BODY_LEADING)
-    sheet.page.text(LEFT, sheet.y - BODY_SIZE, line("Note", bold=True), SMALL_SIZE, MUTED)
+    sheet.page.text(LEFT, sheet.y - BODY_SIZE, line(label, bold=True), SMALL_SIZE, MUTED)
     sheet.y -= BODY_LEADING + 1.0
     for paragraph in paragraphs:
         for set_line in wrapped(paragraph, (RIGHT - LEFT) / BODY_SIZE * 1000):
@@ -110,7 +111,7 @@ def _draw_rates(sheet: Sheet, per_rate: Sequence[Mapping[str, Any]], currency: s
         )
 
 
-def _draw_totals(sheet: Sheet, totals: Mapping[str, Any], currency: str) -> float:
+def _draw_totals(sheet: Sheet, totals: Mapping[str, Any], currency: str, words: Words) -> float:
     """Draw the totals beside what is there, and return where they end."""
     page, y = sheet.page, sheet.y - 3.0
     for label, minor in (
@@ -126,7 +127,7 @@ def _draw_totals(sheet: Sheet, totals: Mapping[str, Any], currency: str) -> floa
     y -= 34.0
     page.box(_TOTALS_LEFT - 10.0, y, RIGHT - _TOTALS_LEFT + 10.0, 28.0, ACCENT)
     due = line(f"{amounts.money(totals['gross_minor'], currency)} {currency}", bold=True)
-    page.text(_TOTALS_LEFT, y + 10.0, line("Amount due", bold=True), 10.0, WHITE)
+    page.text(_TOTALS_LEFT, y + 10.0, line(words.amount, bold=True), 10.0, WHITE)
     page.text_right(RIGHT - 10.0, y + 10.0, due, 11.0, WHITE, 118.0)
     return y
 

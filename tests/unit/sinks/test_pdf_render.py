@@ -15,7 +15,7 @@ from pypdfium2 import PdfDocument
 
 from sinks.pdf.logo import BadLogoError
 from sinks.pdf.render import TEMPLATE_VERSION, UnknownTemplateError, render
-from tests.invoice_events import BREAKFAST, address, described, issued
+from tests.invoice_events import BREAKFAST, address, credited, described, issued
 
 ARABIC_NAME = "عبد الرحمن بن محمد القحطاني للتجارة والمقاولات"
 
@@ -44,6 +44,8 @@ SAMPLES: dict[str, tuple[dict[str, Any], bytes | None]] = {
     "greek": (issued(buyer_name="Ἀριστοτέλης µ μ", seller_name="ООО «Ёлка»"), None),
     "long": (issued(BREAKFAST * 40), None),
     "tax": (issued([("S", "Thing", "1", "1.00", "0.00", code, 100) for code in ("AE", "K", "G", "E", "O", "Z")]), None),
+    "credit note": (credited(), None),
+    "long credit note": (credited(BREAKFAST * 40, reason="Sent back.\n" * 60), picture("RGBA", "PNG")),
     "marks": (described("हिन्दी क्षेत्र ที่นี่ שָׁלוֹם 😀 \u202e ✓"), None),
 }
 
@@ -86,14 +88,17 @@ def test_a_page_changes_only_with_the_version_of_the_template() -> None:
 
     Streams are compared unpacked: what zlib makes of them may differ between machines.
     """
-    digest = hashlib.sha256()
+    digests = {"invoice": hashlib.sha256(), "credit_note": hashlib.sha256()}
     for event, logo in SAMPLES.values():
         for page in PdfReader(io.BytesIO(render(event, logo))).pages:
             contents = page.get_contents()
-            digest.update(contents.get_data() if contents is not None else b"")
-    assert (TEMPLATE_VERSION, digest.hexdigest()) == (
+            digests[event["kind"]].update(contents.get_data() if contents is not None else b"")
+    assert (TEMPLATE_VERSION, {kind: digest.hexdigest() for kind, digest in digests.items()}) == (
         1,
-        "57060a2c0a426905adf01fb39335b827ab6c7267160e8aecc5d5ae7305149533",
+        {
+            "invoice": "57060a2c0a426905adf01fb39335b827ab6c7267160e8aecc5d5ae7305149533",
+            "credit_note": "ef523f35e892430aa23134c34ae95eb8b2cec6027ec1b3389a39d0ccb6f567f1",
+        },
     )
 
 
