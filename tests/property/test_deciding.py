@@ -6,11 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.invoice import Priced, price
-from domain.issuing import Content, OrderKey, decide
+from domain.issuing import CREDIT_NOTE, INVOICE, Content, OrderKey, decide
 from domain.position import Standing, standing
 from tests.unit.domain.test_invoice import line, request
 
-KEYS = st.builds(OrderKey, st.just("demo"), st.sampled_from("abcd"), st.just("invoice"))
+KEYS = st.one_of(
+    st.builds(OrderKey, st.just("demo"), st.sampled_from("abcd"), st.just(INVOICE)),
+    st.builds(OrderKey, st.just("demo"), st.sampled_from("ab"), st.just(CREDIT_NOTE), st.sampled_from(["r", "s"])),
+)
 CONTENTS = st.lists(st.tuples(KEYS, st.sampled_from([b"1", b"2"])), max_size=30).map(
     lambda pairs: [Content(offset, key, content) for offset, (key, content) in enumerate(pairs)]
 )
@@ -21,11 +24,27 @@ def test_every_request_has_one_outcome_and_every_order_one_invoice(
     requests: list[Content], issued: dict[OrderKey, bytes]
 ) -> None:
     decision = decide(requests, issued)
-    assert len(decision.fresh) + len(decision.conflicts) + decision.repeats == len(requests)
+    rejected = decision.not_invoiced
+    assert len(decision.fresh) + len(decision.conflicts) + decision.repeats + len(rejected) == len(requests)
     fresh_keys = [content.key for content in decision.fresh]
     assert len(set(fresh_keys)) == len(fresh_keys)
     assert not set(fresh_keys) & set(issued)
-    assert {content.key for content in requests} <= set(fresh_keys) | set(issued)
+    rejected_keys = {content.key for content in rejected}
+    assert {content.key for content in requests} <= set(fresh_keys) | set(issued) | rejected_keys
+    assert all(key.kind == CREDIT_NOTE for key in rejected_keys)
+
+
+@given(CONTENTS, st.dictionaries(KEYS, st.sampled_from([b"1", b"2"])))
+def test_a_credit_note_is_issued_after_its_orders_invoice_and_never_before(
+    requests: list[Content], issued: dict[OrderKey, bytes]
+) -> None:
+    decision = decide(requests, issued)
+    invoiced_at = {content.key: content.offset for content in decision.fresh} | dict.fromkeys(issued, -1)
+    for content in decision.fresh:
+        if content.key.kind == CREDIT_NOTE:
+            assert invoiced_at[content.key.invoice] < content.offset
+    for content in decision.not_invoiced:
+        assert invoiced_at.get(content.key.invoice, content.offset) >= content.offset
 
 
 @given(CONTENTS, st.integers(0, 30))
@@ -36,6 +55,7 @@ def test_a_batch_cut_anywhere_decides_the_same(requests: list[Content], cut: int
     second = decide(requests[cut:], issued)
     assert first.fresh + second.fresh == whole.fresh
     assert first.conflicts + second.conflicts == whole.conflicts
+    assert first.not_invoiced + second.not_invoiced == whole.not_invoiced
 
 
 @given(st.integers(0, 20), st.integers(1, 20), st.integers(0, 50))

@@ -10,6 +10,7 @@ from domain.numbering import (
     Taken,
     assign,
     check_format,
+    credit_note_format,
     print_number,
     series_id,
 )
@@ -57,3 +58,26 @@ def test_numbers_are_assigned_in_order_within_each_series() -> None:
 def test_taking_more_or_fewer_numbers_than_are_used_is_an_error(taken: list[Taken]) -> None:
     with pytest.raises(ValueError, match="numbers taken"):
         assign(["a", "a"], taken)
+
+
+@pytest.mark.parametrize(
+    ("number_format", "printed"),
+    [
+        (DEFAULT_FORMATS[PARTITIONED], "CN-03-00000042"),
+        (DEFAULT_FORMATS[CONTINUOUS], "CN-2026-00000042"),
+        ("F{year}/{number}", "CN-F2026/42"),
+        ("XINV-{partition}-{number}", "CN-XINV-3-42"),
+    ],
+)
+def test_a_credit_note_is_printed_by_the_sellers_format_with_letters_of_its_own(
+    number_format: str, printed: str
+) -> None:
+    assert print_number(credit_note_format(number_format), partition=3, year=2026, number=42) == printed
+
+
+def test_a_format_that_leaves_no_room_for_the_letters_of_a_credit_note_is_refused() -> None:
+    """Its invoices would fit."""
+    number_format = "{partition}-{number}" + "x" * 22
+    assert len(print_number(number_format, partition=999, year=2026, number=10**12)) < 40
+    with pytest.raises(NumberFormatError, match="that of a credit note"):
+        check_format(number_format, PARTITIONED)
