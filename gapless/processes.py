@@ -10,6 +10,7 @@ from runtime.settings import load
 #: Imported on use: an invoices worker should not carry the renderer's fonts.
 _WORKERS = {
     "checkouts": "streams.checkouts",
+    "payments": "streams.payments",
     "orders": "streams.orders",
     "invoices": "streams.invoices",
     "documents": "streams.documents",

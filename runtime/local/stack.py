@@ -26,7 +26,7 @@ from runtime.local.errors import StackError
 from runtime.settings import ENV_PREFIX, Settings, load
 
 SERVERS = ("kafka", "postgres", "redis")
-WORKER_ROLES = ("checkouts", "orders", "invoices", "documents")
+WORKER_ROLES = ("checkouts", "payments", "orders", "invoices", "documents")
 DEFAULT_WORKERS: Mapping[str, int] = dict.fromkeys(WORKER_ROLES, 1)
 WORKERS_MAX = 32
 READY_SECONDS_MAX = 120.0
@@ -228,8 +228,9 @@ def _describe(data: Path, workers: Mapping[str, int] | None, servers_only: bool)
     description["ports"] = ports
     for folder in ("objects", "workers", "logs"):
         (data / folder).mkdir(exist_ok=True)
-    if not (data / "api_key").exists():
-        write_secret(data / "api_key", f"gpl_{secrets.token_urlsafe(32)}")
+    for name, prefix in (("api_key", "gpl_"), ("provider_api_key", "sk_"), ("provider_webhook_secret", "whsec_")):
+        if not (data / name).exists():
+            write_secret(data / name, prefix + secrets.token_urlsafe(32))
     write_json(data / "stack.json", description)
 
 
@@ -237,7 +238,7 @@ def _names(description: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and role of each process that stays."""
     names = [(name, name) for name in SERVERS]
     if not description["servers_only"]:
-        names += [("gateway", "gateway"), ("relay", "relay")]
+        names += [("provider", "provider"), ("gateway", "gateway"), ("relay", "relay")]
         workers: dict[str, int] = description["workers"]
         names += [(f"{role}-{n}", role) for role, count in workers.items() for n in range(1, count + 1)]
     return names
@@ -280,8 +281,12 @@ def _environment(data: Path, description: Mapping[str, Any], name: str) -> dict[
         "GATEWAY_PORT": str(ports["gateway"]),
         "REPLICATION_FACTOR": "1",
         "LOCAL_API_KEY_FILE": str(data / "api_key"),
+        "PROVIDER": "local",
+        "PROVIDER_URL": f"http://127.0.0.1:{ports['provider']}" if "provider" in ports else "",
+        "PROVIDER_API_KEY_FILE": str(data / "provider_api_key"),
+        "PROVIDER_WEBHOOK_SECRET_FILE": str(data / "provider_webhook_secret"),
     }
-    if name not in ("", "gateway", *SERVERS):
+    if name not in ("", "gateway", "provider", *SERVERS):
         environment["METRICS_PORT"] = str(ports.get(name, 0))
         environment["WORKER_DATA"] = str(data / "workers" / name)
         environment["WORKER_SLOT"] = name.rpartition("-")[2]
@@ -353,10 +358,29 @@ def _specs(data: Path, description: Mapping[str, Any]) -> list[Any]:
         ours("topics", "topics", "topics", after=("kafka",), once=True),
         ours("sellers", "sellers", "sellers", "ensure-local", after=("migrate",), once=True),
     ]
+    specs.append(_provider(data, description))
     for name, role in _names(description)[len(SERVERS) :]:
+        if role == "provider":
+            continue
         command = ("worker", role) if role in WORKER_ROLES else (role,)
         specs.append(ours(name, role, *command, after=(*set_up, "redis"), ready=_serves(ports[name])))
     return specs
+
+
+def _provider(data: Path, description: Mapping[str, Any]) -> Any:
+    """The payment provider, with some of the latency that real ones have."""
+    from runtime.supervise import ProcessSpec
+
+    ports: dict[str, int] = description["ports"]
+    url = f"http://127.0.0.1:{ports['gateway']}/v1/providers/local/notices"
+    options = ("--data", str(data / "provider"), "--delay-ms", "50", "--webhook-url", url)
+    return ProcessSpec(
+        "provider",
+        "provider",
+        (sys.executable, "-m", "runtime.local.provider", "--port", str(ports["provider"]), *options),
+        env=_environment(data, description, "provider"),
+        ready=_serves(ports["provider"]),
+    )
 
 
 def _serves(port: int) -> Callable[[], Awaitable[bool]]:
@@ -404,7 +428,18 @@ def _forget_services() -> None:
 
     A stack that wrote to somebody's configured database would be a disaster. What only tunes a process may pass.
     """
-    placed = ("KAFKA_", "POSTGRES_", "REDIS_", "OBJECTS_", "GATEWAY_", "METRICS_", "WORKER_", "REPLICATION_", "LOCAL_")
+    placed = (
+        "KAFKA_",
+        "POSTGRES_",
+        "REDIS_",
+        "OBJECTS_",
+        "GATEWAY_",
+        "METRICS_",
+        "WORKER_",
+        "REPLICATION_",
+        "LOCAL_",
+        "PROVIDER_",
+    )
     for variable in list(os.environ):
         if variable.startswith(tuple(ENV_PREFIX + name for name in placed)):
             del os.environ[variable]

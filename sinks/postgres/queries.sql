@@ -215,3 +215,119 @@ SELECT p.seller_id, p.order_id, p.request_id, p.state
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text[])
     AS wanted (seller_id, order_id, request_id)
 JOIN payment_attempts p USING (seller_id, order_id, request_id)
+
+-- name: insert_payment_attempts
+-- The first so many are called at once by who inserts them; the rest waits in its rows. Only what an order can owe gets
+-- in. `token` and what stands before an attempt travel back, so that calling it needs no further question.
+WITH asked AS (
+    SELECT row.*, o.payment_token
+    FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text[], %(actions)b::text[],
+                %(amounts)b::bigint[], %(currencies)b::text[], %(provider_keys)b::text[], %(references)b::text[],
+                %(states)b::text[], %(give_up_ats)b::float8[], %(is_leaseds)b::boolean[])
+        AS row (seller_id, order_id, request_id, action, amount_minor, currency, provider_key, reference, state,
+                give_up_at, is_leased)
+    JOIN orders o USING (seller_id, order_id)
+    WHERE o.currency = row.currency AND row.amount_minor <= o.gross_minor
+), inserted AS (
+    INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,
+                                  provider_key, state, tries, next_try_at, give_up_at, reference, created_at,
+                                  finished_at)
+    SELECT seller_id, order_id, request_id, %(partition)s, action, amount_minor, currency, provider_key, state,
+           is_leased::int, now() + CASE WHEN is_leased THEN make_interval(secs => %(lease)s) ELSE interval '0' END,
+           CASE WHEN action = 'authorize' THEN to_timestamp(give_up_at) END, reference, now(),
+           CASE WHEN state <> 'open' THEN now() END
+    FROM asked
+    ON CONFLICT DO NOTHING
+    RETURNING seller_id, order_id, request_id, give_up_at
+)
+SELECT i.seller_id, i.order_id, i.request_id, coalesce(i.give_up_at <= now(), false), asked.payment_token,
+       a.state, a.reference, c.state
+FROM inserted i
+JOIN asked USING (seller_id, order_id, request_id)
+LEFT JOIN payment_attempts a
+    ON a.seller_id = i.seller_id AND a.order_id = i.order_id AND a.request_id = 'authorize'
+LEFT JOIN payment_attempts c
+    ON c.seller_id = i.seller_id AND c.order_id = i.order_id AND c.request_id = 'capture'
+
+-- name: read_payment_attempts
+SELECT p.seller_id, p.order_id, p.request_id
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text[])
+    AS wanted (seller_id, order_id, request_id)
+JOIN payment_attempts p USING (seller_id, order_id, request_id)
+
+-- name: take_payment_attempts
+-- Who takes a row up is alone with it for the lease. Rows that another is about to take or to finish are passed over.
+WITH due AS (
+    SELECT seller_id, order_id, request_id FROM payment_attempts
+    WHERE state = 'open' AND next_try_at <= now()
+    ORDER BY next_try_at LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE payment_attempts p
+    SET tries = p.tries + 1, next_try_at = now() + make_interval(secs => %(lease)s)
+    FROM due WHERE (p.seller_id, p.order_id, p.request_id) = (due.seller_id, due.order_id, due.request_id)
+    RETURNING p.*
+)
+SELECT t.seller_id, t.order_id, t.request_id, t.partition, t.action, t.amount_minor, t.currency, t.provider_key,
+       t.tries, coalesce(t.give_up_at <= now(), false), extract(epoch FROM now() - t.created_at)::float8,
+       o.payment_token, a.state, a.reference, c.state
+FROM taken t
+JOIN orders o ON o.seller_id = t.seller_id AND o.order_id = t.order_id
+LEFT JOIN payment_attempts a
+    ON a.seller_id = t.seller_id AND a.order_id = t.order_id AND a.request_id = 'authorize' AND t.action <> 'authorize'
+LEFT JOIN payment_attempts c
+    ON c.seller_id = t.seller_id AND c.order_id = t.order_id AND c.request_id = 'capture' AND t.action = 'refund'
+
+-- name: finish_payment_attempts
+-- One statement, hence one transaction: whoever changes the row from open also writes its event, and nobody else does.
+-- Heads are locked in the order of the partitions.
+WITH done AS (
+    SELECT p.seller_id, p.order_id, p.request_id, row.state, row.reference, row.reason, row.key, row.payload
+    FROM unnest(%(provider_keys)b::text[], %(states)b::text[], %(references)b::text[], %(reasons)b::text[],
+                %(keys)b::bytea[], %(payloads)b::bytea[])
+        AS row (provider_key, state, reference, reason, key, payload)
+    JOIN payment_attempts p USING (provider_key)
+    WHERE p.state = 'open'
+    ORDER BY p.provider_key FOR UPDATE OF p
+), finished AS (
+    UPDATE payment_attempts p
+    SET state = done.state, reference = done.reference, reason = done.reason, finished_at = %(now)s
+    FROM done
+    WHERE (p.seller_id, p.order_id, p.request_id) = (done.seller_id, done.order_id, done.request_id)
+    RETURNING p.partition, p.provider_key, done.key, done.payload
+), heads AS (
+    INSERT INTO journal_heads AS h (topic, partition, next_seq)
+    SELECT %(topic)s, partition, 1 + count(*) FROM finished GROUP BY partition ORDER BY partition
+    ON CONFLICT (topic, partition) DO UPDATE SET next_seq = h.next_seq + excluded.next_seq - 1
+    RETURNING h.partition, h.next_seq
+), appended AS (
+    INSERT INTO journal (topic, partition, seq, key, payload, occurred_at)
+    SELECT %(topic)s, f.partition,
+           heads.next_seq - row_number() OVER (PARTITION BY f.partition ORDER BY f.provider_key),
+           f.key, f.payload, %(now)s
+    FROM finished f JOIN heads USING (partition)
+)
+SELECT provider_key FROM finished
+
+-- name: retry_payment_attempts
+-- Only by who has taken the row up last.
+UPDATE payment_attempts p SET next_try_at = now() + make_interval(secs => row.after)
+FROM unnest(%(provider_keys)b::text[], %(tries)b::int[], %(afters)b::float8[]) AS row (provider_key, tries, after)
+WHERE p.provider_key = row.provider_key AND p.tries = row.tries AND p.state = 'open'
+
+-- name: hasten_payment_attempts
+-- A row that is locked is being taken up or finished at this moment: there is nothing to hasten.
+UPDATE payment_attempts p SET next_try_at = now()
+FROM (
+    SELECT a.seller_id, a.order_id, a.request_id
+    FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+    JOIN payment_attempts a USING (seller_id, order_id)
+    WHERE a.state = 'open' AND a.tries > 0 AND a.next_try_at > now()
+    FOR UPDATE OF a SKIP LOCKED
+) AS due
+WHERE (p.seller_id, p.order_id, p.request_id) = (due.seller_id, due.order_id, due.request_id)
+RETURNING p.provider_key
+
+-- name: count_open_payment_attempts
+SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+FROM payment_attempts WHERE state = 'open'

@@ -1,0 +1,265 @@
+"""What is asked of a payment provider next, and when: an attempt's rules, its retries, and the breaker.
+
+Everything here follows from one thought: an attempt whose outcome is unknown may have had its effect. So nothing is
+sent twice without asking in between, and nothing is given up without making sure that it can have no effect any more.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What the provider is asked to do."""
+
+    AUTHORIZE = "authorize"
+    CAPTURE = "capture"
+    VOID = "void"
+    REFUND = "refund"
+
+
+class State(StrEnum):
+    """Where an attempt stands."""
+
+    OPEN = "open"
+    SUCCEEDED = "succeeded"
+    DECLINED = "declined"
+    FAILED = "failed"
+
+
+#: Reasons of our own for an attempt that failed; all others are the provider's.
+GAVE_UP = "gave-up"
+NOT_AUTHORIZED = "not-authorized"
+NOT_CAPTURED = "not-captured"
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """It is done. `reference` is the provider's own id of the payment."""
+
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The provider says no, for good. `reason` is its code."""
+
+    reason: str
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The provider knows nothing of it: it had no effect so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The provider is still at it."""
+
+
+Answer = Succeeded | Declined
+Known = Succeeded | Declined | Absent | Pending
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """The attempt that must have succeeded before this one."""
+
+    state: State
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One thing that is asked of the provider, as its row has it."""
+
+    seller_id: str
+    order_id: str
+    request_id: str
+    partition: int
+    action: Action
+    amount_minor: int
+    currency: str
+    #: Asking again under it has no second effect.
+    provider_key: str
+    #: How often it was taken up, this time included.
+    tries: int
+    #: The provider may have heard of it: it was taken up before, and what became of that is not known.
+    may_have_acted: bool
+    #: The time for an authorisation is over.
+    expired: bool = False
+    #: How long ago its row was made.
+    age_seconds: float = 0.0
+    #: For all but an authorisation: the order's authorisation, and its capture, as far as there are any.
+    authorization: Prior | None = None
+    capture: Prior | None = None
+
+    @property
+    def payment_key(self) -> str:
+        """The key under which the order's payment was authorised: the payment itself."""
+        return provider_key(self.seller_id, self.order_id, Action.AUTHORIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The attempt's outcome is certain."""
+
+    state: State
+    reference: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can be done now: take it up again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the provider what it knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Ask the provider to act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Void the authorisation under its own key, known to the provider or not: one still on its way finds it void."""
+
+
+Step = Finish | Wait | Ask | Send | Settle
+
+_GIVEN_UP = Finish(State.FAILED, reason=GAVE_UP)
+
+
+def provider_key(seller_id: str, order_id: str, request_id: str) -> str:
+    """The key of an attempt at the provider: 32 hex digits that follow from the three ids."""
+    ids = json.dumps([seller_id, order_id, request_id], ensure_ascii=True).encode()
+    return hashlib.sha256(ids).hexdigest()[:32]
+
+
+def first_step(attempt: Attempt) -> Step:
+    """What to do with an attempt that was just taken up."""
+    if attempt.amount_minor == 0:
+        return Finish(State.SUCCEEDED)
+    before = _await_prior(attempt)
+    if before is not None:
+        return before
+    if attempt.may_have_acted:
+        return Ask()
+    # Nobody ever called, and nobody else will: there is nothing to make sure of.
+    return _GIVEN_UP if attempt.expired else Send()
+
+
+def step_after_asking(attempt: Attempt, known: Known) -> Step:
+    """What to do once the provider has said what it knows of the attempt."""
+    if isinstance(known, Absent):
+        return Settle() if attempt.expired else Send()
+    if isinstance(known, Pending):
+        return Wait()
+    return finish(known)
+
+
+def finish(answer: Answer) -> Finish:
+    """The provider's answer as the attempt's outcome."""
+    if isinstance(answer, Succeeded):
+        return Finish(State.SUCCEEDED, answer.reference)
+    return Finish(State.DECLINED, answer.reference, answer.reason)
+
+
+def finish_settled() -> Finish:
+    """The outcome of an authorisation that was voided under its own key."""
+    return _GIVEN_UP
+
+
+def _await_prior(attempt: Attempt) -> Step | None:
+    """What is done about an attempt that stands behind another; None if it may go on."""
+    match attempt.action:
+        case Action.AUTHORIZE:
+            return None
+        case Action.REFUND:
+            prior, missing = attempt.capture, NOT_CAPTURED
+        case Action.CAPTURE | Action.VOID:
+            prior, missing = attempt.authorization, NOT_AUTHORIZED
+    if prior is None or prior.state is State.OPEN:
+        return Wait()
+    if prior.state is State.SUCCEEDED:
+        return None
+    # Where nothing was authorised, nothing is left to be voided.
+    if attempt.action is Action.VOID:
+        return Finish(State.SUCCEEDED)
+    return Finish(State.FAILED, reason=missing)
+
+
+def backoff_seconds(tries: int, chance: float, *, first: float = 0.5, longest: float = 60.0) -> float:
+    """How long to wait after so many tries: doubled each time up to `longest`, then cut by up to half.
+
+    `chance` lies in [0, 1): without it, what failed together would come back together.
+    """
+    if not 0 <= chance < 1:
+        raise ValueError("chance lies in [0, 1)")
+    whole = min(first * 2.0 ** min(max(tries, 1) - 1, 30), longest)
+    return whole * (1 - chance / 2)
+
+
+class Gate(StrEnum):
+    """What the breaker lets through."""
+
+    CLOSED = "closed"
+    #: Nothing.
+    OPEN = "open"
+    #: One call at a time, which tells how it goes on.
+    HALF_OPEN = "half-open"
+
+
+class Breaker:
+    """Spares a provider that doesn't answer, and ourselves the wait. Times are seconds of any steady clock."""
+
+    def __init__(self, *, failures_max: int = 5, open_seconds: float = 30.0) -> None:
+        self._failures_max = failures_max
+        self._open_seconds = open_seconds
+        self._failures = 0
+        self._opened_at: float | None = None
+
+    def gate(self, now: float) -> Gate:
+        """What it lets through."""
+        if self._opened_at is None:
+            return Gate.CLOSED
+        return Gate.OPEN if now - self._opened_at < self._open_seconds else Gate.HALF_OPEN
+
+    def half_open_in(self, now: float) -> float:
+        """Seconds until the next probe is due; 0 if the breaker is not open."""
+        return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self._open_seconds - now)
+
+    def succeeded(self) -> None:
+        """The provider has answered, whatever it said."""
+        self._failures = 0
+        self._opened_at = None
+
+    def failed(self, now: float) -> bool:
+        """The provider did not answer. Returns whether this has opened the breaker."""
+        gate = self.gate(now)
+        # Calls that began before it opened end in it, one after the other: they are no news.
+        if gate is Gate.OPEN:
+            return False
+        self._failures += 1
+        if gate is Gate.HALF_OPEN or self._failures >= self._failures_max:
+            self._opened_at = now
+            return gate is Gate.CLOSED
+        return False
+
+
+def action_of(request_id: str) -> Action | None:
+    """The action that a request's id stands for; None for an id that is none of ours."""
+    name, _, refund_id = request_id.partition(":")
+    if name not in _NAMES or bool(refund_id) is not (name == Action.REFUND):
+        return None
+    return Action(name)
+
+
+_NAMES: Iterable[str] = frozenset(action.value for action in Action)

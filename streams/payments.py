@@ -1,0 +1,203 @@
+"""The payments agent: what orders ask of the provider becomes rows, in the batch's transaction; the calls follow."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from domain import payment
+from domain.payment import Action, Finish, State
+from runtime.settings import ENV_PREFIX, Settings, SettingsError
+from schemas import catalog
+from schemas.codec import DecodeError, decode, schema_of
+from sinks.payments.provider import Provider
+from sinks.postgres import journal
+from sinks.postgres import payments as ledger
+from sinks.postgres.journal import JournalRow
+from sinks.postgres.payments import Leased, NewAttempt
+from sinks.postgres.session import Connection
+from streams.app import Wired, run_agent
+from streams.batch import Batch, Record
+from streams.dead_letters import dead_letter
+from streams.payment_calls import FINISHED, Caller, Policy, finished_event
+from streams.transport import BatchApp
+
+AGENT = "payments"
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+
+_ID_CHARS_MAX = 128
+_ASKING = (catalog.ORDER_PLACED, catalog.PAYMENT_REQUESTED)
+#: Events of the topic that ask for no payment; they are not decoded.
+_OTHERS = frozenset(catalog.ORDER_EVENTS.schemas) - frozenset(_ASKING)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A batch decoded."""
+
+    #: By id, with the record that it came from.
+    wanted: dict[tuple[str, str, str], tuple[NewAttempt, Record]] = field(default_factory=dict)
+    noticed: set[tuple[str, str]] = field(default_factory=set)
+    dead: list[JournalRow] = field(default_factory=list)
+    #: What was inserted with its lease, to be called once it is committed, and until when.
+    leased: list[Leased] = field(default_factory=list)
+    lease_ends_at: float = 0.0
+    #: There are rows that are due.
+    is_due: bool = False
+    #: Attempts that needed no provider.
+    finished: int = 0
+
+
+def run(settings: Settings, policy: Policy | None = None) -> None:
+    """Run a payments worker until SIGTERM. Raises `SettingsError`."""
+
+    def wire(_: BatchApp) -> Wired:
+        caller = Caller(connect(settings), settings.postgres_url.get_secret_value(), policy or Policy())
+        work = PaymentsWork(caller, settings.provider, lambda: datetime.now(UTC))
+        return Wired((catalog.ORDER_EVENTS, catalog.PAYMENT_NOTICES), work, BATCH_BYTES_MAX, service=caller.run)
+
+    if settings.provider == "local" and settings.provider_url is None:
+        raise SettingsError(f"{ENV_PREFIX}PROVIDER_URL: the local provider has no place of its own: say where it is")
+    run_agent(AGENT, settings, wire)
+
+
+def connect(settings: Settings) -> Provider:
+    """The provider that the settings name. Called on the running loop."""
+    from sinks.payments.local import LocalProvider
+
+    key = settings.provider_api_key.get_secret_value() if settings.provider_api_key is not None else None
+    return LocalProvider(settings.provider_url or "", key)
+
+
+class PaymentsWork:
+    """Writes the attempts, and hands them to the caller once they are committed."""
+
+    agent = AGENT
+    outages: tuple[type[Exception], ...] = ()
+
+    def __init__(self, caller: Caller, provider: str, now: Callable[[], datetime]) -> None:
+        self._caller = caller
+        self._provider = provider
+        self._now = now
+
+    async def prepare(self, batch: Batch) -> Prepared:
+        """Decode what asks for a payment."""
+        prepared = Prepared()
+        now = self._now()
+        is_notices = batch.topic == catalog.PAYMENT_NOTICES.name
+        for record in batch.records:
+            try:
+                if is_notices:
+                    prepared.noticed.add(_noticed(record))
+                else:
+                    wanted = self._wanted(record)
+                    if wanted is not None:
+                        prepared.wanted.setdefault(wanted.id, (wanted, record))
+            except DecodeError as error:
+                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
+        return prepared
+
+    def distrust(self, prepared: Prepared) -> bool:
+        """It trusts no hint."""
+        return False
+
+    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+        """Write the rows, and the answers of those that need no provider."""
+        prepared.leased, prepared.finished, prepared.is_due = [], 0, False
+        now = self._now()
+        dead = list(prepared.dead)
+        events: list[JournalRow] = []
+        if prepared.wanted:
+            made = await self._insert(connection, batch, prepared)
+            for key, leased in made.items():
+                row, record = prepared.wanted[key]
+                if row.state is not State.OPEN:
+                    event = finished_event(leased.attempt, Finish(row.state), self._provider, now)
+                    events.append(JournalRow(record.key, event, now))
+                    prepared.finished += 1
+                elif row.is_leased:
+                    prepared.leased.append(leased)
+                else:
+                    prepared.is_due = True
+            dead += await _without_order(connection, batch, prepared, set(made), now)
+        if prepared.noticed:
+            prepared.is_due = await ledger.hasten_attempts(connection, sorted(prepared.noticed)) > 0
+        output = {catalog.DEAD_LETTERS.name: dead, catalog.PAYMENT_EVENTS.name: events}
+        await journal.append_all(connection, batch.partition, output)
+
+    async def committed(self, batch: Batch, prepared: Prepared) -> None:
+        """Have the new ones called. Not before: without its row, a call would be forgotten by a crash."""
+        if prepared.leased:
+            self._caller.offer(prepared.leased, prepared.lease_ends_at)
+        if prepared.is_due:
+            self._caller.wake()
+        FINISHED.labels(State.SUCCEEDED.value).inc(prepared.finished)
+
+    async def _insert(
+        self, connection: Connection, batch: Batch, prepared: Prepared
+    ) -> dict[tuple[str, str, str], Leased]:
+        # Read before the transaction's time, so that the lease ends here first.
+        prepared.lease_ends_at = asyncio.get_running_loop().time() + self._caller.policy.lease_seconds
+        room = self._caller.room
+        rows = []
+        for row, _ in prepared.wanted.values():
+            is_leased = row.state is State.OPEN and room > 0
+            room -= is_leased
+            rows.append(row._replace(is_leased=is_leased))
+        prepared.wanted = {
+            row.id: (row, record) for row, (_, record) in zip(rows, prepared.wanted.values(), strict=True)
+        }
+        return await ledger.insert_attempts(connection, batch.partition, rows, self._caller.policy.lease_seconds)
+
+    def _wanted(self, record: Record) -> NewAttempt | None:
+        """The attempt that an event asks for. Raises `DecodeError`."""
+        if record.value is not None and schema_of(record.value) in _OTHERS:
+            return None
+        schema, event = decode(record.value, *_ASKING, bytes_max=catalog.ORDER_EVENTS.value_bytes_max)
+        if schema is catalog.ORDER_PLACED:
+            action, request_id, amount = Action.AUTHORIZE, Action.AUTHORIZE.value, event["gross_minor"]
+            give_up_at = event["hold_expires_at"] / 1e6 + self._caller.policy.give_up_after_hold_seconds
+        else:
+            request_id, amount, give_up_at = event["request_id"], event["amount_minor"], 0.0
+            found = payment.action_of(request_id)
+            if found is None or found is Action.AUTHORIZE or event["action"] != found.value:
+                raise DecodeError(f"request_id and action don't belong together: {event['action'][:20]!r}")
+            action = found
+        seller_id, order_id = event["seller_id"], event["order_id"]
+        _check_ids(seller_id, order_id, request_id, event["currency"])
+        if amount < 0:
+            raise DecodeError("amount_minor is negative")
+        key = payment.provider_key(seller_id, order_id, request_id)
+        state = State.SUCCEEDED if amount == 0 else State.OPEN
+        return NewAttempt(
+            seller_id, order_id, request_id, action, amount, event["currency"], key, "", state, give_up_at, False
+        )
+
+
+async def _without_order(
+    connection: Connection,
+    batch: Batch,
+    prepared: Prepared,
+    made: set[tuple[str, str, str]],
+    now: datetime,
+) -> list[JournalRow]:
+    """Dead letters for what was neither made nor there before: no order of ours owes it."""
+    left = [key for key in prepared.wanted if key not in made]
+    if not left:
+        return []
+    known = await ledger.known_attempts(connection, left)
+    error = "no order of ours owes this: it is not the relay's"
+    return [dead_letter(AGENT, batch, prepared.wanted[key][1], error, now) for key in left if key not in known]
+
+
+def _noticed(record: Record) -> tuple[str, str]:
+    _, notice = decode(record.value, catalog.PAYMENT_NOTICE, bytes_max=catalog.PAYMENT_NOTICES.value_bytes_max)
+    _check_ids(notice["seller_id"], notice["order_id"])
+    return notice["seller_id"], notice["order_id"]
+
+
+def _check_ids(*ids: str) -> None:
+    """Raise `DecodeError` for what Postgres can't hold or look up."""
+    for each in ids:
+        if "\0" in each or len(each) > _ID_CHARS_MAX:
+            raise DecodeError("an id holds a NUL, or is longer than 128 characters")
