@@ -14,9 +14,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import invoices_agent, recovery, waiting, whole_way
+from benchmarks import agents, recovery, waiting, whole_way
 from benchmarks.result import Result
-from benchmarks.stacks import servers
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,14 +26,10 @@ def _documents() -> list[Result]:
     return results
 
 
-def _invoices_agent() -> list[Result]:
-    with servers() as environment:
-        return invoices_agent.run(environment)
-
-
 #: In the order in which a request meets them.
 BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
-    "invoices_agent": _invoices_agent,
+    "checkouts_agent": agents.checkouts,
+    "invoices_agent": agents.invoices,
     "documents": _documents,
     "whole_way": whole_way.run,
     "waiting": waiting.run,
