@@ -12,6 +12,7 @@ _WORKERS = {
     "checkouts": "streams.checkouts",
     "payments": "streams.payments",
     "orders": "streams.orders",
+    "stock": "streams.stock",
     "invoices": "streams.invoices",
     "documents": "streams.documents",
 }

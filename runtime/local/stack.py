@@ -26,7 +26,7 @@ from runtime.local.errors import StackError
 from runtime.settings import ENV_PREFIX, Settings, load
 
 SERVERS = ("kafka", "postgres", "redis")
-WORKER_ROLES = ("checkouts", "payments", "orders", "invoices", "documents")
+WORKER_ROLES = ("checkouts", "payments", "orders", "stock", "invoices", "documents")
 DEFAULT_WORKERS: Mapping[str, int] = dict.fromkeys(WORKER_ROLES, 1)
 WORKERS_MAX = 32
 READY_SECONDS_MAX = 120.0

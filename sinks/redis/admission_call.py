@@ -60,8 +60,6 @@ class StockCalls:
         try:
             async with asyncio.timeout(self._call_seconds_max):
                 answer = await self._script(keys=[f"stock:{{{seller_id}}}"], args=[command, packed])
-        except redis.exceptions.NoScriptError:
-            raise
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
             raise RedisAwayError(type(error).__name__) from None
@@ -78,4 +76,6 @@ class StockCalls:
         self._timeouts = self._timeouts + 1 if late else TIMEOUTS_MAX
         if self._timeouts >= TIMEOUTS_MAX:
             self._away_until = monotonic() + PAUSE_SECONDS
-        _log.warning("Redis says nothing about stock: %s", type(error).__name__)
+        # What the script itself fails with is worth its words.
+        words = str(error) if isinstance(error, redis.exceptions.ResponseError) else ""
+        _log.warning("Redis says nothing about stock: %s %s", type(error).__name__, words)

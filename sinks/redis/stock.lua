@@ -526,9 +526,14 @@ function commands.audit(skus)
     return answers
 end
 
--- {how many} -> the orders that hold, those first whose time ends first
+-- {how many} -> {order, {sku, pieces, ...}} of those that hold, those first whose time ends first
 function commands.held(asked)
-    return call('ZRANGE', S .. 'until', 0, asked[1] - 1)
+    local answers = {}
+    for _, id in ipairs(call('ZRANGE', S .. 'until', 0, asked[1] - 1)) do
+        local packed = call('HGET', S .. 'holds', id)
+        if packed then answers[#answers + 1] = {id, {unpack(cmsgpack.unpack(packed), 2)}} end
+    end
+    return answers
 end
 
 -- {} -> {whether this is complete, the server's run id}. Serves the lines, whatever was missed.

@@ -1,0 +1,140 @@
+"""`gapless stock`: what Redis knows of stock, before a sale and after it."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from gapless.local import data_option, settings_for
+from sinks.postgres.levels import read_sellers_with_stock
+from sinks.postgres.session import Session
+from sinks.redis.admission_call import RedisAwayError
+from sinks.redis.mirror import SHARDS_MAX, Mirror
+from sinks.redis.reconcile import Drift, Reconciler
+
+EXIT_DRIFT = 1
+_WIDTH = 120
+_Result = TypeVar("_Result")
+
+_seller = click.option("--seller", "seller_id", help="The seller.  [default: the only one that has stock]")
+
+
+@click.group()
+def stock() -> None:
+    """Copy stock to Redis before a sale, and compare both after it. Redis only hints: Postgres decides."""
+
+
+@stock.command()
+@click.argument("skus", metavar="SKU...", nargs=-1, required=True)
+@_seller
+@click.option(
+    "--shards",
+    type=click.IntRange(1, SHARDS_MAX),
+    default=1,
+    show_default=True,
+    help="Cut each SKU's counter in Redis into so many.",
+)
+@data_option
+def preload(skus: tuple[str, ...], seller_id: str | None, shards: int, data: Path | None) -> None:
+    """Copy the levels of these SKUs from Postgres to Redis now."""
+
+    async def load(mirror: Mirror, session: Session) -> tuple[str, list[str], bool]:
+        seller = seller_id or await _only_seller(session)
+        reconciler = Reconciler(mirror, session)
+        unknown = await reconciler.preload(seller, list(dict.fromkeys(skus)), shards)
+        complete, run_id = await mirror.tick(seller)
+        return seller, unknown, complete or await reconciler.rebuild(seller, run_id)
+
+    seller, unknown, complete = _run(data, load)
+    if unknown:
+        raise click.ClickException(f"{seller} has no stock of {', '.join(unknown)}: set it with PUT /v1/stock/<sku>")
+    if not complete:
+        raise click.ClickException("Redis began anew meanwhile: run this again")
+    counters = "one counter" if shards == 1 else f"{shards} counters"
+    click.echo(f"{seller}: {len(set(skus))} SKUs are in Redis, each as {counters}")
+
+
+@stock.command()
+@click.option("--dry-run", is_flag=True, help="Change nothing, and exit with 1 if anything is off.")
+@click.option("--seller", "seller_id", help="Only this seller.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@data_option
+def reconcile(dry_run: bool, seller_id: str | None, as_json: bool, data: Path | None) -> int:
+    """Compare Redis with Postgres, say where Redis is off and by how much, and put it right.
+
+    Exits with 0 if both agree in the end, with 1 if something is off and was left so, or a service can't be asked.
+    """
+
+    async def compare(mirror: Mirror, session: Session) -> tuple[list[Drift], list[str]]:
+        sellers = [seller_id] if seller_id else await read_sellers_with_stock(await session.connection())
+        reconciler = Reconciler(mirror, session)
+        found: list[Drift] = []
+        begun: list[str] = []
+        for seller in sellers:
+            complete, run_id = await mirror.tick(seller)
+            # Where Redis has lost everything there is nothing to compare: it is not believed, and copied anew.
+            if complete:
+                found += await reconciler.reconcile(seller, correct=not dry_run)
+            elif dry_run or not await reconciler.rebuild(seller, run_id):
+                begun.append(seller)
+        return found, begun
+
+    drifts, begun = _run(data, compare)
+    if as_json:
+        rows = [{**asdict(drift), "size": drift.size} for drift in drifts]
+        click.echo(json.dumps({"drifts": rows, "not_copied": begun, "corrected": not dry_run}, indent=2))
+    else:
+        _show(drifts, begun, dry_run)
+    return EXIT_DRIFT if begun or (drifts and dry_run) else 0
+
+
+def _show(drifts: list[Drift], begun: list[str], dry_run: bool) -> None:
+    for seller in begun:
+        click.echo(f"{seller}: Redis has no full copy, so nothing it has is believed and all is admitted")
+    if not drifts:
+        if not begun:
+            click.echo("Redis and Postgres agree")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("seller", "SKU", "Redis", "Postgres", "size", "why"):
+        table.add_column(name, justify="right" if name in ("Redis", "Postgres", "size") else "left")
+    for drift in drifts:
+        ours = "-" if drift.redis is None else f"{drift.redis:,}"
+        table.add_row(drift.seller_id, drift.sku, ours, f"{drift.postgres:,}", f"{drift.size:,}", drift.why)
+    Console(highlight=False, markup=False, width=_WIDTH).print(table)
+    click.echo(f"{len(drifts)} SKUs {'are off' if dry_run else 'were off, and are put right'}")
+
+
+async def _only_seller(session: Session) -> str:
+    sellers = await read_sellers_with_stock(await session.connection())
+    if len(sellers) != 1:
+        raise click.UsageError("say which --seller: " + (", ".join(sellers) or "none has stock"))
+    return sellers[0]
+
+
+def _run(data: Path | None, work: Callable[[Mirror, Session], Awaitable[_Result]]) -> _Result:
+    """Do `work` with connections of its own; what is known to go wrong becomes one line."""
+    settings = settings_for(data)
+
+    async def connected() -> _Result:
+        mirror = Mirror(settings.redis_url.get_secret_value())
+        session = Session(settings.postgres_url.get_secret_value())
+        try:
+            return await work(mirror, session)
+        finally:
+            await session.close()
+            await mirror.close()
+
+    try:
+        return asyncio.run(connected())
+    except RedisAwayError as error:
+        raise click.ClickException(f"Redis can't be asked: {error}") from None
+    except psycopg.errors.UndefinedTable:
+        raise click.ClickException("Postgres has no tables yet: run `gapless migrate`") from None

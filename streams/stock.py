@@ -1,0 +1,256 @@
+"""The stock agent: keeps what Redis knows of stock after what Postgres has decided, and puts it right where it is off.
+
+Its effects are in Redis, where doing them again changes nothing. Redis away is no outage to wait for: what was missed
+is copied from Postgres afterwards.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+
+from prometheus_client import Counter, Gauge
+
+from runtime.metrics import REGISTRY
+from runtime.settings import Settings
+from schemas import catalog
+from schemas.codec import DecodeError, decode, schema_of
+from sinks.postgres import journal
+from sinks.postgres.journal import JournalRow
+from sinks.postgres.levels import read_sellers_with_stock
+from sinks.postgres.session import OUTAGES, Connection, Session
+from sinks.redis import mirror
+from sinks.redis.admission_call import RedisAwayError
+from sinks.redis.mirror import Event, Mirror, SkuChange
+from sinks.redis.reconcile import GRACE_SECONDS, Drift, Reconciler
+from streams.app import Wired, run_agent
+from streams.batch import Batch, Record
+from streams.dead_letters import dead_letter
+
+_log = logging.getLogger(__name__)
+
+AGENT = "stock"
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+
+#: How often holds are ended, lines served and the copy's completeness looked at, where no gateway asks.
+TICK_SECONDS = 1.0
+#: How often Redis is compared with Postgres: what a lost change costs, at most.
+COMPARE_SECONDS = 30.0
+
+EVENTS = Counter(
+    "gapless_stock_events_total", "Events for Redis, by whether it took them.", ["outcome"], registry=REGISTRY
+)
+REBUILDS = Counter("gapless_stock_rebuilds_total", "Sellers' stock copied to Redis in full.", registry=REGISTRY)
+DRIFTS = Counter("gapless_stock_drifts_total", "SKUs found off in Redis, and put right.", registry=REGISTRY)
+DRIFT_PIECES = Counter("gapless_stock_drift_pieces_total", "Pieces by which they were off.", registry=REGISTRY)
+INCOMPLETE = Gauge(
+    "gapless_stock_incomplete_sellers",
+    "Sellers whose stock is not complete in Redis: all is admitted.",
+    registry=REGISTRY,
+)
+
+#: Events of orders that say something about holds, and those that don't: stock has events of its own.
+_TOLD: Mapping[catalog.Schema, Callable[[str], Event]] = {
+    catalog.ORDER_PLACED: mirror.placed,
+    catalog.ORDER_REFUSED: mirror.refused,
+    catalog.ORDER_REJECTED: mirror.undecided,
+    catalog.ORDER_CONFLICTED: mirror.conflicted,
+}
+_SILENT = frozenset(catalog.ORDER_EVENTS.schemas) - _TOLD.keys()
+
+#: By how many pieces a change moves what is free, per piece of its quantity. Not of `set`: Redis takes what it says
+#: once all changes before it are there.
+_FREED = {"reserved": -1, "retaken": -1, "released": 1, "adjusted": 1, "shipped": 0}
+
+
+def run(settings: Settings) -> None:
+    """Run a stock worker until SIGTERM."""
+    kept = Mirror(settings.redis_url.get_secret_value())
+    keeper = Keeper(kept, settings.postgres_url.get_secret_value())
+    work = StockWork(kept, lambda: datetime.now(UTC), on_missed=keeper.compare_soon)
+    wired = Wired((catalog.INVENTORY_EVENTS, catalog.ORDER_EVENTS), work, BATCH_BYTES_MAX, service=keeper.run)
+    run_agent(AGENT, settings, lambda _: wired)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What of a batch could not be read."""
+
+    dead: list[JournalRow] = field(default_factory=list)
+
+
+class StockWork:
+    """Applies events to Redis before the position moves: after a crash they are applied again."""
+
+    agent = AGENT
+    outages: tuple[type[Exception], ...] = ()
+
+    def __init__(self, kept: Mirror, now: Callable[[], datetime], *, on_missed: Callable[[], None]) -> None:
+        """`on_missed` is called when Redis did not take a batch's events, and so must be compared."""
+        self._mirror = kept
+        self._now = now
+        self._on_missed = on_missed
+
+    async def prepare(self, batch: Batch) -> Prepared:
+        """Apply all of it to Redis."""
+        prepared = Prepared()
+        events: dict[str, list[Event]] = {}
+        for record in batch.records:
+            try:
+                seller_id, event = _read(record)
+            except DecodeError as error:
+                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), self._now()))
+                continue
+            if event is not None:
+                events.setdefault(seller_id, []).append(event)
+        for seller_id, its_events in events.items():
+            try:
+                await self._mirror.apply(seller_id, its_events)
+                EVENTS.labels("applied").inc(len(its_events))
+            except RedisAwayError:
+                EVENTS.labels("missed").inc(len(its_events))
+                self._on_missed()
+        return prepared
+
+    def distrust(self, prepared: Prepared) -> bool:
+        """It trusts no hint."""
+        return False
+
+    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+        """Keep what could not be read."""
+        if prepared.dead:
+            topic = catalog.DEAD_LETTERS.name
+            first = await journal.take_seqs(connection, topic, batch.partition, len(prepared.dead))
+            await journal.append(connection, topic, batch.partition, first, prepared.dead)
+
+    async def committed(self, batch: Batch, prepared: Prepared) -> None:
+        """Nothing: it is done already."""
+
+
+class Keeper:
+    """Beside the batches: copies what Redis lost, compares the rest, and lets time do its work.
+
+    Several workers may each do all of it: what one has put right, the other finds right.
+    """
+
+    def __init__(
+        self,
+        kept: Mirror,
+        postgres_url: str,
+        *,
+        tick_seconds: float = TICK_SECONDS,
+        compare_seconds: float = COMPARE_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        self._mirror = kept
+        self._ticks = Session(postgres_url)
+        self._compares = Session(postgres_url)
+        self._rebuilder = Reconciler(kept, self._ticks, grace_seconds=grace_seconds)
+        self._comparer = Reconciler(kept, self._compares, grace_seconds=grace_seconds)
+        self._tick_seconds = tick_seconds
+        self._compare_seconds = compare_seconds
+        self._missed = asyncio.Event()
+
+    def compare_soon(self) -> None:
+        """Redis has missed something: compare as soon as it is back."""
+        self._missed.set()
+
+    async def run(self) -> None:
+        """Until it is cancelled. Outages are waited out."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tick_for_ever())
+                tasks.create_task(self._compare_for_ever())
+        finally:
+            await self._ticks.close()
+            await self._compares.close()
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            if not await self._outlasts(self._ticks, self._tick):
+                INCOMPLETE.set(float("nan"))
+            await asyncio.sleep(self._tick_seconds)
+
+    async def _compare_for_ever(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._missed.wait(), self._compare_seconds)
+            self._missed.clear()
+            if not await self._outlasts(self._compares, self._compare):
+                self._missed.set()
+                await asyncio.sleep(self._tick_seconds)
+
+    async def _tick(self) -> None:
+        incomplete = 0
+        for seller_id in await read_sellers_with_stock(await self._ticks.connection()):
+            complete, run_id = await self._mirror.tick(seller_id)
+            if complete:
+                continue
+            began = monotonic()
+            if await self._rebuilder.rebuild(seller_id, run_id):
+                REBUILDS.inc()
+                _log.info("the stock of %s was copied to Redis in %.1f s", seller_id, monotonic() - began)
+            else:
+                incomplete += 1
+        INCOMPLETE.set(incomplete)
+
+    async def _compare(self) -> None:
+        for seller_id in await read_sellers_with_stock(await self._compares.connection()):
+            for drift in await self._comparer.reconcile(seller_id, correct=True):
+                report(drift)
+
+    async def _outlasts(self, session: Session, work: Callable[[], Awaitable[None]]) -> bool:
+        """Whether the work was done; if not, a service is away."""
+        try:
+            await work()
+        except RedisAwayError as error:
+            _log.warning("stock waits for Redis: %s", error)
+            return False
+        except OUTAGES as error:
+            _log.warning("stock waits for Postgres: %s", next(iter(str(error).splitlines()), ""))
+            await session.close()
+            return False
+        return True
+
+
+def report(drift: Drift) -> None:
+    """Say and count what was off."""
+    DRIFTS.inc()
+    DRIFT_PIECES.inc(drift.size)
+    _log.warning(
+        "Redis was off by %d pieces of %s/%s: it would have admitted %s, Postgres has %d: %s",
+        drift.size,
+        drift.seller_id,
+        drift.sku,
+        "anything" if drift.redis is None else drift.redis,
+        drift.postgres,
+        drift.why,
+    )
+
+
+def _read(record: Record) -> tuple[str, Event | None]:
+    """The seller, and what its stock in Redis must be told, if anything. Raises `DecodeError`."""
+    if record.value is None:
+        raise DecodeError("a tombstone: the record has no value")
+    schema = schema_of(record.value)
+    if schema in _SILENT:
+        return "", None
+    bytes_max = max(catalog.ORDER_EVENTS.value_bytes_max, catalog.INVENTORY_EVENTS.value_bytes_max)
+    _, body = decode(record.value, catalog.STOCK_CHANGED, *_TOLD, bytes_max=bytes_max)
+    if schema is catalog.STOCK_CHANGED:
+        freed = _FREED.get(body["cause"], 0)
+        changes = [
+            SkuChange(
+                each["sku"],
+                freed * each["quantity"],
+                each["on_hand"],
+                each["on_hand"] - each["reserved"],
+                each["version"],
+            )
+            for each in body["changes"]
+        ]
+        return body["seller_id"], mirror.stock_changed(body["order_id"], changes)
+    return body["seller_id"], _TOLD[schema](body["order_id"])
