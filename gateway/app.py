@@ -5,32 +5,48 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from time import monotonic
 
 import uvloop
 from aiohttp import web
 
 from gateway import measures, problems, registry
-from gateway.accepting import BODY_BYTES_MAX, Accepting
+from gateway.accepting import Accepting
 from gateway.auth import KeyRing
+from gateway.checkouts import Checkouts
+from gateway.commands import Commands
 from gateway.health import Health
+from gateway.intake import BODY_BYTES_MAX, Intake
+from gateway.order_reading import OrderReading
 from gateway.problems import ProblemError
 from gateway.reading import Reading
 from gateway.server import SERVER, BoundedRunner
+from gateway.stock import StockKeeping
 from gateway.waiting import Tail, Waiters
 from runtime.kafka import Publisher
 from runtime.settings import ENV_PREFIX, Settings, SettingsError
-from schemas.catalog import INVOICE_EVENTS, INVOICE_REQUESTS, Topic
+from schemas.catalog import (
+    CHECKOUT_REQUESTS,
+    INVOICE_EVENTS,
+    INVOICE_REQUESTS,
+    ORDER_COMMANDS,
+    ORDER_EVENTS,
+    Topic,
+)
 from sinks.object_store.store import StoreUnavailableError, open_store
+from sinks.postgres.orders_reader import OrdersReader
 from sinks.postgres.reader import Reader
+from sinks.postgres.stock import Stock
+from sinks.redis.admission import Admission
 from sinks.redis.hints import Hints
 
 _log = logging.getLogger(__name__)
 
 #: A broker that doesn't acknowledge within this is answered for with 503.
 ACKNOWLEDGE_SECONDS_MAX = 4.5
-#: How long requests under way may take after SIGTERM. Those who wait for their number are let go at once.
+#: How long requests under way may take after SIGTERM. Those who wait are let go at once.
 _STOP_SECONDS_MAX = 8.0
 #: Connections that the system holds until we accept them: 500 clients may come at the same instant.
 _BACKLOG = 4096
@@ -65,13 +81,23 @@ async def _serve(settings: Settings) -> None:
         await gateway.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """What a gateway publishes to, and what it tails."""
+
+    invoice_requests: Topic = INVOICE_REQUESTS
+    invoice_events: Topic = INVOICE_EVENTS
+    checkout_requests: Topic = CHECKOUT_REQUESTS
+    order_commands: Topic = ORDER_COMMANDS
+    order_events: Topic = ORDER_EVENTS
+
+
 class Gateway:
     """A gateway, wired; it connects when it starts."""
 
-    def __init__(
-        self, settings: Settings, *, requests: Topic = INVOICE_REQUESTS, events: Topic = INVOICE_EVENTS
-    ) -> None:
-        """Made on the running loop. `requests` is published to, `events` tailed. Raises `SettingsError`."""
+    def __init__(self, settings: Settings, topics: Topics | None = None) -> None:
+        """Made on the running loop. Raises `SettingsError`."""
+        topics = topics or Topics()
         self._settings = settings
         self._publisher = Publisher(
             settings.kafka_bootstrap,
@@ -79,22 +105,48 @@ class Gateway:
             timeout_seconds=ACKNOWLEDGE_SECONDS_MAX,
             queued_bytes_max=_QUEUED_BYTES_MAX,
         )
+        postgres_url, redis_url = settings.postgres_url.get_secret_value(), settings.redis_url.get_secret_value()
         with _naming("POSTGRES_URL"):
-            self._reader = Reader(settings.postgres_url.get_secret_value(), topic=INVOICE_EVENTS.name, kind="invoice")
+            self._reader = Reader(postgres_url, topic=INVOICE_EVENTS.name, kind="invoice")
+            self._orders = OrdersReader(postgres_url)
+            self._stock = Stock(postgres_url)
         with _naming("REDIS_URL"):
-            self._hints = Hints(settings.redis_url.get_secret_value())
+            self._hints = Hints(redis_url)
+            self._admission = Admission(redis_url, hold_seconds=settings.hold_seconds)
         with _naming("OBJECTS_URL"):
             documents = open_store(settings)
-        self._waiters = waiters = Waiters()
-        self._tail = Tail(settings.kafka_bootstrap, events, waiters.by_key, waiters.deliver)
-        self._keys = KeyRing(self._reader)
-        accepting = Accepting(self._keys, self._publisher, self._hints, self._reader, waiters, topic=requests)
-        reading = Reading(self._keys, self._reader, self._hints, documents)
+        invoice_waiters, order_waiters = self._waiters = Waiters(), Waiters()
+        self._tails = [
+            Tail(settings.kafka_bootstrap, topic, waiters.by_key, waiters.deliver)
+            for topic, waiters in zip((topics.invoice_events, topics.order_events), self._waiters, strict=True)
+        ]
+        self._keys = keys = KeyRing(self._reader)
+        intake = Intake(self._publisher)
+        published = (topics.invoice_requests, topics.checkout_requests, topics.order_commands)
         self._health = Health(
-            self._publisher, self._reader, self._hints, self._keys, accepting, self._tail, waiters, topic=requests
+            self._publisher,
+            self._reader,
+            self._hints,
+            keys,
+            intake,
+            self._tails,
+            self._waiters,
+            topics=[topic.name for topic in published],
         )
+        hints, orders = self._hints, self._orders
+        routes = [
+            *Accepting(keys, intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
+            *Reading(keys, self._reader, hints, documents).routes(),
+            *Checkouts(
+                keys, intake, hints, self._admission, orders, order_waiters, topic=topics.checkout_requests
+            ).routes(),
+            *OrderReading(keys, orders, hints, self._admission).routes(),
+            *Commands(keys, intake, hints, orders, order_waiters, topic=topics.order_commands).routes(),
+            *StockKeeping(keys, intake, orders, self._stock).routes(),
+            *self._health.routes(),
+        ]
         self._runner = BoundedRunner(
-            make_app(accepting, reading, self._health),
+            make_app(routes),
             access_log=logging.getLogger("gateway.access") if settings.log_level == "DEBUG" else None,
             # The line of a request and its status: headers hold keys.
             access_log_format="%r %s %Tf",
@@ -110,7 +162,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen. Raises `OSError` if the port is taken."""
-        self._tail.start()
+        for tail in self._tails:
+            tail.start()
         self._keeping_fresh = asyncio.create_task(self._keys.keep_fresh())
         await self._runner.setup()
         settings = self._settings
@@ -129,15 +182,20 @@ class Gateway:
     async def stop(self) -> None:
         """Take no more requests, answer those under way, then let go of everything."""
         self._health.stopping = True
-        self._waiters.cut_all()
+        for waiters in self._waiters:
+            waiters.cut_all()
         await self._runner.cleanup()
         if self._keeping_fresh is not None:
             self._keeping_fresh.cancel()
             await asyncio.wait({self._keeping_fresh})
         await self._publisher.close()
-        await self._tail.stop()
+        for tail in self._tails:
+            await tail.stop()
         await self._hints.close()
+        await self._admission.close()
         await self._reader.close()
+        await self._orders.close()
+        await self._stock.close()
 
 
 @contextlib.contextmanager
@@ -149,21 +207,10 @@ def _naming(variable: str) -> Iterator[None]:
         raise SettingsError(f"{ENV_PREFIX}{variable}: {error}") from None
 
 
-def make_app(accepting: Accepting, reading: Reading, health: Health) -> web.Application:
-    """The routes, and what happens around each request."""
+def make_app(routes: Iterable[web.RouteDef]) -> web.Application:
+    """The routes, those that need nothing, and what happens around each request."""
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_around])
-    app.add_routes(
-        [
-            web.post("/v1/invoices", accepting.post),
-            web.get("/v1/invoices/{order_id}", reading.order),
-            web.get("/v1/invoices/{order_id}/document", reading.document),
-            web.get("/v1/series", reading.series),
-            web.get("/v1/series/{series_id}/numbers/{number}", reading.number),
-            web.get("/problems/{name}", problems.explain),
-            *health.routes(),
-            *registry.routes(),
-        ]
-    )
+    app.add_routes([*routes, web.get("/problems/{name}", problems.explain), *registry.routes()])
     return app
 
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from gateway.problems import UNAUTHORIZED, UNAVAILABLE, ProblemError
-from sinks.postgres.reader import PostgresUnavailableError, Reader
+from sinks.postgres.lanes import PostgresUnavailableError
+from sinks.postgres.reader import Reader
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """Whether the gateway lives, whether it should get requests, and what it counts."""
 
 import asyncio
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -8,12 +9,11 @@ import msgspec
 from aiohttp import web
 
 from gateway import measures
-from gateway.accepting import Accepting
 from gateway.auth import KeyRing
+from gateway.intake import Intake
 from gateway.waiting import Tail, Waiters
 from runtime import metrics
 from runtime.kafka import Publisher
-from schemas.catalog import INVOICE_REQUESTS, Topic
 from sinks.postgres.reader import Reader
 from sinks.redis.hints import Hints
 
@@ -34,19 +34,20 @@ class Health:
         reader: Reader,
         hints: Hints,
         keys: KeyRing,
-        accepting: Accepting,
-        tail: Tail,
-        waiters: Waiters,
+        intake: Intake,
+        tails: Sequence[Tail],
+        waiters: Sequence[Waiters],
         *,
-        topic: Topic = INVOICE_REQUESTS,
+        topics: Sequence[str],
     ) -> None:
-        self._topic = topic.name
+        """`topics` are those that requests are published to."""
+        self._topics = topics
         self._publisher = publisher
         self._reader = reader
         self._hints = hints
         self._keys = keys
-        self._accepting = accepting
-        self._tail = tail
+        self._intake = intake
+        self._tails = tails
         self._waiters = waiters
         self._checked_at = -_CHECK_SECONDS_MIN
         self._report: dict[str, Any] = {}
@@ -80,18 +81,17 @@ class Health:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """GET /metrics, for Prometheus."""
-        measures.IN_FLIGHT.set(self._accepting.in_flight)
-        measures.WAITERS.set(len(self._waiters))
+        measures.IN_FLIGHT.set(self._intake.in_flight)
+        measures.WAITERS.set(sum(map(len, self._waiters)))
         measures.HINTS_AVAILABLE.set(self._hints.available)
         return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def _ask(self) -> dict[str, Any]:
-        kafka, postgres, redis = await asyncio.gather(
-            self._publisher.reaches(self._topic), self._reader.ping(), self._hints.ping()
-        )
+        reached = asyncio.gather(*(self._publisher.reaches(topic) for topic in self._topics))
+        kafka, postgres, redis = await asyncio.gather(reached, self._reader.ping(), self._hints.ping())
         return {
-            "kafka": "ok" if kafka else "away",
-            "events": "ok" if self._tail.follows else "not followed yet",
+            "kafka": "ok" if all(kafka) else "away",
+            "events": "ok" if all(tail.follows for tail in self._tails) else "not followed yet",
             "postgres": "ok" if postgres else "away",
             "api_keys": "ok" if self._keys.loaded else "never read",
             "redis": "ok" if redis else "away",

@@ -20,11 +20,20 @@ ACKNOWLEDGE_SECONDS = Histogram(
     registry=REGISTRY,
 )
 ACCEPTED = Counter("gapless_gateway_accepted", "Invoice requests answered with 202 or 200.", registry=REGISTRY)
-NOT_ACKNOWLEDGED = Counter(
-    "gapless_gateway_not_acknowledged", "Invoice requests that the brokers did not acknowledge.", registry=REGISTRY
+CHECKOUTS = Counter(
+    "gapless_gateway_checkouts",
+    "Checkouts by what the gateway did: accepted, out-of-stock (told so before anything was kept), limited.",
+    ("outcome",),
+    registry=REGISTRY,
 )
-IN_FLIGHT = Gauge("gapless_gateway_in_flight", "Invoice requests under way.", registry=REGISTRY)
-WAITERS = Gauge("gapless_gateway_waiters", "Clients that wait for their number.", registry=REGISTRY)
+COMMANDS = Counter(
+    "gapless_gateway_commands", "Commands on orders that were accepted, by action.", ("action",), registry=REGISTRY
+)
+NOT_ACKNOWLEDGED = Counter(
+    "gapless_gateway_not_acknowledged", "Requests that the brokers did not acknowledge.", registry=REGISTRY
+)
+IN_FLIGHT = Gauge("gapless_gateway_in_flight", "Requests under way.", registry=REGISTRY)
+WAITERS = Gauge("gapless_gateway_waiters", "Clients that wait for an outcome.", registry=REGISTRY)
 HINTS_AVAILABLE = Gauge(
     "gapless_gateway_hints_available", "1 while Redis gives hints, 0 while it is left alone.", registry=REGISTRY
 )

@@ -38,38 +38,29 @@ METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "This can't be done here")
 TIMEOUT = Kind("request-timeout", 408, "The request came too slowly")
 CONFLICT = Kind("conflict", 409, "The order has come with other content before")
 TOO_LARGE = Kind("too-large", 413, "The request is too large")
+REFUND_ID_MISSING = Kind("refund-id-missing", 400, "The refund has no id")
+REFUND_ID_AMBIGUOUS = Kind("refund-id-ambiguous", 400, "The refund has two ids")
+PAYMENT_DECLINED = Kind("payment-declined", 402, "The payment was declined")
+UNKNOWN_ORDER = Kind(refusals.UNKNOWN_ORDER, 404, "There is no such order")
+OUT_OF_STOCK = Kind("out-of-stock", 409, "There is not enough stock")
+ORDER_CANCELLED = Kind("order-cancelled", 409, "The order was cancelled")
+NOT_PERMITTED = Kind(refusals.NOT_PERMITTED, 409, "The order's state doesn't permit this")
+REFUND_TOO_LARGE = Kind(refusals.REFUND_TOO_LARGE, 409, "More is to be refunded than is left")
+REFUND_CONFLICT = Kind(refusals.REFUND_CONFLICT, 409, "The refund has come with other lines before")
+ALREADY_INVOICED = Kind(refusals.ALREADY_INVOICED, 409, "The order has an invoice of its own already")
+STOCK_RESERVED = Kind("stock-reserved", 409, "Orders hold more than would be left")
+ADJUSTMENT_CONFLICT = Kind("adjustment-conflict", 409, "The key stands for another adjustment")
 INVALID_FIELD = Kind(refusals.INVALID_FIELD, 422, "A field breaks a rule")
 NEGATIVE_TOTAL = Kind(refusals.NEGATIVE_TOTAL, 422, "The total is negative")
 TOTALS_DISAGREE = Kind(refusals.TOTALS_DISAGREE, 422, "The totals are not what the lines amount to")
 UNKNOWN_SELLER = Kind(refusals.UNKNOWN_SELLER, 422, "The seller is not known")
+TOO_MANY_REQUESTS = Kind("too-many-requests", 429, "Too many checkouts by this customer")
 INTERNAL = Kind("internal", 500, "Something is wrong on our side")
 NOT_ACKNOWLEDGED = Kind("not-acknowledged", 503, "It is unknown whether the order is kept: send it again")
 OVERLOADED = Kind("overloaded", 503, "Too much at once: send it again later")
 UNAVAILABLE = Kind("unavailable", 503, "A part that is needed for the answer is away")
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        MALFORMED,
-        ORDER_ID_MISSING,
-        ORDER_ID_AMBIGUOUS,
-        UNAUTHORIZED,
-        NOT_FOUND,
-        NOT_STORED,
-        METHOD_NOT_ALLOWED,
-        TIMEOUT,
-        CONFLICT,
-        TOO_LARGE,
-        INVALID_FIELD,
-        NEGATIVE_TOTAL,
-        TOTALS_DISAGREE,
-        UNKNOWN_SELLER,
-        INTERNAL,
-        NOT_ACKNOWLEDGED,
-        OVERLOADED,
-        UNAVAILABLE,
-    )
-}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
 
 
 class ProblemError(Exception):
@@ -100,8 +91,18 @@ def refused(refusal: refusals.Refusal) -> ProblemError:
 
 
 def rejected(reason: str, detail: str) -> ProblemError:
-    """A rejection by the invoices agent as a problem."""
+    """A rejection by an agent as a problem."""
     return ProblemError(KINDS.get(reason, INVALID_FIELD), detail)
+
+
+def conflict(order_id: str, path: str) -> ProblemError:
+    """The order id has come with other content; `path` is what stands."""
+    return ProblemError(
+        CONFLICT,
+        "this order_id has come with other content before; what came first stands",
+        field="order_id",
+        more={"order_id": order_id, "links": {"self": path}},
+    )
 
 
 def response(problem: ProblemError) -> web.Response:

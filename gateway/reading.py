@@ -4,17 +4,17 @@ import asyncio
 import hashlib
 import logging
 import re
-from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from domain.invoice import check_order_id
-from gateway import orders, problems
+from gateway import invoice_views, problems
+from gateway.answers import json_answer, postgres_away
 from gateway.auth import KeyRing
 from gateway.problems import ProblemError
 from sinks.object_store.store import NotStoredError, ObjectStore, StoreUnavailableError
-from sinks.postgres.reader import Invoice, PostgresUnavailableError, Reader
+from sinks.postgres.lanes import PostgresUnavailableError
+from sinks.postgres.reader import Invoice, Reader
 from sinks.redis.hints import Hints, Silence
 
 _log = logging.getLogger(__name__)
@@ -24,11 +24,12 @@ _NUMBER_MAX = 2**63 - 1
 _UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 _SECONDS_UNTIL_ISSUED = 1
 _SECONDS_UNTIL_STORED = 2
-_WHY_UNKNOWN = {
-    Silence.UNAVAILABLE: "no invoice of this order is known; whether it was accepted a moment ago can't be looked up"
-    " just now, because Redis is away",
-    Silence.FORGOTTEN: "no invoice of this order is known; if it was accepted a moment ago, Redis has lost its note of"
-    " that, and the invoice will be here soon",
+#: What a 404 says where no hint is no news.
+WHY_UNKNOWN = {
+    Silence.UNAVAILABLE: "no such order is known; whether it was accepted a moment ago can't be looked up just now,"
+    " because Redis is away",
+    Silence.FORGOTTEN: "no such order is known; if it was accepted a moment ago, Redis has lost its note of that, and"
+    " it will be here soon",
 }
 
 
@@ -41,44 +42,79 @@ class Reading:
         self._hints = hints
         self._documents = documents
 
+    def routes(self) -> list[web.RouteDef]:
+        """The resources."""
+        return [
+            web.get("/v1/invoices/{order_id}", self.order),
+            web.get("/v1/invoices/{order_id}/document", self.document),
+            web.get("/v1/invoices/{order_id}/credit-notes", self.credit_notes),
+            web.get("/v1/invoices/{order_id}/credit-notes/{refund_id}/document", self.credit_note_document),
+            web.get("/v1/series", self.series),
+            web.get("/v1/series/{series_id}/numbers/{number}", self.number),
+        ]
+
     async def order(self, request: web.Request) -> web.Response:
         """GET /v1/invoices/{order_id}."""
         seller_id = await self._keys.seller_of(request)
-        order_id = _order_id(request)
+        order_id = order_id_of(request)
         try:
             order = await self._reader.order(seller_id, order_id)
             if order.invoice is not None:
-                return _json(orders.known(order_id, order, await self._reader.event(order.invoice)))
+                return json_answer(invoice_views.known(order_id, order, await self._reader.event(order.invoice)))
         except PostgresUnavailableError:
             return await self._hinted_order(seller_id, order_id)
         if order.refused:
-            return _json(orders.known(order_id, order, None))
+            return json_answer(invoice_views.known(order_id, order, None))
         hint = await self._hints.known(seller_id, order_id)
         if hint is None:
             raise ProblemError(problems.NOT_FOUND, "no order of this id is known")
         if isinstance(hint, Silence):
-            raise ProblemError(problems.NOT_FOUND, _WHY_UNKNOWN[hint], retry_after_seconds=_SECONDS_UNTIL_ISSUED)
-        return _json(orders.accepted(order_id), {"Retry-After": str(_SECONDS_UNTIL_ISSUED)})
+            raise ProblemError(problems.NOT_FOUND, WHY_UNKNOWN[hint], retry_after_seconds=_SECONDS_UNTIL_ISSUED)
+        return json_answer(invoice_views.accepted(order_id), headers={"Retry-After": str(_SECONDS_UNTIL_ISSUED)})
 
     async def _hinted_order(self, seller_id: str, order_id: str) -> web.Response:
         """What can be said without Postgres."""
         if isinstance(await self._hints.known(seller_id, order_id), bytes):
-            return _json(orders.accepted(order_id), {"Retry-After": "2"})
-        raise _postgres_away()
+            return json_answer(invoice_views.accepted(order_id), headers={"Retry-After": "2"})
+        raise postgres_away()
 
     async def document(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/invoices/{order_id}/document."""
         seller_id = await self._keys.seller_of(request)
-        order_id = _order_id(request)
+        order_id = order_id_of(request)
         try:
             order = await self._reader.order(seller_id, order_id)
         except PostgresUnavailableError:
-            raise _postgres_away() from None
+            raise postgres_away() from None
         invoice = order.invoice
         if invoice is None:
             if not order.refused and isinstance(await self._hints.known(seller_id, order_id), bytes):
                 raise _not_stored()
             raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
+        return await self._document_answer(request, invoice)
+
+    async def credit_notes(self, request: web.Request) -> web.Response:
+        """GET /v1/invoices/{order_id}/credit-notes."""
+        order_id = order_id_of(request)
+        found = await self._credit_notes(await self._keys.seller_of(request), order_id)
+        return json_answer({"order_id": order_id, "credit_notes": [invoice_views.credit_note(each) for each in found]})
+
+    async def credit_note_document(self, request: web.Request) -> web.StreamResponse:
+        """GET /v1/invoices/{order_id}/credit-notes/{refund_id}/document."""
+        found = await self._credit_notes(await self._keys.seller_of(request), order_id_of(request))
+        refund_id = request.match_info["refund_id"]
+        for credit_note in found:
+            if credit_note.refund_id == refund_id:
+                return await self._document_answer(request, credit_note)
+        raise ProblemError(problems.NOT_FOUND, "this order has no credit note for a refund of this id")
+
+    async def _credit_notes(self, seller_id: str, order_id: str) -> list[Invoice]:
+        try:
+            return await self._reader.credit_notes(seller_id, order_id)
+        except PostgresUnavailableError:
+            raise postgres_away() from None
+
+    async def _document_answer(self, request: web.Request, invoice: Invoice) -> web.StreamResponse:
         if invoice.document_key is None or invoice.document_sha256 is None:
             raise _not_stored()
         headers = {
@@ -116,8 +152,8 @@ class Reading:
         try:
             found = await self._reader.series(seller_id)
         except PostgresUnavailableError:
-            raise _postgres_away() from None
-        return _json(
+            raise postgres_away() from None
+        return json_answer(
             {
                 "series": [
                     {
@@ -142,13 +178,14 @@ class Reading:
             if series_id.isprintable():
                 invoice = await self._reader.number(seller_id, series_id, int(digits))
         except PostgresUnavailableError:
-            raise _postgres_away() from None
+            raise postgres_away() from None
         if invoice is None:
             raise ProblemError(problems.NOT_FOUND, "this number is not taken in a series of yours")
-        return _json(orders.number_of(invoice))
+        return json_answer(invoice_views.number_of(invoice))
 
 
-def _order_id(request: web.Request) -> str:
+def order_id_of(request: web.Request) -> str:
+    """The order id of the path; raises `ProblemError` for what can be none."""
     order_id = request.match_info["order_id"]
     if check_order_id(order_id) is not None:
         raise ProblemError(problems.NOT_FOUND, "no order can have this id")
@@ -168,13 +205,5 @@ def _file_name(invoice_number: str) -> str:
     return f"{_UNSAFE_IN_FILE_NAME.sub('-', invoice_number).strip('.-') or 'invoice'}.pdf"
 
 
-def _json(body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json", headers=headers)
-
-
 def _not_stored() -> ProblemError:
     return ProblemError(problems.NOT_STORED, "the document is being made", retry_after_seconds=_SECONDS_UNTIL_STORED)
-
-
-def _postgres_away() -> ProblemError:
-    return ProblemError(problems.UNAVAILABLE, "Postgres can't be reached just now", retry_after_seconds=2)

@@ -1,16 +1,13 @@
-"""An invoice request as it comes over HTTP: read strictly, and told apart from everything that only looks like one."""
+"""Invoice and checkout requests as they come over HTTP: read strictly, and told apart from what only looks like one."""
 
-import json
-import re
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from domain.invoice import check_order_id
-from gateway.problems import MALFORMED, ORDER_ID_AMBIGUOUS, ORDER_ID_MISSING, ProblemError, refused
-
-_AMOUNTS = ("quantity", "unit_price", "vat_rate", "net", "tax", "gross")
+from gateway import bodies
+from gateway.problems import ORDER_ID_AMBIGUOUS, ORDER_ID_MISSING, refused
 
 
 class Line(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -61,42 +58,42 @@ class InvoiceRequest(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     totals: Totals | UnsetType | None = UNSET
 
 
-_decoder = msgspec.json.Decoder(InvoiceRequest)
-_WHERE = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
-_NAMED = re.compile(r"`([^`]*)`")
-_NUMBER_FOR_TEXT = re.compile(r"Expected `str(?: \| null)?`, got `(?:int|float)`")
+class CheckoutRequest(InvoiceRequest, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The body of POST /v1/checkouts: an invoice to be, who buys, and how they pay."""
+
+    customer: str
+    payment_token: str
+
+
+_Request = TypeVar("_Request", bound=InvoiceRequest)
+
+_invoice_decoder = msgspec.json.Decoder(InvoiceRequest)
+_checkout_decoder = msgspec.json.Decoder(CheckoutRequest)
 
 
 def read(body: bytes) -> InvoiceRequest:
     """The request; raises `ProblemError` with the field that is wrong, as far as there is one."""
-    try:
-        request = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _refuse_malformed(body, error)
+    return _read(_invoice_decoder, body)
+
+
+def read_checkout(body: bytes) -> CheckoutRequest:
+    """The request; raises `ProblemError`, which never holds the payment token."""
+    return _read(_checkout_decoder, body)
+
+
+def _read(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:
+    request = bodies.decode(decoder, body)
     # A field given twice keeps its last value, and the caller would never know; only a full parse finds it, so that is
     # done where the colons don't add up.
     if b"\\u003" in body or body.count(b":") != _colons(request):
-        _refuse_repeated_fields(body)
+        bodies.refuse_repeated_fields(body)
     return request
 
 
 def order_id(request: InvoiceRequest, idempotency_key: str | None) -> str:
     """The order's id, from the body or the Idempotency-Key header; raises `ProblemError`."""
-    key = None if idempotency_key is None else _unquoted(idempotency_key.strip())
-    if request.order_id is UNSET:
-        if not key:
-            raise ProblemError(
-                ORDER_ID_MISSING, "give order_id in the body, or the Idempotency-Key header", field="order_id"
-            )
-        chosen = key
-    elif key and key != request.order_id:
-        raise ProblemError(
-            ORDER_ID_AMBIGUOUS, "order_id and the Idempotency-Key header differ: leave one out", field="order_id"
-        )
-    else:
-        chosen = request.order_id
+    given = None if request.order_id is UNSET else request.order_id
+    chosen = bodies.chosen_id("order_id", given, idempotency_key, ORDER_ID_MISSING, ORDER_ID_AMBIGUOUS)
     refusal = check_order_id(chosen)
     if refusal is not None:
         raise refused(refusal)
@@ -140,6 +137,15 @@ def as_record(request: InvoiceRequest, seller_id: str, order: str, received_at_u
     }
 
 
+def as_checkout(request: CheckoutRequest, seller_id: str, order: str, received_at_us: int) -> dict[str, Any]:
+    """The request as the `CheckoutRequest` schema has it."""
+    record = as_record(request, seller_id, order, received_at_us)
+    del record["kind"]
+    record["customer"] = request.customer
+    record["payment_token"] = request.payment_token
+    return record
+
+
 def claimed_totals(request: InvoiceRequest) -> dict[str, str]:
     """The totals that the caller sent along, by name."""
     totals = request.totals
@@ -147,11 +153,6 @@ def claimed_totals(request: InvoiceRequest) -> dict[str, str]:
         return {}
     given = {"net": totals.net, "tax": totals.tax, "gross": totals.gross}
     return {name: text for name, text in given.items() if text is not UNSET}
-
-
-def _unquoted(key: str) -> str:
-    """The header's draft makes its value a quoted string; bare values are common, and taken too."""
-    return key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
 
 
 def _colons(request: InvoiceRequest) -> int:
@@ -174,78 +175,12 @@ def _colons(request: InvoiceRequest) -> int:
         claimed = claimed_totals(request)
         fields += len(claimed)
         texts += claimed.values()
+    if isinstance(request, CheckoutRequest):
+        fields += 2
+        texts += (request.customer, request.payment_token)
     colons = fields + "".join(texts).count(":")
     for line in request.lines:
         colons += line.sku.count(":") + line.description.count(":")
         # Whether these are numbers is for the domain to say, later.
         colons += (line.quantity + line.unit_price + line.vat_rate + line.vat_category).count(":")
     return colons
-
-
-def _invalid(message: str) -> ProblemError:
-    """msgspec's message, such as "Expected `str`, got `int` - at `$.lines[0].quantity`", as a problem."""
-    match = _WHERE.match(message)
-    text, path = (match.group(1), match.group(2) or "") if match else (message, "")
-    if "missing required field" in text or "unknown field" in text:
-        named = _NAMED.search(text)
-        name = named.group(1) if named else ""
-        path = f"{path}.{name}" if path else name
-        text = "is missing" if "missing" in text else "is not a field of this request"
-    elif _NUMBER_FOR_TEXT.search(text) and path.rpartition(".")[2] in _AMOUNTS:
-        text = 'is a number: write it as a string, such as "19.99"'
-    else:
-        text = text.replace("`", "").replace("Expected", "expected")
-    return ProblemError(MALFORMED, f"{path}: {text}" if path else text, field=path or None)
-
-
-def _refuse_malformed(body: bytes, error: Exception) -> NoReturn:
-    """Say what is wrong with a body that is no JSON; a number that JSON doesn't have is named by its field."""
-    try:
-        document = json.loads(body, parse_constant=_NotJson)
-    except (ValueError, RecursionError):
-        document = None
-    found = _find_not_json(document, "", 0)
-    if found is not None:
-        path, text = found
-        raise ProblemError(MALFORMED, f"{path}: {text} is no JSON", field=path or None)
-    if isinstance(error, RecursionError):
-        raise ProblemError(MALFORMED, "the body is nested too deeply")
-    if isinstance(error, UnicodeDecodeError):
-        raise ProblemError(MALFORMED, f"the body is not UTF-8 (byte {error.start})")
-    raise ProblemError(MALFORMED, str(error))
-
-
-class _NotJson:
-    """NaN, Infinity or -Infinity."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
-def _find_not_json(node: Any, path: str, depth: int) -> tuple[str, str] | None:
-    if isinstance(node, _NotJson):
-        return path, node.text
-    if depth > 8:  # Deeper than any field of ours.
-        return None
-    children: list[tuple[str, Any]] = []
-    if isinstance(node, dict):
-        children = [(f"{path}.{name}" if path else name, child) for name, child in node.items()]
-    elif isinstance(node, list):
-        children = [(f"{path}[{index}]", child) for index, child in enumerate(node)]
-    for where, child in children:
-        found = _find_not_json(child, where, depth + 1)
-        if found is not None:
-            return found
-    return None
-
-
-def _refuse_repeated_fields(body: bytes) -> None:
-    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            seen: set[str] = set()
-            name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-            raise ProblemError(MALFORMED, f"{name}: given twice", field=name)
-        return fields
-
-    json.loads(body, object_pairs_hook=check)

@@ -1,10 +1,11 @@
-"""Clients who wait for their number: each gateway tails the invoice events and compares keys, nothing more."""
+"""Clients who wait for an outcome: each gateway tails the output topics and compares keys, nothing more."""
 
 import asyncio
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
@@ -16,6 +17,12 @@ _POLL_SECONDS = 0.5
 _BATCH_MAX = 1_000
 _RETRY_SECONDS = 1.0
 _OFFSETS_SECONDS_MAX = 2.0
+#: While a client waits, Postgres is asked now and then as well: its outcome may be there although no event comes. A
+#: request that nothing hints at is new, nearly always, and its event comes sooner than this.
+_LOOK_SECONDS_MIN = 0.75
+_LOOK_SECONDS_MAX = 4.0
+
+_Known_co = TypeVar("_Known_co", covariant=True)
 
 
 class Event(NamedTuple):
@@ -54,7 +61,7 @@ class Tail:
             "error_cb": lambda error: _log.warning("kafka: %s", error),
         }
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"tail-{topic.name}", daemon=True)
         #: Whether the ends are known: before that an event may be missed.
         self.follows = False
 
@@ -179,3 +186,38 @@ class Waiters:
         for key, value in events:
             for waiter in self.by_key.get(key, ()):
                 waiter.wake(value)
+
+
+class Outcome(Protocol[_Known_co]):
+    """What a client waits for. Both methods raise `ProblemError` for an outcome that is a "no"."""
+
+    async def look(self) -> _Known_co | None:
+        """What Postgres says; None while it is not decided, or can't be asked."""
+
+    async def judge(self, event: bytes) -> _Known_co | None:
+        """What an event of the same key means; None if it decides nothing, or is about another request."""
+
+
+async def until_known(
+    waiter: Waiter, outcome: Outcome[_Known_co], seconds: float, *, look_at_once: bool
+) -> _Known_co | None:
+    """The outcome; None if it is not known in time. Raises `ProblemError` as `outcome` does.
+
+    `look_at_once` for an order that is known: it may be an old one, for which no event comes any more.
+    """
+    deadline = monotonic() + seconds
+    pause = _LOOK_SECONDS_MIN
+    look_at = monotonic() + (0 if look_at_once else pause)
+    while True:
+        now = monotonic()
+        if now >= min(look_at, deadline) or waiter.cut_short:
+            known = await outcome.look()
+            if known is not None or now >= deadline or waiter.cut_short:
+                return known
+            look_at, pause = now + pause, min(2 * pause, _LOOK_SECONDS_MAX)
+        event = await waiter.next(min(look_at, deadline) - monotonic())
+        if event is None:
+            continue
+        known = await outcome.judge(event)
+        if known is not None:
+            return known

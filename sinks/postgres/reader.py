@@ -1,21 +1,14 @@
 """What gateways read: orders, series and API keys, many in one round trip, with an end to every wait."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from time import monotonic
-from typing import Any, LiteralString, NamedTuple, TypeVar
+from typing import Any, LiteralString, NamedTuple
 
-import psycopg
+from sinks.microbatch import MicroBatch
+from sinks.postgres.lanes import Lane, PostgresUnavailableError, check_url
+from sinks.postgres.session import Session, fetch_dicts
 
-from sinks.microbatch import Answer, MicroBatch, Question
-from sinks.postgres.session import OUTAGES, Session, fetch_dicts
-
-#: What a caller waits at most; then Postgres counts as away.
-READ_SECONDS_MAX = 2.0
-#: How long Postgres is left alone after it refused or lost a connection.
-PAUSE_SECONDS = 0.5
 #: Events up to this come along with their order; a larger one is read alone, so that a batch stays small in memory.
 _EVENT_BYTES_MAX = 64 * 1024
 _ORDERS_MAX = 200
@@ -26,11 +19,6 @@ _KEYS_OVERLAP = timedelta(minutes=5)
 
 _Query = tuple[LiteralString, dict[str, Any]]
 _Rows = list[dict[str, Any]]
-_Result = TypeVar("_Result")
-
-
-class PostgresUnavailableError(Exception):
-    """Postgres did not answer in time; nothing is known."""
 
 
 class OrderName(NamedTuple):
@@ -56,6 +44,9 @@ class Invoice:
 
     seller_id: str
     order_id: str
+    kind: str
+    #: Of a credit note: the refund that it credits; else empty.
+    refund_id: str
     series_id: str
     number: int
     invoice_number: str
@@ -100,12 +91,13 @@ class KeyChange(NamedTuple):
 
 
 _READ_ORDERS: LiteralString = """
-    SELECT i.seller_id, i.order_id, i.series_id, i.number, i.invoice_number, i.issued_at, i.currency,
-        i.net_minor, i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.event_seq,
+    SELECT i.seller_id, i.order_id, i.kind, i.refund_id, i.series_id, i.number, i.invoice_number, i.issued_at,
+        i.currency, i.net_minor, i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.event_seq,
         d.key AS document_key, d.sha256 AS document_sha256, d.size_bytes AS document_size_bytes,
         CASE WHEN length(j.payload) <= %(event_bytes_max)s THEN j.payload END AS event
     FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
     JOIN invoices i ON i.seller_id = wanted.seller_id AND i.order_id = wanted.order_id AND i.kind = %(kind)s
+        AND i.refund_id = ''
     LEFT JOIN documents d ON d.series_id = i.series_id AND d.number = i.number
     LEFT JOIN journal j ON j.topic = %(topic)s AND j.partition = i.source_partition AND j.seq = i.event_seq
         AND j.occurred_at = i.issued_at
@@ -116,17 +108,26 @@ _READ_REFUSED: LiteralString = """
     FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
     CROSS JOIN LATERAL (
         SELECT outcome, reason, detail, occurred_at, log_offset FROM refused_requests
-        WHERE seller_id = wanted.seller_id AND order_id = wanted.order_id AND kind = %(kind)s
+        WHERE seller_id = wanted.seller_id AND order_id = wanted.order_id AND kind = %(kind)s AND refund_id = ''
         ORDER BY occurred_at DESC, log_offset DESC LIMIT %(refusals_max)s
     ) r
 """
 
 _READ_NUMBER: LiteralString = """
-    SELECT i.seller_id, i.order_id, i.series_id, i.number, i.invoice_number, i.issued_at, i.currency,
-        i.net_minor, i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.event_seq,
+    SELECT i.seller_id, i.order_id, i.kind, i.refund_id, i.series_id, i.number, i.invoice_number, i.issued_at,
+        i.currency, i.net_minor, i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.event_seq,
         d.key AS document_key, d.sha256 AS document_sha256, d.size_bytes AS document_size_bytes
     FROM invoices i LEFT JOIN documents d ON d.series_id = i.series_id AND d.number = i.number
     WHERE i.series_id = %(series_id)s AND i.number = %(number)s AND i.seller_id = %(seller_id)s
+"""
+
+_READ_CREDIT_NOTES: LiteralString = """
+    SELECT i.seller_id, i.order_id, i.kind, i.refund_id, i.series_id, i.number, i.invoice_number, i.issued_at,
+        i.currency, i.net_minor, i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.event_seq,
+        d.key AS document_key, d.sha256 AS document_sha256, d.size_bytes AS document_size_bytes
+    FROM invoices i LEFT JOIN documents d ON d.series_id = i.series_id AND d.number = i.number
+    WHERE i.seller_id = %(seller_id)s AND i.order_id = %(order_id)s AND i.kind = 'credit_note'
+    ORDER BY i.issued_at, i.number
 """
 
 _READ_EVENT: LiteralString = """
@@ -157,14 +158,10 @@ class Reader:
 
     def __init__(self, url: str, *, topic: str, kind: str) -> None:
         """`topic` holds the events of invoices of `kind`. Connects when first asked. Raises `ValueError`."""
-        try:
-            psycopg.conninfo.conninfo_to_dict(url)
-        except psycopg.ProgrammingError:
-            # The error would show the URL, and with it the password.
-            raise ValueError("is no URL of libpq, such as postgresql://user:password@host:5432/database") from None
+        check_url(url)
         self._topic = topic
         self._kind = kind
-        self._lanes = [_Lane(url), _Lane(url)]
+        self._lanes = [Lane(url, read_only=True), Lane(url, read_only=True)]
         orders, rest = self._lanes
         self._orders: MicroBatch[OrderName, Order] = MicroBatch(
             lambda names: orders.run(lambda session: self._read_orders(session, names)), questions_max=_ORDERS_MAX
@@ -197,6 +194,11 @@ class Reader:
         """What became of a number; None if it is not taken, or not this seller's."""
         rows = await self._query(_READ_NUMBER, seller_id=seller_id, series_id=series_id, number=number)
         return Invoice(**rows[0]) if rows else None
+
+    async def credit_notes(self, seller_id: str, order_id: str) -> list[Invoice]:
+        """The order's credit notes, oldest first."""
+        rows = await self._query(_READ_CREDIT_NOTES, seller_id=seller_id, order_id=order_id)
+        return [Invoice(**row) for row in rows]
 
     async def series(self, seller_id: str) -> list[Series]:
         """The seller's series."""
@@ -249,54 +251,6 @@ class Reader:
             for seller_id, order_id, *columns in await refused.fetchall():
                 refusals.setdefault((seller_id, order_id), []).append(Refused(*columns))
         return [Order(invoices.get(name), tuple(refusals.get(name, ()))) for name in names]
-
-
-class _Lane:
-    """One connection, used for one call at a time, and whether it is worth asking."""
-
-    def __init__(self, url: str) -> None:
-        self.session = Session(url, statement_timeout="5s", default_transaction_read_only="on")
-        self._away_until = 0.0
-        self._began: float | None = None
-        self._lock = asyncio.Lock()
-
-    @property
-    def available(self) -> bool:
-        """Whether the last call went well, and none hangs."""
-        now = monotonic()
-        return now >= self._away_until and (self._began is None or now - self._began < READ_SECONDS_MAX)
-
-    async def ask(self, batch: MicroBatch[Question, Answer], question: Question) -> Answer:
-        """The answer of a batch that runs on this lane."""
-        if not self.available:
-            raise PostgresUnavailableError("Postgres is away")
-        try:
-            async with asyncio.timeout(READ_SECONDS_MAX):
-                return await batch.ask(question)
-        except TimeoutError:
-            raise PostgresUnavailableError("Postgres gives no answer") from None
-
-    async def run(self, call: Callable[[Session], Awaitable[_Result]]) -> _Result:
-        """Do a call, alone on the connection."""
-        async with self._lock:
-            if monotonic() < self._away_until:
-                raise PostgresUnavailableError("Postgres is away")
-            self._began = monotonic()
-            try:
-                return await call(self.session)
-            except OUTAGES as error:
-                self._away_until = monotonic() + PAUSE_SECONDS
-                await self.session.close()
-                raise PostgresUnavailableError(type(error).__name__) from None
-            except psycopg.errors.UndefinedTable:
-                await self.session.close()
-                raise PostgresUnavailableError("Postgres has no tables yet: run `gapless migrate`") from None
-            except psycopg.Error:
-                # In the middle of a pipeline: what the next call would read is anybody's guess.
-                await self.session.close()
-                raise
-            finally:
-                self._began = None
 
 
 async def _read_key(session: Session, digests: list[bytes]) -> list[KeyChange | None]:

@@ -14,10 +14,18 @@ import aiohttp
 import psycopg
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from gateway import app
 from gateway.app import Gateway
 from runtime.kafka import end_offsets
 from runtime.settings import load
-from schemas.catalog import INVOICE_EVENTS, INVOICE_REQUESTS, Topic
+from schemas.catalog import (
+    CHECKOUT_REQUESTS,
+    INVOICE_EVENTS,
+    INVOICE_REQUESTS,
+    ORDER_COMMANDS,
+    ORDER_EVENTS,
+    Topic,
+)
 from sinks.postgres import sellers
 from tests.conftest import Services
 
@@ -132,25 +140,28 @@ class Topics:
 
     requests: Topic
     events: Topic
+    checkouts: Topic
+    commands: Topic
+    order_events: Topic
+
+    @property
+    def of_gateway(self) -> app.Topics:
+        """As a gateway knows them."""
+        return app.Topics(self.requests, self.events, self.checkouts, self.commands, self.order_events)
 
 
 def make_topics(bootstrap: str) -> Topics:
     """Fresh topics, made now."""
     prefix = f"gw{time.time_ns()}-"
-    topics = Topics(
-        replace(INVOICE_REQUESTS, name=prefix + INVOICE_REQUESTS.name),
-        replace(INVOICE_EVENTS, name=prefix + INVOICE_EVENTS.name),
-    )
-    new = [NewTopic(topic.name, topic.partitions, 1, config=topic.config) for topic in (topics.requests, topics.events)]
+    of_catalogue = (INVOICE_REQUESTS, INVOICE_EVENTS, CHECKOUT_REQUESTS, ORDER_COMMANDS, ORDER_EVENTS)
+    own = [replace(topic, name=prefix + topic.name) for topic in of_catalogue]
+    new = [NewTopic(topic.name, topic.partitions, 1, config=topic.config) for topic in own]
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for made in admin.create_topics(new).values():
         made.result(20)
     # Made is not yet led: the first requests would fail.
-    led = [
-        (topic.name, partition) for topic in (topics.requests, topics.events) for partition in range(topic.partitions)
-    ]
-    end_offsets(bootstrap, led)
-    return topics
+    end_offsets(bootstrap, [(topic.name, partition) for topic in own for partition in range(topic.partitions)])
+    return Topics(*own)
 
 
 async def add_keys(postgres_url: str) -> None:
@@ -172,7 +183,7 @@ async def running(
         objects_url=services.objects.as_uri(),
         gateway_port=0,
     )
-    gateway = Gateway(settings, requests=topics.requests, events=topics.events)
+    gateway = Gateway(settings, topics.of_gateway)
     await gateway.start()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         client = Client(session, gateway.url, KEYS["demo"])

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from gateway import accepting, server
+from gateway import intake, server
+from gateway.accepting import Accepting
 from gateway.app import make_app
 from gateway.auth import KeyRing
 from gateway.health import Health
@@ -34,12 +35,17 @@ class Nobody(KeyRing):
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """A gateway that has nothing behind it, and little patience."""
     monkeypatch.setattr(server, "HEAD_SECONDS_MAX", 0.4)
-    monkeypatch.setattr(accepting, "BODY_SECONDS_MAX", 0.4)
+    monkeypatch.setattr(intake, "BODY_SECONDS_MAX", 0.4)
     nothing = cast(Any, None)
     keys = Nobody()
-    taking = accepting.Accepting(keys, nothing, nothing, nothing, nothing)
-    health = Health(nothing, nothing, nothing, keys, taking, nothing, nothing)
-    runner = BoundedRunner(make_app(taking, Reading(keys, nothing, nothing, nothing), health), access_log=None)
+    taking = intake.Intake(nothing)
+    health = Health(nothing, nothing, nothing, keys, taking, [], [], topics=[])
+    routes = [
+        *Accepting(keys, taking, nothing, nothing, nothing).routes(),
+        *Reading(keys, nothing, nothing, nothing).routes(),
+        *health.routes(),
+    ]
+    runner = BoundedRunner(make_app(routes), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0][1]
@@ -118,7 +124,7 @@ async def test_beyond_what_it_can_hold_the_gateway_says_so(
     port: int, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
     """503 with Retry-After, until those under way are through."""
-    monkeypatch.setattr(accepting, limit, value)
+    monkeypatch.setattr(intake, limit, value)
     head = b"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
     slow = asyncio.create_task(talk(port, head))
     await asyncio.sleep(0.1)

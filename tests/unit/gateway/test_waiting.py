@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.accepting import WAIT_SECONDS_MAX, wait_seconds
+from gateway.intake import WAIT_SECONDS_MAX, wait_seconds
 from gateway.waiting import Event, Waiters
 
 

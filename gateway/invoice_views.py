@@ -1,4 +1,4 @@
-"""How an order looks from outside."""
+"""How an invoice, its order and its credit notes look from outside."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ from schemas.catalog import INVOICE_EVENTS, INVOICE_ISSUED
 from schemas.codec import DecodeError, decode
 from sinks.postgres.reader import Invoice, Order, Refused
 
+CREDIT_NOTE = "credit_note"
 ACCEPTED, ISSUED, STORED, CONFLICT, REJECTED = "accepted", "issued", "stored", "conflict", "rejected"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,7 +36,7 @@ def known(order_id: str, order: Order, event: bytes | None) -> dict[str, Any]:
             "status": REJECTED,
             "reason": last.reason,
             "detail": last.detail,
-            "rejected_at": _time_text(last.occurred_at),
+            "rejected_at": time_text(last.occurred_at),
             "links": {"self": path_of(order_id)},
         }
     body = {
@@ -44,7 +45,7 @@ def known(order_id: str, order: Order, event: bytes | None) -> dict[str, Any]:
         "series_id": invoice.series_id,
         "number": invoice.number,
         "invoice_number": invoice.invoice_number,
-        "issued_at": _time_text(invoice.issued_at),
+        "issued_at": time_text(invoice.issued_at),
         "currency": invoice.currency,
         "totals": _totals(invoice.currency, invoice.net_minor, invoice.tax_minor, invoice.gross_minor, _rates(event)),
         "document": document_of(invoice),
@@ -66,7 +67,7 @@ def issued(event: Mapping[str, Any]) -> dict[str, Any]:
         "series_id": event["series_id"],
         "number": event["number"],
         "invoice_number": event["invoice_number"],
-        "issued_at": _time_text(_EPOCH + timedelta(microseconds=event["issued_at"])),
+        "issued_at": time_text(_EPOCH + timedelta(microseconds=event["issued_at"])),
         "currency": currency,
         "totals": _totals(
             currency, totals["net_minor"], totals["tax_minor"], totals["gross_minor"], totals["per_rate"]
@@ -95,12 +96,38 @@ def number_of(invoice: Invoice) -> dict[str, Any]:
         "invoice_number": invoice.invoice_number,
         "order_id": invoice.order_id,
         "status": ISSUED if invoice.document_sha256 is None else STORED,
-        "issued_at": _time_text(invoice.issued_at),
+        "issued_at": time_text(invoice.issued_at),
         "currency": invoice.currency,
         "totals": _totals(invoice.currency, invoice.net_minor, invoice.tax_minor, invoice.gross_minor, None),
         "document": document_of(invoice),
-        "links": _links(invoice.order_id),
+        "links": {"self": path_of(invoice.order_id), "document": _document_path(invoice)},
     }
+
+
+def credit_note(invoice: Invoice) -> dict[str, Any]:
+    """A credit note; its totals are what goes back to the buyer."""
+    return {
+        "refund_id": invoice.refund_id,
+        "status": ISSUED if invoice.document_sha256 is None else STORED,
+        "series_id": invoice.series_id,
+        "number": invoice.number,
+        "invoice_number": invoice.invoice_number,
+        "issued_at": time_text(invoice.issued_at),
+        "currency": invoice.currency,
+        "totals": _totals(invoice.currency, invoice.net_minor, invoice.tax_minor, invoice.gross_minor, None),
+        "document": document_of(invoice),
+    }
+
+
+def credit_note_path(order_id: str, refund_id: str) -> str:
+    """Where the document of a refund's credit note is."""
+    return f"{path_of(order_id)}/credit-notes/{quote(refund_id, safe='')}/document"
+
+
+def _document_path(invoice: Invoice) -> str:
+    if invoice.kind == CREDIT_NOTE:
+        return credit_note_path(invoice.order_id, invoice.refund_id)
+    return f"{path_of(invoice.order_id)}/document"
 
 
 def _links(order_id: str) -> dict[str, str]:
@@ -109,7 +136,7 @@ def _links(order_id: str) -> dict[str, str]:
 
 
 def _conflict(refused: Refused) -> dict[str, str]:
-    return {"detail": refused.detail, "occurred_at": _time_text(refused.occurred_at)}
+    return {"detail": refused.detail, "occurred_at": time_text(refused.occurred_at)}
 
 
 def _rates(event: bytes | None) -> Sequence[Mapping[str, Any]] | None:
@@ -145,5 +172,6 @@ def _totals(
     return totals
 
 
-def _time_text(at: datetime) -> str:
+def time_text(at: datetime) -> str:
+    """RFC 3339, in UTC, with microseconds."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

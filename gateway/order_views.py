@@ -1,0 +1,248 @@
+"""How a checkout order looks from outside, and what it means for the one who asked for it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from domain.money import minor_text
+from domain.order import State, Trigger
+from domain.reservation import Short
+from gateway import invoice_views, problems
+from gateway.invoice_views import time_text
+from gateway.problems import ProblemError
+from schemas.catalog import INVOICE_REQUEST, INVOICE_REQUESTS
+from schemas.codec import decode
+from sinks.postgres.orders_reader import PlacedOrder, StockRow, Summary
+from sinks.postgres.reader import Refused
+
+#: States of an order that Postgres doesn't know, in small letters: they are none of the transition table's.
+ACCEPTED, WAITING, REJECTED = "accepted", "waiting", "rejected"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OPEN = frozenset({State.PLACED, State.PAYMENT_PENDING})
+
+
+def path_of(order_id: str) -> str:
+    """The order's resource."""
+    return f"/v1/orders/{quote(order_id, safe='')}"
+
+
+def accepted(order_id: str) -> dict[str, Any]:
+    """An order that is kept, and not decided yet."""
+    return {"order_id": order_id, "state": ACCEPTED, "links": {"self": path_of(order_id)}}
+
+
+def waiting(order_id: str, position: int) -> dict[str, Any]:
+    """An order that waits for stock; `position` 1 is next. It is kept only once it has got some."""
+    return {
+        "order_id": order_id,
+        "state": WAITING,
+        "waitlist_position": position,
+        "links": {"self": path_of(order_id)},
+    }
+
+
+def rejected(order_id: str, last: Refused) -> dict[str, Any]:
+    """A request that became no order; `last` is its latest refusal."""
+    return {
+        "order_id": order_id,
+        "state": REJECTED,
+        "reason": last.reason,
+        "detail": last.detail,
+        "rejected_at": time_text(last.occurred_at),
+        "links": {"self": path_of(order_id)},
+    }
+
+
+def placed(order: PlacedOrder, refused: Sequence[Refused], invoice_request: bytes) -> dict[str, Any]:
+    """An order that was decided, in full."""
+    _, request = decode(invoice_request, INVOICE_REQUEST, bytes_max=INVOICE_REQUESTS.value_bytes_max)
+    currency = order.currency
+    credit_notes = {each["refund_id"]: each for each in order.invoices if each["kind"] == invoice_views.CREDIT_NOTE}
+    invoices = [each for each in order.invoices if each["kind"] != invoice_views.CREDIT_NOTE]
+    path = path_of(order.order_id)
+    body = {
+        "order_id": order.order_id,
+        "state": order.state,
+        "version": order.version,
+        "customer": order.customer,
+        "currency": currency,
+        "totals": _totals(order),
+        "lines": _lines(request["lines"], dict(order.refunded)),
+        "placed_at": time_text(order.placed_at),
+        "history": [{**step, "at": _micros_text(step["at"])} for step in order.history],
+        "payment": None if order.state == State.REFUSED else payment(order),
+        "refunds": [
+            {
+                "refund_id": refund["refund_id"],
+                "state": refund["state"],
+                "amount": minor_text(refund["amount"], currency),
+                "reason": refund["reason"],
+                "lines": refund["lines"],
+                "requested_at": _micros_text(refund["at"]),
+                "credit_note": credit_notes[refund["refund_id"]]["number"]
+                if refund["refund_id"] in credit_notes
+                else None,
+            }
+            for refund in order.refunds
+        ],
+        "invoice": _invoice(order.order_id, invoices[0]) if invoices else None,
+        "credit_notes": [
+            {
+                "refund_id": each["refund_id"],
+                "number": each["number"],
+                "status": _status(each),
+                "link": invoice_views.credit_note_path(order.order_id, each["refund_id"]),
+            }
+            for each in credit_notes.values()
+        ],
+        "links": {"self": path, "invoice": invoice_views.path_of(order.order_id)},
+    }
+    if order.state in _OPEN:
+        body["hold_expires_at"] = time_text(order.hold_expires_at)
+    if order.short is not None:
+        body["short"] = order.short
+    conflicts = [each for each in refused if each.outcome == invoice_views.CONFLICT]
+    if conflicts:
+        body["conflicts"] = [{"detail": each.detail, "occurred_at": time_text(each.occurred_at)} for each in conflicts]
+    return body
+
+
+def payment(order: PlacedOrder) -> dict[str, Any]:
+    """Where the money is, from what the provider has answered."""
+    attempts = {each["action"]: each for each in order.attempts}
+    authorize, capture, void = attempts.get("authorize"), attempts.get("capture"), attempts.get("void")
+    amounts = {
+        "authorized": _succeeded(authorize),
+        "captured": _succeeded(capture),
+        "refunded": order.refunded_minor or 0,
+    }
+    body: dict[str, Any] = {"status": _payment_status(order, authorize, capture, void)}
+    body.update({name: minor_text(amount, order.currency) for name, amount in amounts.items()})
+    reasons = [each["reason"] for each in (authorize, capture, void) if each is not None and each["reason"]]
+    body["reason"] = reasons[-1] if reasons else None
+    return body
+
+
+def _payment_status(
+    order: PlacedOrder,
+    authorize: Mapping[str, Any] | None,
+    capture: Mapping[str, Any] | None,
+    void: Mapping[str, Any] | None,
+) -> str:
+    if authorize is None or authorize["state"] == "open":
+        return "pending"
+    if authorize["state"] != "succeeded":
+        return str(authorize["state"])
+    if void is not None and void["state"] == "succeeded":
+        return "voided"
+    if capture is None or capture["state"] == "open":
+        return "authorized"
+    if capture["state"] != "succeeded":
+        return "failed"
+    if order.refunded_minor is None:
+        return "captured"
+    return "refunded" if order.refunded_minor >= capture["amount"] else "partially-refunded"
+
+
+def summary(order: Summary) -> dict[str, Any]:
+    """An order in a list."""
+    return {
+        "order_id": order.order_id,
+        "state": order.state,
+        "customer": order.customer,
+        "currency": order.currency,
+        "totals": _totals(order),
+        "placed_at": time_text(order.placed_at),
+        "links": {"self": path_of(order.order_id)},
+    }
+
+
+def stock(row: StockRow) -> dict[str, Any]:
+    """A SKU's stock."""
+    return {
+        "sku": row.sku,
+        "on_hand": row.on_hand,
+        "reserved": row.reserved,
+        "available": row.on_hand - row.reserved,
+        "version": row.version,
+    }
+
+
+def out_of_stock(order_id: str, short: Sequence[Mapping[str, Any] | Short]) -> ProblemError:
+    """Not enough of some SKUs, which the problem names."""
+    listed = [
+        {"sku": each.sku, "wanted": each.wanted, "free": each.free} if isinstance(each, Short) else dict(each)
+        for each in short
+    ]
+    return ProblemError(
+        problems.OUT_OF_STOCK, "nothing of this order was taken", more={"order_id": order_id, "short": listed}
+    )
+
+
+def ended_without_sale(order_id: str, last: Mapping[str, Any]) -> ProblemError:
+    """The problem of a cancelled order; `last` is the last step of its history."""
+    links = {"order_id": order_id, "links": {"self": path_of(order_id)}}
+    if last["reason"] == Trigger.PAYMENT_DECLINED:
+        return ProblemError(
+            problems.PAYMENT_DECLINED,
+            "the payment provider declined: the order is cancelled, its stock free again",
+            more={"decline_code": last["detail"], **links},
+        )
+    return ProblemError(
+        problems.ORDER_CANCELLED,
+        f"the order ended by {last['reason']}",
+        more={"reason": last["reason"], **links},
+    )
+
+
+def not_placed(order: PlacedOrder) -> ProblemError | None:
+    """Why an order that was decided is no sale; None while it is one, or may become one."""
+    if order.state == State.REFUSED:
+        return out_of_stock(order.order_id, order.short or [])
+    if order.state == State.CANCELLED:
+        return ended_without_sale(order.order_id, order.history[-1])
+    return None
+
+
+def is_open(order: PlacedOrder) -> bool:
+    """Whether its payment is still under way."""
+    return order.state in _OPEN
+
+
+def _succeeded(attempt: Mapping[str, Any] | None) -> int:
+    return int(attempt["amount"]) if attempt is not None and attempt["state"] == "succeeded" else 0
+
+
+def _lines(lines: Sequence[Mapping[str, Any]], refunded: Mapping[int, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "line": index,
+            "sku": line["sku"],
+            "description": line["description"],
+            "quantity": int(line["quantity"].partition(".")[0]),
+            "unit_price": line["unit_price"],
+            "vat_rate": line["vat_rate"],
+            "vat_category": line["vat_category"],
+            "refunded": refunded.get(index, 0),
+        }
+        for index, line in enumerate(lines)
+    ]
+
+
+def _invoice(order_id: str, invoice: Mapping[str, Any]) -> dict[str, Any]:
+    return {"number": invoice["number"], "status": _status(invoice), "link": invoice_views.path_of(order_id)}
+
+
+def _status(invoice: Mapping[str, Any]) -> str:
+    return invoice_views.STORED if invoice["is_stored"] else invoice_views.ISSUED
+
+
+def _totals(order: PlacedOrder | Summary) -> dict[str, str]:
+    amounts = {"net": order.net_minor, "tax": order.tax_minor, "gross": order.gross_minor}
+    return {name: minor_text(amount, order.currency) for name, amount in amounts.items()}
+
+
+def _micros_text(at: int) -> str:
+    return time_text(_EPOCH + timedelta(microseconds=at))

@@ -1,0 +1,197 @@
+"""Stock as the seller sets it: one transaction for the row and the event that says so."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import LiteralString
+
+from domain.reservation import Level
+from schemas.catalog import INVENTORY_EVENTS, STOCK_CHANGED
+from schemas.codec import encode
+from sinks.microbatch import MicroBatch
+from sinks.postgres import journal
+from sinks.postgres.journal import JournalRow
+from sinks.postgres.lanes import Lane, check_url
+from sinks.postgres.orders_reader import StockRow
+from sinks.postgres.session import Connection, Session
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+_LOCK: LiteralString = """
+    SELECT on_hand, reserved, version FROM stock WHERE seller_id = %(seller_id)s AND sku = %(sku)s FOR UPDATE
+"""
+
+_MAKE: LiteralString = """
+    INSERT INTO stock (seller_id, sku, on_hand) VALUES (%(seller_id)s, %(sku)s, 0) ON CONFLICT DO NOTHING
+"""
+
+_WRITE: LiteralString = """
+    UPDATE stock SET on_hand = %(on_hand)s, version = %(version)s WHERE seller_id = %(seller_id)s AND sku = %(sku)s
+"""
+
+_READ_ADJUSTMENT: LiteralString = """
+    SELECT adjust FROM stock_adjustments WHERE seller_id = %(seller_id)s AND sku = %(sku)s AND key = %(key)s
+"""
+
+_WRITE_ADJUSTMENT: LiteralString = """
+    INSERT INTO stock_adjustments (seller_id, sku, key, adjust, version, occurred_at)
+    VALUES (%(seller_id)s, %(sku)s, %(key)s, %(adjust)s, %(version)s, %(now)s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SetOnHand:
+    """So many pieces are in the warehouse."""
+
+    seller_id: str
+    sku: str
+    on_hand: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adjust:
+    """So many pieces came, or went; under the same key never again."""
+
+    seller_id: str
+    sku: str
+    adjust: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Refused: fewer pieces would be there than orders hold, or fewer than none."""
+
+    on_hand: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTaken:
+    """Refused: the key stands for another adjustment."""
+
+    adjust: int
+
+
+Wish = SetOnHand | Adjust
+Result = StockRow | Held | KeyTaken
+
+
+class Stock:
+    """Writes for one gateway, one change at a time."""
+
+    def __init__(self, url: str, *, events: str = INVENTORY_EVENTS.name) -> None:
+        """Connects when first asked. Raises `ValueError`."""
+        check_url(url)
+        self._events = events
+        self._lane = lane = Lane(url, read_only=False)
+        self._changes: MicroBatch[tuple[Wish, datetime], Result] = MicroBatch(
+            lambda wishes: lane.run(lambda session: self._change(session, wishes)), questions_max=1
+        )
+
+    async def change(self, wish: Wish, now: datetime) -> Result:
+        """The row after the change, or why there is none.
+
+        Raises `PostgresUnavailableError`: it is then unknown whether the change was made, and making it again is
+        harmless.
+        """
+        return await self._lane.ask(self._changes, (wish, now))
+
+    async def close(self) -> None:
+        """Close the connection, also one that hangs."""
+        await self._lane.session.close()
+        await self._changes.close()
+
+    async def _change(self, session: Session, wishes: list[tuple[Wish, datetime]]) -> list[Result]:
+        results = []
+        for wish, now in wishes:
+            async with session.pipelined_transaction() as connection:
+                results.append(await self._change_one(connection, wish, now))
+        return results
+
+    async def _change_one(self, connection: Connection, wish: Wish, now: datetime) -> Result:
+        before = await _lock(connection, wish)
+        is_new = before is None
+        level = before or Level(0, 0, 0)
+        if isinstance(wish, Adjust):
+            taken = None if is_new else await _adjustment(connection, wish)
+            if taken is not None:
+                return _row(wish, level) if taken == wish.adjust else KeyTaken(taken)
+            on_hand = level.on_hand + wish.adjust
+        else:
+            on_hand = wish.on_hand
+            if not is_new and on_hand == level.on_hand:
+                return _row(wish, level)
+        if on_hand < level.reserved:
+            return Held(level.on_hand, level.reserved)
+        if is_new:
+            level = await _make(connection, wish)
+            # Somebody else may have made it meanwhile: judge again, by what is there.
+            if level.version:
+                return await self._change_one(connection, wish, now)
+        after = Level(on_hand, level.reserved, level.version + 1)
+        key = {"seller_id": wish.seller_id, "sku": wish.sku}
+        await connection.execute(_WRITE, {**key, "on_hand": after.on_hand, "version": after.version})
+        if isinstance(wish, Adjust):
+            parameters = {**key, "key": wish.key, "adjust": wish.adjust, "version": after.version, "now": now}
+            await connection.execute(_WRITE_ADJUSTMENT, parameters)
+        partition = partition_of(wish.sku.encode(), INVENTORY_EVENTS.partitions)
+        first_seq = await journal.take_seqs(connection, self._events, partition, 1)
+        await journal.append(connection, self._events, partition, first_seq, [_event(wish, level, after, now)])
+        return _row(wish, after)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where the Java clients' default partitioner puts a key: 32-bit MurmurHash2 with Kafka's seed."""
+    multiplier, mask = 0x5BD1E995, 0xFFFFFFFF
+    digest = 0x9747B28C ^ len(key)
+    whole = len(key) - len(key) % 4
+    for at in range(0, whole, 4):
+        word = int.from_bytes(key[at : at + 4], "little") * multiplier & mask
+        digest = (digest * multiplier & mask) ^ ((word ^ (word >> 24)) * multiplier & mask)
+    if rest := key[whole:]:
+        digest = (digest ^ int.from_bytes(rest, "little")) * multiplier & mask
+    digest = (digest ^ (digest >> 13)) * multiplier & mask
+    return ((digest ^ (digest >> 15)) & 0x7FFFFFFF) % partitions
+
+
+async def _lock(connection: Connection, wish: Wish) -> Level | None:
+    cursor = await connection.execute(_LOCK, {"seller_id": wish.seller_id, "sku": wish.sku})
+    row = await cursor.fetchone()
+    return None if row is None else Level(*row)
+
+
+async def _make(connection: Connection, wish: Wish) -> Level:
+    await connection.execute(_MAKE, {"seller_id": wish.seller_id, "sku": wish.sku})
+    level = await _lock(connection, wish)
+    if level is None:
+        raise LookupError(f"the row of {wish.sku!r} was made and is not there")
+    return level
+
+
+async def _adjustment(connection: Connection, wish: Adjust) -> int | None:
+    cursor = await connection.execute(_READ_ADJUSTMENT, {"seller_id": wish.seller_id, "sku": wish.sku, "key": wish.key})
+    row = await cursor.fetchone()
+    return None if row is None else int(row[0])
+
+
+def _row(wish: Wish, level: Level) -> StockRow:
+    return StockRow(wish.sku, level.on_hand, level.reserved, level.version)
+
+
+def _event(wish: Wish, before: Level, after: Level, now: datetime) -> JournalRow:
+    change = {
+        "sku": wish.sku,
+        "quantity": after.on_hand - before.on_hand,
+        "on_hand": after.on_hand,
+        "reserved": after.reserved,
+        "version": after.version,
+    }
+    value = {
+        "seller_id": wish.seller_id,
+        "order_id": "",
+        "cause": "adjusted" if isinstance(wish, Adjust) else "set",
+        "changes": [change],
+        "occurred_at": (now - _EPOCH) // _MICROSECOND,
+    }
+    return JournalRow(wish.sku.encode(), encode(STOCK_CHANGED, value), now)
