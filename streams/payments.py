@@ -56,17 +56,28 @@ def run(settings: Settings, policy: Policy | None = None) -> None:
         work = PaymentsWork(caller, settings.provider, lambda: datetime.now(UTC))
         return Wired((catalog.ORDER_EVENTS, catalog.PAYMENT_NOTICES), work, BATCH_BYTES_MAX, service=caller.run)
 
-    if settings.provider == "local" and settings.provider_url is None:
-        raise SettingsError(f"{ENV_PREFIX}PROVIDER_URL: the local provider has no place of its own: say where it is")
+    _check(settings)
     run_agent(AGENT, settings, wire)
 
 
 def connect(settings: Settings) -> Provider:
     """The provider that the settings name. Called on the running loop."""
+    # Each on use: Stripe's package is large, and most of it is for other things.
+    key = settings.provider_api_key.get_secret_value() if settings.provider_api_key is not None else None
+    if settings.provider == "stripe":
+        from sinks.payments.stripe import StripeProvider
+
+        return StripeProvider(key or "", settings.provider_url)
     from sinks.payments.local import LocalProvider
 
-    key = settings.provider_api_key.get_secret_value() if settings.provider_api_key is not None else None
     return LocalProvider(settings.provider_url or "", key)
+
+
+def _check(settings: Settings) -> None:
+    if settings.provider == "local" and not settings.provider_url:
+        raise SettingsError(f"{ENV_PREFIX}PROVIDER_URL: the local provider has no place of its own: say where it is")
+    if settings.provider == "stripe" and settings.provider_api_key is None:
+        raise SettingsError(f"{ENV_PREFIX}PROVIDER_API_KEY: Stripe needs a secret key, sk_… or rk_…")
 
 
 class PaymentsWork:
