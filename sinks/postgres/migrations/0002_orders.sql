@@ -63,7 +63,6 @@ CREATE TABLE order_lines (
     refunded  bigint NOT NULL DEFAULT 0 CHECK (refunded BETWEEN 0 AND quantity),
     PRIMARY KEY (seller_id, order_id, line)
 ) WITH (fillfactor = 90);
-CREATE INDEX order_lines_by_sku ON order_lines (seller_id, sku);
 
 -- What was asked of the payment provider. The row is there before the call, so an open one may have had its effect.
 CREATE TABLE payment_attempts (
