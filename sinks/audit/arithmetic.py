@@ -1,7 +1,7 @@
-"""An invoice's sums once more, by another way than the domain's: decimals, not scaled integers."""
+"""The sums of an invoice or credit note once more, by another way than the domain's: decimals, not scaled integers."""
 
 from collections.abc import Iterator, Mapping
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from domain.iso import CURRENCY_EXPONENTS
@@ -28,12 +28,63 @@ def check_sums(event: Mapping[str, Any]) -> Iterator[str]:
     yield from _check_rates(totals["per_rate"], taxables)
     net_sum = sum(taxables.values())
     tax_sum = sum(_tax(taxable, rate) for (_, rate), taxable in taxables.items())
+    yield from _check_totals(totals, net_sum, tax_sum)
+
+
+def check_credit(event: Mapping[str, Any]) -> Iterator[str]:
+    """What does not add up in a `CreditNoteIssued` event, one text each.
+
+    Which of two minor units an amount is depends on the credit notes before it, so each may be less than one off.
+    """
+    exponent = CURRENCY_EXPONENTS.get(event["currency"])
+    if exponent is None:
+        yield f"unknown currency {event['currency']}"
+        return
+    taxables: dict[tuple[str, Decimal], int] = {}
+    for index, line in enumerate(event["lines"]):
+        product = _EXACT.multiply(Decimal(line["quantity"]), Decimal(line["unit_price"])).scaleb(exponent, _EXACT)
+        if not _is_next_to(line["net_minor"], product):
+            yield f"line {index}: {line['quantity']} x {line['unit_price']} can't be {line['net_minor']}"
+        group = (line["vat_category"], Decimal(line["vat_rate"]))
+        taxables[group] = taxables.get(group, 0) + line["net_minor"]
+    totals = event["totals"]
+    yield from _match_rates(totals["per_rate"], taxables)
+    for total in totals["per_rate"]:
+        tax = _EXACT.multiply(Decimal(total["taxable_minor"]), Decimal(total["vat_rate"])).scaleb(-2, _EXACT)
+        if not _is_next_to(total["tax_minor"], tax):
+            name = f"rate {total['vat_category']} {total['vat_rate']}"
+            yield f"{name}: tax on {total['taxable_minor']} can't be {total['tax_minor']}"
+    net_sum = sum(taxables.values())
+    tax_sum = sum(total["tax_minor"] for total in totals["per_rate"])
+    yield from _check_totals(totals, net_sum, tax_sum)
+
+
+def _check_totals(totals: Mapping[str, Any], net_sum: int, tax_sum: int) -> Iterator[str]:
     for name, sums in (("net", net_sum), ("tax", tax_sum), ("gross", net_sum + tax_sum)):
         if totals[f"{name}_minor"] != sums:
             yield f"total {name} is {totals[f'{name}_minor']}, but the lines amount to {sums}"
 
 
+def _is_next_to(minor: int, exact: Decimal) -> bool:
+    """One of the two whole numbers around `exact`, or it itself."""
+    floor = int(exact.to_integral_value(ROUND_FLOOR, _EXACT))
+    ceiling = int(exact.to_integral_value(ROUND_CEILING, _EXACT))
+    return floor <= minor <= ceiling
+
+
 def _check_rates(per_rate: list[Mapping[str, Any]], taxables: Mapping[tuple[str, Decimal], int]) -> Iterator[str]:
+    yield from _match_rates(per_rate, taxables)
+    for total in per_rate:
+        group = (total["vat_category"], Decimal(total["vat_rate"]))
+        if group not in taxables:
+            continue
+        tax = _tax(taxables[group], group[1])
+        if total["tax_minor"] != tax:
+            yield f"rate {total['vat_category']} {total['vat_rate']}: tax {total['tax_minor']}, not {tax}"
+
+
+def _match_rates(per_rate: list[Mapping[str, Any]], taxables: Mapping[tuple[str, Decimal], int]) -> Iterator[str]:
+    """Each rate of the lines once among the totals, with their sum."""
     seen = set()
     for total in per_rate:
         group = (total["vat_category"], Decimal(total["vat_rate"]))
@@ -44,9 +95,6 @@ def _check_rates(per_rate: list[Mapping[str, Any]], taxables: Mapping[tuple[str,
         seen.add(group)
         if total["taxable_minor"] != taxables[group]:
             yield f"{name}: taxable {total['taxable_minor']}, but its lines amount to {taxables[group]}"
-        tax = _tax(taxables[group], group[1])
-        if total["tax_minor"] != tax:
-            yield f"{name}: tax {total['tax_minor']}, not {tax}"
     for category, rate in taxables.keys() - seen:
         yield f"rate {category} {rate} is in the lines, but not in the totals"
 

@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from domain import credit
 from domain.invoice import Priced, price
+from domain.issuing import CREDIT_NOTE, INVOICE, OrderKey
 from schemas import catalog
 from schemas.codec import DecodeError, decode
 from sinks.audit import statements
-from sinks.audit.arithmetic import check_sums
+from sinks.audit.arithmetic import check_credit, check_sums
 from sinks.audit.dead_letters import DeadLetters
 from sinks.audit.report import Report
 from sinks.audit.snapshot import Snapshot, difference, micros
+from sinks.audit.standing import Standing, invoices_of
 
 
 class JournalEntry(NamedTuple):
@@ -55,7 +58,7 @@ class EventCheck:
                 continue
             if entry.key != event["order_id"].encode():
                 self._report.add("event", f"{topic}/{partition} seq {entry.seq}", "its key is not its order id")
-            if schema is catalog.INVOICE_ISSUED:
+            if schema in (catalog.INVOICE_ISSUED, catalog.CREDIT_NOTE_ISSUED):
                 issued.append((entry, event))
             elif schema is catalog.INVOICE_DOCUMENT_STORED:
                 stored.append((entry, event))
@@ -83,18 +86,24 @@ class EventCheck:
 
     def _check_issued(self, partition: int, issued: Sequence[tuple[JournalEntry, dict[str, Any]]]) -> None:
         rows = self._by_number(statements.INVOICES_BY_NUMBER, [event for _, event in issued])
+        credit_notes = [event for _, event in issued if event["kind"] == CREDIT_NOTE]
+        preceding = invoices_of(
+            self._snapshot, [OrderKey(each["seller_id"], each["order_id"], INVOICE) for each in credit_notes]
+        )
         for entry, event in issued:
+            is_credit_note = event["kind"] == CREDIT_NOTE
             where = f"series {event['series_id']} number {event['number']}"
             self._check_date(partition, event, where)
-            for what in check_sums(event):
+            for what in check_credit(event) if is_credit_note else check_sums(event):
                 self._report.add("money", where, what)
             row = rows.get((event["series_id"], event["number"]))
             if row is None:
                 self._report.add("gap", where, f"has an event at seq {entry.seq}, but no row")
                 continue
-            priced = price(event)
+            priced = credit.check(event) if is_credit_note else price(event)
             expected = {
                 **{name: event[name] for name in ("seller_id", "order_id", "kind", "invoice_number", "currency")},
+                "refund_id": event.get("refund_id", ""),
                 "event_seq": entry.seq,
                 "source_partition": partition,
                 "issued_at": entry.occurred_at,
@@ -108,6 +117,10 @@ class EventCheck:
                 self._report.add("money", where, f"the row differs from event seq {entry.seq}: {wrong}")
             if event["issued_at"] != micros(entry.occurred_at):
                 self._report.add("event", where, f"event seq {entry.seq} occurred at another time than it says")
+            if is_credit_note:
+                invoice = preceding.get(OrderKey(event["seller_id"], event["order_id"], INVOICE))
+                if wrong := _preceding_wrong(event, row, invoice):
+                    self._report.add("event", where, wrong)
 
     def _check_date(self, partition: int, event: dict[str, Any], where: str) -> None:
         series = (event["series_id"], partition)
@@ -151,7 +164,7 @@ class EventCheck:
             if outcome == "conflict":
                 expected["content_sha256"] = bytes.fromhex(event["content_sha256"])
             else:
-                expected["reason"] = event["reason"]
+                expected |= {"reason": event["reason"], "detail": event["detail"]}
             if wrong := difference(expected, rows[source]):
                 self._report.add("event", where, f"the row differs from event seq {entry.seq}: {wrong}")
 
@@ -164,3 +177,14 @@ class EventCheck:
             numbers=[event["number"] for event in events],
         )
         return {(row["series_id"], row["number"]): row for row in rows}
+
+
+def _preceding_wrong(event: dict[str, Any], row: dict[str, Any], invoice: Standing | None) -> str:
+    """What is wrong with the invoice that a credit note corrects; empty if nothing."""
+    if invoice is None:
+        return "is a credit note, but its order has no invoice"
+    if event["preceding_invoice_number"] != invoice.invoice_number:
+        return f"corrects {event['preceding_invoice_number']}, but its order's invoice is {invoice.invoice_number}"
+    if invoice.partition == row["source_partition"] and invoice.offset > row["source_offset"]:
+        return f"was asked for before its order's invoice, which was made from the later offset {invoice.offset}"
+    return ""

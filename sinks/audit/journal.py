@@ -122,7 +122,7 @@ class _Fresh(Iterator[Published]):
 
     def __next__(self) -> Published:
         for message in self._records:
-            if self._topic in _SHARED_TOPICS and not message.headers():
+            if self._topic in _SHARED_TOPICS and not _seqs(message):
                 continue
             self._report.counts["topic records"] += 1
             record = _published(message)
@@ -165,9 +165,13 @@ class _Fresh(Iterator[Published]):
         self._to_verify.clear()
 
 
-def _published(message: Message) -> Published | None:
+def _seqs(message: Message) -> list[Any]:
     headers: Any = message.headers() or ()
-    seqs = [value for name, value in headers if name == SEQ_HEADER]
+    return [value for name, value in headers if name == SEQ_HEADER]
+
+
+def _published(message: Message) -> Published | None:
+    seqs = _seqs(message)
     text = seqs[0] if len(seqs) == 1 else None
     if not isinstance(text, bytes) or not text.isdigit() or len(text) > _SEQ_DIGITS_MAX:
         return None

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from domain.issuing import CREDIT_NOTE
 from schemas.catalog import INVOICE_EVENTS
 from sinks.audit import statements
 from sinks.audit.report import Report
@@ -16,8 +17,8 @@ def check_numbers(snapshot: Snapshot, report: Report) -> None:
     report.counts["series"] = len(series)
     last_of: dict[str, int] = {}
     series_id, last, last_issued_at = "", 0, datetime.min.replace(tzinfo=UTC)
-    for its_series, number, seller_id, order_id, _kind, issued_at in snapshot.stream(statements.INVOICES):
-        report.counts["invoices"] += 1
+    for its_series, number, seller_id, order_id, kind, issued_at in snapshot.stream(statements.INVOICES):
+        report.counts["credit notes" if kind == CREDIT_NOTE else "invoices"] += 1
         where = f"series {its_series} number {number}"
         if its_series != series_id:
             series_id, last, last_issued_at = its_series, 0, issued_at
@@ -41,9 +42,13 @@ def check_numbers(snapshot: Snapshot, report: Report) -> None:
 
 
 def check_orders(snapshot: Snapshot, report: Report) -> None:
-    """One invoice per order, one printed number per invoice, an event for each."""
-    for seller_id, order_id, kind, numbers in snapshot.stream(statements.ORDERS_TWICE):
-        report.add("repeat", f"order {seller_id}/{order_id} ({kind})", f"has {len(numbers)} invoices: {numbers[:3]}")
+    """One invoice per order, one credit note per refund, one printed number for each, an event for each."""
+    for seller_id, order_id, kind, refund_id, numbers in snapshot.stream(statements.ORDERS_TWICE):
+        whose = f"order {seller_id}/{order_id} ({kind}{' ' + refund_id if refund_id else ''})"
+        report.add("repeat", whose, f"has {len(numbers)} invoices: {numbers[:3]}")
+    for seller_id, order_id, invoiced, credited in snapshot.stream(statements.CREDITED_TOO_MUCH):
+        what = f"has credit notes of {credited} that its invoice of {invoiced} doesn't cover, or of another currency"
+        report.add("money", f"order {seller_id}/{order_id}", what)
     for seller_id, invoice_number, numbers in snapshot.stream(statements.PRINTED_TWICE):
         report.add("repeat", f"{seller_id}'s {invoice_number}", f"is printed on {len(numbers)} invoices: {numbers[:3]}")
     for series_id, number, partition, seq in snapshot.stream(

@@ -5,40 +5,31 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
+from domain import credit
 from domain.invoice import KINDS, check_order_id, price
+from domain.issuing import CREDIT_NOTE, NOT_INVOICED, OrderKey
 from domain.numbering import SELLER_ID
 from domain.refusals import UNKNOWN_SELLER, Refusal
-from schemas.catalog import INVOICE_REQUEST, INVOICE_REQUESTS
+from schemas.catalog import CREDIT_NOTE_REQUEST, INVOICE_REQUESTS
 from schemas.codec import DecodeError, decode
 from sinks.audit import statements
 from sinks.audit.dead_letters import DeadLetters
 from sinks.audit.log import Log
 from sinks.audit.report import Report
 from sinks.audit.snapshot import Snapshot
+from sinks.audit.standing import Standing, invoices_of
 
 _TOPIC = INVOICE_REQUESTS.name
 
 
 class _Request(NamedTuple):
-    """A record of the log; `body` is None where it can't be decoded or holds no identity that could be stored."""
+    """A record of the log; `body` and `identity` are None where it can't be decoded or its identity can't be stored."""
 
     offset: int
     key: bytes | None
     value: bytes | None
     body: dict[str, Any] | None
-
-    @property
-    def identity(self) -> tuple[str, str, str]:
-        body = self.body or {}
-        return body["seller_id"], body["order_id"], body["kind"]
-
-
-class _Standing(NamedTuple):
-    """An order's invoice: what it was made from, and where that stands."""
-
-    content_sha256: bytes
-    partition: int
-    offset: int
+    identity: OrderKey | None
 
 
 class RequestCheck:
@@ -69,7 +60,9 @@ class RequestCheck:
                 self._report.add("outcome", f"{_TOPIC}/{partition}", what)
 
     def _check_batch(self, partition: int, requests: Sequence[_Request], found: dict[str, int]) -> None:
-        invoices = self._invoices([request.identity for request in requests if request.body is not None])
+        identities = {request.identity for request in requests if request.identity is not None}
+        # A credit note's fate hangs on the invoice too.
+        invoices = invoices_of(self._snapshot, identities | {identity.invoice for identity in identities})
         refused = {
             row["log_offset"]: row
             for row in self._snapshot.dicts(
@@ -83,46 +76,58 @@ class RequestCheck:
             self._report.counts["requests"] += 1
             dead = self._dead_letters.matches(partition, request.offset, request.key, request.value)
             refusal = refused.get(request.offset)
-            invoice = invoices.get(request.identity) if request.body is not None else None
-            issued_here = invoice is not None and invoice[1:] == (partition, request.offset)
+            identity = request.identity
+            invoice = invoices.get(identity) if identity is not None else None
+            preceding = invoices.get(identity.invoice) if identity is not None else None
             found["dead"] += len(dead)
             found["refused"] += refusal is not None
-            found["issued"] += issued_here
-            outcome, wrong = _judge(request, partition, dead, refusal, invoice)
+            found["issued"] += _is_made_from(invoice, partition, request)
+            outcome, wrong = _judge(request, partition, dead, refusal, invoice, preceding)
             self._report.outcomes[outcome] += 1
             if wrong:
-                order = f" (order {'/'.join(request.identity[:2])})" if request.body is not None else ""
+                order = f" (order {_named(identity)})" if identity is not None else ""
                 self._report.add("outcome", f"{_TOPIC}/{partition} offset {request.offset}{order}", wrong)
 
-    def _invoices(self, identities: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], _Standing]:
-        if not identities:
-            return {}
-        sellers, orders, kinds = zip(*set(identities), strict=True)
-        rows = self._snapshot.rows(
-            statements.INVOICES_BY_ORDER, seller_ids=list(sellers), order_ids=list(orders), kinds=list(kinds)
-        )
-        return {(seller, order, kind): _Standing(*standing) for seller, order, kind, *standing in rows}
+
+def _named(identity: OrderKey) -> str:
+    refund = f" refund {identity.refund_id}" if identity.refund_id else ""
+    return f"{identity.seller_id}/{identity.order_id}{refund}"
 
 
 def _request(message: Message) -> _Request:
     key, value = message.key(), message.value()
     offset = message.offset() or 0
     try:
-        _, body = decode(value, INVOICE_REQUEST, bytes_max=INVOICE_REQUESTS.value_bytes_max)
+        schema, body = decode(value, *INVOICE_REQUESTS.schemas, bytes_max=INVOICE_REQUESTS.value_bytes_max)
     except DecodeError:
-        return _Request(offset, key, value, None)
-    storable = body["kind"] in KINDS and SELLER_ID.fullmatch(body["seller_id"]) and not check_order_id(body["order_id"])
-    return _Request(offset, key, value, body if storable else None)
+        return _Request(offset, key, value, None, None)
+    if schema is CREDIT_NOTE_REQUEST:
+        identity = OrderKey(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
+        storable = not credit.check_refund_id(identity.refund_id)
+    else:
+        identity = OrderKey(body["seller_id"], body["order_id"], body["kind"])
+        storable = identity.kind in KINDS
+    if not storable or not SELLER_ID.fullmatch(identity.seller_id) or check_order_id(identity.order_id):
+        return _Request(offset, key, value, None, None)
+    return _Request(offset, key, value, body, identity)
+
+
+def _is_made_from(invoice: Standing | None, partition: int, request: _Request) -> bool:
+    return invoice is not None and (invoice.partition, invoice.offset) == (partition, request.offset)
 
 
 def _judge(
-    request: _Request, partition: int, dead: list[bool], refusal: dict[str, Any] | None, invoice: _Standing | None
+    request: _Request,
+    partition: int,
+    dead: list[bool],
+    refusal: dict[str, Any] | None,
+    invoice: Standing | None,
+    preceding: Standing | None,
 ) -> tuple[str, str]:
     """What became of a request, and what is wrong with that; empty if nothing."""
     outcomes = [f"{len(dead)} dead letters"] if dead else []
     outcomes += [f"a refusal ({refusal['outcome']})"] if refusal is not None else []
-    issued_here = invoice is not None and invoice[1:] == (partition, request.offset)
-    outcomes += ["an invoice"] if issued_here else []
+    outcomes += ["an invoice"] if _is_made_from(invoice, partition, request) else []
     if len(outcomes) > 1 or len(dead) > 1:
         return "wrong", f"has more than one outcome: {', '.join(outcomes)}"
     if request.body is None:
@@ -131,16 +136,30 @@ def _judge(
         return ("dead letter", "") if all(dead) else ("wrong", "its dead letter holds other bytes")
     if dead:
         return "wrong", "can be decoded, yet has a dead letter"
+    if refusal is not None:
+        its = OrderKey(*(refusal[name] for name in OrderKey._fields))
+        if its != request.identity:
+            return "wrong", f"its refusal is another order's: {_named(its)}"
+    if refusal is not None and refusal["reason"] == NOT_INVOICED:
+        return _judge_not_invoiced(request, partition, preceding)
     return _judge_decoded(request, partition, refusal, invoice)
 
 
+def _judge_not_invoiced(request: _Request, partition: int, preceding: Standing | None) -> tuple[str, str]:
+    if request.identity is None or request.identity.kind != CREDIT_NOTE:
+        return "wrong", f"was rejected as {NOT_INVOICED}, but asks for no credit note"
+    if preceding is not None and preceding.partition == partition and preceding.offset < request.offset:
+        return "wrong", f"was rejected as {NOT_INVOICED}, but its order's invoice is of offset {preceding.offset}"
+    return "rejected", ""
+
+
 def _judge_decoded(
-    request: _Request, partition: int, refusal: dict[str, Any] | None, invoice: _Standing | None
+    request: _Request, partition: int, refusal: dict[str, Any] | None, invoice: Standing | None
 ) -> tuple[str, str]:
     body = request.body or {}
-    if refusal is not None and (refusal["seller_id"], refusal["order_id"], refusal["kind"]) != request.identity:
-        return "wrong", f"its refusal is another order's: {refusal['seller_id']}/{refusal['order_id']}"
-    priced = price(body)
+    is_credit_note = request.identity is not None and request.identity.kind == CREDIT_NOTE
+    whose, what = ("refund", "credit note") if is_credit_note else ("order", "invoice")
+    priced = credit.check(body) if is_credit_note else price(body)
     outcome = refusal["outcome"] if refusal is not None else None
     if isinstance(priced, Refusal):
         if outcome == "rejected" and refusal is not None and refusal["reason"] == priced.reason:
@@ -151,14 +170,14 @@ def _judge_decoded(
         known = refusal["reason"] == UNKNOWN_SELLER
         return ("rejected", "") if known else ("wrong", f"was rejected for {refusal['reason']}, but breaks no rule")
     if invoice is None:
-        return "lost", "its order has no invoice"
+        return "lost", f"its {whose} has no {what}"
     if invoice.partition == partition and request.offset < invoice.offset:
-        return "wrong", f"its order's invoice was made from the later offset {invoice.offset}"
+        return "wrong", f"its {whose}'s {what} was made from the later offset {invoice.offset}"
     same = invoice.content_sha256 == priced.content_sha256
-    if invoice.partition == partition and request.offset == invoice.offset:
-        return ("issued", "") if same else ("wrong", "its invoice was made from other content")
+    if _is_made_from(invoice, partition, request):
+        return ("issued", "") if same else ("wrong", f"its {what} was made from other content")
     if same:
-        return ("repeat", "") if refusal is None else ("wrong", "repeats its order, and was called a conflict")
+        return ("repeat", "") if refusal is None else ("wrong", f"repeats its {whose}, and was called a conflict")
     if outcome == "conflict" and refusal is not None and refusal["content_sha256"] == priced.content_sha256:
         return "conflict", ""
-    return "wrong", "has other content than its order's invoice, and no conflict was recorded"
+    return "wrong", f"has other content than its {whose}'s {what}, and no conflict was recorded"

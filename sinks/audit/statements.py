@@ -10,12 +10,25 @@ FROM invoices i ORDER BY i.series_id, i.number
 
 #: The unique constraints say the same, but an audit doesn't believe them.
 ORDERS_TWICE = """
-SELECT seller_id, order_id, kind, array_agg(series_id || ' ' || number) FROM invoices
-GROUP BY seller_id, order_id, kind HAVING count(*) > 1
+SELECT seller_id, order_id, kind, refund_id, array_agg(series_id || ' ' || number) FROM invoices
+GROUP BY seller_id, order_id, kind, refund_id HAVING count(*) > 1
 """
 PRINTED_TWICE = """
 SELECT seller_id, invoice_number, array_agg(series_id || ' ' || number) FROM invoices
 GROUP BY seller_id, invoice_number HAVING count(*) > 1
+"""
+
+#: Orders whose credit notes don't fit their invoice: another currency, or more than was invoiced.
+CREDITED_TOO_MUCH = """
+SELECT c.seller_id, c.order_id, i.gross_minor, c.gross_minor
+FROM (
+    SELECT seller_id, order_id, sum(net_minor) AS net_minor, sum(tax_minor) AS tax_minor,
+           sum(gross_minor) AS gross_minor, min(currency) AS currency, count(DISTINCT currency) AS currencies
+    FROM invoices WHERE kind = 'credit_note' GROUP BY seller_id, order_id
+) c
+JOIN invoices i ON i.seller_id = c.seller_id AND i.order_id = c.order_id AND i.kind = 'invoice' AND i.refund_id = ''
+WHERE c.currencies > 1 OR c.currency <> i.currency OR c.net_minor > i.net_minor OR c.tax_minor > i.tax_minor
+   OR c.gross_minor > i.gross_minor
 """
 
 INVOICES_WITHOUT_EVENT = """
@@ -41,8 +54,8 @@ WHERE topic = %(topic)s AND partition = %(partition)s AND seq = ANY(%(seqs)s::bi
 """
 
 INVOICES_BY_NUMBER = """
-SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.invoice_number, i.issued_at, i.currency, i.net_minor,
-       i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.event_seq
+SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.refund_id, i.invoice_number, i.issued_at, i.currency,
+       i.net_minor, i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.source_offset, i.event_seq
 FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id, number)
 JOIN invoices i USING (series_id, number)
 """
@@ -52,13 +65,16 @@ FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id,
 JOIN documents d USING (series_id, number)
 """
 REFUSED_BY_OFFSET = """
-SELECT log_offset, seller_id, order_id, kind, outcome, reason, content_sha256, occurred_at FROM refused_requests
+SELECT log_offset, seller_id, order_id, kind, refund_id, outcome, reason, detail, content_sha256, occurred_at
+FROM refused_requests
 WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset = ANY(%(offsets)s::bigint[])
 """
 INVOICES_BY_ORDER = """
-SELECT i.seller_id, i.order_id, i.kind, i.content_sha256, i.source_partition, i.source_offset
-FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[], %(kinds)s::text[]) AS wanted (seller_id, order_id, kind)
-JOIN invoices i USING (seller_id, order_id, kind)
+SELECT i.seller_id, i.order_id, i.kind, i.refund_id, i.content_sha256, i.source_partition, i.source_offset,
+       i.invoice_number
+FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[], %(kinds)s::text[], %(refund_ids)s::text[])
+    AS wanted (seller_id, order_id, kind, refund_id)
+JOIN invoices i USING (seller_id, order_id, kind, refund_id)
 """
 #: How many outcomes of a partition's requests Postgres holds, from an offset on.
 COUNT_ISSUED = """

@@ -22,7 +22,7 @@ _CLONES = iter(range(10_000))
 @pytest.fixture(scope="module")
 def clean(services: Services, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Built once; tests change clones of it."""
-    url = _clone(services.postgres_url, template_database)
+    url = clone(services.postgres_url, template_database)
     return build(services.kafka_bootstrap, url, tmp_path_factory.mktemp("objects"))
 
 
@@ -30,14 +30,15 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
 def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
     """A clean world with a ledger and objects of the test's own; the topics are shared and must not be changed."""
     name = urlsplit(clean.postgres_url).path[1:]
-    url = _clone(services.postgres_url, name)
+    url = clone(services.postgres_url, name)
     objects = shutil.copytree(clean.objects, tmp_path / "objects")
     yield replace(clean, postgres_url=url, objects=objects)
     with psycopg.connect(services.postgres_url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)".encode())
 
 
-def _clone(server: str, template: str) -> str:
+def clone(server: str, template: str) -> str:
+    """A database of the same contents; its URL."""
     name = f"gapless_audit_{next(_CLONES)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())

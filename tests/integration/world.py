@@ -99,13 +99,15 @@ class World:
             consumer.close()
 
 
-def make_topics(kafka: str) -> str:
+def make_topics(kafka: str, *names: str) -> str:
     """Fresh topics under a prefix of their own; returns it."""
     prefix = f"{uuid.uuid4().hex[:12]}-"
     admin = AdminClient(
         {"bootstrap.servers": kafka}
     )  # Held until the answers are there: they come from its own thread.
-    made = admin.create_topics([NewTopic(prefix + name, catalog.PARTITIONS, 1) for name in (REQUESTS, EVENTS, DEAD)])
+    made = admin.create_topics(
+        [NewTopic(prefix + name, catalog.PARTITIONS, 1) for name in names or (REQUESTS, EVENTS, DEAD)]
+    )
     for future in made.values():
         future.result(20)
     return prefix
@@ -130,16 +132,22 @@ def requests_of_every_kind() -> list[list[tuple[bytes | None, bytes | None]]]:
     return [first, [sent(f"B-{n}", currency="JPY") for n in range(4)]]
 
 
-def build(kafka: str, postgres_url: str, objects: Path) -> World:
-    """A clean and complete world in an empty, migrated ledger that has the seller `demo`."""
+Requests = Sequence[Sequence[tuple[bytes | None, bytes | None]]]
+
+
+def build(kafka: str, postgres_url: str, objects: Path, batches: Requests | None = None) -> World:
+    """A clean and complete world in an empty, migrated ledger that has the seller `demo`.
+
+    `batches` are the requests of its partitions, key and value; those of every kind if left out.
+    """
     world = World(kafka, make_topics(kafka), postgres_url, objects)
-    batches = requests_of_every_kind()
+    batches = requests_of_every_kind() if batches is None else batches
     for partition, records in enumerate(batches):
         for key, value in records:
             world.produce(REQUESTS, partition, key, value)
     asyncio.run(_issue(postgres_url, batches))
-    _store_documents(world)
-    _relay(world)
+    store_documents(world)
+    relay(world)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO positions (agent, topic, partition, next_offset)"
@@ -149,7 +157,7 @@ def build(kafka: str, postgres_url: str, objects: Path) -> World:
     return world
 
 
-async def _issue(postgres_url: str, batches: Sequence[Sequence[tuple[bytes | None, bytes | None]]]) -> None:
+async def _issue(postgres_url: str, batches: Requests) -> None:
     session = Session(postgres_url)
 
     async def probe(topic: str, partition: int, offset: int) -> tuple[int, int]:
@@ -164,7 +172,7 @@ async def _issue(postgres_url: str, batches: Sequence[Sequence[tuple[bytes | Non
     await session.close()
 
 
-def _store_documents(world: World) -> None:
+def store_documents(world: World) -> None:
     """What the documents agent does, with bytes that are quick to make."""
     with psycopg.connect(world.postgres_url) as connection:
         rows = connection.execute(
@@ -215,7 +223,8 @@ def append(
     )
 
 
-def _relay(world: World) -> None:
+def relay(world: World) -> None:
+    """What the relay does, once."""
     producer = Producer({"bootstrap.servers": world.kafka, "acks": "all", "linger.ms": 1})
     with psycopg.connect(world.postgres_url, autocommit=True) as connection:
         rows = connection.execute("SELECT topic, partition, seq, key, payload FROM journal ORDER BY 1, 2, 3").fetchall()
