@@ -19,6 +19,7 @@ from gateway.checkouts import Checkouts
 from gateway.commands import Commands
 from gateway.health import Health
 from gateway.intake import BODY_BYTES_MAX, Intake
+from gateway.notices import Notices
 from gateway.order_reading import OrderReading
 from gateway.problems import ProblemError
 from gateway.reading import Reading
@@ -33,6 +34,7 @@ from schemas.catalog import (
     INVOICE_REQUESTS,
     ORDER_COMMANDS,
     ORDER_EVENTS,
+    PAYMENT_NOTICES,
     Topic,
 )
 from sinks.object_store.store import StoreUnavailableError, open_store
@@ -90,6 +92,7 @@ class Topics:
     checkout_requests: Topic = CHECKOUT_REQUESTS
     order_commands: Topic = ORDER_COMMANDS
     order_events: Topic = ORDER_EVENTS
+    payment_notices: Topic = PAYMENT_NOTICES
 
 
 class Gateway:
@@ -143,6 +146,7 @@ class Gateway:
             *OrderReading(keys, orders, hints, self._admission).routes(),
             *Commands(keys, intake, hints, orders, order_waiters, topic=topics.order_commands).routes(),
             *StockKeeping(keys, intake, orders, self._stock).routes(),
+            *Notices(intake, settings, topic=topics.payment_notices).routes(),
             *self._health.routes(),
         ]
         self._runner = BoundedRunner(
