@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -76,6 +77,7 @@ def verdict(report: Report) -> str:
             (report.lag.total(), "records not yet handled"),
             (report.unpublished, "journal rows not yet published"),
             (report.pending_documents, "documents not yet made"),
+            *((count, f"orders {what}") for what, count in sorted(report.pending.items())),
         )
         if count
     ]
@@ -89,9 +91,14 @@ def verdict(report: Report) -> str:
 
 def _counted(report: Report) -> str:
     counts = report.counts
-    outcomes = ", ".join(f"{count:,} {name}" for name, count in report.outcomes.most_common())
     return (
-        f"{counts['requests']:,} requests ({outcomes or 'none'}); {counts['invoices']:,} invoices in"
-        f" {counts['series']:,} series; {counts['journal rows']:,} journal rows, {counts['topic records']:,} records"
+        f"{counts['requests']:,} requests ({_most_common(report.outcomes)}); {counts['invoices']:,} invoices in"
+        f" {counts['series']:,} series; {counts['checkouts']:,} checkouts ({_most_common(report.checkouts)});"
+        f" {counts['orders']:,} orders, {counts['stock changes']:,} changes of {counts['skus']:,} SKUs;"
+        f" {counts['journal rows']:,} journal rows, {counts['topic records']:,} records"
         f" ({counts['topic repeats']:,} repeats); {counts['documents']:,} documents"
     )
+
+
+def _most_common(outcomes: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in outcomes.most_common()) or "none"

@@ -6,13 +6,29 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from runtime.kafka import end_offsets
-from schemas.catalog import INVOICE_EVENTS, INVOICE_REQUESTS, PARTITIONS
+from schemas.catalog import (
+    CHECKOUT_REQUESTS,
+    INVOICE_EVENTS,
+    INVOICE_REQUESTS,
+    ORDER_COMMANDS,
+    ORDER_EVENTS,
+    PARTITIONS,
+    PAYMENT_EVENTS,
+)
 
 #: Topic → the agent that reads it.
-_READERS = {INVOICE_REQUESTS.name: "invoices", INVOICE_EVENTS.name: "documents"}
+_READERS = {
+    INVOICE_REQUESTS.name: "invoices",
+    INVOICE_EVENTS.name: "documents",
+    CHECKOUT_REQUESTS.name: "checkouts",
+    ORDER_COMMANDS.name: "orders",
+    PAYMENT_EVENTS.name: "orders",
+    ORDER_EVENTS.name: "payments",
+}
 _COUNTS = """
 SELECT (SELECT count(*) FROM invoices), (SELECT count(*) FROM documents),
-       (SELECT coalesce(sum(next_seq - 1 - published_seq), 0) FROM journal_heads)
+       (SELECT coalesce(sum(next_seq - 1 - published_seq), 0) FROM journal_heads),
+       (SELECT count(*) FROM payment_attempts WHERE state = 'open')
 """
 
 
@@ -23,6 +39,8 @@ class Progress:
     invoices: int
     documents: int
     unpublished: int
+    #: What the payment provider was asked and has not answered.
+    open_payments: int
 
 
 def read_progress(connection: psycopg.Connection[TupleRow]) -> Progress:
@@ -34,7 +52,7 @@ def read_progress(connection: psycopg.Connection[TupleRow]) -> Progress:
 
 
 def is_drained(connection: psycopg.Connection[TupleRow], kafka_bootstrap: str) -> bool:
-    """Nothing is on its way: every request handled, every event published, every document stored.
+    """Nothing is on its way: every request and payment settled, every event published, every document stored.
 
     Blocks; raises `runtime.kafka.TopicError` if the brokers can't be asked.
     """
@@ -43,7 +61,7 @@ def is_drained(connection: psycopg.Connection[TupleRow], kafka_bootstrap: str) -
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         progress = read_progress(connection)
         rows = connection.execute("SELECT agent, topic, partition, next_offset FROM positions").fetchall()
-    if progress.unpublished or progress.documents < progress.invoices:
+    if progress.unpublished or progress.open_payments or progress.documents < progress.invoices:
         return False
     positions = {(agent, topic, partition): next_offset for agent, topic, partition, next_offset in rows}
     for (topic, partition), end in before.items():

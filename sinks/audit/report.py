@@ -8,14 +8,17 @@ from typing import Any
 #: Each check, and what it holds when nothing is found. The order is that of the table people see.
 CHECKS = {
     "gap": "every series runs 1, 2, 3 … n, and its next number is n + 1",
-    "repeat": "one invoice per order, one order per number, one printed number per invoice",
+    "repeat": "one invoice per order, one credit note per refund, each with a number and a printed number of its own",
     "date": "dates do not run backwards along the numbers",
     "journal": "the journal runs 1, 2, 3 … n in each partition, as its head says",
     "topic": "each topic is its journal, byte for byte; repeats are of equal bytes",
-    "event": "each invoice, document and refusal says what its event says",
+    "event": "each invoice, credit note, document and refusal says what its event says",
     "money": "lines, rates and totals add up",
     "outcome": "each request in the log has exactly one outcome",
     "document": "each document is in the store, with its size and digest",
+    "order": "each order's history is a walk of the table, and its events say the same, once",
+    "stock": "never oversold; reserved is the sum of open claims; each SKU's changes run 1, 2, 3 … n",
+    "payment": "each confirmed order has one authorisation and one invoice; what is kept is what is invoiced",
     "position": "no agent stands beyond the end of the log",
     "complete": "nothing is still on its way",
 }
@@ -50,6 +53,10 @@ class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
     #: `agent topic` → records not yet handled.
     lag: Counter[str] = field(default_factory=Counter)
+    #: Checkouts by what became of them.
+    checkouts: Counter[str] = field(default_factory=Counter)
+    #: What orders still wait for: nothing is wrong with them, as long as somebody is at it.
+    pending: Counter[str] = field(default_factory=Counter)
     pending_documents: int = 0
     unpublished: int = 0
     seconds: float = 0.0
@@ -81,6 +88,8 @@ class Report:
             self.add("complete", "journal", f"{self.unpublished} rows not yet published")
         if self.pending_documents:
             self.add("complete", "documents", f"{self.pending_documents} not yet made")
+        for what, orders in sorted(self.pending.items()):
+            self.add("complete", "orders", f"{orders} {what}")
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -96,6 +105,8 @@ class Report:
             },
             "counts": dict(sorted(self.counts.items())),
             "outcomes": dict(sorted(self.outcomes.items())),
+            "checkouts": dict(sorted(self.checkouts.items())),
+            "pending": dict(sorted(self.pending.items())),
             "lag": dict(sorted(self.lag.items())),
             "pending_documents": self.pending_documents,
             "unpublished": self.unpublished,

@@ -3,25 +3,41 @@
 import time
 from collections.abc import Callable
 
-from schemas.catalog import INVENTORY_EVENTS, INVOICE_EVENTS, INVOICE_REQUESTS, ORDER_EVENTS, PAYMENT_EVENTS
+from schemas.catalog import (
+    CHECKOUT_REQUESTS,
+    INVOICE_EVENTS,
+    INVOICE_REQUESTS,
+    ORDER_COMMANDS,
+    ORDER_EVENTS,
+    PAYMENT_EVENTS,
+)
 from sinks.audit import statements
+from sinks.audit.checkouts import CheckoutCheck
 from sinks.audit.dead_letters import DeadLetters
 from sinks.audit.events import EventCheck
-from sinks.audit.journal import JournalCheck, TakeEntries
+from sinks.audit.journal import JournalCheck
 from sinks.audit.log import Log
 from sinks.audit.numbers import check_numbers, check_orders
 from sinks.audit.objects import ReadObject, check_documents
+from sinks.audit.orders import TOPICS, OrderCheck
+from sinks.audit.payments import check_payments
 from sinks.audit.report import Report
 from sinks.audit.requests import RequestCheck
 from sinks.audit.snapshot import Snapshot
+from sinks.audit.stock import StockCheck
 
-#: The agents whose lag is told even before they were ever started, and what they read.
-_AGENTS = {"invoices": INVOICE_REQUESTS.name, "documents": INVOICE_EVENTS.name}
-_NUMBERING_AGENT = "invoices"
-_TAKERS: dict[str, TakeEntries] = {
-    topic.name: lambda topic, partition, entries: None
-    for topic in (ORDER_EVENTS, INVENTORY_EVENTS, PAYMENT_EVENTS, INVOICE_REQUESTS)
-}
+#: What is read by agents whose lag is told even before they were ever started.
+_READ = (
+    ("invoices", INVOICE_REQUESTS.name),
+    ("documents", INVOICE_EVENTS.name),
+    ("checkouts", CHECKOUT_REQUESTS.name),
+    ("orders", ORDER_COMMANDS.name),
+    ("orders", PAYMENT_EVENTS.name),
+    ("payments", ORDER_EVENTS.name),
+)
+#: Where a request's one outcome is looked for.
+_NUMBERING = ("invoices", INVOICE_REQUESTS.name)
+_CHECKOUTS = ("checkouts", CHECKOUT_REQUESTS.name)
 
 
 def run_audit(
@@ -35,8 +51,8 @@ def run_audit(
 ) -> Report:
     """Check everything against everything, also while the system runs: Postgres is read as of one moment.
 
-    Memory stays bounded but for 16 bytes per dead letter and a row per series. Raises `AuditError` if a service can't
-    be read.
+    Memory stays bounded but for 16 bytes per dead letter, a row per series, and a level per SKU. Raises `AuditError` if
+    a service can't be read.
     """
     report = Report(complete=complete)
     began = time.monotonic()
@@ -50,15 +66,24 @@ def run_audit(
             check_orders(snapshot, report)
             positions = _check_positions(snapshot, log, report)
             on_step("journal, topics and events")
-            dead_letters = DeadLetters()
-            events = EventCheck(snapshot, report, {(_NUMBERING_AGENT, INVOICE_REQUESTS.name): dead_letters})
-            JournalCheck(snapshot, log, report, _TAKERS, events.check).check()
+            dead_letters = {_NUMBERING: DeadLetters(), _CHECKOUTS: DeadLetters()}
+            events = EventCheck(snapshot, report, dead_letters)
+            orders = OrderCheck(snapshot, report)
+            JournalCheck(snapshot, log, report, {topic.name: orders.take for topic in TOPICS}, events.check).check()
             events.finish()
-            dead_letters.sort()
+            on_step("orders, stock and payments")
+            orders.finish()
+            StockCheck(snapshot, report).check()
+            check_payments(snapshot, report)
             on_step("requests and their outcomes")
-            requests = RequestCheck(snapshot, log, report, dead_letters)
+            for letters in dead_letters.values():
+                letters.sort()
+            requests = RequestCheck(snapshot, log, report, dead_letters[_NUMBERING])
+            checkouts = CheckoutCheck(snapshot, log, report, dead_letters[_CHECKOUTS])
             for partition in range(log.partitions(INVOICE_REQUESTS.name)):
-                requests.check(partition, positions.get((_NUMBERING_AGENT, INVOICE_REQUESTS.name, partition), 0))
+                requests.check(partition, positions.get((*_NUMBERING, partition), 0))
+            for partition in range(log.partitions(CHECKOUT_REQUESTS.name)):
+                checkouts.check(partition, positions.get((*_CHECKOUTS, partition), 0))
             on_step("documents")
             check_documents(snapshot, report, read_object)
         finally:
@@ -72,9 +97,7 @@ def run_audit(
 
 def _check_positions(snapshot: Snapshot, log: Log, report: Report) -> dict[tuple[str, str, int], int]:
     """No position beyond its log's end; the rest of the log is the lag."""
-    positions = {
-        (agent, topic, partition): 0 for agent, topic in _AGENTS.items() for partition in range(log.partitions(topic))
-    }
+    positions = {(agent, topic, partition): 0 for agent, topic in _READ for partition in range(log.partitions(topic))}
     for agent, topic, partition, next_offset in snapshot.rows(statements.POSITIONS):
         positions[agent, topic, partition] = next_offset
     for (agent, topic, partition), next_offset in positions.items():

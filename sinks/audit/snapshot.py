@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.rows import dict_row
 
 from sinks.audit.report import AuditError
 
@@ -39,6 +40,13 @@ class Snapshot:
     def stream(self, statement: LiteralString, **values: Any) -> Iterator[tuple[Any, ...]]:
         """Rows through a cursor of the server: never all of them at once. Several may be open."""
         with self._then.cursor(name=f"audit_{next(self._names)}") as cursor:
+            cursor.itersize = _ROWS_A_FETCH
+            cursor.execute(statement, values)
+            yield from cursor
+
+    def stream_dicts(self, statement: LiteralString, **values: Any) -> Iterator[dict[str, Any]]:
+        """The same, by column name."""
+        with self._then.cursor(name=f"audit_{next(self._names)}", row_factory=dict_row) as cursor:
             cursor.itersize = _ROWS_A_FETCH
             cursor.execute(statement, values)
             yield from cursor

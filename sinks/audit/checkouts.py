@@ -1,0 +1,165 @@
+"""Every checkout in the log up to the agent's position, and what became of it: exactly one thing."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import Message
+
+from domain.checkout import check
+from domain.invoice import check_order_id
+from domain.numbering import SELLER_ID
+from domain.refusals import ALREADY_INVOICED, UNKNOWN_SELLER, Refusal
+from schemas.catalog import CHECKOUT_REQUEST, CHECKOUT_REQUESTS
+from schemas.codec import DecodeError, decode
+from sinks.audit import order_statements, statements
+from sinks.audit.dead_letters import DeadLetters
+from sinks.audit.log import Log
+from sinks.audit.report import Report
+from sinks.audit.snapshot import Snapshot
+
+_TOPIC = CHECKOUT_REQUESTS.name
+_KIND = "checkout"
+#: Refusals that depend on what there was at the time, which can't be told now.
+_OF_THE_MOMENT = (UNKNOWN_SELLER, ALREADY_INVOICED)
+
+
+class _Request(NamedTuple):
+    """A record of the log; `body` is None where it can't be decoded or holds no identity that could be stored."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    body: dict[str, Any] | None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        body = self.body or {}
+        return body["seller_id"], body["order_id"]
+
+
+class _Standing(NamedTuple):
+    """An order: what it was made from, and where that stands."""
+
+    content_sha256: bytes
+    partition: int
+    offset: int
+
+
+class CheckoutCheck:
+    """Re-reads the requests and looks up what became of each."""
+
+    def __init__(self, snapshot: Snapshot, log: Log, report: Report, dead_letters: DeadLetters) -> None:
+        self._snapshot = snapshot
+        self._log = log
+        self._report = report
+        self._dead_letters = dead_letters
+
+    def check(self, partition: int, position: int) -> None:
+        """Check the records of a partition before `position`."""
+        first, _ = self._log.bounds(_TOPIC, partition)
+        if first:
+            self._report.counts["requests deleted from the log"] += first
+        found = {"decided": 0, "refused": 0, "dead": 0}
+        for messages in self._log.read(_TOPIC, partition, position):
+            self._check_batch(partition, [_request(message) for message in messages], found)
+        held = {
+            "decided": self._snapshot.count(order_statements.COUNT_ORDERS, partition=partition, first=first),
+            "refused": self._snapshot.count(statements.COUNT_REFUSED, topic=_TOPIC, partition=partition, first=first),
+            "dead": self._dead_letters.count(partition, first),
+        }
+        for outcome, count in held.items():
+            if count != found[outcome]:
+                what = f"the ledger holds {count} {outcome}, the log {found[outcome]} checkouts that led to it"
+                self._report.add("outcome", f"{_TOPIC}/{partition}", what)
+
+    def _check_batch(self, partition: int, requests: Sequence[_Request], found: dict[str, int]) -> None:
+        orders = self._orders([request.identity for request in requests if request.body is not None])
+        refused = {
+            row["log_offset"]: row
+            for row in self._snapshot.dicts(
+                statements.REFUSED_BY_OFFSET,
+                topic=_TOPIC,
+                partition=partition,
+                offsets=[request.offset for request in requests],
+            )
+        }
+        for request in requests:
+            self._report.counts["checkouts"] += 1
+            dead = self._dead_letters.matches(partition, request.offset, request.key, request.value)
+            refusal = refused.get(request.offset)
+            order = orders.get(request.identity) if request.body is not None else None
+            is_first = order is not None and order[1:] == (partition, request.offset)
+            found["dead"] += len(dead)
+            found["refused"] += refusal is not None
+            found["decided"] += is_first
+            held = [f"{len(dead)} dead letters"] if dead else []
+            held += [f"a refusal ({refusal['outcome']})"] if refusal is not None else []
+            held += ["an order"] if is_first else []
+            if len(held) > 1 or len(dead) > 1:
+                outcome, wrong = "wrong", f"has more than one outcome: {', '.join(held)}"
+            elif request.body is None:
+                outcome, wrong = _judge_undecodable(dead)
+            else:
+                outcome, wrong = _judge(request, partition, bool(dead), refusal, order)
+            self._report.checkouts[outcome] += 1
+            if wrong:
+                name = f" (order {'/'.join(request.identity)})" if request.body is not None else ""
+                self._report.add("outcome", f"{_TOPIC}/{partition} offset {request.offset}{name}", wrong)
+
+    def _orders(self, identities: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Standing]:
+        if not identities:
+            return {}
+        sellers, orders = zip(*set(identities), strict=True)
+        rows = self._snapshot.rows(order_statements.ORDERS_BY_ID, seller_ids=list(sellers), order_ids=list(orders))
+        return {(seller, order): _Standing(*standing) for seller, order, *standing in rows}
+
+
+def _request(message: Message) -> _Request:
+    key, value = message.key(), message.value()
+    offset = message.offset() or 0
+    try:
+        _, body = decode(value, CHECKOUT_REQUEST, bytes_max=CHECKOUT_REQUESTS.value_bytes_max)
+    except DecodeError:
+        return _Request(offset, key, value, None)
+    storable = SELLER_ID.fullmatch(body["seller_id"]) and not check_order_id(body["order_id"])
+    return _Request(offset, key, value, body if storable else None)
+
+
+def _judge_undecodable(dead: list[bool]) -> tuple[str, str]:
+    if not dead:
+        return "lost", "can't be decoded, and has no dead letter"
+    return ("dead letter", "") if all(dead) else ("wrong", "its dead letter holds other bytes")
+
+
+def _judge(
+    request: _Request, partition: int, is_dead: bool, refusal: dict[str, Any] | None, order: _Standing | None
+) -> tuple[str, str]:
+    """What became of a checkout that can be decoded, and what is wrong with that; empty if nothing."""
+    if is_dead:
+        return "wrong", "can be decoded, yet has a dead letter"
+    outcome = reason = None
+    if refusal is not None:
+        outcome, reason = refusal["outcome"], refusal["reason"]
+        if (refusal["seller_id"], refusal["order_id"], refusal["kind"]) != (*request.identity, _KIND):
+            return "wrong", f"its refusal is another one's: {refusal['seller_id']}/{refusal['order_id']}"
+    checked = check(request.body or {})
+    if isinstance(checked, Refusal):
+        if outcome == "rejected" and reason == checked.reason:
+            return "rejected", ""
+        return "wrong", f"breaks a rule ({checked}), and was not rejected for it"
+    if outcome == "rejected":
+        return (
+            ("rejected", "") if reason in _OF_THE_MOMENT else ("wrong", f"was rejected for {reason}, but breaks none")
+        )
+    if order is None:
+        return "lost", "there is no such order"
+    if order.partition == partition and request.offset < order.offset:
+        return "wrong", f"its order was made from the later offset {order.offset}"
+    same = order.content_sha256 == checked.content_sha256
+    if order[1:] == (partition, request.offset):
+        return ("decided", "") if same else ("wrong", "its order was made from other content")
+    if same:
+        return ("repeat", "") if refusal is None else ("wrong", "repeats its order, and was called a conflict")
+    if outcome == "conflict" and refusal is not None and refusal["content_sha256"] == checked.content_sha256:
+        return "conflict", ""
+    return "wrong", "has other content than its order, and no conflict was recorded"

@@ -1,0 +1,241 @@
+"""Orders: each history a walk of the table, and every step, claim, payment and request told by exactly one event."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
+
+from domain.credit import CANCELLATION
+from domain.order import CLAIMING, State, Taken, is_walk
+from schemas import catalog
+from schemas.codec import DecodeError, decode
+from sinks.audit import order_statements, statements
+from sinks.audit.events import JournalEntry
+from sinks.audit.report import Report
+from sinks.audit.snapshot import Snapshot, micros
+from sinks.audit.tally import Entry, Tally
+
+#: Topics whose events have their counterpart in the tables of orders.
+TOPICS = (catalog.ORDER_EVENTS, catalog.INVENTORY_EVENTS, catalog.PAYMENT_EVENTS, catalog.INVOICE_REQUESTS)
+#: Events that no table has a row for. A void is asked for by what an order was, which only its journal knows.
+_NOT_TOLD = (catalog.ORDER_COMMAND_ANSWERED,)
+_BY_THE_SELLER = ("adjusted", "set")
+
+
+class OrderCheck:
+    """Takes the journal's rows of orders; then `finish` reads the tables and compares."""
+
+    def __init__(self, snapshot: Snapshot, report: Report) -> None:
+        self._snapshot = snapshot
+        self._report = report
+        self._tally = Tally()
+
+    def take(self, topic: str, partition: int, entries: Sequence[JournalEntry]) -> None:
+        """Note some rows of one journal partition."""
+        for entry in entries:
+            where = f"{topic}/{partition} seq {entry.seq}"
+            try:
+                schema, event = _decode(topic, entry)
+            except DecodeError as error:
+                self._report.add("journal", where, f"can't be decoded: {error}")
+                continue
+            if entry.key != _key(event):
+                self._report.add("event", where, "its key is not its order id")
+            for each in _told(partition, schema, event, entry.payload):
+                self._tally.in_events(each)
+
+    def finish(self) -> None:
+        """Go through all orders, and name what only the tables or only the events say."""
+        for row in self._snapshot.stream_dicts(order_statements.ORDERS):
+            self._report.counts["orders"] += 1
+            self._report.counts[f"orders {row['state']}"] += 1
+            for what in _judge(row):
+                self._report.add("order", f"order {row['seller_id']}/{row['order_id']}", what)
+            for each in _order_entries(row):
+                self._tally.in_tables(each)
+        for each in self._other_entries():
+            self._tally.in_tables(each)
+        for seller_id, order_id, lines in self._snapshot.stream(order_statements.LINES_WITHOUT_ORDER):
+            self._report.add("order", f"order {seller_id}/{order_id}", f"has {lines} lines, but no row")
+        if self._tally.agrees:
+            return
+        for each, oftener in self._tally.differences(self._all_entries(), self._all_told()):
+            rows, events = ("a row", "no event") if oftener > 0 else ("no row", "an event")
+            times = "" if abs(oftener) == 1 else f", {abs(oftener)} times"
+            self._report.add("order", each.where, f"has {rows} and {events} that says{times}: {each.what}")
+
+    def _all_entries(self) -> Iterator[Entry]:
+        for row in self._snapshot.stream_dicts(order_statements.ORDERS):
+            yield from _order_entries(row)
+        yield from self._other_entries()
+
+    def _all_told(self) -> Iterator[Entry]:
+        for topic in TOPICS:
+            for partition in range(topic.partitions):
+                for row in self._snapshot.stream(statements.JOURNAL, topic=topic.name, partition=partition):
+                    entry = JournalEntry(*row)
+                    with suppress(DecodeError):
+                        yield from _told(partition, *_decode(topic.name, entry), entry.payload)
+
+    def _other_entries(self) -> Iterator[Entry]:
+        """What tables other than `orders` say."""
+        refused = self._snapshot.stream(order_statements.REFUSED, topic=catalog.CHECKOUT_REQUESTS.name)
+        for seller_id, order_id, partition, topic, offset, outcome, reason, content in refused:
+            what = content if outcome == "conflict" else reason
+            yield Entry(_order(seller_id, order_id), f"{partition}: {outcome} ({what}) at {topic} offset {offset}")
+        for seller_id, sku, adjust, version in self._snapshot.stream(order_statements.ADJUSTMENTS):
+            yield Entry(f"stock {seller_id}/{sku}", f"adjusted by {adjust} in version {version}")
+        attempts = self._snapshot.stream(order_statements.ATTEMPTS_FINISHED)
+        for seller_id, order_id, partition, *attempt in attempts:
+            yield Entry(_order(seller_id, order_id), f"{partition}: {_payment(*attempt)}")
+        for row in self._snapshot.stream_dicts(order_statements.REFUNDS):
+            where, partition, refund_id = _order(row["seller_id"], row["order_id"]), row["partition"], row["refund_id"]
+            if refund_id != CANCELLATION:
+                wants = _wants(f"refund:{refund_id}", "refund", row["amount_minor"], row["currency"])
+                yield Entry(where, f"{partition}: {wants}")
+            if row["state"] == "done":
+                yield Entry(where, f"{partition}: asks for credit note {refund_id} by {row['request_sha256']}")
+
+
+def _judge(row: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with an order by itself, one text each."""
+    try:
+        history = [
+            Taken(
+                each["version"],
+                None if each["from"] is None else State(each["from"]),
+                State(each["to"]),
+                each["reason"],
+                each["detail"],
+                each["at"],
+            )
+            for each in row["history"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        yield f"its history can't be read: {error!r}"
+        return
+    if not is_walk(history):
+        steps = " → ".join(taken.to_state.value for taken in history)
+        yield f"its history is no walk of the table: {steps or 'nothing'}"
+    elif row["state"] != history[-1].to_state:
+        yield f"is {row['state']}, but its history ends with {history[-1].to_state.value}"
+    elif history[0].at != micros(row["placed_at"]):
+        yield "its history begins at another time than the order"
+    if row["version"] != len(history):
+        yield f"has version {row['version']}, but {len(history)} steps in its history"
+    is_refused = row["state"] == State.REFUSED
+    if is_refused != (row["short"] is not None) or is_refused != (not row["lines"]):
+        yield f"is {row['state']}, with {len(row['lines'])} lines, and short of {row['short']}"
+
+
+def _order_entries(row: dict[str, Any]) -> Iterator[Entry]:
+    """What events must say of an order, by its row and its lines."""
+    where = _order(row["seller_id"], row["order_id"])
+    partition, history = row["partition"], row["history"]
+    pieces: dict[str, int] = {}
+    for _, sku, quantity in row["lines"]:
+        pieces[sku] = pieces.get(sku, 0) + quantity
+    for each in history:
+        step = f"{each['from']} → {each['to']}"
+        if each["to"] == State.REFUSED:
+            what = _refused(row["customer"], row["short"] or (), each["at"])
+        elif each["to"] == State.PLACED:
+            what = _placed(row, each["at"], micros(row["hold_expires_at"]))
+            yield Entry(where, f"{partition}: {_stock('reserved', pieces)}")
+        elif each["to"] == State.PAYMENT_PENDING:
+            continue
+        else:
+            what = f"step {each['version']} {step} ({each['reason']}; {each['detail']}) at {each['at']}"
+        yield Entry(where, f"{partition}: {what}")
+        if cause := _stock_cause(each["from"], each["to"]):
+            yield Entry(where, f"{partition}: {_stock(cause, pieces)}")
+        if each["to"] == State.SHIPPED:
+            yield Entry(where, f"{partition}: {_wants('capture', 'capture', row['gross_minor'], row['currency'])}")
+        if each["to"] == State.CONFIRMED:
+            yield Entry(where, f"{partition}: asks for its invoice by {row['request_sha256']}")
+
+
+def _stock_cause(before: str | None, after: str) -> str | None:
+    """What a step makes of the claim, apart from the first."""
+    if before in CLAIMING and after == State.CANCELLED:
+        return "released"
+    if before in CLAIMING and after == State.SHIPPED:
+        return "shipped"
+    return "retaken" if before == State.CANCELLED and after in CLAIMING else None
+
+
+def _decode(topic: str, entry: JournalEntry) -> tuple[catalog.Schema, dict[str, Any]]:
+    its_topic = catalog.TOPICS[topic]
+    return decode(entry.payload, *its_topic.schemas, bytes_max=its_topic.value_bytes_max)
+
+
+def _key(event: dict[str, Any]) -> bytes:
+    """Its order id; the SKU of a change that the seller made."""
+    key: str = event["order_id"] or next((each["sku"] for each in event.get("changes", ())), "")
+    return key.encode()
+
+
+def _told(partition: int, schema: catalog.Schema, event: dict[str, Any], payload: bytes) -> Iterator[Entry]:
+    """What an event says."""
+    if schema is catalog.STOCK_CHANGED and event["cause"] in _BY_THE_SELLER:
+        if event["cause"] == "adjusted":
+            for each in event["changes"]:
+                what = f"adjusted by {each['quantity']} in version {each['version']}"
+                yield Entry(f"stock {event['seller_id']}/{each['sku']}", what)
+    elif schema not in _NOT_TOLD and not (schema is catalog.PAYMENT_REQUESTED and event["action"] == "void"):
+        where = _order(event["seller_id"], event["order_id"])
+        yield Entry(where, f"{partition}: {_words(schema, event, payload)}")
+
+
+def _words(schema: catalog.Schema, event: dict[str, Any], payload: bytes) -> str:
+    if schema is catalog.ORDER_PLACED:
+        lines = [(index, line["sku"], line["quantity"]) for index, line in enumerate(event["lines"])]
+        return _placed(event | {"lines": lines}, event["placed_at"], event["hold_expires_at"])
+    if schema is catalog.ORDER_REFUSED:
+        return _refused(event["customer"], event["short"], event["occurred_at"])
+    if schema is catalog.ORDER_STATE_CHANGED:
+        step = f"{event['from_state']} → {event['to_state']}"
+        return f"step {event['version']} {step} ({event['reason']}; {event['detail']}) at {event['occurred_at']}"
+    if schema is catalog.STOCK_CHANGED:
+        return _stock(event["cause"], {each["sku"]: each["quantity"] for each in event["changes"]})
+    if schema is catalog.PAYMENT_REQUESTED:
+        return _wants(event["request_id"], event["action"], event["amount_minor"], event["currency"])
+    if schema is catalog.PAYMENT_ATTEMPT_FINISHED:
+        names = ("request_id", "action", "outcome", "amount_minor", "currency", "reference", "reason")
+        return _payment(*(event[name] for name in names))
+    if schema is catalog.INVOICE_REQUEST:
+        return f"asks for its invoice by {sha256(payload).hexdigest()}"
+    if schema is catalog.CREDIT_NOTE_REQUEST:
+        return f"asks for credit note {event['refund_id']} by {sha256(payload).hexdigest()}"
+    outcome = "conflict" if schema is catalog.ORDER_CONFLICTED else "rejected"
+    what = event["content_sha256"] if schema is catalog.ORDER_CONFLICTED else event["reason"]
+    return f"{outcome} ({what}) at {event['source_topic']} offset {event['source_offset']}"
+
+
+def _order(seller_id: str, order_id: str) -> str:
+    return f"order {seller_id}/{order_id}"
+
+
+def _placed(order: dict[str, Any], at: int, hold_expires_at: int) -> str:
+    lines = ", ".join(f"{line} {sku} x {quantity}" for line, sku, quantity in order["lines"])
+    amounts = f"{order['net_minor']} + {order['tax_minor']} = {order['gross_minor']} {order['currency']}"
+    return f"placed by {order['customer']} at {at} until {hold_expires_at}: {amounts} for {lines}"
+
+
+def _refused(customer: str, short: Sequence[dict[str, Any]], at: int) -> str:
+    missing = ", ".join(f"{each['sku']} ({each['wanted']} of {each['free']})" for each in short)
+    return f"refused to {customer} at {at}, short of {missing}"
+
+
+def _stock(cause: str, pieces: dict[str, int]) -> str:
+    return f"stock {cause}: " + ", ".join(f"{sku} x {quantity}" for sku, quantity in sorted(pieces.items()))
+
+
+def _wants(request_id: str, action: str, amount_minor: int, currency: str) -> str:
+    return f"wants {request_id} ({action}) of {amount_minor} {currency}"
+
+
+def _payment(
+    request_id: str, action: str, outcome: str, amount_minor: int, currency: str, reference: str, reason: str
+) -> str:
+    return f"{request_id} ({action}) {outcome} {amount_minor} {currency} ({reference}; {reason})"

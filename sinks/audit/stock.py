@@ -1,0 +1,159 @@
+"""Stock: rows that add up, and every change of a SKU following from the one before it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from domain.order import CLAIMING, State
+from schemas.catalog import INVENTORY_EVENTS, STOCK_CHANGED
+from schemas.codec import DecodeError, decode
+from sinks.audit import order_statements, statements
+from sinks.audit.report import Report
+from sinks.audit.snapshot import Snapshot
+
+_SHIPPED = frozenset(State) - CLAIMING - {State.CANCELLED, State.REFUSED}
+#: What a piece of an event's quantity does to pieces on hand, to those reserved, and to those sold so far.
+_EFFECTS = {
+    "reserved": (0, 1, 1),
+    "retaken": (0, 1, 1),
+    "released": (0, -1, -1),
+    "shipped": (-1, -1, 0),
+    "adjusted": (1, 0, 0),
+    # What the seller counted, as the difference that it makes.
+    "set": (1, 0, 0),
+}
+
+
+@dataclass(slots=True)
+class _Level:
+    """A SKU as its events have it so far."""
+
+    on_hand: int = 0
+    reserved: int = 0
+    version: int = 0
+    sold: int = 0
+    shipped: int = 0
+
+
+class StockCheck:
+    """Replays the changes of all SKUs in an order in which they can have happened. Memory: a level per SKU."""
+
+    def __init__(self, snapshot: Snapshot, report: Report) -> None:
+        self._snapshot = snapshot
+        self._report = report
+        self._levels: dict[tuple[str, str], _Level] = {}
+
+    def check(self) -> None:
+        """The events, then the rows."""
+        self._replay()
+        claiming, shipped = [state.value for state in CLAIMING], [state.value for state in _SHIPPED]
+        for row in self._snapshot.stream(order_statements.STOCK, claiming=claiming, shipped=shipped):
+            self._check_row(*row)
+        for seller_id, sku in self._levels:
+            self._report.add("stock", _where(seller_id, sku), "has events, but neither a row nor an order")
+
+    def _check_row(
+        self,
+        seller_id: str,
+        sku: str,
+        on_hand: int | None,
+        reserved: int | None,
+        version: int | None,
+        claimed: int,
+        shipped: int,
+    ) -> None:
+        self._report.counts["skus"] += 1
+        where = _where(seller_id, sku)
+        told = self._levels.pop((seller_id, sku), None) or _Level()
+        if on_hand is None or reserved is None or version is None:
+            self._report.add("stock", where, "is in events and orders, but has no row")
+            return
+        if not 0 <= reserved <= on_hand:
+            self._report.add("stock", where, f"{reserved} of {on_hand} are reserved")
+        if reserved != claimed:
+            self._report.add("stock", where, f"{reserved} are reserved, but open orders claim {claimed}")
+        if (on_hand, reserved, version) != (told.on_hand, told.reserved, told.version):
+            ours = f"{reserved} of {on_hand} reserved in version {version}"
+            theirs = f"{told.reserved} of {told.on_hand} in version {told.version}"
+            self._report.add("stock", where, f"has {ours}, but its last event {theirs}")
+        if (told.sold, told.shipped) != (claimed + shipped, shipped):
+            ours = f"{claimed + shipped} pieces, of which {shipped} were sent off"
+            theirs = f"events say {told.sold} and {told.shipped}"
+            self._report.add("stock", where, f"orders have {ours}, but {theirs}")
+
+    def _replay(self) -> None:
+        """Merge the partitions: versions are taken under the SKU's lock, and so commit in the journal's order.
+
+        So there is always a partition whose next event is next for all its SKUs, or else one is missing.
+        """
+        streams = [self._events(partition) for partition in range(INVENTORY_EVENTS.partitions)]
+        heads = {number: first for number, stream in enumerate(streams) if (first := next(stream, None)) is not None}
+        while heads:
+            ready = [number for number, head in heads.items() if self._hole(head) == 0]
+            # With none ready a version is missing: go on behind the smallest hole.
+            for number in ready or [min(heads, key=lambda number: self._hole(heads[number]))]:
+                self._take(number, heads.pop(number))
+                for event in streams[number]:
+                    if self._hole(event):
+                        heads[number] = event
+                        break
+                    self._take(number, event)
+
+    def _hole(self, event: dict[str, Any]) -> int:
+        """Versions missing before an event's changes can have happened."""
+        return sum(
+            max(0, each["version"] - 1 - level.version if (level := self._find(event, each)) else each["version"] - 1)
+            for each in event["changes"]
+        )
+
+    def _find(self, event: dict[str, Any], change: dict[str, Any]) -> _Level | None:
+        return self._levels.get((event["seller_id"], change["sku"]))
+
+    def _take(self, partition: int, event: dict[str, Any]) -> None:
+        self._report.counts["stock changes"] += len(event["changes"])
+        for change in event["changes"]:
+            level = self._levels.setdefault((event["seller_id"], change["sku"]), _Level())
+            where = _where(event["seller_id"], change["sku"])
+            for what in _compare(level, event["cause"], change):
+                self._report.add("stock", where, f"{what} ({INVENTORY_EVENTS.name}/{partition} seq {event['seq']})")
+            _, _, sold = _EFFECTS.get(event["cause"], (0, 0, 0))
+            level.sold += sold * change["quantity"]
+            level.shipped += change["quantity"] if event["cause"] == "shipped" else 0
+            level.on_hand, level.reserved = change["on_hand"], change["reserved"]
+            level.version = max(level.version, change["version"])
+
+    def _events(self, partition: int) -> Iterator[dict[str, Any]]:
+        rows = self._snapshot.stream(statements.JOURNAL, topic=INVENTORY_EVENTS.name, partition=partition)
+        for seq, _, payload, _ in rows:
+            try:
+                _, event = decode(payload, STOCK_CHANGED, bytes_max=INVENTORY_EVENTS.value_bytes_max)
+            except DecodeError:
+                # Whoever compares the events with the orders says so.
+                continue
+            yield event | {"seq": seq}
+
+
+def _compare(level: _Level, cause: str, change: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with a change after `level`."""
+    version, on_hand, reserved, quantity = (change[name] for name in ("version", "on_hand", "reserved", "quantity"))
+    if not 0 <= reserved <= on_hand:
+        yield f"{reserved} of {on_hand} are reserved in version {version}"
+    if version <= level.version:
+        yield f"version {version} stands twice, or after {level.version}"
+        return
+    if version != level.version + 1:
+        missing = f"{level.version + 1}" if version == level.version + 2 else f"{level.version + 1} to {version - 1}"
+        yield f"has no version {missing}"
+        return
+    if cause not in _EFFECTS:
+        yield f"version {version} has the unknown cause {cause}"
+        return
+    by_hand, by_reserved, _ = _EFFECTS[cause]
+    expected = level.on_hand + by_hand * quantity, level.reserved + by_reserved * quantity
+    if (on_hand, reserved) != expected:
+        was = f"{level.reserved} of {level.on_hand} reserved"
+        yield f"version {version} ({quantity} {cause}) makes {reserved} of {on_hand} out of {was}"
+
+
+def _where(seller_id: str, sku: str) -> str:
+    return f"stock {seller_id}/{sku}"
