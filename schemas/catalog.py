@@ -176,6 +176,16 @@ TOPICS: dict[str, Topic] = {
 #: to the end: a relay of the former release knows each by its place here.
 OUTPUT_TOPICS = (INVOICE_EVENTS, DEAD_LETTERS, ORDER_EVENTS, INVENTORY_EVENTS, PAYMENT_EVENTS, INVOICE_REQUESTS)
 
+#: What each agent reads: its consumer group's topics, and those of its positions.
+READERS: dict[str, tuple[Topic, ...]] = {
+    "checkouts": (CHECKOUT_REQUESTS,),
+    "payments": (ORDER_EVENTS, PAYMENT_NOTICES),
+    "orders": (PAYMENT_EVENTS, ORDER_COMMANDS),
+    "stock": (INVENTORY_EVENTS, ORDER_EVENTS),
+    "invoices": (INVOICE_REQUESTS,),
+    "documents": (INVOICE_EVENTS,),
+}
+
 #: Record header that carries the journal's sequence number, in decimal digits.
 SEQ_HEADER = "seq"
 

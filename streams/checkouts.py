@@ -82,7 +82,7 @@ def run(settings: Settings) -> None:
             raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
         hold = timedelta(seconds=settings.hold_seconds)
         work = CheckoutsWork(table, lambda: datetime.now(UTC), hold)
-        return Wired((catalog.CHECKOUT_REQUESTS,), work, BATCH_BYTES_MAX)
+        return Wired(catalog.READERS[AGENT], work, BATCH_BYTES_MAX)
 
     run_agent(AGENT, settings, wire)
 

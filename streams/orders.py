@@ -82,7 +82,7 @@ def run(settings: Settings) -> None:
     work = OrdersWork(lambda: datetime.now(UTC))
     session = Session(settings.postgres_url.get_secret_value())
     wired = Wired(
-        (catalog.PAYMENT_EVENTS, catalog.ORDER_COMMANDS),
+        catalog.READERS[AGENT],
         work,
         BATCH_BYTES_MAX,
         service=lambda: expire_holds(session, lambda: datetime.now(UTC)),

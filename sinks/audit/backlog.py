@@ -6,25 +6,10 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from runtime.kafka import end_offsets
-from schemas.catalog import (
-    CHECKOUT_REQUESTS,
-    INVOICE_EVENTS,
-    INVOICE_REQUESTS,
-    ORDER_COMMANDS,
-    ORDER_EVENTS,
-    PARTITIONS,
-    PAYMENT_EVENTS,
-)
+from schemas.catalog import PARTITIONS, READERS
 
-#: Topic → the agent that reads it.
-_READERS = {
-    INVOICE_REQUESTS.name: "invoices",
-    INVOICE_EVENTS.name: "documents",
-    CHECKOUT_REQUESTS.name: "checkouts",
-    ORDER_COMMANDS.name: "orders",
-    PAYMENT_EVENTS.name: "orders",
-    ORDER_EVENTS.name: "payments",
-}
+#: (agent, topic) of all that is read.
+_READ = [(agent, topic.name) for agent, topics in READERS.items() for topic in topics]
 _COUNTS = """
 SELECT (SELECT count(*) FROM invoices), (SELECT count(*) FROM documents),
        (SELECT coalesce(sum(next_seq - 1 - published_seq), 0) FROM journal_heads),
@@ -64,12 +49,14 @@ def is_drained(connection: psycopg.Connection[TupleRow], kafka_bootstrap: str) -
     if progress.unpublished or progress.open_payments or progress.documents < progress.invoices:
         return False
     positions = {(agent, topic, partition): next_offset for agent, topic, partition, next_offset in rows}
-    for (topic, partition), end in before.items():
-        if positions.get((_READERS[topic], topic, partition), 0) < end:
-            return False
+    for agent, topic in _READ:
+        for partition in range(PARTITIONS):
+            if positions.get((agent, topic, partition), 0) < before[topic, partition]:
+                return False
     # The log did not grow around the moment of the transaction, so it held nothing more then either.
     return _ends(kafka_bootstrap) == before
 
 
 def _ends(kafka_bootstrap: str) -> dict[tuple[str, int], int]:
-    return end_offsets(kafka_bootstrap, [(topic, partition) for topic in _READERS for partition in range(PARTITIONS)])
+    topics = {topic for _, topic in _READ}
+    return end_offsets(kafka_bootstrap, [(topic, partition) for topic in topics for partition in range(PARTITIONS)])
