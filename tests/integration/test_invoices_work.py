@@ -209,8 +209,14 @@ async def test_a_table_that_wrongly_claims_to_know_all_changes_no_result(agent: 
     assert query("SELECT next_number FROM series") == [(4,)]
 
 
+async def test_a_table_of_the_release_without_credit_notes_goes_on_being_of_use(agent: Agent) -> None:
+    agent.table.numbers[digest(("demo", "A", "invoice"))] = 7
+    prepared = await agent.work.prepare(Batch(TOPIC, 0, [sent(0, "A"), sent(1, "B")]))
+    assert prepared.look_up == [OrderKey("demo", "A", "invoice")]
+
+
 async def test_a_table_that_remembers_what_never_was_changes_no_result(agent: Agent, query: Query) -> None:
-    agent.table.numbers[digest(OrderKey("demo", "A", "invoice"))] = 7
+    agent.table.numbers[digest(("demo", "A", "invoice"))] = 7
     await agent.run(sent(0, "A"))
     assert numbers(query) == [("A", 1)]
 
