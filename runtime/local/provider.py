@@ -304,8 +304,10 @@ class Simulator:
             return _json(400, {"reason": str(error)})
         key, verb = request.match_info["key"], request.match_info["verb"]
         payment = self._book.payments.get(key)
-        seen = self._note(body.key)
-        self._keys_of.setdefault(key, set()).add(body.key)
+        # A payment that is given up is voided under its own key.
+        use = f"{verb}/{body.key}"
+        seen = self._note(use)
+        self._keys_of.setdefault(key, set()).add(use)
         fault = self._fault(body.key, seen.sent, None if payment is None else TOKENS.get(payment.token))
         await self._delay(fault)
         if fault in ("timeout", "timeout_always"):

@@ -1,0 +1,340 @@
+"""Faults of the provider and of ourselves: at most one charge an order, and none forgotten."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain.payment import Answer, Attempt, Known, provider_key
+from sinks.payments.local import LocalProvider
+from tests.integration.payments_world import (
+    API_KEY,
+    QUICK,
+    Payments,
+    Query,
+    add_order,
+    add_orders,
+    outcomes,
+    placed,
+    requested,
+    simulator,
+    until_finished,
+)
+
+SEED = int(os.environ.get("GAPLESS_TEST_SEED", "1"))
+OK = ("succeeded", "")
+GAVE_UP = ("failed", "gave-up")
+EACH = 200
+
+
+def check_charges(charges: list[dict[str, Any]], orders: int) -> None:
+    """One charge an order, and nothing was sent again without asking."""
+    assert len(charges) == len({charge["order_id"] for charge in charges}) == orders
+    assert {charge["acted"] for charge in charges} == {1}
+    assert sum(charge["blind"] for charge in charges) == 0
+
+
+@pytest.mark.parametrize(
+    "token", ["tok_timeout", "tok_timeout_charged", "tok_5xx", "tok_cut", "tok_slow", "tok_duplicate"]
+)
+async def test_each_fault_ends_in_one_charge_an_order(
+    token: str, tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    with simulator(tmp_path / "provider") as provider:
+        await provider.behave(slow_s=0.5)
+        payments = Payments(ledger_url, provider.url)
+        await payments.start()
+        ids = [f"O-{number}" for number in range(EACH)]
+        add_orders(ledger_url, [(each, token) for each in ids])
+        await payments.run(*[placed(each) for each in ids])
+        found = await until_finished(query, EACH, 40)
+        assert set(found.values()) == {OK}
+        check_charges(await provider.ledger(), EACH)
+        await payments.stop()
+
+
+async def test_a_seed_of_faults_through_the_whole_life_of_orders(tmp_path: Path, ledger_url: str, query: Query) -> None:
+    print(f"GAPLESS_TEST_SEED={SEED}")
+    with simulator(tmp_path / "provider", "--seed", str(SEED), "--faults", "0.3") as provider:
+        await provider.behave(slow_s=0.3)
+        payments = Payments(ledger_url, provider.url)
+        await payments.start()
+        ids = [f"O-{number}" for number in range(EACH)]
+        add_orders(ledger_url, [(each, "tok_ok") for each in ids])
+        await payments.run(*[placed(each) for each in ids])
+        await until_finished(query, EACH, 40)
+        half = ids[: EACH // 2]
+        await payments.run(
+            *[requested(each, "capture") for each in half],
+            *[requested(each, "void") for each in ids[EACH // 2 :]],
+            *[requested(each, "refund:R-1", 98) for each in half],
+            *[requested(each, "refund:R-2", 700) for each in half],
+        )
+        found = await until_finished(query, EACH * 3, 60)
+        await payments.stop()
+        assert set(found.values()) == {OK}
+        charges = await provider.ledger()
+        check_charges(charges, EACH)
+        sums = Counter((c["captured_minor"], c["refunded_minor"], c["voided_minor"]) for c in charges)
+        assert sums == {(4798, 798, 0): EACH // 2, (0, 0, 4798): EACH // 2}
+
+
+async def test_a_provider_that_is_killed_and_back_has_lost_nothing_and_charges_once(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    with simulator(tmp_path / "provider", "--delay-ms", "30") as provider:
+        payments = Payments(ledger_url, provider.url)
+        await payments.start()
+        ids = [f"O-{number}" for number in range(400)]
+        add_orders(ledger_url, [(each, "tok_ok") for each in ids])
+        for first in range(0, 400, 50):
+            await payments.run(*[placed(each) for each in ids[first : first + 50]])
+            if first in (100, 200):
+                await asyncio.sleep(0.04)
+                provider.kill()
+                await asyncio.sleep(0.3)
+                provider.start()
+        found = await until_finished(query, 400, 40)
+        await payments.stop()
+        assert set(found.values()) == {OK}
+        charges = await provider.ledger()
+        assert len(charges) == 400
+        assert {charge["acted"] for charge in charges} == {1}
+
+
+async def test_the_breaker_spares_a_provider_that_is_away_and_nothing_is_lost(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    with simulator(tmp_path / "provider") as provider:
+        policy = replace(QUICK, breaker_failures=5, breaker_seconds=1.5, in_flight_max=10)
+        counted = Counting(provider.url)
+        payments = Payments(ledger_url, counted, policy)
+        await payments.start()
+        provider.kill()
+        ids = [f"O-{number}" for number in range(100)]
+        add_orders(ledger_url, [(each, "tok_ok") for each in ids])
+        await payments.run(*[placed(each) for each in ids[:50]])
+        await asyncio.sleep(0.5)
+        before = counted.calls
+        # Five in a row, and those that were under way with them.
+        assert 5 <= before <= 15
+        await payments.run(*[placed(each) for each in ids[50:]])
+        await asyncio.sleep(0.5)
+        assert counted.calls == before
+        assert outcomes(query) == {}
+        await asyncio.sleep(1.2)
+        # One probe.
+        assert counted.calls == before + 1
+        provider.start()
+        found = await until_finished(query, 100)
+        await payments.stop()
+        assert set(found.values()) == {OK}
+        check_charges(await provider.ledger(), 100)
+
+
+async def test_an_authorisation_that_never_gets_an_answer_is_settled_and_given_up(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    with simulator(tmp_path / "provider") as provider:
+        payments = Payments(ledger_url, provider.url, replace(QUICK, give_up_after_hold_seconds=0))
+        await payments.start()
+        add_order(ledger_url, "A", "tok_timeout_always")
+        await payments.run(placed("A", hold_seconds=1.5))
+        await asyncio.sleep(1)
+        assert outcomes(query) == {}
+        assert await until_finished(query, 1) == {("A", "authorize"): GAVE_UP}
+        await payments.stop()
+        [payment] = await provider.ledger()
+        assert (payment["status"], payment["acted"]) == ("voided", 0)
+
+
+async def test_a_charge_that_arrives_after_it_was_given_up_finds_it_void(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    with simulator(tmp_path / "provider") as provider:
+        await provider.behave(late_s=2.5)
+        payments = Payments(ledger_url, provider.url, replace(QUICK, give_up_after_hold_seconds=0))
+        await payments.start()
+        add_order(ledger_url, "A", "tok_late")
+        await payments.run(placed("A", hold_seconds=0.3))
+        assert await until_finished(query, 1) == {("A", "authorize"): GAVE_UP}
+        await asyncio.sleep(2.5)
+        await payments.stop()
+        [payment] = await provider.ledger()
+        assert (payment["status"], payment["acted"], payment["sent"]) == ("voided", 0, 1)
+
+
+async def test_an_authorisation_found_after_its_time_has_succeeded_late(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    with simulator(tmp_path / "provider") as provider:
+        payments = Payments(ledger_url, provider.url, replace(QUICK, give_up_after_hold_seconds=0))
+        await payments.start()
+        add_order(ledger_url, "A", "tok_timeout_charged")
+        await payments.run(placed("A", hold_seconds=0.2))
+        assert await until_finished(query, 1) == {("A", "authorize"): OK}
+        await payments.stop()
+        check_charges(await provider.ledger(), 1)
+
+
+async def test_what_was_never_called_is_given_up_without_the_provider(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    payments = Payments(ledger_url, "http://127.0.0.1:9", replace(QUICK, give_up_after_hold_seconds=0))
+    await payments.start()
+    add_order(ledger_url, "A")
+    await payments.run(placed("A", hold_seconds=-1))
+    assert await until_finished(query, 1) == {("A", "authorize"): GAVE_UP}
+    await payments.stop()
+
+
+class Counting(LocalProvider):
+    """Counts the calls, and can be told to stop dead: the worker's end, seen from its provider."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, API_KEY)
+        self.calls = 0
+        self.asked = 0
+        self.stops_before_call = False
+        self.stops_after_call = False
+
+    async def authorize(self, attempt: Attempt, token: str) -> Answer:
+        self.calls += 1
+        if self.stops_before_call:
+            await asyncio.sleep(60)
+        answer = await super().authorize(attempt, token)
+        if self.stops_after_call:
+            await asyncio.sleep(60)
+        return answer
+
+    async def ask(self, attempt: Attempt) -> Known:
+        self.calls += 1
+        self.asked += 1
+        return await super().ask(attempt)
+
+
+@pytest.mark.parametrize("moment", ["stops_before_call", "stops_after_call"])
+async def test_a_worker_that_dies_at_the_call_is_followed_by_one_that_asks(
+    moment: str, tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    with simulator(tmp_path / "provider") as provider:
+        dying = Counting(provider.url)
+        setattr(dying, moment, True)
+        first = Payments(ledger_url, dying, replace(QUICK, timeout_seconds=30))
+        await first.start()
+        add_order(ledger_url, "A")
+        await first.run(placed("A"))
+        await asyncio.sleep(0.3)
+        await first.crash()
+        assert outcomes(query) == {}
+        following = Counting(provider.url)
+        second = Payments(ledger_url, following)
+        await second.start()
+        assert await until_finished(query, 1) == {("A", "authorize"): OK}
+        await second.stop()
+        assert following.asked == 1
+        check_charges(await provider.ledger(), 1)
+
+
+async def test_two_workers_that_ask_for_the_same_payment_write_one_outcome(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    """The first is only slow: its lease has run out, and it comes back with an answer of its own."""
+    with simulator(tmp_path / "provider", "--delay-ms", "500") as provider:
+        policy = replace(QUICK, timeout_seconds=5, lease_seconds=0.3)
+        workers = [Payments(ledger_url, provider.url, policy) for _ in range(2)]
+        for each in workers:
+            await each.start()
+        ids = [f"O-{number}" for number in range(20)]
+        add_orders(ledger_url, [(each, "tok_ok") for each in ids])
+        await workers[0].run(*[placed(each) for each in ids])
+        found = await until_finished(query, 20)
+        await asyncio.sleep(1.5)
+        for each in workers:
+            await each.stop()
+        assert outcomes(query) == found
+        charges = await provider.ledger()
+        assert [charge["acted"] for charge in charges] == [1] * 20
+
+
+async def test_the_ledger_away_delays_the_outcome_and_loses_nothing(
+    tmp_path: Path, ledger_url: str, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is cut while outcomes are written, also where the commit's answer is lost."""
+    with simulator(tmp_path / "provider", "--delay-ms", "20") as provider:
+        payments = Payments(ledger_url, provider.url)
+        await payments.start()
+        ids = [f"O-{number}" for number in range(200)]
+        add_orders(ledger_url, [(each, "tok_ok") for each in ids])
+
+        async def cut() -> None:
+            for _ in range(15):
+                await asyncio.sleep(0.02)
+                query(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+
+        cutting = asyncio.create_task(cut())
+        for first in range(0, 200, 20):
+            await payments.run(*[placed(each) for each in ids[first : first + 20]])
+        await cutting
+        found = await until_finished(query, 200)
+        await payments.stop()
+        assert set(found.values()) == {OK}
+        assert query("SELECT count(*), min(seq), max(seq) FROM journal") == [(200, 1, 200)]
+        assert {charge["acted"] for charge in await provider.ledger()} == {1}
+
+
+def test_a_process_killed_again_and_again_charges_each_order_once(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    """The caller as a process of its own, killed every half second, under calls that take their time."""
+    with simulator(tmp_path / "provider", "--delay-ms", "100") as provider:
+        ids = [f"O-{number}" for number in range(300)]
+        add_orders(ledger_url, [(each, "tok_ok") for each in ids])
+        for number in ids:
+            query(
+                "INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor,"
+                " currency, provider_key, next_try_at, give_up_at, created_at) VALUES ('demo', %s, 'authorize', 0,"
+                " 'authorize', 4798, 'EUR', %s, now(), now() + interval '10 minutes', now())",
+                number,
+                provider_key("demo", number, "authorize"),
+            )
+        environment = {**os.environ, "LEDGER": ledger_url, "PROVIDER": provider.url, "API_KEY": API_KEY}
+        deadline = time.monotonic() + 60
+        kills = 0
+        while len(outcomes(query)) < len(ids):
+            assert time.monotonic() < deadline
+            process = subprocess.Popen([sys.executable, "-c", _CALLER], env=environment)
+            time.sleep(0.9 if kills < 6 else 2.5)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        assert kills >= 2
+        assert set(outcomes(query).values()) == {OK}
+        charges = asyncio.run(provider.ledger())
+        assert len(charges) == len(ids)
+        assert {charge["acted"] for charge in charges} == {1}
+        assert sum(charge["blind"] for charge in charges) == 0
+
+
+_CALLER = """
+import asyncio, os
+from sinks.payments.local import LocalProvider
+from streams.payment_calls import Caller, Policy
+
+async def main():
+    policy = Policy(timeout_seconds=1, lease_seconds=2.2, poll_seconds=0.05, in_flight_max=20, queued_max=40)
+    await Caller(LocalProvider(os.environ["PROVIDER"], os.environ["API_KEY"]), os.environ["LEDGER"], policy).run()
+
+asyncio.run(main())
+"""
