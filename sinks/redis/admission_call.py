@@ -46,23 +46,28 @@ class StockCalls:
         self._script = self._redis.register_script(_SCRIPT)
         self._away_until = 0.0
         self._timeouts = 0
+        self._trying = False
 
     @property
     def available(self) -> bool:
-        """Whether the last call went well, or enough time has passed to try again."""
-        return monotonic() >= self._away_until
+        """Whether the last call went well, or enough time has passed to try again and nobody does so now."""
+        return monotonic() >= self._away_until and not self._trying
 
     async def run(self, seller_id: str, command: str, argument: Any) -> Any:
         """The command's answer; raises `RedisAwayError`, within the time that a call may take."""
         if not self.available:
             raise RedisAwayError("Redis is left alone for a moment")
         packed = msgspec.msgpack.encode(argument)
+        # After a failure one call finds out for all: the others don't wait for its end.
+        self._trying = self._timeouts >= TIMEOUTS_MAX
         try:
             async with asyncio.timeout(self._call_seconds_max):
-                answer = await self._script(keys=[f"stock:{{{seller_id}}}"], args=[command, packed])
+                answer = await self._call([f"stock:{{{seller_id}}}"], [command, packed])
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
             raise RedisAwayError(type(error).__name__) from None
+        finally:
+            self._trying = False
         self._timeouts = 0
         return msgspec.msgpack.decode(answer)
 
@@ -70,6 +75,17 @@ class StockCalls:
         """Close the connections."""
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
+
+    async def _call(self, keys: list[str], arguments: list[Any]) -> Any:
+        try:
+            return await self._script(keys=keys, args=arguments)
+        except redis.exceptions.TimeoutError:
+            raise
+        except (redis.exceptions.ConnectionError, OSError):
+            # Of a server that has started again all connections are dead. Each would fail one call, and that would
+            # keep Redis away for as many pauses. Said twice, every command does what it does once.
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+            return await self._script(keys=keys, args=arguments)
 
     def _failed(self, error: Exception) -> None:
         late = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)

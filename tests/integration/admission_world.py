@@ -1,0 +1,125 @@
+"""A seller of a test's own in Redis, and a Valkey of a test's own to be killed."""
+
+import asyncio
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from domain.reservation import Level
+from runtime.local import redis as valkey
+from runtime.local.stack import free_port
+from sinks.redis.admission import Admission, Admitted, Asked, SoldOut, Verdict
+from sinks.redis.mirror import Event, Mirror, Mirrored, SkuChange
+from tests.integration.gateways import until
+
+
+class World:
+    """Gateways over one Redis, and the mirror that tells it what Postgres says."""
+
+    def __init__(self, url: str, seller_id: str, gateways: list[Admission]) -> None:
+        self.url = url
+        self.seller_id = seller_id
+        self.gateways = gateways
+        self.gateway = gateways[0]
+        self.mirror = Mirror(url)
+
+    async def stock(self, shards: int = 1, **levels: int) -> None:
+        """Postgres has so many pieces of each SKU, and Redis a full copy."""
+        await self.mirror.adopt(
+            self.seller_id, [(sku, Level(pieces, 0, 1)) for sku, pieces in levels.items()], shards=shards
+        )
+        await self.believe()
+
+    async def believe(self) -> None:
+        """The copy is complete."""
+        _, run_id = await self.mirror.tick(self.seller_id)
+        assert await self.mirror.complete(self.seller_id, run_id)
+
+    def asked(self, order_id: str, customer: str = "", **pieces: int) -> Asked:
+        """An order, of a customer of its own unless one is named."""
+        return Asked(self.seller_id, order_id, customer or f"customer of {order_id}", tuple(sorted(pieces.items())))
+
+    async def admit(self, order_id: str, customer: str = "", **pieces: int) -> Verdict:
+        return await self.gateway.admit(self.asked(order_id, customer, **pieces))
+
+    def wait(self, order_id: str, seconds: float = 10, **pieces: int) -> "asyncio.Task[Admitted | SoldOut]":
+        return asyncio.create_task(self.gateway.wait_in_line(self.asked(order_id, "", **pieces), seconds))
+
+    async def line(self, *order_ids: str) -> list[int | None]:
+        """Places in line."""
+        return [await self.gateway.position(self.seller_id, order_id) for order_id in order_ids]
+
+    async def lined_up(self, order_id: str, seconds: float = 10, **pieces: int) -> "asyncio.Task[Admitted | SoldOut]":
+        """Like `wait`, when the order stands in line."""
+        task = self.wait(order_id, seconds, **pieces)
+        await self.until_line([order_id], lambda places: places != [None])
+        return task
+
+    async def until_line(self, order_ids: Sequence[str], holds: Callable[[list[int | None]], bool]) -> None:
+        """Return when the places are as wanted."""
+        await until(lambda: self.line(*order_ids), holds)
+
+    async def known(self, sku: str = "S") -> Mirrored:
+        """What Redis knows of the SKU."""
+        return (await self.mirror.read(self.seller_id, [sku]))[sku]
+
+    async def apply(self, *events: Event) -> None:
+        await self.mirror.apply(self.seller_id, events)
+
+
+def change(by: int, free: int, version: int, *, sku: str = "S", on_hand: int = 1_000) -> SkuChange:
+    """A change of a SKU."""
+    return SkuChange(sku, by, on_hand, free, version)
+
+
+@asynccontextmanager
+async def world(url: str, *, gateways: int = 1, hold_seconds: int = 60) -> AsyncIterator[World]:
+    """A fresh seller."""
+    made = World(url, f"seller-{time.time_ns()}", [Admission(url, hold_seconds=hold_seconds) for _ in range(gateways)])
+    try:
+        yield made
+    finally:
+        for gateway in made.gateways:
+            await gateway.close()
+        await made.mirror.close()
+
+
+class OwnValkey:
+    """A Valkey of the test's own, which keeps its data on disk as ours does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = valkey.prepare(self._folder, self._port)
+        self._process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.DEVNULL)  # noqa: ASYNC220
+        for _ in range(200):
+            with suppress(OSError):
+                if await valkey.answers(self._port):
+                    return
+            await asyncio.sleep(0.02)
+        raise AssertionError("Valkey did not start")
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send its process a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+def held(verdicts: Iterable[Verdict]) -> int:
+    """How many are admitted and held."""
+    return sum(verdict == Admitted(held=True) for verdict in verdicts)
