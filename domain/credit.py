@@ -54,7 +54,9 @@ def credit(order: Mapping[str, Any], before: Mapping[int, int], now: Mapping[int
     """Credit `now` pieces by line, after `before` pieces were credited; both within what was ordered.
 
     `order` is an `InvoiceRequest` that `price` has accepted, its quantities whole numbers. With everything credited,
-    all credits together are exactly the invoice.
+    all credits together are exactly the invoice: as long as none is taken back that a later one was made after. Of
+    three pieces at 0.664, credited one by one, the second is 0.67; with the first taken back and the other two
+    credited at 1.33, 2.00 of 1.99 are. So a credit that may still fail has to end before the next one is made.
     """
     after = {line: before.get(line, 0) + now.get(line, 0) for line in before.keys() | now.keys()}
     nets_before, nets_after = _nets(order, before), _nets(order, after)
