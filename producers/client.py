@@ -1,4 +1,4 @@
-"""A storefront's client: posts an invoice request until it is kept, and asks what became of it."""
+"""A storefront's client: posts checkouts and invoice requests until they are kept, and asks what became of them."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
@@ -36,7 +36,7 @@ class Answer:
     attempts: int
 
     def json(self) -> dict[str, Any]:
-        """The body as a mapping: the invoice's status, or the problem (RFC 9457)."""
+        """The body as a mapping: what was asked for, or the problem (RFC 9457)."""
         value: dict[str, Any] = _DECODER.decode(self.payload)
         return value
 
@@ -101,6 +101,82 @@ class GaplessClient:
         """The PDF of an order's invoice, as the answer's payload."""
         return await self._until_answered("GET", f"/v1/invoices/{quote(order_id, safe='')}/document", None, None)
 
+    async def get_invoice(self, order_id: str) -> Answer:
+        """What became of an order's request."""
+        return await self._until_answered("GET", f"/v1/invoices/{quote(order_id, safe='')}", None, None)
+
+    async def get_document(self, order_id: str) -> Answer:
+        """The PDF of an order's invoice, as the answer's payload."""
+        return await self._until_answered("GET", f"/v1/invoices/{quote(order_id, safe='')}/document", None, None)
+
+    async def post_checkout(self, body: Mapping[str, Any] | bytes, wait_s: int | None = None) -> Answer:
+        """Check out; with `wait_s` (1-30) the answer waits that long for stock and for the payment.
+
+        201 is confirmed, 202 kept, 402 declined, 409 short of stock, or a conflict. A customer who is too fast (429)
+        is slowed down. Raises `UnavailableError` as `post_invoice` does.
+        """
+        payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        headers = {"Prefer": f"wait={wait_s}"} if wait_s else None
+        return await self._until_answered("POST", "/v1/checkouts", payload, headers)
+
+    async def get_order(self, order_id: str) -> Answer:
+        """A checkout order as it stands."""
+        return await self._until_answered("GET", f"/v1/orders/{quote(order_id, safe='')}", None, None)
+
+    async def get_orders(self, customer: str, *, limit: int = 20, cursor: str | None = None) -> Answer:
+        """A page of a customer's orders, newest first; `cursor` is the `next` of the page before."""
+        return await self._until_answered("GET", _page("/v1/orders", limit, cursor, customer=customer), None, None)
+
+    async def ship(self, order_id: str, reason: str = "", wait_s: int | None = None) -> Answer:
+        """The order leaves the warehouse. 200 with the order, 409 with the reason, 202 if it takes longer."""
+        return await self._command(order_id, "shipments", {"reason": reason}, wait_s)
+
+    async def deliver(self, order_id: str, reason: str = "", wait_s: int | None = None) -> Answer:
+        """The order has arrived; answered as `ship`."""
+        return await self._command(order_id, "deliveries", {"reason": reason}, wait_s)
+
+    async def cancel(self, order_id: str, reason: str = "", wait_s: int | None = None) -> Answer:
+        """The order is not wanted any more; answered as `ship`."""
+        return await self._command(order_id, "cancellations", {"reason": reason}, wait_s)
+
+    async def refund(
+        self,
+        order_id: str,
+        refund_id: str,
+        lines: Mapping[int, int] | None = None,
+        reason: str = "",
+        wait_s: int | None = None,
+    ) -> Answer:
+        """Give back the money for so many pieces by line, the first is 0; for all that is left without `lines`."""
+        body: dict[str, Any] = {"refund_id": refund_id, "reason": reason}
+        if lines is not None:
+            body["lines"] = [{"line": line, "quantity": quantity} for line, quantity in lines.items()]
+        return await self._command(order_id, "refunds", body, wait_s)
+
+    async def put_stock(self, sku: str, on_hand: int) -> Answer:
+        """So many pieces are in the warehouse."""
+        return await self._put_stock(sku, {"on_hand": on_hand})
+
+    async def adjust_stock(self, sku: str, adjust: int, key: str) -> Answer:
+        """So many pieces came, or went; once for each key, however often it is sent."""
+        return await self._put_stock(sku, {"adjust": adjust, "key": key})
+
+    async def get_stock(self, sku: str) -> Answer:
+        """A SKU's stock."""
+        return await self._until_answered("GET", f"/v1/stock/{quote(sku, safe='')}", None, None)
+
+    async def list_stock(self, *, limit: int = 100, cursor: str | None = None) -> Answer:
+        """A page of all stock, by SKU; `cursor` is the `next` of the page before."""
+        return await self._until_answered("GET", _page("/v1/stock", limit, cursor), None, None)
+
+    async def _command(self, order_id: str, what: str, body: Mapping[str, Any], wait_s: int | None) -> Answer:
+        path = f"/v1/orders/{quote(order_id, safe='')}/{what}"
+        headers = None if wait_s is None else {"Prefer": f"wait={wait_s}"}
+        return await self._until_answered("POST", path, msgspec.json.encode(body), headers)
+
+    async def _put_stock(self, sku: str, body: Mapping[str, Any]) -> Answer:
+        return await self._until_answered("PUT", f"/v1/stock/{quote(sku, safe='')}", msgspec.json.encode(body), None)
+
     async def _until_answered(
         self, method: str, path: str, payload: bytes | None, headers: Mapping[str, str] | None
     ) -> Answer:
@@ -133,6 +209,10 @@ class GaplessClient:
         merged = {**self._headers, **headers} if headers else self._headers
         async with self._session.request(method, self._url + path, data=payload, headers=merged) as response:
             return response.status, await response.read(), response.headers.get("Retry-After")
+
+
+def _page(path: str, limit: int, cursor: str | None, **filters: str) -> str:
+    return f"{path}?{urlencode({**filters, 'limit': limit, **({} if cursor is None else {'cursor': cursor})})}"
 
 
 def _retry_after_seconds(text: str) -> float:

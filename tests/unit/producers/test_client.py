@@ -3,14 +3,15 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from producers.client import GaplessClient, UnavailableError, _retry_after_seconds
+from producers.client import Answer, GaplessClient, UnavailableError, _retry_after_seconds
 from producers.wire import WireClient, _parse
 
 Reply = Callable[[web.Request], web.Response]
@@ -74,6 +75,57 @@ async def test_a_request_carries_the_key_and_how_long_to_wait(gateway: tuple[Gat
     assert request.headers["Authorization"] == "Bearer secret"
     assert request.headers["Prefer"] == "wait=5"
     assert json.loads(fake.bodies[0]) == {"order_id": "é"}
+
+
+Call = Callable[[GaplessClient], Awaitable[Answer]]
+
+
+@pytest.mark.parametrize(
+    ("call", "method", "path", "body", "prefer"),
+    [
+        (lambda c: c.post_checkout({"a": 1}, 5), "POST", "/v1/checkouts", {"a": 1}, "wait=5"),
+        (lambda c: c.get_order("#1/2"), "GET", "/v1/orders/%231%2F2", None, None),
+        (
+            lambda c: c.get_orders("C&1", limit=2, cursor="x"),
+            "GET",
+            "/v1/orders?customer=C%261&limit=2&cursor=x",
+            None,
+            None,
+        ),
+        (lambda c: c.ship("#1"), "POST", "/v1/orders/%231/shipments", {"reason": ""}, None),
+        (lambda c: c.deliver("A", "x", 0), "POST", "/v1/orders/A/deliveries", {"reason": "x"}, "wait=0"),
+        (lambda c: c.cancel("A", wait_s=9), "POST", "/v1/orders/A/cancellations", {"reason": ""}, "wait=9"),
+        (lambda c: c.refund("A", "R"), "POST", "/v1/orders/A/refunds", {"refund_id": "R", "reason": ""}, None),
+        (
+            lambda c: c.refund("A", "R", {0: 2}),
+            "POST",
+            "/v1/orders/A/refunds",
+            {"refund_id": "R", "reason": "", "lines": [{"line": 0, "quantity": 2}]},
+            None,
+        ),
+        (lambda c: c.put_stock("S/1", 5), "PUT", "/v1/stock/S%2F1", {"on_hand": 5}, None),
+        (lambda c: c.adjust_stock("S", -1, "k"), "PUT", "/v1/stock/S", {"adjust": -1, "key": "k"}, None),
+        (lambda c: c.get_stock("S/1"), "GET", "/v1/stock/S%2F1", None, None),
+        (lambda c: c.list_stock(), "GET", "/v1/stock?limit=100", None, None),
+    ],
+)
+async def test_what_a_storefront_does_is_one_request(
+    gateway: tuple[Gateway, str],
+    client: Make,
+    call: Call,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None,
+    prefer: str | None,
+) -> None:
+    fake, url = gateway
+    fake.replies = [reply(200)]
+    async with client(url) as shop:
+        assert (await call(shop)).status == 200
+    [request] = fake.requests
+    assert (request.method, request.raw_path) == (method, path)
+    assert (json.loads(fake.bodies[0]) if fake.bodies[0] else None) == body
+    assert request.headers.get("Prefer") == prefer
 
 
 async def test_an_order_id_is_quoted_in_the_path(gateway: tuple[Gateway, str], client: Make) -> None:
