@@ -101,14 +101,6 @@ class GaplessClient:
         """The PDF of an order's invoice, as the answer's payload."""
         return await self._until_answered("GET", f"/v1/invoices/{quote(order_id, safe='')}/document", None, None)
 
-    async def get_invoice(self, order_id: str) -> Answer:
-        """What became of an order's request."""
-        return await self._until_answered("GET", f"/v1/invoices/{quote(order_id, safe='')}", None, None)
-
-    async def get_document(self, order_id: str) -> Answer:
-        """The PDF of an order's invoice, as the answer's payload."""
-        return await self._until_answered("GET", f"/v1/invoices/{quote(order_id, safe='')}/document", None, None)
-
     async def post_checkout(self, body: Mapping[str, Any] | bytes, wait_s: int | None = None) -> Answer:
         """Check out; with `wait_s` (1-30) the answer waits that long for stock and for the payment.
 

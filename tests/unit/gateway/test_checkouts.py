@@ -1,0 +1,207 @@
+"""POST /v1/checkouts where the services misbehave: what happens to what admission holds."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from domain.reservation import Short
+from gateway.app import make_app
+from gateway.auth import KeyRing
+from gateway.checkouts import Checkouts
+from gateway.intake import Intake
+from gateway.waiting import Waiters
+from runtime.kafka import Delivered, NotAcknowledgedError, OverloadedError
+from schemas import catalog, codec
+from sinks.postgres.lanes import PostgresUnavailableError
+from sinks.postgres.orders_reader import KnownOrder
+from sinks.redis.admission import Admitted, Asked, Limited, SoldOut, Verdict
+from sinks.redis.hints import FORGOTTEN, UNAVAILABLE, Silence
+from tests.unit.gateway.test_requests import body
+
+SHORT = SoldOut((Short("S-1", 2, 0),))
+
+
+class Nobody(KeyRing):
+    """Lets everybody in as `demo`."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Any, None))
+
+    async def seller_of(self, request: web.Request) -> str:
+        return "demo"
+
+
+class World:
+    """Kafka, Redis and Postgres, as the test wants them, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.hint: bytes | Silence | None = None
+        self.verdict: Verdict = Admitted(held=True)
+        self.in_line: Admitted | SoldOut = SHORT
+        self.line_seconds = 0.0
+        self.line_began = asyncio.Event()
+        self.failure: Exception | None = None
+        self.postgres_is_away = False
+        self.published: list[bytes] = []
+        self.calls: list[str] = []
+
+    async def publish(self, topic: str, key: bytes, value: bytes) -> Delivered:
+        if self.failure is not None:
+            raise self.failure
+        self.published.append(value)
+        return Delivered(0, 0)
+
+    async def known(self, seller_id: str, order_id: str) -> bytes | Silence | None:
+        return self.hint
+
+    async def remember(self, seller_id: str, order_id: str, content_sha256: bytes) -> bool:
+        self.hint = content_sha256
+        return True
+
+    async def order(self, seller_id: str, order_id: str) -> KnownOrder:
+        if self.postgres_is_away:
+            raise PostgresUnavailableError
+        self.calls.append("look")
+        return KnownOrder(None)
+
+    async def admit(self, asked: Asked) -> Verdict:
+        self.calls.append("admit")
+        return self.verdict
+
+    async def wait_in_line(self, asked: Asked, seconds: float) -> Admitted | SoldOut:
+        self.calls.append(f"line {seconds:.0f}")
+        self.line_began.set()
+        try:
+            await asyncio.sleep(self.line_seconds)
+        except asyncio.CancelledError:
+            self.calls.append("left")
+            raise
+        return self.in_line
+
+    async def release(self, asked: Asked) -> None:
+        assert asked == Asked("demo", "A-1001", "C-17", (("S-1", 2),))
+        self.calls.append("release")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def waiters() -> Waiters:
+    return Waiters()
+
+
+@pytest.fixture
+async def client(world: World, waiters: Waiters) -> AsyncIterator[TestClient[Any, Any]]:
+    services = cast(Any, world)
+    checkouts = Checkouts(Nobody(), Intake(services), services, services, services, waiters)
+    async with TestClient(TestServer(make_app(checkouts.routes()))) as made:
+        yield made
+
+
+async def post(client: TestClient[Any, Any], wait: int = 0, **changes: Any) -> tuple[int, dict[str, Any]]:
+    """Check out; the status and the answer."""
+    asked = {**body(), "customer": "C-17", "payment_token": "tok_secret", **changes}
+    headers = {"Prefer": f"wait={wait}"} if wait else {}
+    async with client.post("/v1/checkouts", data=json.dumps(asked), headers=headers) as answer:
+        text = await answer.text()
+        assert "tok_secret" not in text
+        return answer.status, json.loads(text)
+
+
+async def test_what_is_admitted_is_published(client: TestClient[Any, Any], world: World) -> None:
+    """With its customer and token, for the agent and the provider."""
+    status, _ = await post(client)
+    assert status == 202
+    [value] = world.published
+    _, record = codec.decode(value, catalog.CHECKOUT_REQUEST, bytes_max=100_000)
+    assert (record["seller_id"], record["customer"], record["payment_token"]) == ("demo", "C-17", "tok_secret")
+    assert world.calls == ["admit"]
+
+
+@pytest.mark.parametrize("failure", [OverloadedError(), ValueError()])
+async def test_what_was_not_sent_holds_nothing(client: TestClient[Any, Any], world: World, failure: Exception) -> None:
+    """Nobody will decide on it."""
+    world.failure = failure
+    status, _ = await post(client)
+    assert status in (503, 413)
+    assert world.calls == ["admit", "release"]
+
+
+async def test_what_may_have_been_kept_keeps_its_hold(client: TestClient[Any, Any], world: World) -> None:
+    """The hold's own time ends it."""
+    world.failure = NotAcknowledgedError()
+    status, problem = await post(client)
+    assert (status, problem["type"]) == (503, "/problems/not-acknowledged")
+    assert world.calls == ["admit"]
+
+
+async def test_a_repeat_asks_for_no_stock(client: TestClient[Any, Any], world: World) -> None:
+    """It is published again: a hint may be wrong."""
+    await post(client)
+    world.calls.clear()
+    world.verdict = SHORT
+    assert (await post(client))[0] == 202
+    assert world.calls == ["look"]
+    assert len(world.published) == 2
+
+
+@pytest.mark.parametrize("silence", [UNAVAILABLE, FORGOTTEN])
+async def test_where_hints_are_silent_postgres_is_asked_before_stock(
+    client: TestClient[Any, Any], world: World, silence: Silence
+) -> None:
+    """It may be an old order."""
+    world.hint = silence
+    assert (await post(client))[0] == 202
+    assert world.calls == ["look", "admit"]
+
+
+async def test_sold_out_is_said_without_postgres(client: TestClient[Any, Any], world: World) -> None:
+    """And nothing is published."""
+    world.verdict, world.postgres_is_away = SHORT, True
+    status, problem = await post(client)
+    assert (status, problem["short"]) == (409, [{"sku": "S-1", "wanted": 2, "free": 0}])
+    assert world.published == []
+
+
+async def test_a_customer_who_is_too_fast_is_told_when_to_come_again(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    """In whole seconds, at least one."""
+    world.verdict = Limited(0.2)
+    asked = {**body(), "customer": "C-17", "payment_token": "t"}
+    async with client.post("/v1/checkouts", json=asked) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+    assert world.published == []
+
+
+async def test_who_waits_stands_in_line_for_what_is_left_of_the_time(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    """And is published once there is stock."""
+    world.verdict, world.in_line = SHORT, Admitted(held=True)
+    assert (await post(client, wait=1))[0] == 202
+    assert world.calls[:3] == ["admit", "look", "line 1"]
+    assert len(world.published) == 1
+
+
+async def test_who_stands_in_line_is_let_go_when_the_gateway_stops(
+    client: TestClient[Any, Any], world: World, waiters: Waiters
+) -> None:
+    """With the place given up, and the word that another gateway may be asked."""
+    world.verdict, world.line_seconds = SHORT, 30.0
+    waiting = asyncio.create_task(post(client, wait=30))
+    await world.line_began.wait()
+    waiters.cut_all()
+    async with asyncio.timeout(5):
+        assert (await waiting)[0] == 503
+    await asyncio.sleep(0)
+    assert world.calls[-1] == "left"
+    assert waiters.by_key == {}
