@@ -220,7 +220,7 @@ JOIN payment_attempts p USING (seller_id, order_id, request_id)
 -- The first so many are called at once by who inserts them; the rest waits in its rows. Only what an order can owe gets
 -- in. `token` and what stands before an attempt travel back, so that calling it needs no further question.
 WITH asked AS (
-    SELECT row.*, o.payment_token
+    SELECT row.*
     FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text[], %(actions)b::text[],
                 %(amounts)b::bigint[], %(currencies)b::text[], %(provider_keys)b::text[], %(references)b::text[],
                 %(states)b::text[], %(give_up_ats)b::float8[], %(is_leaseds)b::boolean[])
@@ -240,14 +240,17 @@ WITH asked AS (
     ON CONFLICT DO NOTHING
     RETURNING seller_id, order_id, request_id, give_up_at
 )
-SELECT i.seller_id, i.order_id, i.request_id, coalesce(i.give_up_at <= now(), false), asked.payment_token,
+-- Joined by the order's key, not back to `asked`: that has no index, and the planner compares each with each.
+SELECT i.seller_id, i.order_id, i.request_id, coalesce(i.give_up_at <= now(), false), o.payment_token,
        a.state, a.reference, c.state
 FROM inserted i
-JOIN asked USING (seller_id, order_id, request_id)
+JOIN orders o ON o.seller_id = i.seller_id AND o.order_id = i.order_id
 LEFT JOIN payment_attempts a
     ON a.seller_id = i.seller_id AND a.order_id = i.order_id AND a.request_id = 'authorize'
+    AND i.request_id <> 'authorize'
 LEFT JOIN payment_attempts c
     ON c.seller_id = i.seller_id AND c.order_id = i.order_id AND c.request_id = 'capture'
+    AND i.request_id LIKE 'refund:%%'
 
 -- name: read_payment_attempts
 SELECT p.seller_id, p.order_id, p.request_id
