@@ -1,7 +1,8 @@
-"""Invoice bodies such as storefronts send: the same seed gives the same bodies, byte for byte."""
+"""Bodies of invoices and checkouts such as storefronts send: the same seed gives the same bodies, byte for byte."""
 
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from domain.iso import CURRENCY_EXPONENTS
@@ -69,6 +70,46 @@ def body(order_id: str, chance: random.Random) -> dict[str, Any]:
     if chance.random() < 0.1:
         request["buyer"]["vat_id"] = f"{country}{number:09d}"
     return request
+
+
+def checkouts(
+    count: int,
+    *,
+    seed: int,
+    skus: Sequence[str],
+    customers: int,
+    tokens: Mapping[str, float],
+    prefix: str = "C",
+) -> Iterator[bytes]:
+    """`count` payloads of `POST /v1/checkouts`, each for one piece of one of the `skus`, in turn.
+
+    Customers `prefix-customer-1` … buy in turn too; means of payment are drawn by their weights. Put together from
+    text that is encoded once: a load tool has little time for each.
+    """
+    chance = random.Random(seed)  # noqa: S311 - chosen to be repeatable, guards nothing.
+    buyers = [_json(_buyer(buyer)) for buyer in _BUYERS]
+    lines = [_json([_piece(sku)]) for sku in skus]
+    names, weights = list(tokens), list(tokens.values())
+    for index in range(count):
+        [token] = chance.choices(names, weights)
+        order = f'"order_id":"{prefix}-{index + 1}","customer":"{prefix}-customer-{index % customers + 1}"'
+        rest = f'"buyer":{buyers[index % len(buyers)]},"lines":{lines[index % len(lines)]}'
+        yield f'{{{order},"payment_token":"{token}","currency":"EUR",{rest}}}'.encode()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _buyer(buyer: tuple[str, str, str, str, str]) -> dict[str, Any]:
+    name, street, city, postal_code, country = buyer
+    address = {"street": street, "city": city, "postal_code": postal_code, "country": country}
+    return {"name": name, "email": "customer@example.com", "address": address}
+
+
+def _piece(sku: str) -> dict[str, str]:
+    price = {"unit_price": "19.90", "vat_rate": "20.00", "vat_category": "S"}
+    return {"sku": sku, "description": f"Article {sku}", "quantity": "1", **price}
 
 
 def _line(currency: str, chance: random.Random) -> dict[str, str]:

@@ -6,7 +6,7 @@ import random
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -86,13 +86,16 @@ async def run(
     count_max: int | None = None,
     wait_s: int | None = None,
     on_answer: Callable[[bytes, Answer], None] | None = None,
+    post: Callable[[bytes, int | None], Awaitable[Answer]] | None = None,
 ) -> Report:
     """Send the payloads and return when each was answered or given up.
 
     `rate` requests a second, else as fast as `workers` of them at a time go. A fixed number of workers, not a task a
-    request: memory stays the same however many are sent.
+    request: memory stays the same however many are sent. `post` sends one with its wait, `client.post_invoice` unless
+    given.
     """
     report = Report()
+    send = post or client.post_invoice
     source = enumerate(islice(payloads, count_max))
     start = time.perf_counter()
 
@@ -103,7 +106,7 @@ async def run(
                 due = start + index / rate
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
             try:
-                answer = await client.post_invoice(payload, wait_s)
+                answer = await send(payload, wait_s)
             except UnavailableError as error:
                 report.failed += 1
                 if len(report.failures) < _FAILURES_MAX:

@@ -73,6 +73,19 @@ async def test_each_payload_is_sent_once_by_a_bounded_number_at_a_time() -> None
     assert (report.answered, report.statuses[202], len(report.latencies_s)) == (200, 200, 200)
 
 
+async def test_what_is_sent_need_not_be_an_invoice_request() -> None:
+    client = FakeClient()
+    sent: list[tuple[bytes, int | None]] = []
+
+    async def post(payload: bytes, wait_s: int | None) -> Answer:
+        sent.append((payload, wait_s))
+        return Answer(201, b"{}", 1)
+
+    report = await run(client, payloads(3), wait_s=5, post=post)
+    assert sorted(sent) == [(b"0", 5), (b"1", 5), (b"2", 5)]
+    assert (report.statuses[201], client.sent) == (3, [])
+
+
 async def test_count_max_stops_the_load() -> None:
     client = FakeClient()
     report = await run(client, payloads(100), count_max=10)

@@ -1,0 +1,163 @@
+"""`gapless load checkouts`: buyers who want the same few articles, all at once or at a rate."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+import uvloop
+
+from gapless.load_report import Bar, is_refused, refusal, show, target, target_options, told
+from producers.client import Answer, GaplessClient
+from producers.generate import checkouts as make_checkouts
+from producers.load import WORKERS, Report, run
+from producers.wire import WireClient
+
+#: Answers that nobody would expect: so many are shown with their reason.
+_ODDITIES_MAX = 10
+_STOCK_AT_ONCE = 32
+#: The words of the report, by the answer's status or the problem's name.
+_CONFIRMED, _PENDING = "confirmed", "kept, not decided yet"
+_EXPECTED = {
+    "out-of-stock": "refused: out of stock",
+    "payment-declined": "declined",
+    "order-cancelled": "cancelled: not paid in time",
+}
+
+
+class _Problem(msgspec.Struct):
+    """What is read of a problem."""
+
+    type: str = ""
+
+
+_problems = msgspec.json.Decoder(_Problem)
+
+
+class Shares(click.ParamType):
+    """`tok_ok=0.9,tok_decline=0.1`; without a number it is 1."""
+
+    name = "shares"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+        """Weights by name."""
+        shares = {}
+        for part in str(value).split(","):
+            name, _, weight = part.partition("=")
+            try:
+                shares[name.strip()] = float(weight or 1)
+            except ValueError:
+                self.fail(f"{part!r} is no NAME=SHARE", param, ctx)
+        if "" in shares or min(shares.values()) < 0 or not sum(shares.values()):
+            self.fail("shares need a name, are not below 0, and not all of them 0", param, ctx)
+        return shares
+
+
+@click.command()
+@click.option("--count", type=click.IntRange(min=1), required=True, help="Checkouts to send.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Checkouts a second. Default: full speed.")
+@click.option("--sku", help="The one article that all of them want.")
+@click.option("--skus", type=click.IntRange(min=1), metavar="K", help="Articles to spread over: SKU-1 to SKU-K.")
+@click.option("--stock", type=click.IntRange(min=0), metavar="PIECES", help="Set each article's stock first.")
+@click.option("--customers", type=click.IntRange(min=1), help="Who buys, in turn. Default: each a customer of its own.")
+@click.option("--wait", type=click.IntRange(1, 30), metavar="SECONDS", help="Have each answer wait for the sale.")
+@click.option("--tokens", type=Shares(), default="tok_ok", show_default=True, help="Means of payment, by their shares.")
+@click.option(
+    "--buyers",
+    type=click.IntRange(min=1),
+    default=WORKERS,
+    show_default=True,
+    help="Buyers at a time, each on a connection of its own; the others queue in here.",
+)
+@click.option("--prefix", default="C", show_default=True, help="Of order ids: the same again is the same orders.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides who pays how.")
+@click.option("--give-up-after", type=float, default=60.0, show_default=True, help="Seconds a request is retried.")
+@target_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def checkouts(
+    count: int,
+    rate: float | None,
+    sku: str | None,
+    skus: int | None,
+    stock: int | None,
+    customers: int | None,
+    wait: int | None,
+    tokens: dict[str, float],
+    buyers: int,
+    prefix: str,
+    seed: int,
+    give_up_after: float,
+    data: Path,
+    url: str | None,
+    api_key_file: Path | None,
+    as_json: bool,
+) -> int:
+    """Send checkouts of one piece each, and tell what came of them.
+
+    What the gateway asks to have again later is sent again; a refusal for want of stock or a declined payment is an
+    answer. Exits with 1 if one stayed unanswered, or was refused for another reason.
+    """
+    if (sku is None) == (skus is None):
+        raise click.UsageError("give --sku or --skus")
+    articles = [sku] if sku is not None else [f"SKU-{number}" for number in range(1, (skus or 1) + 1)]
+    where, api_key = target(data, url, api_key_file)
+    payloads = make_checkouts(
+        count, seed=seed, skus=articles, customers=customers or count, tokens=tokens, prefix=prefix
+    )
+    outcomes: Counter[str] = Counter()
+    oddities: list[str] = []
+
+    def look(payload: bytes, answer: Answer) -> None:
+        outcome = outcome_of(answer)
+        outcomes[outcome] += 1
+        if is_refused(answer.status) and outcome not in _EXPECTED.values() and len(oddities) < _ODDITIES_MAX:
+            oddities.append(refusal(payload, answer))
+        bar.moved()
+
+    async def send() -> Report:
+        make = WireClient if where.startswith("http://") else GaplessClient
+        chance = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing.
+        async with make(where, api_key, connections=buyers, give_up_after_s=give_up_after, chance=chance) as client:
+            if stock is not None:
+                await put_stock(client, articles, stock)
+            return await run(
+                client, payloads, rate=rate, workers=buyers, wait_s=wait, on_answer=look, post=client.post_checkout
+            )
+
+    with Bar(count, outcomes) as bar:
+        report = uvloop.run(send())
+    if as_json:
+        click.echo(json.dumps(told(report, outcomes), indent=2))
+    else:
+        show(report, outcomes)
+    for line in (*oddities, *report.failures):
+        click.echo(line, err=True)
+    return 1 if oddities or report.failed else 0
+
+
+def outcome_of(answer: Answer) -> str:
+    """What became of a checkout, in the words of the report."""
+    if not is_refused(answer.status):
+        return _PENDING if answer.status == 202 else _CONFIRMED
+    try:
+        name = _problems.decode(answer.payload).type.rpartition("/")[2]
+    except msgspec.DecodeError:
+        name = ""
+    return _EXPECTED.get(name, name or f"answered {answer.status}")
+
+
+async def put_stock(client: GaplessClient, skus: Sequence[str], pieces: int) -> None:
+    """Set the stock of each article. Raises `click.ClickException` where the gateway refuses, `UnavailableError`."""
+    gate = asyncio.Semaphore(_STOCK_AT_ONCE)
+
+    async def put(sku: str) -> None:
+        async with gate:
+            answer = await client.put_stock(sku, pieces)
+        if is_refused(answer.status):
+            raise click.ClickException(f"the stock of {sku}: {answer.status} {answer.payload[:200].decode()}")
+
+    await asyncio.gather(*(put(sku) for sku in skus))

@@ -1,0 +1,147 @@
+"""What the load commands share: where to send to, and what came of it."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from gapless.local import DEFAULT_DATA
+from producers.client import Answer
+from producers.load import Report
+from runtime.local.stack import Stack
+
+_REFUSED_FROM = 400
+_DRAW_S = 0.25
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--data`, `--url` and `--api-key-file`."""
+    key_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    for option in (
+        click.option("--api-key-file", type=key_file, help="The key for --url."),
+        click.option("--url", help="Gateway to send to instead."),
+        click.option(
+            "--data",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=DEFAULT_DATA,
+            show_default=True,
+            help="Folder of the local stack to send to.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def target(data: Path, url: str | None, api_key_file: Path | None) -> tuple[str, str]:
+    """The gateway's URL and the key."""
+    if (url is None) != (api_key_file is None):
+        raise click.UsageError("--url and --api-key-file belong together")
+    if url is not None and api_key_file is not None:
+        try:
+            return url, api_key_file.read_text().strip()
+        except OSError as error:
+            raise click.ClickException(f"{api_key_file}: {error.strerror}") from None
+    status = Stack(data).status()
+    if not status["ready"]:
+        raise click.ClickException(f"the stack in {status['data']} is not ready: `gapless status` says what runs")
+    return status["endpoints"]["gateway"], status["api_key"]
+
+
+def is_refused(status: int) -> bool:
+    """Whether an answer is a no."""
+    return status >= _REFUSED_FROM
+
+
+def refusal(payload: bytes, answer: Answer) -> str:
+    """Why a request was refused, in one line."""
+    order_id = json.loads(payload).get("order_id", "")
+    try:
+        problem = answer.json()
+        why = problem.get("detail") or problem.get("title") or ""
+    except ValueError:
+        why = answer.payload[:200].decode(errors="replace")
+    return f"{order_id}: {answer.status} {why}".rstrip()
+
+
+def told(report: Report, outcomes: Counter[str] | None = None) -> dict[str, object]:
+    """For programs."""
+    found: dict[str, object] = {} if outcomes is None else {"outcomes": dict(sorted(outcomes.items()))}
+    return found | {
+        "requests": report.answered + report.failed,
+        "seconds": round(report.seconds, 3),
+        "per_second": round(report.per_second, 1),
+        "statuses": {str(status): count for status, count in sorted(report.statuses.items())},
+        "unanswered": report.failed,
+        "retries": report.retried,
+        "latency_ms": {
+            name: round(report.percentile_s(percent) * 1000, 2)
+            for name, percent in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99), ("max", 100))
+        }
+        if report.answered
+        else {},
+    }
+
+
+def show(report: Report, outcomes: Counter[str] | None = None) -> None:
+    """For people: on standard output."""
+    table = Table(title=f"{report.answered + report.failed:,} requests in {report.seconds:.1f} s", title_justify="left")
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    for outcome, count in (outcomes or Counter[str]()).most_common():
+        table.add_row(outcome, f"{count:,}")
+    if outcomes is not None:
+        table.add_section()
+    for status, count in sorted(report.statuses.items()):
+        table.add_row(f"answered {status}", f"{count:,}")
+    if report.failed or outcomes is not None:
+        table.add_row("unanswered", f"{report.failed:,}")
+    table.add_row("retries", f"{report.retried:,}")
+    table.add_row("answers/s", f"{report.per_second:,.0f}")
+    if report.answered:
+        for name, percent in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99), ("slowest", 100)):
+            table.add_row(f"latency, {name}", f"{report.percentile_s(percent) * 1000:.1f} ms")
+    # A fixed width where nobody looks: logs of CI wrap at 80 otherwise, or not at all.
+    Console(width=None if os.isatty(1) else 100).print(table)
+
+
+class Bar:
+    """A line that says how far it is and what came of it so far; nothing where nobody looks.
+
+    Drawn by whoever answers, a few times a second: a thread of its own would take time from what is measured.
+    """
+
+    def __init__(self, total: int, outcomes: Counter[str]) -> None:
+        """`outcomes` are read whenever it is drawn."""
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[found]}"), TimeElapsedColumn())
+        console = Console(stderr=True)
+        self._bars = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
+        self._task = self._bars.add_task("", total=total, found="")
+        self._outcomes = outcomes
+        self._drawn_at = 0.0
+
+    def __enter__(self) -> "Bar":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._draw(self._outcomes.total())
+        self._bars.stop()
+
+    def moved(self) -> None:
+        """Call it with each answer."""
+        now = time.monotonic()
+        if now - self._drawn_at >= _DRAW_S:
+            self._drawn_at = now
+            self._draw(self._outcomes.total())
+
+    def _draw(self, answered: int) -> None:
+        found = ", ".join(f"{count:,} {outcome}" for outcome, count in self._outcomes.most_common())
+        self._bars.update(self._task, completed=answered, found=found, refresh=True)
