@@ -61,9 +61,8 @@ _TOLD: Mapping[catalog.Schema, Callable[[str], Event]] = {
 }
 _SILENT = frozenset(catalog.ORDER_EVENTS.schemas) - _TOLD.keys()
 
-#: By how many pieces a change moves what is free, per piece of its quantity. Not of `set`: Redis takes what it says
-#: once all changes before it are there.
-_FREED = {"reserved": -1, "retaken": -1, "released": 1, "adjusted": 1, "shipped": 0}
+#: By how many pieces a change moves what is free, per piece of its quantity.
+_FREED = {"reserved": -1, "retaken": -1, "released": 1, "shipped": 0, "adjusted": 1, "set": 1}
 
 
 def run(settings: Settings) -> None:
@@ -241,7 +240,9 @@ def _read(record: Record) -> tuple[str, Event | None]:
     bytes_max = max(catalog.ORDER_EVENTS.value_bytes_max, catalog.INVENTORY_EVENTS.value_bytes_max)
     _, body = decode(record.value, catalog.STOCK_CHANGED, *_TOLD, bytes_max=bytes_max)
     if schema is catalog.STOCK_CHANGED:
-        freed = _FREED.get(body["cause"], 0)
+        if body["cause"] not in _FREED:
+            raise DecodeError(f"{body['cause']!r} is no cause of a change of stock")
+        freed = _FREED[body["cause"]]
         changes = [
             SkuChange(
                 each["sku"],
