@@ -11,7 +11,7 @@ documentation.
 
 import ssl
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import stripe
@@ -164,8 +164,7 @@ class StripeProvider:
         while True:
             page = await _call(self._client.v1.refunds.list_async(params))
             for refund in page.data:
-                metadata = refund.metadata
-                if metadata and "gapless_key" in metadata and metadata["gapless_key"] == attempt.provider_key:
+                if _field(_field(refund, "metadata"), "gapless_key") == attempt.provider_key:
                     return _known_refund(refund, reference)
             if not page.has_more or not page.data:
                 return Absent()
@@ -237,8 +236,7 @@ async def _call(call: Awaitable[Value]) -> Value:
     try:
         return await call
     except stripe.CardError as error:
-        decline = getattr(error.error, "decline_code", None)
-        raise _RefusedError(str(decline or error.code or "card_declined")) from None
+        raise _RefusedError(_field(error.error, "decline_code") or error.code or "card_declined") from None
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
         raise ForbiddenError(f"Stripe answered {error.http_status}: look at the API key") from None
     except stripe.RateLimitError:
@@ -262,9 +260,9 @@ def _known_authorization(intent: "stripe.PaymentIntent") -> Known:
     match intent.status:
         case "requires_capture" | "succeeded":
             return Succeeded(intent.id)
-        case "requires_payment_method" if intent.last_payment_error is not None:
-            error = intent.last_payment_error
-            return Declined(str(getattr(error, "decline_code", None) or error.code or "card_declined"), intent.id)
+        case "requires_payment_method" if _field(intent, "last_payment_error") is not None:
+            error = _field(intent, "last_payment_error")
+            return Declined(_field(error, "decline_code") or _field(error, "code") or "card_declined", intent.id)
         case "requires_payment_method" | "requires_confirmation" | "canceled":
             return Absent()
         case _:
@@ -293,9 +291,14 @@ def _known_refund(refund: "stripe.Refund", reference: str) -> Known:
         case "succeeded" | "pending":
             return Succeeded(reference)
         case "failed" | "canceled":
-            return Declined(str(refund.failure_reason or f"refund_{refund.status}"), reference)
+            return Declined(_field(refund, "failure_reason") or f"refund_{refund.status}", reference)
         case _:
             return Pending()
+
+
+def _field(holder: object, name: str) -> Any:
+    """A field that Stripe may leave out: its objects raise `AttributeError` then."""
+    return getattr(holder, name, None)
 
 
 def _reference(attempt: Attempt) -> str:
