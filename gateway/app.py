@@ -37,7 +37,7 @@ from schemas.catalog import (
     PAYMENT_NOTICES,
     Topic,
 )
-from sinks.object_store.store import StoreUnavailableError, open_store
+from sinks.object_store.store import ObjectStore, StoreUnavailableError, open_store
 from sinks.postgres.orders_reader import OrdersReader
 from sinks.postgres.reader import Reader
 from sinks.postgres.stock import Stock
@@ -118,39 +118,29 @@ class Gateway:
             self._admission = Admission(redis_url, hold_seconds=settings.hold_seconds)
         with _naming("OBJECTS_URL"):
             documents = open_store(settings)
-        invoice_waiters, order_waiters = self._waiters = Waiters(), Waiters()
+        self._invoice_waiters, self._order_waiters = Waiters(), Waiters()
         self._tails = [
             Tail(settings.kafka_bootstrap, topic, waiters.by_key, waiters.deliver)
-            for topic, waiters in zip((topics.invoice_events, topics.order_events), self._waiters, strict=True)
+            for topic, waiters in (
+                (topics.invoice_events, self._invoice_waiters),
+                (topics.order_events, self._order_waiters),
+            )
         ]
-        self._keys = keys = KeyRing(self._reader)
+        self._keys = KeyRing(self._reader)
         intake = Intake(self._publisher)
         published = (topics.invoice_requests, topics.checkout_requests, topics.order_commands)
         self._health = Health(
             self._publisher,
             self._reader,
             self._hints,
-            keys,
+            self._keys,
             intake,
             self._tails,
-            self._waiters,
+            (self._invoice_waiters, self._order_waiters),
             topics=[topic.name for topic in published],
         )
-        hints, orders = self._hints, self._orders
-        routes = [
-            *Accepting(keys, intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
-            *Reading(keys, self._reader, hints, documents).routes(),
-            *Checkouts(
-                keys, intake, hints, self._admission, orders, order_waiters, topic=topics.checkout_requests
-            ).routes(),
-            *OrderReading(keys, orders, hints, self._admission).routes(),
-            *Commands(keys, intake, hints, orders, order_waiters, topic=topics.order_commands).routes(),
-            *StockKeeping(keys, intake, orders, self._stock).routes(),
-            *Notices(intake, settings, topic=topics.payment_notices).routes(),
-            *self._health.routes(),
-        ]
         self._runner = BoundedRunner(
-            make_app(routes),
+            make_app(self._routes(topics, intake, documents)),
             access_log=logging.getLogger("gateway.access") if settings.log_level == "DEBUG" else None,
             # The line of a request and its status: headers hold keys.
             access_log_format="%r %s %Tf",
@@ -186,8 +176,8 @@ class Gateway:
     async def stop(self) -> None:
         """Take no more requests, answer those under way, then let go of everything."""
         self._health.stopping = True
-        for waiters in self._waiters:
-            waiters.cut_all()
+        self._invoice_waiters.cut_all()
+        self._order_waiters.cut_all()
         await self._runner.cleanup()
         if self._keeping_fresh is not None:
             self._keeping_fresh.cancel()
@@ -200,6 +190,20 @@ class Gateway:
         await self._reader.close()
         await self._orders.close()
         await self._stock.close()
+
+    def _routes(self, topics: Topics, intake: Intake, documents: ObjectStore) -> list[web.RouteDef]:
+        keys, hints, orders, admission = self._keys, self._hints, self._orders, self._admission
+        invoice_waiters, order_waiters = self._invoice_waiters, self._order_waiters
+        return [
+            *Accepting(keys, intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
+            *Reading(keys, self._reader, hints, documents).routes(),
+            *Checkouts(keys, intake, hints, admission, orders, order_waiters, topic=topics.checkout_requests).routes(),
+            *OrderReading(keys, orders, hints, admission).routes(),
+            *Commands(keys, intake, hints, orders, order_waiters, topic=topics.order_commands).routes(),
+            *StockKeeping(keys, intake, orders, self._stock).routes(),
+            *Notices(intake, self._settings, topic=topics.payment_notices).routes(),
+            *self._health.routes(),
+        ]
 
 
 @contextlib.contextmanager

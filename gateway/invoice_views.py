@@ -84,7 +84,7 @@ def document_of(invoice: Invoice) -> dict[str, Any] | None:
     return {
         "sha256": invoice.document_sha256.hex(),
         "size": invoice.document_size_bytes,
-        "link": f"{path_of(invoice.order_id)}/document",
+        "link": _document_path(invoice),
     }
 
 

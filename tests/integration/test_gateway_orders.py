@@ -1,6 +1,7 @@
 """Checkouts, orders and their commands over HTTP, with the agents, Kafka, Postgres and Valkey behind them."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
@@ -9,6 +10,8 @@ import pytest
 import redis.asyncio
 
 from domain.reservation import Level
+from runtime.settings import load
+from sinks.object_store.store import open_store
 from tests.conftest import Services
 from tests.integration.backoffice import Backoffice
 from tests.integration.gateways import KEYS, Answer, Client, Topics, line, order, running, until
@@ -343,6 +346,62 @@ async def test_a_confirmed_order_may_be_cancelled(client: Client, office: Backof
     assert [each["refund_id"] for each in got.json["refunds"]] == ["cancellation"]
     again = await post(client, checkout(order_id, sku))
     assert (again.status, again.json["reason"]) == (409, "cancel")
+
+
+def issue(query: Query, order_id: str, refund_id: str, number: int) -> None:
+    """An invoice of an order, or the credit note of its refund, as the agent writes it."""
+    kind = "credit_note" if refund_id else "invoice"
+    series_id, prefix = f"demo.{kind}.p00", "CN" if refund_id else "INV"
+    query(
+        "INSERT INTO series (series_id, seller_id, policy, next_number, last_issued_at)"
+        " VALUES (%s, 'demo', 'partitioned', 9, now()) ON CONFLICT DO NOTHING",
+        series_id,
+    )
+    query(
+        "INSERT INTO invoices (series_id, number, seller_id, order_id, kind, refund_id, invoice_number, issued_at,"
+        " currency, net_minor, tax_minor, gross_minor, content_sha256, source_partition, source_offset, event_seq)"
+        " VALUES (%s, %s, 'demo', %s, %s, %s, %s, now(), 'EUR', 1999, 400, 2399, %s, 0, %s, %s)",
+        series_id, number, order_id, kind, refund_id, f"{prefix}-{number}", b"x" * 32, number, number,
+    )  # fmt: skip
+
+
+async def test_credit_notes_are_listed_beside_the_invoice_and_never_instead_of_it(
+    client: Client, office: Backoffice, sku: str, query: Query, services: Services
+) -> None:
+    """Each with its own document."""
+    order_id = await confirmed(client, sku)
+    path = f"/v1/invoices/{order_id}"
+    issue(query, order_id, "R-1", 1)
+    assert (await client.get(path)).status == 404
+    issue(query, order_id, "", 1)
+    issue(query, order_id, "R/2", 2)
+    got = (await client.get(path)).json
+    assert (got["invoice_number"], got["links"]["document"]) == ("INV-1", f"{path}/document")
+    listed = (await client.get(f"{path}/credit-notes")).json["credit_notes"]
+    assert [(each["refund_id"], each["invoice_number"], each["status"]) for each in listed] == [
+        ("R-1", "CN-1", "issued"),
+        ("R/2", "CN-2", "issued"),
+    ]
+    assert listed[0]["totals"] == {"net": "19.99", "tax": "4.00", "gross": "23.99"}
+    shown = (await client.get(f"/v1/orders/{order_id}")).json
+    assert shown["invoice"] == {"number": "INV-1", "status": "issued", "link": path}
+    assert [(each["refund_id"], each["number"]) for each in shown["credit_notes"]] == [("R-1", "CN-1"), ("R/2", "CN-2")]
+    link = shown["credit_notes"][1]["link"]
+    assert (await client.get(link)).json["type"] == "/problems/document-not-stored"
+    digest = hashlib.sha256(b"a credit note").digest()
+    key = f"invoices/demo/2026/CN-2-{digest.hex()[:16]}.pdf"
+    await open_store(load(objects_url=services.objects.as_uri())).put_if_absent(key, b"a credit note")
+    query("INSERT INTO documents VALUES ('demo.credit_note.p00', 2, %s, %s, 13, 1, now())", key, digest)
+    answer = await client.get(link)
+    assert (answer.status, answer.body) == (200, b"a credit note")
+    [_, stored] = (await client.get(f"{path}/credit-notes")).json["credit_notes"]
+    assert (stored["status"], stored["document"]["link"]) == ("stored", link)
+    number = (await client.get("/v1/series/demo.credit_note.p00/numbers/2")).json
+    assert (number["order_id"], number["links"]) == (order_id, {"self": path, "document": link})
+    assert (await client.get(f"{path}/credit-notes/R-404/document")).status == 404
+    other = client.as_(KEYS["other"])
+    assert (await other.get(f"{path}/credit-notes")).json["credit_notes"] == []
+    assert (await other.get(link)).status == 404
 
 
 async def test_a_command_without_an_answer_is_202(client: Client, office: Backoffice, sku: str) -> None:
