@@ -1,0 +1,200 @@
+"""The provider's webhooks: taken if they are the provider's, and of no effect but haste."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from domain.signature import sign
+from gateway.app import make_app
+from gateway.intake import Intake
+from gateway.notices import Notices
+from runtime.kafka import Delivered
+from runtime.local.stack import free_port
+from runtime.settings import load
+from schemas import catalog, codec
+from tests.integration.payments_world import (
+    NOTICES,
+    QUICK,
+    SECRET,
+    Payments,
+    Query,
+    add_orders,
+    placed,
+    simulator,
+    until_finished,
+)
+
+
+@dataclass
+class Log:
+    """Stands for Kafka: keeps what is published."""
+
+    records: list[tuple[str, bytes | None, bytes | None]] = field(default_factory=list)
+
+    def publish(self, topic: str, key: bytes | None, value: bytes | None) -> asyncio.Future[Delivered]:
+        self.records.append((topic, key, value))
+        future: asyncio.Future[Delivered] = asyncio.get_running_loop().create_future()
+        future.set_result(Delivered(0, len(self.records)))
+        return future
+
+
+class Door:
+    """A gateway with nothing but this route."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.log = Log()
+        self.url = f"http://127.0.0.1:{free_port()}"
+        notices = Notices(Intake(self.log), load(**settings))  # type: ignore[arg-type]
+        self._runner = web.AppRunner(make_app(notices.routes()), access_log=None)
+
+    async def __aenter__(self) -> "Door":
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", int(self.url.rpartition(":")[2])).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def post(self, body: bytes, header: str, provider: str = "local", name: str = "Provider-Signature") -> int:
+        """Its status; a body that says more than it should fails."""
+        url = f"{self.url}/v1/providers/{provider}/notices"
+        async with aiohttp.ClientSession() as session, session.post(url, data=body, headers={name: header}) as response:
+            text = await response.text()
+            assert SECRET not in text
+            if response.status >= 400:
+                assert response.content_type == "application/problem+json"
+            return response.status
+
+
+def notice(**metadata: object) -> bytes:
+    data = {"object": {"id": "pay_1", "metadata": metadata}}
+    return json.dumps({"id": "evt_1", "type": "payment.authorized", "created": 1, "data": data}).encode()
+
+
+A = notice(seller_id="demo", order_id="A")
+
+
+def signed(body: bytes, at: float | None = None, secret: str = SECRET) -> str:
+    return sign(secret, body, int(time.time() if at is None else at))
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    async with Door(provider_webhook_secret=SECRET) as made:
+        yield made
+
+
+async def test_a_signed_notice_is_kept_under_its_orders_key(door: Door) -> None:
+    assert await door.post(A, signed(A)) == 202
+    [(topic, key, value)] = door.log.records
+    assert (topic, key) == (NOTICES, b"A")
+    _, event = codec.decode(value, catalog.PAYMENT_NOTICE, bytes_max=1000)
+    assert (event["seller_id"], event["order_id"], event["provider"], event["event_id"]) == (
+        "demo",
+        "A",
+        "local",
+        "evt_1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "status"),
+    [
+        (A, "", 401),
+        (A, "t=1,v1=0", 401),
+        (A, signed(A, secret="whsec_of_somebody_else"), 401),
+        (A + b" ", signed(A), 401),
+        (A, signed(A, at=time.time() - 4000), 401),
+        (A, signed(A, at=time.time() + 4000), 401),
+        (b"{", signed(b"{"), 400),
+        (b"[]", signed(b"[]"), 400),
+        (b"\xff", signed(b"\xff"), 400),
+        (b"[" * 60_000, signed(b"[" * 60_000), 400),
+        (b" " * 70_000, signed(b" " * 70_000), 413),
+        (notice(), signed(notice()), 202),
+        (notice(seller_id=7, order_id=None), signed(notice(seller_id=7, order_id=None)), 202),
+        (notice(seller_id="demo", order_id="a\0b"), signed(notice(seller_id="demo", order_id="a\0b")), 202),
+    ],
+)
+async def test_what_is_not_the_providers_or_not_about_an_order_is_not_kept(
+    body: bytes, header: str, status: int, door: Door
+) -> None:
+    assert await door.post(body, header) == status
+    assert door.log.records == []
+
+
+async def test_without_a_secret_and_for_other_providers_there_is_no_such_place(door: Door) -> None:
+    assert await door.post(A, signed(A), provider="stripe") == 404
+    async with Door() as closed:
+        assert await closed.post(A, signed(A)) == 404
+        assert await closed.post(A, signed(A, secret="")) == 404
+
+
+async def test_stripes_notices_are_checked_by_stripes_own_package() -> None:
+    async with Door(provider="stripe", provider_webhook_secret=SECRET) as door:
+        send = {"provider": "stripe", "name": "Stripe-Signature"}
+        assert await door.post(A, signed(A), **send) == 202
+        assert await door.post(A, signed(A, at=time.time() - 4000), **send) == 401
+        assert await door.post(A, signed(A, secret="x"), **send) == 401
+        assert await door.post(A, "nonsense", **send) == 401
+        assert await door.post(b"\xff", signed(b"\xff"), **send) == 401
+    assert len(door.log.records) == 1
+
+
+async def test_early_repeated_and_late_notices_end_in_the_same_state(
+    tmp_path: Path, ledger_url: str, query: Query, door: Door
+) -> None:
+    webhook_url = f"{door.url}/v1/providers/local/notices"
+    with simulator(tmp_path / "provider", "--notices", "1.0", webhook_url=webhook_url) as provider:
+        payments = Payments(ledger_url, provider.url)
+        await payments.start()
+        tokens = ["tok_duplicate", "tok_ok", "tok_timeout_charged", "tok_cut"]
+        orders = [(f"O-{number}", tokens[number % 4]) for number in range(80)]
+        add_orders(ledger_url, orders)
+        feeding = asyncio.create_task(_feed(door.log, payments))
+        await payments.run(*[placed(order_id) for order_id, _ in orders])
+        found = await until_finished(query, 80)
+        await asyncio.sleep(1)
+        feeding.cancel()
+        await asyncio.wait({feeding})
+        # Twice for those that were sent twice.
+        assert len(door.log.records) == 100
+        await payments.stop()
+        assert set(found.values()) == {("succeeded", "")}
+        assert {charge["acted"] for charge in await provider.ledger()} == {1}
+
+
+async def test_a_notice_that_comes_before_the_answer_brings_the_outcome_sooner(
+    tmp_path: Path, ledger_url: str, query: Query, door: Door
+) -> None:
+    """The answer itself never comes; without the notice, the call's time would have to run out first."""
+    webhook_url = f"{door.url}/v1/providers/local/notices"
+    with simulator(tmp_path / "provider", webhook_url=webhook_url) as provider:
+        payments = Payments(ledger_url, provider.url, replace(QUICK, timeout_seconds=20, lease_seconds=60))
+        await payments.start()
+        add_orders(ledger_url, [("A", "tok_timeout_charged")])
+        feeding = asyncio.create_task(_feed(door.log, payments))
+        await payments.run(placed("A"))
+        found = await until_finished(query, 1, seconds=5)
+        feeding.cancel()
+        await asyncio.wait({feeding})
+        await payments.stop()
+        assert found == {("A", "authorize"): ("succeeded", "")}
+
+
+async def _feed(log: Log, payments: Payments) -> None:
+    done = 0
+    while True:
+        values = [value for _, _, value in log.records[done:]]
+        if values:
+            done += len(values)
+            await payments.run(*values, topic=NOTICES)
+        await asyncio.sleep(0.02)
