@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,12 @@ from rich.table import Table
 
 from gapless.local import DEFAULT_DATA
 from producers.client import Answer
-from producers.load import Report
+from producers.load import Report, percentile
 from runtime.local.stack import Stack
 
 _REFUSED_FROM = 400
 _DRAW_S = 0.25
+_PERCENTILES = (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99), ("max", 100))
 
 
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,13 +83,17 @@ def told(report: Report, outcomes: Counter[str] | None = None) -> dict[str, obje
         "statuses": {str(status): count for status, count in sorted(report.statuses.items())},
         "unanswered": report.failed,
         "retries": report.retried,
-        "latency_ms": {
-            name: round(report.percentile_s(percent) * 1000, 2)
-            for name, percent in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99), ("max", 100))
-        }
-        if report.answered
-        else {},
+        "latency_ms": _latencies_ms(report.latencies_s),
+        "latency_ms_by_status": {
+            str(status): _latencies_ms(latencies) for status, latencies in sorted(report.by_status.items())
+        },
     }
+
+
+def _latencies_ms(latencies_s: "array[float]") -> dict[str, float]:
+    if not latencies_s:
+        return {}
+    return {name: round(percentile(latencies_s, percent) * 1000, 2) for name, percent in _PERCENTILES}
 
 
 def show(report: Report, outcomes: Counter[str] | None = None) -> None:
@@ -105,9 +111,12 @@ def show(report: Report, outcomes: Counter[str] | None = None) -> None:
         table.add_row("unanswered", f"{report.failed:,}")
     table.add_row("retries", f"{report.retried:,}")
     table.add_row("answers/s", f"{report.per_second:,.0f}")
-    if report.answered:
-        for name, percent in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99), ("slowest", 100)):
-            table.add_row(f"latency, {name}", f"{report.percentile_s(percent) * 1000:.1f} ms")
+    for name, latency_ms in _latencies_ms(report.latencies_s).items():
+        table.add_row(f"latency, {name}", f"{latency_ms:.1f} ms")
+    if len(report.by_status) > 1:
+        for status, latencies in sorted(report.by_status.items()):
+            found = _latencies_ms(latencies)
+            table.add_row(f"latency of {status}, p50 and p95", f"{found['p50']:.1f} and {found['p95']:.1f} ms")
     # A fixed width where nobody looks: logs of CI wrap at 80 otherwise, or not at all.
     Console(width=None if os.isatty(1) else 100).print(table)
 

@@ -29,10 +29,18 @@ class Report:
 
     statuses: Counter[int] = field(default_factory=Counter)
     latencies_s: "array[float]" = field(default_factory=lambda: array("d"))
+    by_status: "dict[int, array[float]]" = field(default_factory=dict)
     retried: int = 0
     failed: int = 0
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    def take(self, answer: Answer, latency_s: float) -> None:
+        """Count an answer."""
+        self.statuses[answer.status] += 1
+        self.retried += answer.attempts - 1
+        self.latencies_s.append(latency_s)
+        self.by_status.setdefault(answer.status, array("d")).append(latency_s)
 
     @property
     def answered(self) -> int:
@@ -112,9 +120,7 @@ async def run(
                 if len(report.failures) < _FAILURES_MAX:
                     report.failures.append(str(error))
                 continue
-            report.latencies_s.append(time.perf_counter() - due)
-            report.statuses[answer.status] += 1
-            report.retried += answer.attempts - 1
+            report.take(answer, time.perf_counter() - due)
             if on_answer is not None:
                 on_answer(payload, answer)
 

@@ -86,6 +86,7 @@ def test_a_sale_tells_who_got_a_piece_and_who_did_not(url: str, tmp_path: Path) 
     assert told["outcomes"] == {"confirmed": 7, "refused: out of stock": 23}
     assert (told["statuses"], told["unanswered"], result.return_value) == ({"201": 7, "409": 23}, 0, 0)
     assert set(told["latency_ms"]) == {"p50", "p90", "p95", "p99", "max"}
+    assert set(told["latency_ms_by_status"]) == {"201", "409"}
     assert {body["prefer"] for body in Gateway.sent} == {"wait=10"}
 
 
@@ -115,7 +116,13 @@ def test_an_answer_that_is_no_outcome_of_a_sale_is_named_and_makes_the_exit_code
 def test_people_see_the_same(url: str, tmp_path: Path) -> None:
     result = run(url, tmp_path, "--count", "3", "--sku", "MUG", "--stock", "1")
     assert result.return_value == 0
-    for words in ("3 requests in", "refused: out of stock", "unanswered", "latency, p95"):
+    for words in (
+        "3 requests in",
+        "refused: out of stock",
+        "unanswered",
+        "latency, p95",
+        "latency of 409, p50 and p95",
+    ):
         assert words in result.stdout
 
 
