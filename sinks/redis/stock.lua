@@ -143,10 +143,11 @@ local function stand_in_line(id, number, sku, pieces, until_ms)
     call('SADD', S .. 'lines', sku)
 end
 
--- What of an order is short, whether a SKU is unknown, and the shards of each SKU. Who stands in line earlier comes
--- first: for anybody without a number, and for those with a later one, there is nothing.
+-- What of an order is short, whether a SKU is unknown, the shards of each SKU, and whether the order is itself the next
+-- in a line. Who stands in line earlier comes first: for anybody without a number, and for those with a later one,
+-- there is nothing.
 local function shortage(id, pieces, number)
-    local short, unknown, shards = {}, false, {}
+    local short, unknown, shards, is_next = {}, false, {}, false
     for j = 1, #pieces, 2 do
         local sku, wanted = pieces[j], pieces[j + 1]
         local enough, available, parts = look(sku, wanted, id)
@@ -155,6 +156,7 @@ local function shortage(id, pieces, number)
         else
             shards[sku] = parts
             local head = call('ZRANGE', S .. 'line:' .. sku, 0, 0, 'WITHSCORES')
+            is_next = is_next or head[1] == id
             if head[1] and head[1] ~= id and (not number or tonumber(head[2]) < number) then
                 short[#short + 1] = {sku, wanted, 0}
             elseif not enough then
@@ -162,7 +164,7 @@ local function shortage(id, pieces, number)
             end
         end
     end
-    return short, unknown, shards
+    return short, unknown, shards, is_next
 end
 
 local function take_all(id, pieces, shards)
@@ -252,6 +254,8 @@ local function spend(customer, pieces)
     for j = 1, #pieces, 2 do
         local key = S .. 'rate:' .. #pieces[j] .. ':' .. pieces[j] .. ':' .. customer
         local at = math.max(now_us, tonumber(call('GET', key) or 0))
+        -- Emptier than empty: the clock was set back. Nobody is to wait for that long.
+        if at > now_us + BURST * TOKEN_US then at = now_us end
         wait = math.max(wait, at - (BURST - 1) * TOKEN_US - now_us)
         full[key] = at + TOKEN_US
     end
@@ -279,13 +283,13 @@ function commands.admit(asked)
             elseif not complete() then
                 answers[i] = NOT_HELD
             else
-                local short, unknown, shards = shortage(id, pieces)
+                local short, unknown, shards, is_next = shortage(id, pieces)
                 if short[1] then
                     answers[i] = {SHORT, short}
                 elseif unknown then
                     answers[i] = NOT_HELD
                 else
-                    leave_line(id)
+                    if is_next then leave_line(id) end
                     take_all(id, pieces, shards)
                     hold(id, pieces, '', now_ms + asked[1])
                     answers[i] = HELD

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -13,9 +15,11 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner
+from confluent_kafka import Producer
 
 from domain.reservation import Change, Level, Sku
 from gapless.stock import stock
+from runtime.kafka import TopicSpec, end_offsets, ensure_topics
 from schemas import catalog
 from schemas.codec import encode
 from sinks.postgres.positions import read_positions
@@ -87,7 +91,8 @@ class Shop:
         self.query(
             "INSERT INTO orders (seller_id, order_id, partition, customer, state, version, history, currency,"
             " net_minor, tax_minor, gross_minor, content_sha256, payment_token, invoice_request, hold_expires_at,"
-            " placed_at, source_offset) VALUES (%s, %s, 0, 'C', %s, 1, '[]', 'EUR', 0, 0, 0, '', '', '', now(), now(), 0)",
+            " placed_at, source_offset)"
+            " VALUES (%s, %s, 0, 'C', %s, 1, '[]', 'EUR', 0, 0, 0, '', '', '', now(), now(), 0)",
             self.world.seller_id, order_id, state,
         )  # fmt: skip
 
@@ -436,3 +441,36 @@ async def test_the_command_says_when_redis_is_away(
     shop.put(S=10)
     monkeypatch.setenv("GAPLESS_REDIS_URL", "redis://127.0.0.1:1/0")
     assert await command("reconcile") == (1, "Redis can't be asked: ConnectionError")
+
+
+async def test_the_worker_process_copies_and_follows(
+    services: Services, shop: Shop, query: Query, tmp_path: Path
+) -> None:
+    """A worker as `gapless worker stock` runs it: Redis is believed soon, and hears of the next change."""
+    specs = [TopicSpec(each.name, each.partitions, each.config) for each in catalog.TOPICS.values()]
+    ensure_topics(services.kafka_bootstrap, specs, 1)
+    query("DELETE FROM positions")
+    sources = [(topic, number) for topic in (INVENTORY, ORDERS) for number in range(catalog.PARTITIONS)]
+    for (topic, partition), offset in end_offsets(services.kafka_bootstrap, sources).items():
+        query("INSERT INTO positions VALUES ('stock', %s, %s, %s)", topic, partition, offset)
+    shop.put(S=10)
+    environment = {
+        **os.environ,
+        "GAPLESS_KAFKA_BOOTSTRAP": services.kafka_bootstrap,
+        "GAPLESS_POSTGRES_URL": shop.url,
+        "GAPLESS_REDIS_URL": services.redis_url,
+        "GAPLESS_WORKER_DATA": str(tmp_path),
+        "GAPLESS_WORKER_SLOT": tmp_path.name[-20:],
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gapless", "worker", "stock", env=environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await until(lambda: shop.world.admit(f"{time.time_ns()}", S=1), lambda verdict: verdict == HELD, 60)
+        producer = Producer({"bootstrap.servers": services.kafka_bootstrap})
+        producer.produce(INVENTORY, shop.change("1", "reserved", 4), b"1", 2)
+        producer.flush(20)
+        await until(shop.world.known, lambda known: known.free == 6, 60)
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
