@@ -5,6 +5,7 @@ whoever takes it up again asks the provider first. So nothing is forgotten, and 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
@@ -47,6 +48,7 @@ OLDEST = Gauge(
 _OUTAGE_PAUSE_FIRST_S = 0.05
 _OUTAGE_PAUSE_MAX_S = 1.0
 _COUNT_EVERY_S = 10.0
+_HOPELESS_EVERY_S = 5.0
 #: Outcomes in one transaction: bounds its size; under load some dozens gather while the last one is written.
 _WRITTEN_MAX = 500
 
@@ -112,6 +114,7 @@ class Caller:
         self._calls: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
         self._stopping = False
+        self._hopeless_at = 0.0
         self._bug: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -165,27 +168,42 @@ class Caller:
             for each in Gate:
                 BREAKER.labels(each.value).set(each is gate)
             limit = min(policy.in_flight_max, policy.queued_max - len(self._queue))
-            if gate is Gate.HALF_OPEN:
-                limit = 0 if self._calls or self._queue else 1
-            if gate is not Gate.OPEN and limit > 0:
+            if gate is not Gate.CLOSED:
+                await self._give_up_hopeless()
+                limit = 1 if gate is Gate.HALF_OPEN and not self._calls and not self._queue else 0
+            if limit > 0:
                 self._awake.clear()
                 lease_ends_at = _clock() + policy.lease_seconds
-                taken = await self._patiently(self._rows, lambda session, n=limit: self._take(session, n))  # type: ignore[misc]
+                taken = await self._take(limit)
                 self._queue.extend(_Waiting(each, lease_ends_at) for each in taken)
                 self._start_calls()
                 if len(taken) == limit and gate is Gate.CLOSED:
                     # There may be more; but not so fast that calls and batches get no turn.
                     await asyncio.sleep(0.01 if len(self._queue) < policy.in_flight_max else 0.1)
                     continue
-            try:
-                await asyncio.wait_for(self._awake.wait(), policy.poll_seconds)
-            except TimeoutError:
-                continue
-            if gate is not Gate.CLOSED:
+            if gate is Gate.CLOSED:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._awake.wait(), policy.poll_seconds)
+            else:
                 await asyncio.sleep(policy.poll_seconds)
 
-    async def _take(self, session: Session, limit: int) -> list[Leased]:
-        return await ledger.take_attempts(await session.connection(), limit, self.policy.lease_seconds)
+    async def _give_up_hopeless(self) -> None:
+        """End what needs no provider, while there is none: it would stand before those that could find it back."""
+        now = _clock()
+        if now < self._hopeless_at:
+            return
+        while taken := await self._take(_WRITTEN_MAX, hopeless=True):
+            outcomes = [self._outcome(each.attempt, payment.first_step(each.attempt)) for each in taken]
+            await asyncio.gather(*(self._written.ask(each) for each in outcomes))
+        # Where nothing is hopeless, all that waits was looked through.
+        self._hopeless_at = now + _HOPELESS_EVERY_S
+
+    async def _take(self, limit: int, *, hopeless: bool = False) -> list[Leased]:
+        async def take(session: Session) -> list[Leased]:
+            connection = await session.connection()
+            return await ledger.take_attempts(connection, limit, self.policy.lease_seconds, hopeless=hopeless)
+
+        return await self._patiently(self._rows, take)
 
     async def _count(self) -> None:
         session = Session(self._url)

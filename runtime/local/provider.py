@@ -12,17 +12,16 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 import uvloop
 from aiohttp import web
 
-from domain.signature import sign
+from runtime.local.provider_book import Book, Payment, change, payment_id
+from runtime.local.provider_notices import Notices
 from runtime.settings import ENV_PREFIX
 
 _log = logging.getLogger(__name__)
@@ -52,31 +51,6 @@ _TOO_LATE_S = 12.0
 _LATE_S = 0.3
 #: Longer than any caller waits.
 _SILENCE_S = 60.0
-_NOTICES_MAX = 20_000
-_NOTICE_CALLS_MAX = 16
-_NOTICE_TRIES_MAX = 5
-
-
-class Payment(msgspec.Struct):
-    """One payment, as the file and the ledger have it. Amounts in minor units."""
-
-    key: str
-    id: str
-    seller_id: str
-    order_id: str
-    token: str
-    amount_minor: int
-    currency: str
-    #: authorized, declined, or voided (also before it ever came).
-    status: str
-    reason: str = ""
-    #: How often money was kept for it; more than once would be our own fault.
-    acted: int = 0
-    captured_minor: int = 0
-    refunded_minor: int = 0
-    voided_minor: int = 0
-    #: Keys of captures, voids and refunds, with their amounts.
-    actions: dict[str, int] = {}
 
 
 class Authorize(msgspec.Struct):
@@ -119,110 +93,6 @@ class Seen(msgspec.Struct):
     #: Sent again without having asked in between.
     blind: int = 0
     asked_since: bool = True
-
-
-class Book:
-    """The payments, in memory and in a file that is only ever appended to."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.payments: dict[str, Payment] = {}
-        path = folder / "payments.jsonl"
-        decoder = msgspec.json.Decoder(Payment)
-        complete = 0
-        if path.exists():
-            with path.open("rb") as lines:
-                for line in lines:
-                    if not line.endswith(b"\n"):
-                        break  # Torn by the kill: never answered.
-                    payment = decoder.decode(line)
-                    self.payments[payment.key] = payment
-                    complete += len(line)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.ftruncate(self._file, complete)
-        os.lseek(self._file, 0, os.SEEK_END)
-        self._encoder = msgspec.json.Encoder()
-
-    def keep(self, payment: Payment) -> None:
-        """Write a payment as it is now. The system has it when this returns: a kill loses nothing."""
-        line = memoryview(self._encoder.encode(payment) + b"\n")
-        while line:
-            line = line[os.write(self._file, line) :]
-        self.payments[payment.key] = payment
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._file)
-
-
-class Notices:
-    """Sends signed webhooks, a few at a time, and again if they are not taken."""
-
-    def __init__(self, url: str | None, secret: str | None) -> None:
-        self._url = url
-        self._secret = secret
-        self._queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_NOTICES_MAX)
-        self._number = 0
-        self._senders: list[asyncio.Task[None]] = []
-        self._session: aiohttp.ClientSession | None = None
-
-    async def start(self) -> None:
-        """Begin to send."""
-        if self._url is not None and self._secret is not None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
-            self._senders = [asyncio.create_task(self._send_each()) for _ in range(_NOTICE_CALLS_MAX)]
-
-    def announce(self, payment: Payment, kind: str, *, times: int = 1, after_s: float = 0.0) -> None:
-        """Send a notice, so many times, not before `after_s` from now."""
-        if not self._senders:
-            return
-        self._number += 1
-        body = msgspec.json.encode(
-            {
-                "id": f"evt_{payment.key[:12]}_{self._number}",
-                "type": f"payment.{kind}",
-                "created": int(time.time()),
-                "data": {
-                    "object": {
-                        "id": payment.id,
-                        "metadata": {"seller_id": payment.seller_id, "order_id": payment.order_id},
-                    }
-                },
-            }
-        )
-        for _ in range(times):
-            if not self._queue.full():  # As with real ones: a notice may be lost.
-                self._queue.put_nowait((time.monotonic() + after_s, body))
-
-    async def stop(self) -> None:
-        """Send no more."""
-        for sender in self._senders:
-            sender.cancel()
-        await asyncio.gather(*self._senders, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
-
-    async def _send_each(self) -> None:
-        while True:
-            due, body = await self._queue.get()
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            await self._send(body)
-
-    async def _send(self, body: bytes) -> None:
-        if self._session is None or self._url is None or self._secret is None:
-            return
-        for number in range(_NOTICE_TRIES_MAX):
-            headers = {
-                "Content-Type": "application/json",
-                "Provider-Signature": sign(self._secret, body, int(time.time())),
-            }
-            try:
-                async with self._session.post(self._url, data=body, headers=headers) as response:
-                    if response.status < 500:
-                        return
-            except (aiohttp.ClientError, OSError, TimeoutError):
-                pass
-            await asyncio.sleep(0.2 * 2**number)
 
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -319,10 +189,10 @@ class Simulator:
         if payment is None:
             if verb != "void":
                 return _json(404, {"reason": "unknown-payment"})
-            payment = Payment(key, _id(key), "", "", "", 0, "", "voided", "voided", actions={body.key: 0})
+            payment = Payment(key, payment_id(key), "", "", "", 0, "", "voided", "voided", actions={body.key: 0})
             self._book.keep(payment)
         elif body.key not in payment.actions:
-            reason = _change(payment, verb, body)
+            reason = change(payment, verb, body.key, body.amount_minor)
             if reason:
                 return _json(409, {"id": payment.id, "reason": reason})
             self._book.keep(payment)
@@ -393,7 +263,7 @@ class Simulator:
             reason = "card_declined"
         return Payment(
             body.key,
-            _id(body.key),
+            payment_id(body.key),
             seller_id,
             order_id,
             body.token,
@@ -424,30 +294,6 @@ class Simulator:
         if fault == "duplicate":
             await asyncio.sleep(_LATE_S)
         return _json(status, {"id": payment.id, "status": payment.status, "reason": payment.reason})
-
-
-def _change(payment: Payment, verb: str, body: Act) -> str:
-    """Carry an action out; else the reason why it can't be."""
-    if payment.status != "authorized" and not (verb == "void" and payment.status == "voided"):
-        return f"payment_{payment.status}"
-    if verb == "void":
-        if payment.captured_minor:
-            return "already_captured"
-        payment.status, payment.reason, payment.voided_minor = "voided", "voided", payment.amount_minor
-    elif verb == "capture":
-        if payment.captured_minor + body.amount_minor > payment.amount_minor:
-            return "amount_too_large"
-        payment.captured_minor += body.amount_minor
-    else:
-        if payment.refunded_minor + body.amount_minor > payment.captured_minor:
-            return "amount_too_large"
-        payment.refunded_minor += body.amount_minor
-    payment.actions = {**payment.actions, body.key: body.amount_minor}
-    return ""
-
-
-def _id(key: str) -> str:
-    return f"pay_{key[:24]}"
 
 
 def _chances(seed: int, key: str, nth: int) -> tuple[float, float]:

@@ -121,9 +121,16 @@ async def known_attempts(connection: Connection, ids: Sequence[tuple[str, str, s
     return {(seller_id, order_id, request_id) for seller_id, order_id, request_id in await cursor.fetchall()}
 
 
-async def take_attempts(connection: Connection, limit: int, lease_seconds: float) -> list[Leased]:
-    """Take up to `limit` rows that are due, longest due first; they are ours for `lease_seconds`. Commits."""
-    cursor = await connection.execute(SQL["take_payment_attempts"], {"limit": limit, "lease": lease_seconds})
+async def take_attempts(
+    connection: Connection, limit: int, lease_seconds: float, *, hopeless: bool = False
+) -> list[Leased]:
+    """Take up to `limit` rows that are due, longest due first; they are ours for `lease_seconds`. Commits.
+
+    With `hopeless`, only authorisations whose time is over and that nobody ever called for.
+    """
+    cursor = await connection.execute(
+        SQL["take_payment_attempts"], {"limit": limit, "lease": lease_seconds, "hopeless": hopeless}
+    )
     return [_leased(row) for row in await cursor.fetchall()]
 
 

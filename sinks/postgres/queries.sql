@@ -263,6 +263,7 @@ JOIN payment_attempts p USING (seller_id, order_id, request_id)
 WITH due AS (
     SELECT seller_id, order_id, request_id FROM payment_attempts
     WHERE state = 'open' AND next_try_at <= now()
+        AND (NOT %(hopeless)s OR (tries = 0 AND give_up_at <= now()))
     ORDER BY next_try_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), taken AS (

@@ -196,6 +196,22 @@ async def test_what_was_never_called_is_given_up_without_the_provider(
     await payments.stop()
 
 
+async def test_what_nobody_called_for_is_given_up_while_the_breaker_is_open(ledger_url: str, query: Query) -> None:
+    """More than a few of them would else stand before those that find the provider back."""
+    policy = replace(QUICK, breaker_failures=1, breaker_seconds=60, give_up_after_hold_seconds=0, in_flight_max=5)
+    payments = Payments(ledger_url, "http://127.0.0.1:9", policy)
+    await payments.start()
+    ids = [f"O-{number}" for number in range(600)]
+    add_orders(ledger_url, [(each, "tok_ok") for each in ids])
+    await payments.run(placed(ids[0]))
+    await asyncio.sleep(0.5)
+    await payments.run(*[placed(each, hold_seconds=1) for each in ids[1:]])
+    found = await until_finished(query, 599)
+    await payments.stop()
+    assert set(found.values()) == {GAVE_UP}
+    assert (ids[0], "authorize") not in found
+
+
 class Counting(LocalProvider):
     """Counts the calls, and can be told to stop dead: the worker's end, seen from its provider."""
 
