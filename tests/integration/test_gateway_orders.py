@@ -336,6 +336,19 @@ async def test_what_the_table_forbids_is_refused_with_the_reason(client: Client,
     assert (other.status, other.json["type"]) == (409, "/problems/refund-conflict")
 
 
+async def test_of_two_refunds_under_one_id_at_once_one_is_told_of_the_conflict(
+    client: Client, office: Backoffice, sku: str
+) -> None:
+    """Each hears the other's answer too."""
+    order_id = await confirmed(client, sku, "10")
+    await do(client, order_id, "shipments")
+    for attempt in range(3):
+        wishes = [{"refund_id": f"R-{attempt}", "lines": [{"line": 0, "quantity": n}]} for n in (1, 2)]
+        answers = await asyncio.gather(*(do(client, order_id, "refunds", wish) for wish in wishes))
+        assert sorted(each.status for each in answers) == [200, 409]
+        assert {each.json.get("type") for each in answers} == {None, "/problems/refund-conflict"}
+
+
 async def test_a_confirmed_order_may_be_cancelled(client: Client, office: Backoffice, sku: str) -> None:
     """And its payment is voided."""
     order_id = await confirmed(client, sku)
