@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gapless import audit
+from gapless.demo_sale import OTHERS, PIECES, Sale, flash_sale, raise_file_limit
 from gapless.demo_steps import Document, Found, Target, fetch_document, rush, storm, wait_until_drained, warm_up
 from producers.client import UnavailableError
 from producers.load import percentile
@@ -31,6 +32,8 @@ CLIENTS = 500
 #: What follows at full speed, repeats included.
 REQUESTS = 5_000
 REPEAT_SHARE = 0.1
+#: Who wants one of the sale's pieces, all at the same instant.
+BUYERS = 5_000
 DOCUMENT = Path("gapless-demo-invoice.pdf")
 LOGS = Path("gapless-demo-logs")
 _WIDTH_UNSEEN = 100
@@ -43,24 +46,28 @@ class DemoError(click.ClickException):
 @click.command()
 @click.option("--clients", type=click.IntRange(1, 2_000), default=CLIENTS, show_default=True)
 @click.option("--requests", type=click.IntRange(10, 100_000), default=REQUESTS, show_default=True)
-def demo(clients: int, requests: int) -> int:
-    """Show the whole way: storefronts post, each order gets one number, one row, one PDF, and its events.
+@click.option("--buyers", type=click.IntRange(1, 50_000), default=BUYERS, show_default=True, help="Of the flash sale.")
+def demo(clients: int, requests: int, buyers: int) -> int:
+    """Show the whole way: storefronts post, each order gets one number, one row, one PDF, and its events; then a sale.
 
     Starts Kafka, Postgres, Valkey and our processes on free ports in a temporary folder, and removes all of it.
     """
     console = Console(highlight=False, width=None if os.isatty(1) else _WIDTH_UNSEEN)
     began = time.monotonic()
+    # Before anything starts: the gateway needs as many as its buyers.
+    connections = raise_file_limit(buyers)
     with _interruptible(), _stack(console) as stack:
         settings = stack.settings()
         status = stack.status()
         target = Target(status["endpoints"]["gateway"], status["api_key"], settings.postgres_url.get_secret_value())
         try:
             found, document = uvloop.run(_run(console, target, settings, clients, requests))
+            sale = uvloop.run(_sell(console, target, settings, buyers, connections))
         except* UnavailableError as group:
             raise DemoError(str(group.exceptions[0])) from None
         DOCUMENT.write_bytes(document.body)
         report = _audit(console, settings)
-    console.print(_table(found, report))
+    console.print(_table(found, sale, report))
     console.print(
         f"one of the invoices: [bold]{DOCUMENT.absolute()}[/bold] ({document.invoice_number})", soft_wrap=True
     )
@@ -68,7 +75,8 @@ def demo(clients: int, requests: int) -> int:
         console.print(f"[red]{violation.check}[/red] {violation.where}: {violation.what}", soft_wrap=True)
     console.print(audit.verdict(report), soft_wrap=True)
     console.print(f"done in {time.monotonic() - began:.0f} s; nothing is left running")
-    return 0 if report.clean and found.unanswered == 0 else 1
+    sold_right = sale.sold == sale.pieces and not sale.holds_left
+    return 0 if report.clean and sold_right and found.unanswered == sale.unanswered == 0 else 1
 
 
 async def _run(
@@ -87,8 +95,19 @@ async def _run(
     return found, await fetch_document(target)
 
 
+async def _sell(console: Console, target: Target, settings: Settings, buyers: int, connections: int) -> Sale:
+    console.print(
+        f"[bold]3.[/bold] {buyers:,} buyers want one of {PIECES} pieces at the same instant, {OTHERS} others shop"
+    )
+    if connections < buyers:
+        console.print(f"   {connections:,} of them at a time: this machine carries no more connections")
+    sale = await flash_sale(console, target, buyers, connections)
+    await wait_until_drained(target, settings.kafka_bootstrap)
+    return sale
+
+
 def _audit(console: Console, settings: Settings) -> Report:
-    console.print("[bold]3.[/bold] the audit reads everything back: Postgres, Kafka, the documents")
+    console.print("[bold]4.[/bold] the audit reads everything back: Postgres, Kafka, the documents")
     try:
         return run_audit(
             settings.postgres_url.get_secret_value(), settings.kafka_bootstrap, open_reader(settings), complete=True
@@ -97,7 +116,7 @@ def _audit(console: Console, settings: Settings) -> Report:
         raise DemoError(str(error)) from None
 
 
-def _table(found: Found, report: Report) -> Table:
+def _table(found: Found, sale: Sale, report: Report) -> Table:
     table = Table(show_header=False, title="what came of it", title_justify="left")
     table.add_column("what")
     table.add_column("value", justify="right")
@@ -107,6 +126,15 @@ def _table(found: Found, report: Report) -> Table:
     table.add_section()
     table.add_row("requests answered at full speed", f"{found.sent:,} ({found.sent_per_second:,.0f}/s)")
     table.add_row("issued", f"{found.issued_per_second:,.0f}/s")
+    table.add_section()
+    table.add_row(f"buyers of {PIECES} pieces, all answered", f"{sale.answers.answered:,}")
+    for name, percent in (("p50", 50), ("p95", 95)):
+        table.add_row(f"their answer: {name}", f"{sale.answers.percentile_s(percent) * 1000:.0f} ms")
+    table.add_row("sold", f"{sale.sold:,}")
+    table.add_row("holds left", f"{sale.holds_left:,}")
+    table.add_row("others meanwhile", ", ".join(f"{n:,} {what}" for what, n in sale.others_outcomes.most_common()))
+    for name, percent in (("p50", 50), ("p95", 95)):
+        table.add_row(f"their answer, paid or declined: {name}", f"{sale.others.percentile_s(percent) * 1000:.0f} ms")
     table.add_section()
     table.add_row("invoices", f"{report.counts['invoices']:,} in {report.counts['series']} series")
     table.add_row("gaps", f"{report.violations['gap']:,}")
@@ -123,7 +151,7 @@ def _stack(console: Console) -> Iterator[Stack]:
     data.chmod(0o755)
     # Bound: should this process be killed, the stack sees its standard input end and stops too.
     stack = Stack(data, bound=True)
-    console.print("[bold]0.[/bold] Kafka, Postgres, Valkey, the gateway, the relay and two workers start")
+    console.print("[bold]0.[/bold] Kafka, Postgres, Valkey, a payment provider and our processes start")
     began = time.monotonic()
     try:
         with console.status("starting"):

@@ -21,11 +21,11 @@ from producers.wire import WireClient
 _ODDITIES_MAX = 10
 _STOCK_AT_ONCE = 32
 #: The words of the report, by the answer's status or the problem's name.
-_CONFIRMED, _PENDING = "confirmed", "kept, not decided yet"
+_CONFIRMED, _PENDING = "confirmed", "kept"
 _EXPECTED = {
-    "out-of-stock": "refused: out of stock",
+    "out-of-stock": "out of stock",
     "payment-declined": "declined",
-    "order-cancelled": "cancelled: not paid in time",
+    "order-cancelled": "not paid in time",
 }
 
 
