@@ -110,3 +110,21 @@ WHERE i.kind = 'credit_note' AND NOT EXISTS (
     WHERE r.seller_id = i.seller_id AND r.order_id = i.order_id AND r.refund_id = i.refund_id AND r.state = 'done'
 )
 """
+
+#: Authorisations by the provider's key, with what has happened and what may have happened to their payments.
+PAYMENTS_BY_KEY = """
+SELECT a.provider_key, a.state, a.amount_minor, a.currency,
+       coalesce(sum(b.amount_minor) FILTER (WHERE b.action = 'capture' AND b.state = 'succeeded'), 0)::bigint,
+       coalesce(sum(b.amount_minor) FILTER (WHERE b.action = 'capture' AND b.state = 'open'), 0)::bigint,
+       coalesce(sum(b.amount_minor) FILTER (WHERE b.action = 'refund' AND b.state = 'succeeded'), 0)::bigint,
+       coalesce(sum(b.amount_minor) FILTER (WHERE b.action = 'refund' AND b.state = 'open'), 0)::bigint,
+       count(*) FILTER (WHERE b.action = 'void' AND b.state = 'succeeded'),
+       count(*) FILTER (WHERE b.action = 'void' AND b.state = 'open')
+FROM payment_attempts a JOIN payment_attempts b USING (seller_id, order_id)
+WHERE a.provider_key = ANY(%(keys)s::text[]) AND a.action = 'authorize'
+GROUP BY a.provider_key, a.state, a.amount_minor, a.currency
+"""
+AUTHORIZED = """
+SELECT seller_id, order_id, provider_key FROM payment_attempts
+WHERE action = 'authorize' AND state = 'succeeded' AND amount_minor > 0
+"""

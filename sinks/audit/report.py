@@ -19,6 +19,7 @@ CHECKS = {
     "order": "each order's history is a walk of the table, and its events say the same, once",
     "stock": "never oversold; reserved is the sum of open claims; each SKU's changes run 1, 2, 3 … n",
     "payment": "each confirmed order has one authorisation and one invoice; what is kept is what is invoiced",
+    "provider": "the provider has charged each order once at most, and as much as we say",
     "position": "no agent stands beyond the end of the log",
     "complete": "nothing is still on its way",
 }

@@ -21,6 +21,7 @@ from sinks.audit.numbers import check_numbers, check_orders
 from sinks.audit.objects import ReadObject, check_documents
 from sinks.audit.orders import TOPICS, OrderCheck
 from sinks.audit.payments import check_payments
+from sinks.audit.provider import check_provider
 from sinks.audit.report import Report
 from sinks.audit.requests import RequestCheck
 from sinks.audit.snapshot import Snapshot
@@ -47,12 +48,13 @@ def run_audit(
     *,
     topic_prefix: str = "",
     complete: bool = False,
+    provider_url: str | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Report:
     """Check everything against everything, also while the system runs: Postgres is read as of one moment.
 
-    Memory stays bounded but for 16 bytes per dead letter, a row per series, and a level per SKU. Raises `AuditError` if
-    a service can't be read.
+    Memory stays bounded but for 16 bytes per dead letter, a row per series, and a level per SKU; `provider_url`
+    is a provider whose own ledger is compared, too. Raises `AuditError` if a service can't be read.
     """
     report = Report(complete=complete)
     began = time.monotonic()
@@ -75,6 +77,8 @@ def run_audit(
             orders.finish()
             StockCheck(snapshot, report).check()
             check_payments(snapshot, report)
+            if provider_url is not None:
+                check_provider(snapshot, report, provider_url)
             on_step("requests and their outcomes")
             for letters in dead_letters.values():
                 letters.sort()

@@ -46,13 +46,15 @@ class World:
     postgres_url: str
     objects: Path
 
-    def audit(self, *, complete: bool = False) -> Report:
+    def audit(self, *, complete: bool = False, provider_url: str | None = None) -> Report:
         """Audit it."""
 
         def read(key: str) -> list[bytes]:
             return [(self.objects / key).read_bytes()]
 
-        return run_audit(self.postgres_url, self.kafka, read, topic_prefix=self.prefix, complete=complete)
+        return run_audit(
+            self.postgres_url, self.kafka, read, topic_prefix=self.prefix, complete=complete, provider_url=provider_url
+        )
 
     def execute(self, sql: str, *parameters: object) -> None:
         """Change the ledger by hand."""
