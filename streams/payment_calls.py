@@ -49,6 +49,10 @@ _OUTAGE_PAUSE_FIRST_S = 0.05
 _OUTAGE_PAUSE_MAX_S = 1.0
 _COUNT_EVERY_S = 10.0
 _HOPELESS_EVERY_S = 5.0
+#: Rows are found by their keys: however many are open, and whatever the statistics said before there were so many.
+_BY_KEY = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_bitmapscan": "off"}
+#: And those that are due in the order of their index, which ends the search where there are enough.
+_IN_ORDER = {**_BY_KEY, "enable_sort": "off"}
 #: Outcomes in one transaction: bounds its size; under load some dozens gather while the last one is written.
 _WRITTEN_MAX = 500
 
@@ -106,8 +110,8 @@ class Caller:
         self._url = url
         self._now = now
         self._chance = chance
-        self._rows = Session(url)
-        self._outcomes = Session(url)
+        self._rows = Session(url, **_IN_ORDER)
+        self._outcomes = Session(url, **_BY_KEY)
         self._written = MicroBatch[Finished | Retried, None](self._write, questions_max=_WRITTEN_MAX)
         self._breaker = Breaker(failures_max=policy.breaker_failures, open_seconds=policy.breaker_seconds)
         self._queue: deque[_Waiting] = deque()
