@@ -16,7 +16,7 @@ from runtime.settings import Settings
 from schemas import catalog
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import OUTAGES, Session
-from streams.batch import joined
+from streams.batch import transactions
 from streams.log_probe import make_log_probe
 from streams.transport import BatchApp, make_app
 from streams.work import Work, Worker
@@ -80,12 +80,11 @@ async def _serve(role: str, settings: Settings, wire: Callable[[BatchApp], Wired
     async def consume(stream: Any) -> AsyncIterator[None]:
         async for event in stream.events():
             events = [event, *_waiting(stream.channel.queue, batch_records_max - len(event.message.batch.records))]
-            for run in joined(each.message.batch for each in events):
-                source = (run.topic, run.partition)
+            for batch in transactions((each.message.batch for each in events), wired.batch_bytes_max):
+                source = (batch.topic, batch.partition)
                 if source not in workers:
                     workers[source] = Worker(Session(url), probe)
-                for batch in run.pieces(wired.batch_bytes_max):
-                    await workers[source].run(wired.work, batch)
+                await workers[source].run(wired.work, batch)
             # Faust acknowledges the first itself.
             for each in events[1:]:
                 each.ack()

@@ -28,6 +28,12 @@ def joined(batches: Iterable["Batch"]) -> list["Batch"]:
     return runs
 
 
+def transactions(batches: Iterable["Batch"], bytes_max: int) -> Iterator["Batch"]:
+    """The same records in the batches to be done, each in a transaction: as few as there can be, none too large."""
+    for run in joined(batches):
+        yield from run.pieces(bytes_max)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Records of one partition in offset order, at least one; offsets between them may be missing from the log."""

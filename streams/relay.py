@@ -10,10 +10,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar, cast
 
 import psycopg
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -26,6 +24,16 @@ from runtime.settings import Settings
 from schemas.catalog import OUTPUT_TOPICS, PARTITIONS, SEQ_HEADER
 from sinks.postgres.session import OUTAGES
 from sinks.postgres.sql import SQL
+from streams.relay_steps import (
+    Ask,
+    AwaitAcknowledgements,
+    Output,
+    Send,
+    Steps,
+    Waiting,
+    lock_outputs,
+    publish_round,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -40,23 +48,21 @@ OWNED = Gauge("gapless_relay_partitions", "Output partitions that this relay pub
 #: A second relay takes over within this and `_LOCK_EVERY_S` of a silent one.
 _IDLE_SESSION_TIMEOUT = "5s"
 _LOCK_EVERY_S = 1.0
-#: Rows of one partition in one round: bounds memory, and what a crash repeats.
-_ROWS_MAX = 2_000
 #: How soon a commit is seen. Each look costs Postgres some 0.1 ms.
 _POLL_S = 0.005
 #: After a round that had rows: what comes meanwhile goes out together. Brokers pay by the request, not by the record.
 _ROUND_PAUSE_S = 0.010
 _OUTAGE_PAUSE_S = 0.5
-#: Clocks of different workers differ: rows are looked for this far behind the newest published.
-_CLOCK_SLACK = timedelta(days=1)
 
-_TOPIC_NUMBERS = {topic.name: number for number, topic in enumerate(OUTPUT_TOPICS)}
+#: Every output, with its topic's number.
+_OUTPUTS = {
+    Output(topic.name, partition): number
+    for number, topic in enumerate(OUTPUT_TOPICS)
+    for partition in range(PARTITIONS)
+}
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
-    topic: str
-    partition: int
+_Answer = TypeVar("_Answer")
 
 
 def run(settings: Settings) -> None:
@@ -75,8 +81,8 @@ class Relay:
         self._url = postgres_url
         self._producer = producer
         self._stop = stop
-        self._owned: set[_Output] = set()
-        self._since: dict[_Output, datetime] = {}
+        self._owned: set[Output] = set()
+        self._since: dict[Output, datetime] = {}
 
     def run(self) -> None:
         """Return after `stop` is set. Outages are waited out; a record that can't be published ends the process."""
@@ -113,59 +119,37 @@ class Relay:
             self._stop.wait(_ROUND_PAUSE_S if self._round(connection) else _POLL_S)
 
     def _lock(self, connection: psycopg.Connection[Any]) -> None:
-        for topic, number in _TOPIC_NUMBERS.items():
-            for partition in range(PARTITIONS):
-                output = _Output(topic, partition)
-                if output in self._owned:
-                    continue
-                row = connection.execute(
-                    SQL["lock_output"], {"topic_number": number, "partition": partition}
-                ).fetchone()
-                if row is not None and row[0]:
-                    self._owned.add(output)
-                    _log.info("relay publishes %s/%d", topic, partition)
+        for output in self._run(connection, lock_outputs(_OUTPUTS, self._owned)):
+            _log.info("relay publishes %s/%d", output.topic, output.partition)
         OWNED.set(len(self._owned))
 
     def _round(self, connection: psycopg.Connection[Any]) -> bool:
         """Publish once from each partition that has something; return whether any had."""
-        sent: list[tuple[_Output, int, datetime, int]] = []
-        for topic, partition, published_seq, next_seq in connection.execute(SQL["read_unpublished"]).fetchall():
-            output = _Output(topic, partition)
-            UNPUBLISHED.labels(topic, partition).set(next_seq - 1 - published_seq)
-            if output in self._owned:
-                rows = self._read(connection, output, published_seq, min(_ROWS_MAX, next_seq - 1 - published_seq))
-                for seq, key, payload, _ in rows:
-                    self._send(output, seq, key, payload)
-                sent.append((output, rows[-1][0], rows[-1][3], len(rows)))
-        if not sent:
-            return False
-        self._await_acknowledgements(connection)
-        for output, seq, occurred_at, count in sent:
-            # After the acknowledgement: a crash between repeats rows, never loses them.
-            connection.execute(
-                SQL["mark_published"], {"topic": output.topic, "partition": output.partition, "seq": seq}
-            )
-            self._since[output] = occurred_at - _CLOCK_SLACK
-            PUBLISHED.labels(output.topic).inc(count)
-            UNPUBLISHED.labels(output.topic, output.partition).dec(count)
-        return True
+        return self._run(connection, publish_round(self._owned, self._since))
 
-    def _read(
-        self, connection: psycopg.Connection[Any], output: _Output, after_seq: int, count: int
-    ) -> Sequence[tuple[int, bytes | None, bytes, datetime]]:
-        query = {"topic": output.topic, "partition": output.partition, "after_seq": after_seq, "limit": count}
-        for since in (self._since.get(output), None):
-            rows = connection.execute(
-                SQL["read_journal"], {**query, "since": since or "-infinity"}, binary=True
-            ).fetchall()
-            if [row[0] for row in rows] == list(range(after_seq + 1, after_seq + 1 + count)):
-                return rows
-        return fatal(
-            f"the journal of {output.topic}/{output.partition} has {len(rows)} of the {count} rows after seq"
-            f" {after_seq}: rows were deleted before they were published"
-        )
+    def _run(self, connection: psycopg.Connection[Any], steps: Steps[_Answer]) -> _Answer:
+        """Do the steps, one after the other, and return what they come to."""
+        answer: Any = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                return cast(_Answer, end.value)
+            answer = None
+            if isinstance(step, Send):
+                self._send(step.output, step.seq, step.key, step.payload)
+            elif isinstance(step, Ask):
+                cursor = connection.execute(SQL[step.statement], step.parameters, binary=step.binary)
+                answer = cursor.fetchall() if cursor.description else None
+            elif isinstance(step, AwaitAcknowledgements):
+                self._await_acknowledgements(connection)
+            elif isinstance(step, Waiting):
+                UNPUBLISHED.labels(step.output.topic, step.output.partition).set(step.rows)
+            else:
+                PUBLISHED.labels(step.output.topic).inc(step.rows)
+                UNPUBLISHED.labels(step.output.topic, step.output.partition).dec(step.rows)
 
-    def _send(self, output: _Output, seq: int, key: bytes | None, payload: bytes) -> None:
+    def _send(self, output: Output, seq: int, key: bytes | None, payload: bytes) -> None:
         while True:
             try:
                 self._producer.produce(

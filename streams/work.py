@@ -78,9 +78,12 @@ ProbeLog = Callable[[str, int, int], Awaitable[tuple[int, int]]]
 class Worker:
     """Runs the batches of one partition, one after the other, on a session of its own."""
 
-    def __init__(self, session: Session, probe_log: ProbeLog) -> None:
+    def __init__(
+        self, session: Session, probe_log: ProbeLog, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
         self._session = session
         self._probe_log = probe_log
+        self._sleep = sleep
 
     async def run(self, work: Work[Prepared], batch: Batch) -> None:
         """Return when the batch is done, by whomever. Never raises but to be cancelled: a bug ends the process."""
@@ -92,7 +95,7 @@ class Worker:
                 except (*OUTAGES, *work.outages) as error:  # type: ignore[misc]  # a tuple of two, spread
                     OUTAGE_RETRIES.labels(work.agent).inc()
                     _log.warning("%s waits: %s: %s", work.agent, type(error).__name__, _first_line(error))
-                    await asyncio.sleep(pause_s)
+                    await self._sleep(pause_s)
                     pause_s = min(2 * pause_s, _BACKOFF_MAX_S)
                     continue
                 # GeneratorExit and CancelledError are Faust taking the partition away: nothing was committed, go.

@@ -1,0 +1,313 @@
+"""The processes of a history: gateway, workers with the product's own work, relays; and what befalls them."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from schemas import catalog
+from sinks.postgres.positions import read_positions
+from sinks.postgres.session import OUTAGES
+from sinks.postgres.sql import SQL
+from streams import batch as batches
+from streams import checkouts, documents, invoices, orders
+from streams.batch import Batch
+from streams.relay_steps import Ask, AwaitAcknowledgements, Output, Send, Steps, lock_outputs, publish_round
+from streams.work import Worker
+from tests.simulation.choices import Choices
+from tests.simulation.judge import Judge
+from tests.simulation.objects import FakeStore
+from tests.simulation.postgres import Database, Key
+from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.sessions import STEP, Connection, SimulatedSession, Step
+from tests.simulation.statements import by_text
+from tests.simulation.violation import Exited, Violation, require
+from tests.simulation.workload import ON_HAND, Log, render, seller_rows
+
+START = datetime(2026, 12, 31, 22, 59, 59, tzinfo=UTC)
+HOLD = timedelta(minutes=10)
+#: Small, so that a few records are several transactions at times.
+BATCH_BYTES_MAX = 1_200
+Source = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """An agent: the topic that it reads, and how its work is made."""
+
+    name: str
+    topic: str
+    make: Callable[["Cluster", Process, int], Any]
+
+
+@dataclass
+class Rules:
+    """The rules as the product has them; a mutation replaces one."""
+
+    statements: dict[str, Any] = field(default_factory=dict)
+    worker: type[Worker] = Worker
+    works: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
+    lock_outputs: Callable[..., Steps[Any]] = lock_outputs
+    publish_round: Callable[..., Steps[bool]] = publish_round
+    store: Callable[["Cluster"], Any] = FakeStore
+    starts_at_group: bool = False
+
+
+class Table:
+    """The dedupe table's contract, kept by a table that forgets, and that knows what never was."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self.numbers: dict[bytes, int] = {}
+        self.covered = (0, 0)
+
+    def known(self, partition: int, digests: list[bytes]) -> list[bool]:
+        return [(each in self.numbers) != self._cluster.faults_now(3) for each in digests]
+
+    def covers(self, partition: int, offset: int) -> bool:
+        return self.covered == (0, offset) or self._cluster.faults_now(5)
+
+    def mark(self, partition: int, first_offset: int, next_offset: int, pairs: list[tuple[bytes, int]]) -> None:
+        self.numbers.update(pairs)
+        start, end = self.covered
+        self.covered = (start, next_offset) if start <= first_offset <= end else (first_offset, next_offset)
+
+
+class Cluster(Scheduler):
+    """Everything that runs in a history, and everything that it runs on."""
+
+    def __init__(self, choices: Choices, rules: Rules) -> None:
+        super().__init__(choices)
+        self.rules = rules
+        #: Faults may happen.
+        self.faulty = False
+        self.logs: dict[Source, Log] = {}
+        self.objects: dict[str, bytes] = {}
+        self.judge = Judge(self.logs, self.objects, {sku: pieces for sku, pieces in ON_HAND.items()})
+        self.database = Database(by_text(rules.statements), self._committed)
+        self.judge.tables = self.database.tables
+        self.database.tables["sellers"] = seller_rows()
+        self.database.tables["stock"] = {sku: (pieces, 0, 0) for sku, pieces in ON_HAND.items()}
+        self.outputs: dict[Output, int] = {}
+        self.tables: dict[tuple[str, int], Table] = {}
+        #: What the consumer groups have committed, which decides nothing.
+        self.groups: dict[tuple[str, int], int] = {}
+        self.skew = timedelta(0)
+
+    def now_utc(self) -> datetime:
+        """What a clock says."""
+        return START + timedelta(milliseconds=self.now) + self.skew
+
+    def faults_now(self, percent: int) -> bool:
+        """Whether a fault happens here."""
+        return self.faulty and self.choices.chance(percent)
+
+    def log(self, topic: str, partition: int) -> Log:
+        """A partition of a topic."""
+        found = self.logs.get((topic, partition))
+        if found is None:
+            found = self.logs[(topic, partition)] = Log()
+        return found
+
+    def start(self, name: str, body: Callable[[Process], Coroutine[Any, None, None]], after: int = 0) -> Process:
+        """Start a process."""
+        process = Process(name, body, self.now + after)
+        self.processes.append(process)
+        return process
+
+    def on_exit(self, process: Process) -> None:
+        self.end(process, received=True)
+        self.start(process.name, process.body)
+
+    def end(self, process: Process, *, received: bool) -> None:
+        """kill -9, or its like: its sessions do what they have received, or don't; so do the brokers."""
+        for connection in process.connections:
+            if not connection.closed:
+                connection.cut(received=received)
+        for output, records in process.outbox.items():
+            arrived = self.choices.below(len(records) + 1) if self.faulty else 0
+            for _ in range(arrived):
+                self.deliver(process, output)
+        process.outbox.clear()
+        process.kill()
+        self.processes.remove(process)
+
+    def deliver(self, process: Process, output: Source) -> None:
+        seq, key, payload = process.outbox[output].pop(0)
+        self.note(f"{output[0]}/{output[1]} seq {seq} reaches the broker")
+        self.judge.published(*output, seq, payload)
+        self.log(*output).append(key, payload)
+
+    def _committed(self, writes: Mapping[Key, Any]) -> None:
+        self.judge.committed(writes)
+        if self.trace is not None:
+            self.note(f"commit: {', '.join(f'{table} {key}' for table, key in writes)}")
+
+    def worker(self, agent: Agent, partition: int) -> Callable[[Process], Coroutine[Any, None, None]]:
+        """A worker of an agent, as `streams/app.py` runs it."""
+
+        async def body(process: Process) -> None:
+            session = SimulatedSession(self, process)
+            at = await self._starting_offset(session, agent, partition)
+            work = agent.make(self, process, partition)
+            if agent.name in self.rules.works:
+                work = self.rules.works[agent.name](work)
+            worker = self.rules.worker(session, self._probe(), self._sleep)
+            log = self.log(agent.topic, partition)
+            while True:
+                if log.end <= at:
+                    await Step(lambda: log.end > at)
+                fetched = []
+                for _ in range(1 + self.choices.below(2)):
+                    at = self._misread(process, log, at)
+                    records = log.read(at, 1 + self.choices.below(4))
+                    if records:
+                        at = records[-1].offset + 1
+                        fetched.append(Batch(agent.topic, partition, records))
+                if not fetched:
+                    at = log.end
+                    continue
+                self.groups[(agent.name, partition)] = at
+                for batch in batches.transactions(fetched, BATCH_BYTES_MAX):
+                    if self.trace is not None:
+                        self.note(f"{process.name} begins {batch}")
+                    await worker.run(work, batch)
+
+        return body
+
+    def _misread(self, process: Process, log: Log, at: int) -> int:
+        """Where the next fetch begins: where the last one ended, but for redeliveries and losses on the way."""
+        if not self.faulty:
+            return at
+        fault = self.choices.below(30)
+        if fault == 29:
+            return max(0, at - 1 - self.choices.below(4))
+        if fault == 28 and at < log.end:
+            process.lossy = True
+            return min(log.end, at + 1 + self.choices.below(2))
+        return at
+
+    async def _starting_offset(self, session: SimulatedSession, agent: Agent, partition: int) -> int:
+        while True:
+            try:
+                found = await read_positions(await session.connection(), agent.name, agent.topic, [partition])
+                break
+            except OUTAGES:
+                await session.close()
+                await STEP
+        require(found[partition] <= self.log(agent.topic, partition).end, "the position lies beyond the log")
+        if self.rules.starts_at_group:
+            return self.groups.get((agent.name, partition), 0)
+        return found[partition]
+
+    def fatal(self, message: str, error: BaseException | None = None) -> NoReturn:
+        """In place of the product's: the process ends, for a reason, or there is a bug."""
+        if isinstance(error, (Exited, Violation)):
+            raise error
+        require(error is None, f"{message}: {type(error).__name__}: {error}")
+        # Who was given all records has nothing to miss.
+        require(self.current is None or self.current.lossy, f"{message}, and none was")
+        raise Exited(message)
+
+    async def _sleep(self, _: float) -> None:
+        await STEP
+
+    def _probe(self) -> Callable[[str, int, int], Coroutine[Any, None, tuple[int, int]]]:
+        async def probe(topic: str, partition: int, offset: int) -> tuple[int, int]:
+            await STEP
+            if self.faults_now(5):
+                raise Exited("the log can't be asked")
+            return self.log(topic, partition).read(offset, 1)[0].offset, 0
+
+        return probe
+
+    def relay(self) -> Callable[[Process], Coroutine[Any, None, None]]:
+        """A relay, as `streams/relay.py` runs it."""
+
+        async def body(process: Process) -> None:
+            session = SimulatedSession(self, process)
+            while True:
+                owned: set[Output] = set()
+                since: dict[Output, datetime] = {}
+                try:
+                    connection = await session.connection()
+                    while True:
+                        await self._do(process, connection, self.rules.lock_outputs(self.outputs, owned))
+                        if not await self._do(process, connection, self.rules.publish_round(owned, since)):
+                            await Step(lambda: connection.broken or self._relay_has_work(owned))
+                except OUTAGES:
+                    await session.close()
+                    await STEP
+
+        return body
+
+    def _relay_has_work(self, owned: set[Output]) -> bool:
+        heads = self.database.tables.get("heads", {})
+        for output, number in self.outputs.items():
+            if output not in owned:
+                if (number, output.partition) not in self.database.advisory:
+                    return True
+                continue
+            next_seq, published = heads.get((output.topic, output.partition), (1, 0))
+            if next_seq - 1 > published:
+                return True
+        return False
+
+    async def _do(self, process: Process, connection: Connection, steps: Steps[Any]) -> Any:
+        answer: Any = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                return end.value
+            answer = None
+            if isinstance(step, Send):
+                output = (step.output.topic, step.output.partition)
+                process.outbox.setdefault(output, []).append((step.seq, step.key, step.payload))
+                await STEP
+            elif isinstance(step, Ask):
+                answer = await (await connection.execute(SQL[step.statement], step.parameters)).fetchall()
+            elif isinstance(step, AwaitAcknowledgements):
+                while any(process.outbox.values()):
+                    await STEP
+                    await connection.execute("SELECT 1")
+
+
+class FakeRenderer:
+    """Renders at once what a process pool would render in a while."""
+
+    async def render_many(self, items: list[tuple[Any, Any]]) -> list[bytes]:
+        await STEP
+        return [render(event) for event, _ in items]
+
+
+def _table(cluster: Cluster, name: str, partition: int) -> Any:
+    # The folder of a worker that has moved is another one; it may also be lost.
+    if (name, partition) not in cluster.tables or cluster.faults_now(30):
+        cluster.tables[(name, partition)] = Table(cluster)
+    return cluster.tables[(name, partition)]
+
+
+def _invoices(cluster: Cluster, _: Process, partition: int) -> Any:
+    return invoices.InvoicesWork(_table(cluster, "invoices", partition), cluster.now_utc)
+
+
+def _checkouts(cluster: Cluster, _: Process, partition: int) -> Any:
+    return checkouts.CheckoutsWork(_table(cluster, "checkouts", partition), cluster.now_utc, HOLD)
+
+
+def _orders(cluster: Cluster, _: Process, __: int) -> Any:
+    return orders.OrdersWork(cluster.now_utc)
+
+
+def _documents(cluster: Cluster, process: Process, _: int) -> Any:
+    renderer: Any = FakeRenderer()
+    return documents.DocumentsWork(
+        cluster.rules.store(cluster), renderer, SimulatedSession(cluster, process), cluster.now_utc
+    )
+
+
+INVOICES = Agent("invoices", catalog.INVOICE_REQUESTS.name, _invoices)
+CHECKOUTS = Agent("checkouts", catalog.CHECKOUT_REQUESTS.name, _checkouts)
+ORDERS = Agent("orders", catalog.ORDER_COMMANDS.name, _orders)
+DOCUMENTS = Agent("documents", catalog.INVOICE_EVENTS.name, _documents)

@@ -1,0 +1,208 @@
+"""One history: who runs, what is asked for, and what befalls them, all drawn; then the drain, and the verdict."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+from schemas import catalog
+from streams.relay_steps import Output
+from tests.simulation import workload
+from tests.simulation.choices import Choices
+from tests.simulation.cluster import CHECKOUTS, DOCUMENTS, INVOICES, ORDERS, Agent, Cluster, Rules
+from tests.simulation.scheduler import Process
+from tests.simulation.sessions import STEP
+from tests.simulation.violation import Violation
+
+#: Who runs in a history: few at a time, so that histories are short and their interleavings many.
+CASTS: tuple[tuple[tuple[Agent, ...], bool], ...] = (
+    ((INVOICES,), False),
+    ((INVOICES,), True),
+    ((INVOICES, DOCUMENTS), True),
+    ((CHECKOUTS,), False),
+    ((CHECKOUTS, ORDERS), False),
+)
+STEPS_MAX = 400
+REQUESTS_MAX = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a history went."""
+
+    choices: tuple[int, ...]
+    violation: str | None
+    trace: tuple[str, ...]
+    steps: int
+
+
+def run(choices: Choices, rules: Rules | None = None, *, traced: bool = False) -> Outcome:
+    """Run a history to its end, or to the first invariant that doesn't hold."""
+    cluster = Cluster(choices, rules or Rules())
+    if traced:
+        cluster.trace = []
+    violation = None
+    with patch("streams.work.fatal", cluster.fatal), patch("streams.relay_steps.fatal", cluster.fatal):
+        try:
+            _History(cluster).run()
+        except Violation as found:
+            violation = str(found)
+        finally:
+            for process in cluster.processes:
+                process.kill()
+    return Outcome(tuple(choices.made), violation, tuple(cluster.trace or ()), cluster.now)
+
+
+def replay(made: Sequence[int], rules: Rules | None = None, *, traced: bool = False) -> Outcome:
+    """Run the history that these choices make."""
+    return run(Choices(replay=made), rules, traced=traced)
+
+
+class _History:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._choices = cluster.choices
+        self._next_fault_at = 0
+        self._fault_gap = 0
+
+    def run(self) -> None:
+        """Faults and turns by choice, then the drain."""
+        cluster, choices = self._cluster, self._choices
+        self._agents, self._relayed = CASTS[choices.below(len(CASTS))]
+        partitions = 1 + choices.below(2)
+        cluster.faulty = choices.chance(90)
+        self._fault_gap = (0, 150, 60, 25)[choices.below(4)]
+        self._cast(partitions)
+        self._set_fault()
+        for _ in range(40 + 40 * choices.below(STEPS_MAX // 40)):
+            if cluster.now >= self._next_fault_at > 0:
+                self._fault()
+                self._set_fault()
+            cluster.step()
+        self._drain()
+
+    def _cast(self, partitions: int) -> None:
+        cluster, choices = self._cluster, self._choices
+        for partition in range(partitions):
+            for agent in self._agents:
+                cluster.start(f"{agent.name}-{partition}", cluster.worker(agent, partition))
+            requests = [self._request(partition) for _ in range(1 + choices.below(REQUESTS_MAX))]
+            cluster.start(f"gateway-{partition}", self._gateway(partition, requests))
+        if self._relayed:
+            topics = (catalog.INVOICE_EVENTS.name, catalog.DEAD_LETTERS.name)
+            cluster.outputs.update(
+                {Output(topic, each): number for number, topic in enumerate(topics) for each in range(partitions)}
+            )
+            cluster.start("relay", cluster.relay())
+            if choices.chance(30):
+                cluster.start("relay too", cluster.relay())
+
+    def _request(self, partition: int) -> tuple[str, bytes]:
+        """A request of this partition; small numbers of orders make repeats and conflicts likely."""
+        choices = self._choices
+        # An order's key decides its partition.
+        order = choices.below(workload.ORDERS_MAX) * 2 + partition
+        kind = choices.below(10)
+        if self._agents[0] is CHECKOUTS:
+            if kind == 9:
+                return CHECKOUTS.topic, workload.bad_request(0)
+            if kind > 6 and ORDERS in self._agents:
+                return ORDERS.topic, workload.cancel_command(order)
+            return CHECKOUTS.topic, workload.checkout_request(order, choices.below(4))
+        if kind == 9:
+            return INVOICES.topic, workload.bad_request(choices.below(2))
+        seller = (0, 0, 0, 0, 1, 1, 1, 2, 0)[kind]
+        if kind == 8:
+            return INVOICES.topic, workload.credit_request(seller, order, choices.below(2))
+        return INVOICES.topic, workload.invoice_request(seller, order, int(choices.chance(20)))
+
+    def _gateway(
+        self, partition: int, requests: list[tuple[str, bytes]]
+    ) -> Callable[[Process], Coroutine[Any, None, None]]:
+        """Sends each until it is acknowledged, as a storefront does; an acknowledgement may be lost."""
+        cluster = self._cluster
+
+        async def body(_: Process) -> None:
+            for topic, value in requests:
+                await STEP
+                cluster.log(topic, partition).append(b"key", value)
+                if cluster.faults_now(10):
+                    await STEP
+                    cluster.log(topic, partition).append(b"key", value)
+
+        return body
+
+    def _set_fault(self) -> None:
+        gap = self._choices.below(self._fault_gap + 1) if self._fault_gap and self._cluster.faulty else 0
+        self._next_fault_at = self._cluster.now + gap if gap else 0
+
+    def _fault(self) -> None:
+        cluster, choices = self._cluster, self._choices
+        kind = choices.below(8)
+        if kind == 7:
+            hours = (1, -1, 25, -25, 49)[choices.below(5)]
+            cluster.skew += timedelta(hours=hours)
+            return
+        if kind == 6:
+            log = list(cluster.logs.values())[choices.below(len(cluster.logs))] if cluster.logs else None
+            # The control record of a transaction, at the end of the log or before what comes next.
+            if log is not None:
+                log.end += 1
+            return
+        victims = [each for each in cluster.processes if each.alive and not each.name.startswith("gateway")]
+        if not victims:
+            return
+        victim = victims[choices.below(len(victims))]
+        cluster.note(f"fault {kind} befalls {victim.name}")
+        if kind in (0, 1):
+            cluster.end(victim, received=kind == 1)
+            cluster.start(victim.name, victim.body, choices.below(20))
+        elif kind == 2:
+            victim.resumes_at = cluster.now + 10 + choices.below(200)
+            if choices.chance(50):
+                cluster.start(victim.name, victim.body)
+            if choices.chance(50):
+                _time_out(victim)
+        elif kind == 3:
+            self._rebalance(victim)
+        elif victim.connections:
+            victim.connections[choices.below(len(victim.connections))].cut(received=kind == 4)
+
+    def _rebalance(self, victim: Process) -> None:
+        cluster = self._cluster
+        if victim.name.startswith("relay"):
+            return
+        victim.cancel(asyncio.CancelledError())
+        cluster.processes.remove(victim)
+        cluster.start(victim.name, victim.body)
+
+    def _drain(self) -> None:
+        cluster = self._cluster
+        cluster.faulty = False
+        cluster.note("drain")
+        for process in list(cluster.processes):
+            process.resumes_at = 0
+            if process.lossy:
+                # Records lost on the way are missed when the next one comes, or at the next start.
+                cluster.end(process, received=True)
+                cluster.start(process.name, process.body)
+        cluster.drain()
+        for process in cluster.processes:
+            process.connections[:] = [each for each in process.connections if not each.closed]
+        cluster.judge.at_rest(self._relayed, DOCUMENTS in self._agents)
+
+
+def _time_out(process: Process) -> None:
+    """The server ends the sessions of a client that has fallen silent, idle or within a transaction."""
+    for connection in process.connections:
+        if not connection.closed and not connection.backend.ended:
+            connection.cut(received=False)
+
+
+@contextmanager
+def nothing_changed() -> Iterator[None]:
+    """In place of a mutation's changes."""
+    yield

@@ -1,0 +1,227 @@
+"""What must hold, checked at each commit and each record that reaches a topic, against the plainest model of it.
+
+The model reads a partition's log from its start, one record after the other, and knows nothing of batches: what a
+commit has written must be what the model says of exactly the records that its move of the position covers.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from schemas import catalog, codec
+from tests.simulation.postgres import Key
+from tests.simulation.violation import require
+from tests.simulation.workload import MEANINGS, Log, Meaning, render
+
+EVENTS, DEAD = catalog.INVOICE_EVENTS.name, catalog.DEAD_LETTERS.name
+ORDER_EVENTS = catalog.ORDER_EVENTS.name
+OPEN = frozenset({"PAYMENT_PENDING", "CONFIRMED"})
+
+Written = Mapping[str, dict[Any, Any]]
+Source = tuple[str, int]
+
+
+class Judge:
+    """The model, and what it says about each change of the world."""
+
+    def __init__(self, logs: dict[Source, Log], objects: dict[str, bytes], on_hand: Mapping[Any, int]) -> None:
+        self._logs = logs
+        self._objects = objects
+        self.tables: Mapping[str, dict[Any, Any]] = {}
+        #: The content that stands for each invoice, credit note and order.
+        self._first: dict[Hashable, bytes] = {}
+        self._free = dict(on_hand)
+        #: What each order that has stock holds.
+        self._claims: dict[Hashable, tuple[Any, ...]] = {}
+        #: What each consumer of an output topic saw last.
+        self._seen: dict[Source, int] = {}
+
+    def committed(self, writes: Mapping[Key, Any]) -> None:
+        """A transaction commits; `tables` are still as they were before."""
+        written: dict[str, dict[Any, Any]] = {}
+        for (table, key), row in writes.items():
+            written.setdefault(table, {})[key] = row
+        self._judge_journal(written)
+        if "series" in written or "invoices" in written:
+            self._judge_numbers(written)
+        moves = [
+            (key, self._row("positions", key), position)
+            for key, position in written.get("positions", {}).items()
+            if position != 0 or self._row("positions", key) is not None
+        ]
+        for (agent, topic, partition), before, position in moves:
+            require(position > before, f"the position of {agent} in {partition} goes back from {before} to {position}")
+            records = self._logs[(topic, partition)].between(before, position)
+            getattr(self, f"_judge_{agent}")(partition, records, written)
+        effects = {"invoices", "refused", "orders", "stock", "documents"} & written.keys()
+        require(bool(moves) or not effects, f"effects without a move of the position: {sorted(effects)}")
+        if "stock" in written:
+            self._judge_stock(written)
+
+    def published(self, topic: str, partition: int, seq: int, payload: bytes) -> None:
+        """A record reaches an output topic."""
+        row = self._row("journal", (topic, partition, seq))
+        name = f"{topic}/{partition} seq {seq}"
+        require(row is not None, f"{name} is published and isn't in the journal")
+        require(row[1] == payload, f"{name} is published with other bytes than the journal's")
+        last = self._seen.get((topic, partition), 0)
+        require(seq <= last + 1, f"{name} is published after {last}: a hole")
+        self._seen[(topic, partition)] = max(last, seq)
+
+    def at_rest(self, relayed: bool, documented: bool) -> None:
+        """Everything has drained."""
+        for (agent, topic, partition), position in self.tables.get("positions", {}).items():
+            records = self._logs[(topic, partition)].records
+            end = records[-1].offset + 1 if records else 0
+            require(position >= end, f"{agent} rests at {position} of {topic}/{partition}, which ends at {end}")
+        for (topic, partition), (next_seq, published_seq) in self.tables.get("heads", {}).items():
+            rows = sum(key[:2] == (topic, partition) for key in self.tables["journal"])
+            require(rows == next_seq - 1, f"the journal of {topic}/{partition} has {rows} rows up to {next_seq - 1}")
+            if relayed:
+                seen = self._seen.get((topic, partition), 0)
+                require(seen == next_seq - 1, f"{topic}/{partition} ends at {seen}, the journal at {next_seq - 1}")
+                require(published_seq == seen, f"{topic}/{partition} is marked up to {published_seq} of {seen}")
+        for (series_id, number), invoice in self.tables.get("invoices", {}).items():
+            row = self.tables.get("documents", {}).get((series_id, number))
+            if documented:
+                require(row is not None, f"number {number} of {series_id} has no document")
+            if row is not None:
+                event = self.tables["journal"][(EVENTS, invoice.source_partition, invoice.event_seq)][1]
+                self._judge_document(row, event)
+
+    def _row(self, table: str, key: Hashable) -> Any:
+        rows = self.tables.get(table)
+        return None if rows is None else rows.get(key)
+
+    def _judge_journal(self, written: Written) -> None:
+        seqs: dict[Source, list[int]] = {}
+        for topic, partition, seq in written.get("journal", ()):
+            seqs.setdefault((topic, partition), []).append(seq)
+        heads = written.get("heads", {})
+        for output in {*seqs, *heads}:
+            next_seq, _ = self._row("heads", output) or (1, 0)
+            after, published = heads.get(output, (next_seq, 0))
+            name = f"the journal of {output[0]}/{output[1]}"
+            found = sorted(seqs.get(output, ()))
+            require(found == list(range(next_seq, after)), f"{name} goes on with {found} from {next_seq} to {after}")
+            require(published < after, f"{name} is marked beyond its end")
+
+    def _judge_numbers(self, written: Written) -> None:
+        numbers: dict[str, list[tuple[int, Any]]] = {}
+        for (series_id, number), row in written.get("invoices", {}).items():
+            numbers.setdefault(series_id, []).append((number, row))
+        for series_id in {*numbers, *written.get("series", ())}:
+            first, last_at = self._row("series", series_id) or (1, None)
+            after, _ = written.get("series", {}).get(series_id, (first, None))
+            rows = sorted(numbers.get(series_id, ()), key=lambda pair: pair[0])
+            found = [number for number, _ in rows]
+            require(found == list(range(first, after)), f"{series_id} has {found} and goes from {first} to {after}")
+            offsets = [row.source_offset for _, row in rows]
+            require(offsets == sorted(offsets), f"{series_id} numbers the offsets {offsets} in this order")
+            for _, row in rows:
+                require(last_at is None or row.issued_at >= last_at, f"the dates of {series_id} go back")
+                last_at = row.issued_at
+
+    def _judge_invoices(self, partition: int, records: list[Any], written: Written) -> None:
+        fresh, refused, dead = {}, {}, 0
+        for record in records:
+            meaning = MEANINGS[record.value]
+            outcome = self._next(meaning)
+            if outcome == "fresh":
+                fresh[record.offset] = (tuple(meaning.key), meaning.content)
+            elif outcome == "garbage":
+                dead += 1
+            elif outcome != "repeat":
+                refused[record.offset] = outcome
+        rows = written.get("invoices", {}).values()
+        self._compare("issued", {row.source_offset: (tuple(row.key), row.content_sha256) for row in rows}, fresh)
+        self._judge_refused(refused, dead, written)
+        events = {key[2]: row for key, row in written.get("journal", {}).items() if key[:2] == (EVENTS, partition)}
+        require(len(events) == len(fresh) + len(refused), f"{len(events)} events of {len(fresh)} + {len(refused)}")
+        for row in rows:
+            event = events.get(row.event_seq)
+            require(event is not None, f"the event of {row.key} isn't at {row.event_seq}")
+            require(event is None or event[0] == row.key[1].encode(), f"the event of {row.key} is another's")
+
+    def _judge_checkouts(self, partition: int, records: list[Any], written: Written) -> None:
+        fresh, refused, dead = {}, {}, 0
+        for record in records:
+            meaning = MEANINGS[record.value]
+            outcome = self._next(meaning)
+            if outcome == "fresh":
+                gets = all(self._free.get(sku, 0) >= pieces for sku, pieces in meaning.wanted)
+                fresh[record.offset] = (meaning.content, "PAYMENT_PENDING" if gets else "REFUSED")
+                if gets:
+                    self._claims[meaning.key] = meaning.wanted
+                    for sku, pieces in meaning.wanted:
+                        self._free[sku] -= pieces
+            elif outcome == "garbage":
+                dead += 1
+            elif outcome != "repeat":
+                refused[record.offset] = outcome
+        orders = written.get("orders", {}).values()
+        self._compare("placed", {row.source_offset: (row.content_sha256, row.state) for row in orders}, fresh)
+        self._judge_refused(refused, dead, written)
+
+    def _judge_orders(self, partition: int, records: list[Any], written: Written) -> None:
+        changed = {key: row.state for key, row in written.get("orders", {}).items()}
+        asked = {MEANINGS[record.value].key for record in records}
+        for key, state in changed.items():
+            before = self._row("orders", key)
+            require(key in asked and before.state in OPEN and state == "CANCELLED", f"{key} became {state} unasked")
+            for sku, pieces in self._claims.pop(key):
+                self._free[sku] += pieces
+        events = [row[1] for key, row in written.get("journal", {}).items() if key[:2] == (ORDER_EVENTS, partition)]
+        # Each command has its answer; each cancellation its step.
+        require(len(events) == len(records) + len(changed), f"{len(events)} events of {len(records)} commands")
+        for payload in events:
+            schema, event = codec.decode(payload, *catalog.ORDER_EVENTS.schemas, bytes_max=1 << 20)
+            if schema is catalog.ORDER_COMMAND_ANSWERED:
+                key = (event["seller_id"], event["order_id"])
+                order = written.get("orders", {}).get(key) or self._row("orders", key)
+                # An order that was placed meanwhile may have been unknown: its storefront commands it before it knows.
+                is_cancelled = order is not None and order.state == "CANCELLED"
+                require((event["outcome"] == "applied") == is_cancelled, f"the answer about {key} isn't what was done")
+
+    def _judge_documents(self, partition: int, records: list[Any], written: Written) -> None:
+        for record in records:
+            schema, event = codec.decode(record.value, *catalog.INVOICE_EVENTS.schemas, bytes_max=1 << 20)
+            if schema in (catalog.INVOICE_ISSUED, catalog.CREDIT_NOTE_ISSUED):
+                number = (event["series_id"], event["number"])
+                row = written.get("documents", {}).get(number) or self._row("documents", number)
+                require(row is not None, f"{number} is past the documents' position and has no document")
+                if row is not None:
+                    self._judge_document(row, record.value)
+
+    def _judge_document(self, row: tuple[Any, ...], value: bytes) -> None:
+        _, event = codec.decode(value, *catalog.INVOICE_EVENTS.schemas, bytes_max=1 << 20)
+        require(self._objects.get(row[2]) == render(event), f"the document {row[2]} isn't that of its event")
+
+    def _judge_refused(self, refused: dict[int, str], dead: int, written: Written) -> None:
+        self._compare("refused", {key[2]: row for key, row in written.get("refused", {}).items()}, refused)
+        letters = sum(key[0] == DEAD for key in written.get("journal", ()))
+        require(letters == dead, f"{letters} dead letters, not {dead}")
+
+    def _judge_stock(self, written: Written) -> None:
+        for sku, (on_hand, reserved, _) in written["stock"].items():
+            require(0 <= reserved <= on_hand, f"{sku} has {on_hand} on hand and {reserved} reserved: oversold")
+            held = sum(pieces for claim in self._claims.values() for name, pieces in claim if name == sku)
+            require(reserved == held, f"{sku} has {reserved} reserved, and open orders hold {held}")
+
+    def _next(self, meaning: Meaning) -> str:
+        """What becomes of the next request in offset order."""
+        if meaning.kind in ("garbage", "rejected"):
+            return meaning.kind
+        stands = self._first.get(meaning.key)
+        if stands is not None:
+            return "repeat" if stands == meaning.content else "conflict"
+        if meaning.kind == "credit note" and meaning.key.invoice not in self._first:
+            return "rejected"
+        self._first[meaning.key] = meaning.content
+        return "fresh"
+
+    def _compare(self, what: str, found: dict[Any, Any], expected: dict[Any, Any]) -> None:
+        if found != expected:
+            over = sorted(str(key) for key in found.keys() - expected.keys())
+            missing = sorted(str(key) for key in expected.keys() - found.keys())
+            other = sorted(str(key) for key in found.keys() & expected.keys() if found[key] != expected[key])
+            require(False, f"{what}: too much {over}, missing {missing}, other than in offset order {other}")

@@ -1,0 +1,48 @@
+"""A fake object store: puts that fail before or after they were done, and objects that a power cut has torn."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from domain.documents import names_content
+from sinks.object_store.store import KeyTakenError, StoreUnavailableError
+from tests.simulation.sessions import STEP
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+
+class FakeStore:
+    """The contract of `ObjectStore`: put if absent, and replace only what isn't what its key says."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self._objects = cluster.objects
+
+    async def put_all_if_absent(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        for key, body in objects:
+            await STEP
+            if self._cluster.faults_now(3):
+                raise StoreUnavailableError("503 before the put")
+            await self.put(key, body)
+            if self._cluster.faults_now(3):
+                raise StoreUnavailableError("503 after the put")
+        # Only now they have reached the disk.
+        await STEP
+
+    async def put(self, key: str, body: bytes) -> None:
+        """Put one object."""
+        present = self._objects.get(key)
+        if present is None:
+            await self.write(key, body)
+        elif present != body:
+            if names_content(key, hashlib.sha256(present).hexdigest()):
+                raise KeyTakenError(key)
+            self._objects[key] = body
+
+    async def write(self, key: str, body: bytes) -> None:
+        """Write it in one go, or only a part of it before the power fails."""
+        if self._cluster.faults_now(3):
+            self._objects[key] = body[:3]
+            raise StoreUnavailableError("the power fails")
+        self._objects[key] = body

@@ -1,0 +1,362 @@
+"""What each statement of `queries.sql` does, on the fake Postgres. Locks are taken before anything is written.
+
+An UPDATE first looks for its row as it is committed, and only then waits for it: a row that doesn't match yet is not
+waited for, as in Postgres at read committed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from psycopg.errors import UniqueViolation
+
+from sinks.postgres.sql import SQL
+from tests.simulation.postgres import Backend, Rows, Statement
+
+SELLER_COLUMNS = (
+    "seller_id legal_name vat_id street city postal_code country time_zone numbering_policy number_format logo_sha256"
+).split()
+#: Names of the columns, for statements that are read as mappings.
+COLUMNS: dict[str, list[str]] = {SQL["read_sellers"]: SELLER_COLUMNS}
+
+Parameters = Mapping[str, Any]
+
+
+def columns(parameters: Parameters, names: str) -> Iterable[tuple[Any, ...]]:
+    """What the arrays of these names hold, row by row."""
+    return zip(*(parameters[name] for name in names.split()), strict=True)
+
+
+def move_position(tx: Backend, p: Parameters) -> Rows:
+    key = (p["agent"], p["topic"], p["partition"])
+    if tx.read("positions", key) != p["first_offset"]:
+        return ()
+    tx.lock("positions", key)
+    if tx.read("positions", key) != p["first_offset"]:
+        return ()
+    tx.write("positions", key, p["next_offset"])
+    return ((p["next_offset"],),)
+
+
+def read_position(tx: Backend, p: Parameters) -> Rows:
+    found = tx.read("positions", (p["agent"], p["topic"], p["partition"]))
+    return () if found is None else ((found,),)
+
+
+def make_positions(tx: Backend, p: Parameters) -> Rows:
+    missing = [
+        key
+        for key in ((p["agent"], p["topic"], each) for each in p["partitions"])
+        if tx.read("positions", key) is None
+    ]
+    for key in missing:
+        tx.lock("positions", key)
+    for key in missing:
+        # Somebody else may have made it while the lock was waited for.
+        if tx.read("positions", key) is None:
+            tx.write("positions", key, 0)
+    return ()
+
+
+def read_positions(tx: Backend, p: Parameters) -> Rows:
+    found = {key: row for key, row in tx.database.table("positions").items() if key[0] == p["agent"]}
+    for (table, key), row in tx.writes.items():
+        if table == "positions" and isinstance(key, tuple) and key[0] == p["agent"]:
+            found[key] = row
+    return [(topic, partition, row) for (_, topic, partition), row in found.items()]
+
+
+def read_sellers(tx: Backend, p: Parameters) -> Rows:
+    sellers = tx.database.table("sellers")
+    return [sellers[each] for each in p["seller_ids"] if each in sellers]
+
+
+def read_seller_ids(tx: Backend, p: Parameters) -> Rows:
+    sellers = tx.database.table("sellers")
+    return [(each,) for each in p["seller_ids"] if each in sellers]
+
+
+def read_issued(tx: Backend, p: Parameters) -> Rows:
+    found = []
+    for key in columns(p, "seller_ids order_ids kinds refund_ids"):
+        row = tx.read("issued", key)
+        if row is not None:
+            found.append((*key, row.content_sha256))
+    return found
+
+
+def read_preceding(tx: Backend, p: Parameters) -> Rows:
+    found = []
+    for seller_id, order_id in columns(p, "seller_ids order_ids"):
+        row = tx.read("issued", (seller_id, order_id, "invoice", ""))
+        if row is not None:
+            found.append((seller_id, order_id, row.content_sha256, row.invoice_number))
+    return found
+
+
+def read_invoiced(tx: Backend, p: Parameters) -> Rows:
+    return [
+        key
+        for key in columns(p, "seller_ids order_ids")
+        if tx.read("issued", (*key, "invoice", "")) is not None
+    ]
+
+
+def take_numbers(tx: Backend, p: Parameters) -> Rows:
+    key, count = p["series_id"], p["count"]
+    tx.lock("series", key)
+    next_number, last_issued_at = tx.read("series", key) or (1, p["issued_at"])
+    issued_at = max(last_issued_at, p["issued_at"])
+    tx.write("series", key, (next_number + count, issued_at))
+    return ((next_number, issued_at),)
+
+
+def take_seqs(tx: Backend, p: Parameters) -> Rows:
+    key = (p["topic"], p["partition"])
+    tx.lock("heads", key)
+    next_seq, published_seq = tx.read("heads", key) or (1, 0)
+    tx.write("heads", key, (next_seq + p["count"], published_seq))
+    return ((next_seq,),)
+
+
+def append_journal(tx: Backend, p: Parameters) -> Rows:
+    rows = columns(p, "keys payloads occurred_ats")
+    tx.insert("journal", {(p["topic"], p["partition"], seq): row for seq, row in enumerate(rows, p["first"])})
+    return ()
+
+
+class Invoice:
+    """A row of `invoices`."""
+
+    __slots__ = (
+        "content_sha256",
+        "event_seq",
+        "invoice_number",
+        "issued_at",
+        "key",
+        "number",
+        "series_id",
+        "source_offset",
+        "source_partition",
+    )
+
+    def __init__(self, partition: int, row: tuple[Any, ...]) -> None:
+        self.series_id, self.number = row[0], row[1]
+        self.key = row[2:6]
+        self.invoice_number, self.issued_at, self.content_sha256 = row[6:9]
+        self.source_partition = partition
+        self.source_offset, self.event_seq = row[9], row[10]
+
+
+_INVOICE_COLUMNS = (
+    "series_ids numbers seller_ids order_ids kinds refund_ids invoice_numbers issued_ats digests offsets event_seqs"
+)
+
+
+def insert_invoices(tx: Backend, p: Parameters) -> Rows:
+    rows = [Invoice(p["partition"], row) for row in columns(p, _INVOICE_COLUMNS)]
+    tx.insert("invoices", unique("invoices", {(row.series_id, row.number): row for row in rows}, len(rows)))
+    tx.insert("issued", unique("issued", {row.key: row for row in rows}, len(rows)))
+    return ()
+
+
+def unique(table: str, rows: dict[Any, Any], count: int) -> dict[Any, Any]:
+    """`rows`, unless two of one statement had the same key."""
+    if len(rows) != count:
+        raise UniqueViolation(table)
+    return rows
+
+
+def insert_refused(tx: Backend, p: Parameters) -> Rows:
+    rows = columns(p, "offsets outcomes")
+    tx.insert("refused", {(p["topic"], p["partition"], offset): outcome for offset, outcome in rows})
+    return ()
+
+
+def read_invoice_states(tx: Backend, p: Parameters) -> Rows:
+    found = []
+    for number in columns(p, "series_ids numbers"):
+        invoice = tx.read("invoices", number)
+        if invoice is None:
+            continue
+        event = tx.read("journal", (p["topic"], invoice.source_partition, invoice.event_seq))
+        if event is not None and event[2] == invoice.issued_at:
+            found.append((*number, event[1], tx.read("documents", number) is not None))
+    return found
+
+
+def insert_documents(tx: Backend, p: Parameters) -> Rows:
+    rows = {(row[0], row[1]): row for row in columns(p, "series_ids numbers keys digests")}
+    for number in rows:
+        tx.lock("documents", number)
+    new = [number for number in rows if tx.read("documents", number) is None]
+    tx.insert("document_keys", {rows[number][2]: number for number in new})
+    for number in new:
+        tx.write("documents", number, rows[number])
+    return new
+
+
+def read_logos(_: Backend, __: Parameters) -> Rows:
+    return ()
+
+
+def read_unpublished(tx: Backend, _: Parameters) -> Rows:
+    heads = tx.database.table("heads").items()
+    return [(*key, published, next_seq) for key, (next_seq, published) in heads if next_seq - 1 > published]
+
+
+def read_journal(tx: Backend, p: Parameters) -> Rows:
+    found = []
+    for seq in range(p["after_seq"] + 1, p["after_seq"] + p["limit"] + 1):
+        row = tx.read("journal", (p["topic"], p["partition"], seq))
+        if row is not None and (p["since"] == "-infinity" or row[2] >= p["since"]):
+            found.append((seq, *row))
+    return found
+
+
+def lock_output(tx: Backend, p: Parameters) -> Rows:
+    key = (p["topic_number"], p["partition"])
+    holder = tx.database.advisory.setdefault(key, tx)
+    return ((holder is tx,),)
+
+
+def mark_published(tx: Backend, p: Parameters) -> Rows:
+    key = (p["topic"], p["partition"])
+
+    def matches() -> bool:
+        next_seq, published = tx.read("heads", key)
+        return bool(published < p["seq"] < next_seq)
+
+    if matches():
+        tx.lock("heads", key)
+        if matches():
+            tx.write("heads", key, (tx.read("heads", key)[0], p["seq"]))
+    return ()
+
+
+def read_order_digests(tx: Backend, p: Parameters) -> Rows:
+    found = []
+    for key in columns(p, "seller_ids order_ids"):
+        order = tx.read("orders", key)
+        if order is not None:
+            found.append((*key, order.content_sha256))
+    return found
+
+
+def lock_stock(tx: Backend, p: Parameters) -> Rows:
+    found = [sku for sku in sorted(columns(p, "seller_ids skus")) if tx.read("stock", sku) is not None]
+    for sku in found:
+        tx.lock("stock", sku)
+    return [(*sku, *tx.read("stock", sku)) for sku in found]
+
+
+def write_stock(tx: Backend, p: Parameters) -> Rows:
+    rows = list(columns(p, "seller_ids skus on_hands reserveds versions"))
+    for row in rows:
+        tx.lock("stock", row[:2])
+    for row in rows:
+        tx.write("stock", row[:2], row[2:])
+    return ()
+
+
+class Order(NamedTuple):
+    """A row of `orders`."""
+
+    partition: int
+    state: str
+    version: int
+    reason: str
+    currency: str
+    gross_minor: int
+    invoice_request: bytes
+    content_sha256: bytes
+    source_offset: int
+
+
+_ORDER_COLUMNS = "seller_ids order_ids states histories currencies grosses requests digests offsets"
+
+
+def insert_orders(tx: Backend, p: Parameters) -> Rows:
+    rows = {}
+    found = list(columns(p, _ORDER_COLUMNS))
+    for seller_id, order_id, state, history, currency, gross, request, digest, offset in found:
+        version = history.count('"version"')
+        rows[(seller_id, order_id)] = Order(
+            p["partition"], state, version, "birth", currency, gross, request, digest, offset
+        )
+    tx.insert("orders", unique("orders", rows, len(found)))
+    return ()
+
+
+def insert_order_lines(tx: Backend, p: Parameters) -> Rows:
+    lines: dict[Any, list[tuple[Any, ...]]] = {}
+    for seller_id, order_id, _, sku, quantity in columns(p, "seller_ids order_ids lines skus quantities"):
+        lines.setdefault((seller_id, order_id), []).append((seller_id, order_id, sku, quantity, 0))
+    tx.insert("lines", lines)
+    return ()
+
+
+def lock_orders(tx: Backend, p: Parameters) -> Rows:
+    found = [key for key in sorted(columns(p, "seller_ids order_ids")) if tx.read("orders", key) is not None]
+    for key in found:
+        tx.lock("orders", key)
+    return [(*key, *tx.read("orders", key)[:7]) for key in found]
+
+
+def read_order_lines(tx: Backend, p: Parameters) -> Rows:
+    return [line for key in columns(p, "seller_ids order_ids") for line in tx.read("lines", key) or ()]
+
+
+def write_order_states(tx: Backend, p: Parameters) -> Rows:
+    rows = {}
+    for seller_id, order_id, state, version, history in columns(p, "seller_ids order_ids states versions histories"):
+        rows[(seller_id, order_id)] = (state, version, json.loads(history)[-1]["reason"])
+    for key in rows:
+        tx.lock("orders", key)
+    for key, (state, version, reason) in rows.items():
+        tx.write("orders", key, tx.read("orders", key)._replace(state=state, version=version, reason=reason))
+    return ()
+
+
+def nothing(_: Backend, __: Parameters) -> Rows:
+    return ()
+
+
+#: By name, as in `queries.sql`.
+NAMED: dict[str, Statement] = {
+    "move_position": move_position,
+    "read_position": read_position,
+    "make_positions": make_positions,
+    "read_positions": read_positions,
+    "read_sellers": read_sellers,
+    "read_seller_ids": read_seller_ids,
+    "read_issued": read_issued,
+    "read_preceding": read_preceding,
+    "read_invoiced": read_invoiced,
+    "take_numbers": take_numbers,
+    "take_seqs": take_seqs,
+    "append_journal": append_journal,
+    "insert_invoices": insert_invoices,
+    "insert_refused_requests": insert_refused,
+    "read_invoice_states": read_invoice_states,
+    "insert_documents": insert_documents,
+    "read_logos": read_logos,
+    "read_unpublished": read_unpublished,
+    "read_journal": read_journal,
+    "lock_output": lock_output,
+    "mark_published": mark_published,
+    "read_order_digests": read_order_digests,
+    "lock_stock": lock_stock,
+    "write_stock": write_stock,
+    "insert_orders": insert_orders,
+    "insert_order_lines": insert_order_lines,
+    "lock_orders": lock_orders,
+    "read_order_lines": read_order_lines,
+    "write_order_states": write_order_states,
+    "read_refunds": nothing,
+}
+
+
+def by_text(changed: Mapping[str, Statement]) -> dict[str, Statement]:
+    """By the text that the product sends, with some of them replaced."""
+    return {"SELECT 1": nothing, **{SQL[name]: statement for name, statement in {**NAMED, **changed}.items()}}

@@ -1,0 +1,138 @@
+"""What is asked for in a history, each request encoded once for all histories, and what each means."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from domain import credit, invoice
+from domain.checkout import Checkout, check
+from domain.issuing import CREDIT_NOTE, OrderKey
+from schemas import catalog, codec
+from tests.credit_notes import credit_note_request
+from tests.integration.shop import checkout_body, command
+from tests.unit.domain.test_invoice import request
+
+#: Numbers run per partition for the first, in one run over all partitions for the second; the third isn't there.
+SELLERS = ("demo", "one-run", "nobody")
+#: Pieces of each article in the warehouse.
+ON_HAND = {("demo", "S-1"): 2, ("demo", "S-2"): 1}
+ORDERS_MAX = 4
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What must become of a request, if it is the first of its key."""
+
+    #: `invoice`, `credit note`, `checkout`, `cancel`, `garbage`, or `rejected`.
+    kind: str
+    key: Any = None
+    content: bytes = b""
+    wanted: tuple[tuple[tuple[str, str], int], ...] = ()
+
+
+#: By the bytes of the request.
+MEANINGS: dict[bytes, Meaning] = {}
+
+
+def seller_rows() -> dict[str, tuple[Any, ...]]:
+    """Rows of `sellers`, in the order of `SELLER_COLUMNS`."""
+    address = ("1 Main St", "Lyon", "69001", "FR")
+    return {
+        "demo": ("demo", "Demo", None, *address, "Europe/Paris", "partitioned", "INV-{partition:02d}-{number}", None),
+        "one-run": ("one-run", "Run", None, *address, "UTC", "continuous", "INV-{year}-{number}", None),
+    }
+
+
+@cache
+def invoice_request(seller: int, order: int, variant: int) -> bytes:
+    """An order's invoice; `variant` is its content."""
+    body = request(seller_id=SELLERS[seller], order_id=f"A-{order}", note=f"variant {variant}" if variant else None)
+    value = codec.encode(catalog.INVOICE_REQUEST, body)
+    key = OrderKey(body["seller_id"], body["order_id"], "invoice")
+    priced = invoice.price(body)
+    assert isinstance(priced, invoice.Priced)
+    MEANINGS[value] = (
+        Meaning("rejected") if SELLERS[seller] == "nobody" else Meaning("invoice", key, priced.content_sha256)
+    )
+    return value
+
+
+@cache
+def credit_request(seller: int, order: int, refund: int) -> bytes:
+    """The credit note of one piece of an order."""
+    body = credit_note_request(request(seller_id=SELLERS[seller], order_id=f"A-{order}"), f"r{refund}", {0: 1})
+    value = codec.encode(catalog.CREDIT_NOTE_REQUEST, body)
+    checked = credit.check({**body, "kind": CREDIT_NOTE})
+    assert isinstance(checked, invoice.Priced)
+    key = OrderKey(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
+    MEANINGS[value] = Meaning("credit note", key, checked.content_sha256)
+    return value
+
+
+@cache
+def bad_request(which: int) -> bytes:
+    """Bytes that can't be decoded, or a request that breaks a rule."""
+    if which == 0:
+        MEANINGS[b"\0\0"] = Meaning("garbage")
+        return b"\0\0"
+    value = codec.encode(catalog.INVOICE_REQUEST, request(order_id="A-0", currency="XXX"))
+    MEANINGS[value] = Meaning("rejected")
+    return value
+
+
+#: Lines of a checkout, by variant.
+_LINES = ((("S-1", 1),), (("S-1", 1), ("S-2", 1)), (("S-2", 1), ("S-1", 2)), (("S-1", 1), ("S-9", 1)))
+
+
+@cache
+def checkout_request(order: int, variant: int) -> bytes:
+    """An order for some pieces; orders of several partitions want the same ones."""
+    body = checkout_body(f"C-{order}", *_LINES[variant])
+    value = codec.encode(catalog.CHECKOUT_REQUEST, body)
+    checked = check(body)
+    assert isinstance(checked, Checkout)
+    wanted = tuple(sorted((tuple(sku), pieces) for sku, pieces in checked.wanted.items()))
+    MEANINGS[value] = Meaning("checkout", ("demo", f"C-{order}"), checked.content_sha256, wanted)
+    return value
+
+
+@cache
+def cancel_command(order: int) -> bytes:
+    """The storefront cancels an order."""
+    value = command(f"C-{order}", "cancel")
+    MEANINGS[value] = Meaning("cancel", ("demo", f"C-{order}"))
+    return value
+
+
+def render(event: Any) -> bytes:
+    """The document of an event: a pure function of it."""
+    parts = (event["series_id"], event["number"], event["invoice_number"], event["order_id"], event["issue_date"])
+    return b"%PDF " + hashlib.sha256(repr(parts).encode()).digest()
+
+
+class Log:
+    """A partition of a topic: records at rising offsets, which may leave some out."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+        self.end = 0
+
+    def append(self, key: bytes | None, value: bytes, **also: Any) -> int:
+        """Keep a record; returns its offset."""
+        self.records.append(SimpleNamespace(offset=self.end, key=key, value=value, **also))
+        self.end += 1
+        return self.end - 1
+
+    def read(self, offset: int, count: int) -> list[Any]:
+        """Up to `count` records at or after `offset`."""
+        records = self.records
+        at = len(records)
+        while at and records[at - 1].offset >= offset:
+            at -= 1
+        return records[at : at + count]
+
+    def between(self, first: int, after: int) -> list[Any]:
+        """The records in [first, after)."""
+        return [record for record in self.records if first <= record.offset < after]
