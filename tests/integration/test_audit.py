@@ -9,6 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from schemas import catalog, codec
 from sinks.audit.report import AuditError, Report
@@ -266,6 +268,21 @@ def test_a_hole_in_a_topic_is_reported(world: World) -> None:
             append(connection, DEAD, 2, b"k", catalog.DEAD_LETTER, _dead_letter(order_id))
     own.produce(DEAD, 2, b"k", codec.encode(catalog.DEAD_LETTER, _dead_letter("A-1")), [("seq", b"2")])
     assert f"topic {DEAD}/2: seq 1 is marked as published, but is not there" in found(own.audit())
+
+
+def test_records_that_retention_took_are_no_hole(world: World) -> None:
+    """A topic may forget what the journal keeps: from its oldest record on it must still be the journal."""
+    own = world.with_topics_of_its_own()
+    admin = AdminClient({"bootstrap.servers": own.kafka})
+    for partition, offset in ((0, 3), (1, len(own.records(EVENTS, 1)))):
+        deleted = admin.delete_records([TopicPartition(own.prefix + EVENTS, partition, offset)])
+        for future in deleted.values():
+            future.result(20)
+    report = own.audit(complete=True)
+    assert found(report) == ""
+    where = f"topic = '{EVENTS}' AND partition = 0 AND seq = 4"
+    own.execute(f"UPDATE journal SET payload = payload || '\\x00' WHERE {where}")
+    assert f"topic {EVENTS}/0 offset 3: differs from journal seq 4" in found(own.audit())
 
 
 def _dead_letter(order_id: str) -> dict[str, object]:
