@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NoReturn
 
 from schemas import catalog
@@ -22,7 +23,7 @@ from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.sessions import STEP, Connection, SimulatedSession, Step
 from tests.simulation.statements import by_text
 from tests.simulation.violation import Exited, Violation, require
-from tests.simulation.workload import ON_HAND, Log, render, seller_rows
+from tests.simulation.workload import EDITIONS, ON_HAND, Log, render, seller_rows
 
 START = datetime(2026, 12, 31, 22, 59, 59, tzinfo=UTC)
 HOLD = timedelta(minutes=10)
@@ -79,11 +80,12 @@ class Cluster(Scheduler):
     def __init__(self, choices: Choices, rules: Rules) -> None:
         super().__init__(choices)
         self.rules = rules
+        _current[:] = [self]
         #: Faults may happen.
         self.faulty = False
         self.logs: dict[Source, Log] = {}
         self.objects: dict[str, bytes] = {}
-        self.judge = Judge(self.logs, self.objects, {sku: pieces for sku, pieces in ON_HAND.items()})
+        self.judge = Judge(self.logs, self.objects, ON_HAND)
         self.database = Database(by_text(rules.statements), self._committed)
         self.judge.tables = self.database.tables
         self.database.tables["sellers"] = seller_rows()
@@ -156,7 +158,7 @@ class Cluster(Scheduler):
             log = self.log(agent.topic, partition)
             while True:
                 if log.end <= at:
-                    await Step(lambda: log.end > at)
+                    await Step(partial(_has_grown, log, at))
                 fetched = []
                 for _ in range(1 + self.choices.below(2)):
                     at = self._misread(process, log, at)
@@ -234,14 +236,17 @@ class Cluster(Scheduler):
                     while True:
                         await self._do(process, connection, self.rules.lock_outputs(self.outputs, owned))
                         if not await self._do(process, connection, self.rules.publish_round(owned, since)):
-                            await Step(lambda: connection.broken or self._relay_has_work(owned))
+                            await Step(partial(self._relay_has_work, connection, owned))
                 except OUTAGES:
                     await session.close()
                     await STEP
 
         return body
 
-    def _relay_has_work(self, owned: set[Output]) -> bool:
+    def _relay_has_work(self, connection: Connection, owned: set[Output]) -> bool:
+        """Whether a look would show it something; it looks all the time."""
+        if connection.broken:
+            return True
         heads = self.database.tables.get("heads", {})
         for output, number in self.outputs.items():
             if output not in owned:
@@ -273,12 +278,27 @@ class Cluster(Scheduler):
                     await connection.execute("SELECT 1")
 
 
+def _has_grown(log: Log, at: int) -> bool:
+    return log.end > at
+
+
+_current: list[Cluster] = []
+
+
+def current_cluster() -> Cluster:
+    """The cluster whose history is being run; for mutations."""
+    return _current[-1]
+
+
 class FakeRenderer:
     """Renders at once what a process pool would render in a while."""
 
+    def __init__(self, edition: bytes) -> None:
+        self._edition = edition
+
     async def render_many(self, items: list[tuple[Any, Any]]) -> list[bytes]:
         await STEP
-        return [render(event) for event, _ in items]
+        return [render(event, self._edition) for event, _ in items]
 
 
 def _table(cluster: Cluster, name: str, partition: int) -> Any:
@@ -301,7 +321,7 @@ def _orders(cluster: Cluster, _: Process, __: int) -> Any:
 
 
 def _documents(cluster: Cluster, process: Process, _: int) -> Any:
-    renderer: Any = FakeRenderer()
+    renderer: Any = FakeRenderer(EDITIONS[int(cluster.faults_now(20))])
     return documents.DocumentsWork(
         cluster.rules.store(cluster), renderer, SimulatedSession(cluster, process), cluster.now_utc
     )

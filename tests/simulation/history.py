@@ -1,8 +1,7 @@
 """One history: who runs, what is asked for, and what befalls them, all drawn; then the drain, and the verdict."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,6 +20,7 @@ from tests.simulation.violation import Violation
 CASTS: tuple[tuple[tuple[Agent, ...], bool], ...] = (
     ((INVOICES,), False),
     ((INVOICES,), True),
+    ((INVOICES, DOCUMENTS), True),
     ((INVOICES, DOCUMENTS), True),
     ((CHECKOUTS,), False),
     ((CHECKOUTS, ORDERS), False),
@@ -89,6 +89,9 @@ class _History:
         for partition in range(partitions):
             for agent in self._agents:
                 cluster.start(f"{agent.name}-{partition}", cluster.worker(agent, partition))
+                if choices.chance(40 if agent is DOCUMENTS else 15):
+                    # Started twice: they don't know of each other.
+                    cluster.start(f"{agent.name}-{partition} too", cluster.worker(agent, partition))
             requests = [self._request(partition) for _ in range(1 + choices.below(REQUESTS_MAX))]
             cluster.start(f"gateway-{partition}", self._gateway(partition, requests))
         if self._relayed:
@@ -155,6 +158,9 @@ class _History:
         victims = [each for each in cluster.processes if each.alive and not each.name.startswith("gateway")]
         if not victims:
             return
+        if choices.chance(30):
+            # There are fewer of those at the end of the way, and as much can go wrong.
+            victims = [each for each in victims if each.name.startswith(("relay", "documents"))] or victims
         victim = victims[choices.below(len(victims))]
         cluster.note(f"fault {kind} befalls {victim.name}")
         if kind in (0, 1):
@@ -200,9 +206,3 @@ def _time_out(process: Process) -> None:
     for connection in process.connections:
         if not connection.closed and not connection.backend.ended:
             connection.cut(received=False)
-
-
-@contextmanager
-def nothing_changed() -> Iterator[None]:
-    """In place of a mutation's changes."""
-    yield

@@ -42,7 +42,7 @@ class FakeStore:
 
     async def write(self, key: str, body: bytes) -> None:
         """Write it in one go, or only a part of it before the power fails."""
-        if self._cluster.faults_now(3):
+        if self._cluster.faults_now(10):
             self._objects[key] = body[:3]
             raise StoreUnavailableError("the power fails")
         self._objects[key] = body

@@ -27,6 +27,10 @@ class Blocked(Exception):  # noqa: N818
         self.key = key
 
 
+class Paused(Exception):  # noqa: N818
+    """The statement goes on at its next turn."""
+
+
 class Pending:
     """A statement on its way: sent, then done with rows or an error."""
 
@@ -104,6 +108,8 @@ class Backend:
         pending = self.queue[0]
         try:
             pending.rows = self._execute(pending)
+        except Paused:
+            return
         except Blocked as blocked:
             self.blocked_on = blocked.key
             if not self._deadlocked():
@@ -149,6 +155,10 @@ class Backend:
     def write_outside(self, table: str, key: Hashable, row: Any) -> None:
         """Write a row that no rollback undoes, as a sequence does. For mutations only."""
         self.database.table(table)[key] = row
+
+    def pause(self) -> None:
+        """Let others come between two rows of this statement."""
+        raise Paused
 
     def insert(self, table: str, rows: Mapping[Any, Any]) -> None:
         """Insert rows; raises `UniqueViolation` where one is there."""

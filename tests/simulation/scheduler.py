@@ -48,6 +48,8 @@ class Process:
         try:
             self._coroutine.throw(error)
         except (StopIteration, type(error)):
+            for connection in self.connections:
+                connection.close_now()
             return
         raise Violation(f"{self.name} went on after it was cancelled")
 

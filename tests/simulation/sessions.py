@@ -1,4 +1,4 @@
-"""The client's side of the fake Postgres: the product's own `Session`, over connections that break when they are told to."""
+"""The client's side of the fake Postgres: the product's own `Session`, over connections that can be cut."""
 
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +12,8 @@ from tests.simulation.postgres import Backend, Pending, Rows
 from tests.simulation.statements import COLUMNS
 
 if TYPE_CHECKING:
-    from tests.simulation.scheduler import Process, World
+    from tests.simulation.cluster import Cluster
+    from tests.simulation.scheduler import Process
 
 Until = Callable[[], bool] | None
 
@@ -147,6 +148,10 @@ class Connection:
         await self.execute("COMMIT")
 
     async def close(self) -> None:
+        self.close_now()
+
+    def close_now(self) -> None:
+        """Say goodbye; the server reads that after what was sent before."""
         self.closed = True
         if not self.backend.ended:
             self.backend.client_gone = True
@@ -155,9 +160,9 @@ class Connection:
 class SimulatedSession(Session):
     """The product's session, its connections made here."""
 
-    def __init__(self, world: "World", process: "Process") -> None:
+    def __init__(self, cluster: "Cluster", process: "Process") -> None:
         super().__init__("")
-        self._world = world
+        self._cluster = cluster
         self._process = process
 
     async def connection(self) -> Any:
@@ -165,9 +170,9 @@ class SimulatedSession(Session):
         present: Any = self._connection
         if present is None or present.closed:
             await STEP
-            if self._world.faults_now(4):
+            if self._cluster.faults_now(4):
                 raise psycopg.OperationalError("Postgres can't be reached")
-            present = Connection(self._world.database.connect())
+            present = Connection(self._cluster.database.connect())
             self._connection = present
             self._process.connections = [each for each in self._process.connections if not each.closed]
             self._process.connections.append(present)

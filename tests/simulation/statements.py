@@ -45,9 +45,7 @@ def read_position(tx: Backend, p: Parameters) -> Rows:
 
 def make_positions(tx: Backend, p: Parameters) -> Rows:
     missing = [
-        key
-        for key in ((p["agent"], p["topic"], each) for each in p["partitions"])
-        if tx.read("positions", key) is None
+        key for key in ((p["agent"], p["topic"], each) for each in p["partitions"]) if tx.read("positions", key) is None
     ]
     for key in missing:
         tx.lock("positions", key)
@@ -95,11 +93,7 @@ def read_preceding(tx: Backend, p: Parameters) -> Rows:
 
 
 def read_invoiced(tx: Backend, p: Parameters) -> Rows:
-    return [
-        key
-        for key in columns(p, "seller_ids order_ids")
-        if tx.read("issued", (*key, "invoice", "")) is not None
-    ]
+    return [key for key in columns(p, "seller_ids order_ids") if tx.read("issued", (*key, "invoice", "")) is not None]
 
 
 def take_numbers(tx: Backend, p: Parameters) -> Rows:
@@ -148,13 +142,13 @@ class Invoice:
         self.source_offset, self.event_seq = row[9], row[10]
 
 
-_INVOICE_COLUMNS = (
+INVOICE_COLUMNS = (
     "series_ids numbers seller_ids order_ids kinds refund_ids invoice_numbers issued_ats digests offsets event_seqs"
 )
 
 
 def insert_invoices(tx: Backend, p: Parameters) -> Rows:
-    rows = [Invoice(p["partition"], row) for row in columns(p, _INVOICE_COLUMNS)]
+    rows = [Invoice(p["partition"], row) for row in columns(p, INVOICE_COLUMNS)]
     tx.insert("invoices", unique("invoices", {(row.series_id, row.number): row for row in rows}, len(rows)))
     tx.insert("issued", unique("issued", {row.key: row for row in rows}, len(rows)))
     return ()

@@ -1,11 +1,11 @@
 """How a history ends badly."""
 
 
-class Violation(BaseException):  # noqa: N818
+class Violation(BaseException):
     """An invariant doesn't hold. Not an `Exception`: no handler of the code under test may take it for an outage."""
 
 
-class Exited(BaseException):  # noqa: N818
+class Exited(BaseException):
     """A process has ended itself with exit 70, in the code under test."""
 
 

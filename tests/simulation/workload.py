@@ -93,7 +93,7 @@ def checkout_request(order: int, variant: int) -> bytes:
     value = codec.encode(catalog.CHECKOUT_REQUEST, body)
     checked = check(body)
     assert isinstance(checked, Checkout)
-    wanted = tuple(sorted((tuple(sku), pieces) for sku, pieces in checked.wanted.items()))
+    wanted = tuple(sorted(((sku.seller_id, sku.sku), pieces) for sku, pieces in checked.wanted.items()))
     MEANINGS[value] = Meaning("checkout", ("demo", f"C-{order}"), checked.content_sha256, wanted)
     return value
 
@@ -106,10 +106,14 @@ def cancel_command(order: int) -> bytes:
     return value
 
 
-def render(event: Any) -> bytes:
-    """The document of an event: a pure function of it."""
+#: Releases of the program that renders: workers of two may run at once, and a font or a library differ.
+EDITIONS = (b"1", b"2")
+
+
+def render(event: Any, edition: bytes) -> bytes:
+    """The document of an event: a pure function of it, as far as one release goes."""
     parts = (event["series_id"], event["number"], event["invoice_number"], event["order_id"], event["issue_date"])
-    return b"%PDF " + hashlib.sha256(repr(parts).encode()).digest()
+    return b"%PDF " + edition + hashlib.sha256(repr(parts).encode()).digest()
 
 
 class Log:

@@ -1,0 +1,116 @@
+"""`python -m tests.simulation --seeds N [--seed S] [--mutation NAME]`: histories, until one fails or all have passed.
+
+What fails is shrunk and told, with its seed; the exit status is then 1.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tests.simulation import history
+from tests.simulation.choices import Choices
+from tests.simulation.cluster import Rules
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.shrink import shrink
+
+#: Histories that a process runs before it reports.
+_SHARE = 500
+
+
+def main() -> int:
+    """Run; return the exit status."""
+    arguments = _parse()
+    logging.disable(logging.CRITICAL)
+    first = 0 if arguments.seed is None else arguments.seed
+    seeds = (1 if arguments.seed is not None else 10_000) if arguments.seeds is None else arguments.seeds
+    began = time.monotonic()
+    shares = [
+        (arguments.mutation, start, min(start + _SHARE, first + seeds)) for start in range(first, first + seeds, _SHARE)
+    ]
+    done = steps = 0
+    with multiprocessing.Pool(min(arguments.jobs, len(shares))) as pool:
+        for count, its_steps, failed in pool.imap(_run_share, shares):
+            done, steps = done + count, steps + its_steps
+            if failed is not None:
+                _clear()
+                pool.terminate()
+                _tell(failed, arguments.mutation)
+                return 1
+            _progress(done, seeds, began)
+    _clear()
+    took = time.monotonic() - began
+    last = first + seeds - 1
+    print(f"{done:,} histories of {steps / max(done, 1):.0f} steps held in {took:.0f} s, seeds {first} to {last}")
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, help="how many histories (10,000)")
+    parser.add_argument("--seed", type=int, help="the first seed; alone, that history only")
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break one of the rules")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    return parser.parse_args()
+
+
+@contextmanager
+def _rules(mutation: str | None) -> Iterator[Rules]:
+    if mutation is None:
+        yield Rules()
+    else:
+        with MUTATIONS[mutation]() as rules:
+            yield rules
+
+
+def _run_share(share: tuple[str | None, int, int]) -> tuple[int, int, int | None]:
+    """Run some histories; how many there were, their steps, and the first seed that failed."""
+    logging.disable(logging.CRITICAL)
+    mutation, start, end = share
+    steps = 0
+    for seed in range(start, end):
+        with _rules(mutation) as rules:
+            outcome = history.run(Choices(seed), rules)
+        steps += outcome.steps
+        if outcome.violation is not None:
+            return seed - start + 1, steps, seed
+    return end - start, steps, None
+
+
+def _tell(seed: int, mutation: str | None) -> None:
+    """The seed, and the shrunk history."""
+    with _rules(mutation) as rules:
+        found = history.run(Choices(seed), rules)
+    print(f"seed {seed} fails: {found.violation}", flush=True)
+
+    def fails(made: Sequence[int]) -> tuple[int, ...] | None:
+        with _rules(mutation) as rules:
+            outcome = history.replay(made, rules)
+        return None if outcome.violation is None else outcome.choices
+
+    made = shrink(found.choices, fails)
+    with _rules(mutation) as rules:
+        outcome = history.replay(made, rules, traced=True)
+    print(f"shrunk from {len(found.choices)} choices to {len(made)}: {list(made)}")
+    print("\n".join(outcome.trace))
+    print(f"and then: {outcome.violation}")
+
+
+def _progress(done: int, seeds: int, began: float) -> None:
+    if sys.stderr.isatty() or done % (20 * _SHARE) == 0:
+        rate = done / max(time.monotonic() - began, 0.001)
+        end = "\r" if sys.stderr.isatty() else "\n"
+        print(f"{done:,} of {seeds:,} histories, {rate:,.0f}/s", end=end, file=sys.stderr, flush=True)
+
+
+def _clear() -> None:
+    if sys.stderr.isatty():
+        print("\x1b[K", end="", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

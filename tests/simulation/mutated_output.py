@@ -1,0 +1,161 @@
+"""The journal, the relay and the documents, broken in the ways that somebody might write."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from unittest.mock import patch
+
+from domain import documents as naming
+from sinks.postgres import journal
+from streams.batch import Batch
+from streams.relay_steps import Ask, AwaitAcknowledgements, Send, Steps, publish_round
+from tests.simulation.cluster import Cluster, Rules, current_cluster
+from tests.simulation.mutation import mutation
+from tests.simulation.objects import FakeStore
+from tests.simulation.postgres import Backend, Rows
+from tests.simulation.sessions import STEP
+
+
+@mutation
+def seqs_from_a_counter_outside(rules: Rules) -> Iterator[None]:
+    """The journal's seq comes from a sequence: a rollback leaves a hole, commits overtake each other."""
+
+    def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
+        key = (p["topic"], p["partition"])
+        next_seq, published = tx.database.table("heads").get(key) or (1, 0)
+        tx.write_outside("heads", key, (next_seq + p["count"], published))
+        return ((next_seq,),)
+
+    rules.statements["take_seqs"] = take
+    yield
+
+
+@mutation
+def publish_before_the_commit(_: Rules) -> Iterator[None]:
+    """Events are sent when they are made, whatever becomes of the transaction."""
+    append = journal.append
+
+    async def eager(connection: Any, topic: str, partition: int, first_seq: int, rows: Any) -> None:
+        for seq, row in enumerate(rows, first_seq):
+            await STEP
+            current_cluster().judge.published(topic, partition, seq, row.payload)
+        await append(connection, topic, partition, first_seq, rows)
+
+    with patch("sinks.postgres.journal.append", eager):
+        yield
+
+
+@mutation
+def mark_before_the_acknowledgement(rules: Rules) -> Iterator[None]:
+    """The relay marks what it has handed over, and awaits the brokers later."""
+
+    def eager(owned: Any, since: Any) -> Steps[bool]:
+        steps, answer, waits = publish_round(owned, since), None, False
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                if waits:
+                    yield AwaitAcknowledgements()
+                return bool(end.value)
+            answer = None
+            if isinstance(step, AwaitAcknowledgements):
+                waits = True
+            else:
+                answer = yield step
+
+    rules.publish_round = eager
+    yield
+
+
+@mutation
+def publish_out_of_order(rules: Rules) -> Iterator[None]:
+    """The relay sends the newest rows first."""
+
+    def backwards(owned: Any, since: Any) -> Steps[bool]:
+        steps, answer, held = publish_round(owned, since), None, []
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                return bool(end.value)
+            answer = None
+            if isinstance(step, Send):
+                held.append(step)
+                continue
+            while held:
+                yield held.pop()
+            answer = yield step
+
+    rules.publish_round = backwards
+    yield
+
+
+@mutation
+def publish_from_what_was_sent_last(rules: Rules) -> Iterator[None]:
+    """The relay marks everything up to the head, not what it has read and sent."""
+
+    def hasty(owned: Any, since: Any) -> Steps[bool]:
+        steps, answer = publish_round(owned, since), None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                return bool(end.value)
+            if isinstance(step, Ask) and step.statement == "mark_published":
+                heads = yield Ask("read_unpublished")
+                mine = (step.parameters["topic"], step.parameters["partition"])
+                seq = max([head[3] - 1 for head in heads if head[:2] == mine], default=step.parameters["seq"])
+                step = Ask("mark_published", {**step.parameters, "seq": seq})
+            answer = yield step
+
+    rules.publish_round = hasty
+    yield
+
+
+@mutation
+def put_without_if_absent(rules: Rules) -> Iterator[None]:
+    """A document is written over, also where it stands: a power cut tears what was recorded before."""
+
+    class Overwriting(FakeStore):
+        async def put(self, key: str, body: bytes) -> None:
+            await self.write(key, body)
+
+    def unconditional(cluster: Cluster) -> FakeStore:
+        return Overwriting(cluster)
+
+    rules.store = unconditional
+    yield
+
+
+@mutation
+def document_key_without_the_hash(_: Rules) -> Iterator[None]:
+    """A document is named by its number: what is torn can't be told from what is another's."""
+
+    def by_number(seller_id: str, year: str, invoice_number: str, sha256: str) -> str:
+        return naming.document_key(seller_id, year, invoice_number, "0" * 64)
+
+    with patch("streams.documents.document_key", by_number):
+        yield
+
+
+@mutation
+def recorded_before_it_is_stored(rules: Rules) -> Iterator[None]:
+    """A document's row is committed first, its object put afterwards."""
+
+    def put_later(work: Any) -> Any:
+        store, held = work._store, []
+
+        class Later:
+            async def put_all_if_absent(self, objects: Any) -> None:
+                held.extend(objects)
+
+        async def committed(batch: Batch, prepared: Any) -> None:
+            await STEP
+            await store.put_all_if_absent(held)
+            held.clear()
+
+        work._store, work.committed = Later(), committed
+        return work
+
+    rules.works["documents"] = put_later
+    yield
