@@ -94,6 +94,8 @@ TABLE: Mapping[tuple[State, Trigger], Step] = {
 }
 #: The other way a late payment may end.
 RETAKEN = Step(_S.CONFIRMED, stock=StockAction.RETAKE, invoices=True)
+#: Somebody cancels what has expired: noted, so that a late payment doesn't bring the order back.
+GIVEN_UP = Step(_S.CANCELLED)
 
 #: Commands that an order in these states has already obeyed: repeating one is answered as it was the first time.
 OBEYED: Mapping[Trigger, frozenset[State]] = {
@@ -109,6 +111,7 @@ WALKS: frozenset[tuple[State | None, State, str]] = frozenset(
         (None, _S.REFUSED, "out-of-stock"),
         (_S.PLACED, _S.PAYMENT_PENDING, "payment-requested"),
         (_S.CANCELLED, _S.CONFIRMED, _T.PAYMENT_AUTHORIZED.value),
+        (_S.CANCELLED, _S.CANCELLED, _T.CANCEL.value),
         *((state, step.to, trigger.value) for (state, trigger), step in TABLE.items() if step.to is not state),
     }
 )
@@ -130,6 +133,11 @@ def late_payment(last_reason: str, *, stock_is_free: bool) -> Step:
     if last_reason == Trigger.HOLD_EXPIRED and stock_is_free:
         return RETAKEN
     return TABLE[State.CANCELLED, Trigger.PAYMENT_AUTHORIZED]
+
+
+def give_up(state: State, last_reason: str) -> Step | None:
+    """The step of who cancels an order whose hold has expired; None for any other order."""
+    return GIVEN_UP if state is State.CANCELLED and last_reason == Trigger.HOLD_EXPIRED else None
 
 
 def forbid(state: State, command: Trigger) -> Refusal:

@@ -12,7 +12,7 @@ from typing import Any
 from domain import order as rules
 from domain.credit import CANCELLATION, Credit, credit
 from domain.order import PaymentAction, State, Step, StockAction, Taken, Trigger
-from domain.refusals import INVALID_FIELD, REFUND_CONFLICT, REFUND_TOO_LARGE, Refusal
+from domain.refusals import INVALID_FIELD, NOT_PERMITTED, REFUND_CONFLICT, REFUND_TOO_LARGE, Refusal
 from domain.reservation import Change, Shelf, Sku, wanted_of
 from schemas import catalog
 from schemas.codec import decode, encode
@@ -98,7 +98,8 @@ class OrderBook:
             changes = self._shelf.ship(self._claim(order))
             self._say_stock(order, "shipped", changes)
         was = its.state
-        self._take(order, step, trigger, detail, command_id)
+        if step.to is not was:
+            self._take(order, step, trigger, detail, command_id)
         if step.payment is PaymentAction.CAPTURE:
             self._ask_payment(order, "capture", step.payment, its.standing.gross_minor)
         elif step.payment is PaymentAction.VOID:
@@ -112,7 +113,12 @@ class OrderBook:
 
     def command(self, order: OrderId, command: Trigger, detail: str, command_id: str) -> Refusal | None:
         """Obey a storefront's command, or say why not. What was obeyed before is obeyed again, without effect."""
-        state = self._orders[order].state
+        its = self._orders[order]
+        state = its.state
+        given_up = rules.give_up(state, its.reason) if command is Trigger.CANCEL else None
+        if given_up is not None:
+            self._take(order, given_up, command, detail, command_id)
+            return None
         if state in rules.OBEYED[command]:
             return None
         return None if self.move(order, command, detail, command_id) else rules.forbid(state, command)
@@ -125,6 +131,10 @@ class OrderBook:
             return _refuse_repeat(before, asked)
         if rules.step(its.state, Trigger.REFUND) is None:
             return rules.forbid(its.state, Trigger.REFUND)
+        if any(each.state == REQUESTED for each in its.refunds.values()):
+            # Its amount is the difference to what was credited before: should that fail, the sums would not add up.
+            detail = "another refund of this order is under way: ask again when it is done"
+            return Refusal(NOT_PERMITTED, "refund_id", detail)
         if refund_id == CANCELLATION:
             return Refusal(REFUND_CONFLICT, "refund_id", f"{CANCELLATION} is kept for cancelled orders: use another")
         left = {line: quantity - its.refunded[line] for line, (_, quantity) in enumerate(its.lines)}
@@ -216,8 +226,6 @@ class OrderBook:
 
     def _take(self, order: OrderId, step: Step, trigger: Trigger, detail: str, command_id: str) -> None:
         its = self._orders[order]
-        if step.to is its.state:
-            return
         taken = Taken(its.version + 1, its.state, step.to, trigger.value, detail, micros(self._now))
         value = {
             "seller_id": order.seller_id,

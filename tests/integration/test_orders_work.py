@@ -159,6 +159,15 @@ async def test_a_late_payment_without_stock_is_voided(shop: Shop) -> None:
     assert shop.level("S-1")[:2] == (1, 1)
 
 
+async def test_who_cancels_an_expired_order_is_not_sold_it_by_a_late_payment(shop: Shop) -> None:
+    await expired_and_paid(shop, 1, then=lambda: shop.command("A", "cancel", reason="too slow"))
+    assert shop.history("A")[2:] == [("CANCELLED", "hold-expired"), ("CANCELLED", "cancel")]
+    assert payments(shop) == [("void", 1200)]
+    assert shop.level("S-1")[:2] == (1, 0)
+    assert (await shop.command("A", "cancel"))["outcome"] == "applied"
+    assert len(shop.history("A")) == 4
+
+
 async def delivered(shop: Shop) -> None:
     await confirmed(shop, "A", ("S-1", 2), ("S-1", 3))
     await shop.command("A", "ship")
@@ -192,6 +201,16 @@ async def test_a_refund_twice_is_one_and_other_lines_under_its_id_are_refused(sh
     assert payments(shop)[1:] == [("refund:R-1", 1200)]
     answer = await shop.command("A", "refund", refund_id="R-1", lines=[{"line": 1, "quantity": 1}])
     assert answer["reason"] == "refund-conflict"
+
+
+async def test_refunds_of_an_order_come_one_after_the_other(shop: Shop) -> None:
+    await delivered(shop)
+    lines = [{"line": 0, "quantity": 1}]
+    await shop.command("A", "refund", refund_id="R-1", lines=lines)
+    answer = await shop.command("A", "refund", refund_id="R-2", lines=lines)
+    assert (answer["reason"], "under way" in answer["detail"]) == ("not-permitted", True)
+    await shop.pay("A", "declined", action="refund", request_id="refund:R-1")
+    assert (await shop.command("A", "refund", refund_id="R-2", lines=lines))["outcome"] == "applied"
 
 
 @pytest.mark.parametrize(
