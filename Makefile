@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types imports bench lock clean
+.PHONY: help setup demo test check simulate lint format types imports bench lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -41,6 +41,11 @@ test: setup ## all the tests
 	@$(BIN)/pytest
 
 check: lint types imports test ## what CI runs
+
+SEEDS ?= 100000
+
+simulate: setup ## histories of the batch rules under faults: make simulate SEEDS=1000000
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 lint: setup ## style and formatting
 	@$(BIN)/ruff check .

@@ -110,12 +110,7 @@ class Worker:
     async def _attempt(self, work: Work[Prepared], batch: Batch) -> Batch | None:
         """Try once; return what is left to be done."""
         prepared = await work.prepare(batch)
-        try:
-            position = await self._commit(work, batch, prepared, batch.first_offset)
-        except psycopg.errors.UniqueViolation:
-            if not work.distrust(prepared):
-                raise
-            position = await self._commit(work, batch, prepared, batch.first_offset)
+        position = await self._commit(work, batch, prepared, batch.first_offset)
         if position is not None and standing(batch.first_offset, batch.next_offset, position) is Standing.EARLY:
             await self._step_over_hole(work, batch, position)
             position = await self._commit(work, batch, prepared, position)
@@ -129,6 +124,15 @@ class Worker:
         return batch.since(position) if found in (Standing.PARTLY_DONE, Standing.NEXT) else None
 
     async def _commit(self, work: Work[Prepared], batch: Batch, prepared: Prepared, first_offset: int) -> int | None:
+        """As `_transact`; once more, without hints, where one of them was wrong."""
+        try:
+            return await self._transact(work, batch, prepared, first_offset)
+        except psycopg.errors.UniqueViolation:
+            if not work.distrust(prepared):
+                raise
+        return await self._transact(work, batch, prepared, first_offset)
+
+    async def _transact(self, work: Work[Prepared], batch: Batch, prepared: Prepared, first_offset: int) -> int | None:
         """Move the position from `first_offset` and apply, in one transaction; else return where it stands."""
         async with self._session.pipelined_transaction() as connection:
             position = await move_position(

@@ -18,6 +18,8 @@ from tests.simulation.cluster import Rules
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.shrink import shrink
 
+#: A mutation that so many histories don't catch is not caught.
+MUTATION_SEEDS_MAX = 20_000
 #: Histories that a process runs before it reports.
 _SHARE = 500
 
@@ -26,6 +28,8 @@ def main() -> int:
     """Run; return the exit status."""
     arguments = _parse()
     logging.disable(logging.CRITICAL)
+    if arguments.mutations:
+        return _try_mutations(arguments.seeds or MUTATION_SEEDS_MAX)
     first = 0 if arguments.seed is None else arguments.seed
     seeds = (1 if arguments.seed is not None else 10_000) if arguments.seeds is None else arguments.seeds
     began = time.monotonic()
@@ -54,8 +58,29 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help="how many histories (10,000)")
     parser.add_argument("--seed", type=int, help="the first seed; alone, that history only")
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break one of the rules")
+    parser.add_argument("--mutations", action="store_true", help="how many histories it takes to catch each mutation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     return parser.parse_args()
+
+
+def catch(mutation: str, seeds_max: int) -> tuple[int, str] | None:
+    """How many histories it takes to catch a mutation, and what is found; None if so many don't."""
+    for seed in range(seeds_max):
+        with _rules(mutation) as rules:
+            outcome = history.run(Choices(seed), rules)
+        if outcome.violation is not None:
+            return seed + 1, outcome.violation
+    return None
+
+
+def _try_mutations(seeds_max: int) -> int:
+    missed = 0
+    for name in MUTATIONS:
+        caught = catch(name, seeds_max)
+        missed += caught is None
+        count, found = caught or ("never", "")
+        print(f"{name:40} {count:>6}  {found[:100]}", flush=True)
+    return 1 if missed else 0
 
 
 @contextmanager

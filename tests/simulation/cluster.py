@@ -66,7 +66,7 @@ class Table:
         return [(each in self.numbers) != self._cluster.faults_now(3) for each in digests]
 
     def covers(self, partition: int, offset: int) -> bool:
-        return self.covered == (0, offset) or self._cluster.faults_now(5)
+        return self.covered == (0, offset) or self._cluster.faults_now(10)
 
     def mark(self, partition: int, first_offset: int, next_offset: int, pairs: list[tuple[bytes, int]]) -> None:
         self.numbers.update(pairs)
@@ -127,6 +127,7 @@ class Cluster(Scheduler):
             if not connection.closed:
                 connection.cut(received=received)
         for output, records in process.outbox.items():
+            # What a sender has on its way when it dies may arrive or not, but in order.
             arrived = self.choices.below(len(records) + 1) if self.faulty else 0
             for _ in range(arrived):
                 self.deliver(process, output)
@@ -186,6 +187,7 @@ class Cluster(Scheduler):
             return max(0, at - 1 - self.choices.below(4))
         if fault == 28 and at < log.end:
             process.lossy = True
+            self.note(f"{process.name}: records from {at} on are lost on the way to it")
             return min(log.end, at + 1 + self.choices.below(2))
         return at
 

@@ -25,6 +25,17 @@ CASTS: tuple[tuple[tuple[Agent, ...], bool], ...] = (
     ((CHECKOUTS,), False),
     ((CHECKOUTS, ORDERS), False),
 )
+#: What may befall a process, or all of them.
+FAULTS = (
+    "killed",
+    "killed, what it sent is still done",
+    "stopped for a while",
+    "its partition is taken away",
+    "a connection is lost",
+    "a connection is lost, what it sent is still done",
+    "a control record",
+    "the clocks jump",
+)
 STEPS_MAX = 400
 REQUESTS_MAX = 8
 
@@ -131,10 +142,14 @@ class _History:
         async def body(_: Process) -> None:
             for topic, value in requests:
                 await STEP
-                cluster.log(topic, partition).append(b"key", value)
+                log = cluster.log(topic, partition)
+                if cluster.faults_now(8):
+                    log.end += 1
+                log.append(b"key", value)
                 if cluster.faults_now(10):
+                    # The acknowledgement was lost, so it is sent again.
                     await STEP
-                    cluster.log(topic, partition).append(b"key", value)
+                    log.append(b"key", value)
 
         return body
 
@@ -144,38 +159,41 @@ class _History:
 
     def _fault(self) -> None:
         cluster, choices = self._cluster, self._choices
-        kind = choices.below(8)
-        if kind == 7:
-            hours = (1, -1, 25, -25, 49)[choices.below(5)]
-            cluster.skew += timedelta(hours=hours)
+        fault = FAULTS[choices.below(len(FAULTS))]
+        if fault == "the clocks jump":
+            cluster.skew += timedelta(hours=(1, -1, 25, -25, 49)[choices.below(5)])
+            cluster.note(fault)
             return
-        if kind == 6:
-            log = list(cluster.logs.values())[choices.below(len(cluster.logs))] if cluster.logs else None
-            # The control record of a transaction, at the end of the log or before what comes next.
-            if log is not None:
-                log.end += 1
+        if fault == "a control record":
+            # Of a transaction: it takes an offset, and no consumer is given it.
+            if cluster.logs:
+                list(cluster.logs.values())[choices.below(len(cluster.logs))].end += 1
             return
         victims = [each for each in cluster.processes if each.alive and not each.name.startswith("gateway")]
-        if not victims:
-            return
         if choices.chance(30):
             # There are fewer of those at the end of the way, and as much can go wrong.
             victims = [each for each in victims if each.name.startswith(("relay", "documents"))] or victims
-        victim = victims[choices.below(len(victims))]
-        cluster.note(f"fault {kind} befalls {victim.name}")
-        if kind in (0, 1):
-            cluster.end(victim, received=kind == 1)
+        if victims:
+            victim = victims[choices.below(len(victims))]
+            cluster.note(f"{victim.name}: {fault}")
+            self._befall(victim, fault)
+
+    def _befall(self, victim: Process, fault: str) -> None:
+        cluster, choices = self._cluster, self._choices
+        if fault.startswith("killed"):
+            cluster.end(victim, received=fault == "killed, what it sent is still done")
             cluster.start(victim.name, victim.body, choices.below(20))
-        elif kind == 2:
+        elif fault == "stopped for a while":
             victim.resumes_at = cluster.now + 10 + choices.below(200)
             if choices.chance(50):
                 cluster.start(victim.name, victim.body)
             if choices.chance(50):
                 _time_out(victim)
-        elif kind == 3:
+        elif fault == "its partition is taken away":
             self._rebalance(victim)
         elif victim.connections:
-            victim.connections[choices.below(len(victim.connections))].cut(received=kind == 4)
+            cut = victim.connections[choices.below(len(victim.connections))]
+            cut.cut(received=fault == "a connection is lost, what it sent is still done")
 
     def _rebalance(self, victim: Process) -> None:
         cluster = self._cluster

@@ -49,7 +49,7 @@ class _Apart(Worker):
 
     position_first = True
 
-    async def _commit(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
+    async def _transact(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
         if not self.position_first:
             async with self._session.pipelined_transaction() as connection:
                 await work.apply(connection, batch, prepared)
@@ -90,7 +90,7 @@ def retry_a_lost_commit_blindly(rules: Rules) -> Iterator[None]:
             self.is_retry = False
             await super().run(work, batch)
 
-        async def _commit(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
+        async def _transact(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
             if self.is_retry:
                 async with self._session.pipelined_transaction() as connection:
                     await ledger.move_position(
@@ -99,7 +99,7 @@ def retry_a_lost_commit_blindly(rules: Rules) -> Iterator[None]:
                     await work.apply(connection, batch, prepared)
                 return None
             self.is_retry = True
-            position = await super()._commit(work, batch, prepared, first_offset)
+            position = await super()._transact(work, batch, prepared, first_offset)
             self.is_retry = False
             return position
 
@@ -112,9 +112,9 @@ def take_a_lost_commit_for_done(rules: Rules) -> Iterator[None]:
     """An outage at COMMIT is taken for a success."""
 
     class Hopeful(Worker):
-        async def _commit(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
+        async def _transact(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
             try:
-                return await super()._commit(work, batch, prepared, first_offset)
+                return await super()._transact(work, batch, prepared, first_offset)
             except OUTAGES:
                 return None
 
@@ -127,7 +127,7 @@ def trim_one_too_many(rules: Rules) -> Iterator[None]:
     """A batch that is partly done loses one record more than was done."""
 
     class Trimming(Worker):
-        async def _commit(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
+        async def _transact(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
             async with self._session.pipelined_transaction() as connection:
                 position = await ledger.move_position(
                     connection, work.agent, batch.topic, batch.partition, first_offset, batch.next_offset
@@ -212,4 +212,18 @@ def acknowledge_on_exception(rules: Rules) -> Iterator[None]:
                 await STEP
 
     rules.worker = Acknowledging
+    yield
+
+
+@mutation
+def hints_are_believed_behind_a_hole(rules: Rules) -> Iterator[None]:
+    """A wrong hint is put right for an ordinary batch, and ends the process behind a hole of the log."""
+
+    class Unforgiving(Worker):
+        async def _commit(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
+            if first_offset == batch.first_offset:
+                return await super()._commit(work, batch, prepared, first_offset)
+            return await self._transact(work, batch, prepared, first_offset)
+
+    rules.worker = Unforgiving
     yield

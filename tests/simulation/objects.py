@@ -43,6 +43,7 @@ class FakeStore:
     async def write(self, key: str, body: bytes) -> None:
         """Write it in one go, or only a part of it before the power fails."""
         if self._cluster.faults_now(10):
+            self._cluster.note(f"{key} is torn")
             self._objects[key] = body[:3]
             raise StoreUnavailableError("the power fails")
         self._objects[key] = body

@@ -1,0 +1,75 @@
+"""What the simulation has found, each told by itself: seeds change with every new draw."""
+
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from psycopg.errors import UniqueViolation
+
+from streams.batch import Batch
+from streams.work import Worker
+
+
+class Ledger:
+    """A session whose position stands before a hole of the log."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+    @asynccontextmanager
+    async def pipelined_transaction(self) -> Any:
+        yield self
+
+    async def execute(self, _: str, parameters: Any) -> Any:
+        moves = parameters.get("first_offset") == self.position
+        rows = [(self.position,)] if moves or "first_offset" not in parameters else []
+
+        async def fetchone() -> Any:
+            return rows[0] if rows else None
+
+        return SimpleNamespace(fetchone=fetchone)
+
+
+class Hinted:
+    """Work that believes a wrong hint until it is told not to."""
+
+    agent = "hinted"
+    outages: tuple[type[Exception], ...] = ()
+
+    def __init__(self) -> None:
+        self.believes = True
+        self.done: list[Batch] = []
+
+    async def prepare(self, batch: Batch) -> None:
+        self.believes = True
+
+    async def apply(self, _: Any, batch: Batch, __: None) -> None:
+        if self.believes:
+            raise UniqueViolation("the order is there already")
+
+    async def committed(self, batch: Batch, _: None) -> None:
+        self.done.append(batch)
+
+    def distrust(self, _: None) -> bool:
+        was, self.believes = self.believes, False
+        return was
+
+
+class EndedError(BaseException):
+    """Stands for the end of the process."""
+
+
+async def test_a_wrong_hint_is_put_right_behind_a_hole_of_the_log_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fatal(message: str, error: BaseException | None = None) -> None:
+        raise EndedError(message) from error
+
+    async def probe(topic: str, partition: int, offset: int) -> tuple[int, int]:
+        return 6, 0
+
+    monkeypatch.setattr("streams.work.fatal", fatal)
+    session: Any = Ledger(position=5)
+    work = Hinted()
+    batch = Batch("requests", 0, [SimpleNamespace(offset=6, key=None, value=b"")])
+    await Worker(session, probe).run(work, batch)
+    assert work.done == [batch]
