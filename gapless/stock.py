@@ -49,7 +49,7 @@ def preload(skus: tuple[str, ...], seller_id: str | None, shards: int, data: Pat
         seller = seller_id or await _only_seller(session)
         reconciler = Reconciler(mirror, session)
         unknown = await reconciler.preload(seller, list(dict.fromkeys(skus)), shards)
-        complete, run_id = await mirror.tick(seller)
+        complete, run_id, _ = await mirror.tick(seller)
         return seller, unknown, complete or await reconciler.rebuild(seller, run_id)
 
     seller, unknown, complete = _run(data, load)
@@ -78,7 +78,7 @@ def reconcile(dry_run: bool, seller_id: str | None, as_json: bool, data: Path | 
         found: list[Drift] = []
         begun: list[str] = []
         for seller in sellers:
-            complete, run_id = await mirror.tick(seller)
+            complete, run_id, _ = await mirror.tick(seller)
             # Where Redis has lost everything there is nothing to compare: it is not believed, and copied anew.
             if complete:
                 found += await reconciler.reconcile(seller, correct=not dry_run)

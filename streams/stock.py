@@ -14,17 +14,18 @@ from time import monotonic
 
 from prometheus_client import Counter, Gauge
 
+from domain.reservation import Sku
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
 from schemas.codec import DecodeError, decode, schema_of
 from sinks.postgres import journal
 from sinks.postgres.journal import JournalRow
-from sinks.postgres.levels import read_sellers_with_stock
+from sinks.postgres.levels import read_obtainable, read_sellers_with_stock
 from sinks.postgres.session import OUTAGES, Connection, Session
 from sinks.redis import mirror
 from sinks.redis.admission_call import RedisAwayError
-from sinks.redis.mirror import Event, Mirror, SkuChange
+from sinks.redis.mirror import SKUS_MAX, Event, Mirror, SkuChange
 from sinks.redis.reconcile import GRACE_SECONDS, Drift, Reconciler
 from streams.app import Wired, run_agent
 from streams.batch import Batch, Record
@@ -184,9 +185,11 @@ class Keeper:
 
     async def _tick(self) -> None:
         incomplete = 0
+        lines: list[Sku] = []
         for seller_id in await read_sellers_with_stock(await self._ticks.connection()):
-            complete, run_id = await self._mirror.tick(seller_id)
+            complete, run_id, its_lines = await self._mirror.tick(seller_id)
             if complete:
+                lines += (Sku(seller_id, sku) for sku in its_lines)
                 continue
             began = monotonic()
             if await self._rebuilder.rebuild(seller_id, run_id):
@@ -195,6 +198,19 @@ class Keeper:
             else:
                 incomplete += 1
         INCOMPLETE.set(incomplete)
+        if lines:
+            await self._limit(lines)
+
+    async def _limit(self, lines: list[Sku]) -> None:
+        """End the lines in which nobody can get anything any more, and shorten those that are too long."""
+        of_seller: dict[str, list[tuple[str, int, int]]] = {}
+        for first in range(0, len(lines), SKUS_MAX):
+            found = await read_obtainable(await self._ticks.connection(), lines[first : first + SKUS_MAX])
+            for (seller_id, sku), (pieces, version) in found.items():
+                of_seller.setdefault(seller_id, []).append((sku, pieces, version))
+        for seller_id, obtainables in of_seller.items():
+            for first in range(0, len(obtainables), SKUS_MAX):
+                await self._mirror.limit_lines(seller_id, obtainables[first : first + SKUS_MAX])
 
     async def _compare(self) -> None:
         for seller_id in await read_sellers_with_stock(await self._compares.connection()):

@@ -29,6 +29,35 @@ _DECIDED: LiteralString = """
 """
 
 
+#: Orders whose payment isn't known that are read at most: some 10 µs each.
+UNPAID_MAX = 20_000
+
+# One statement, so one snapshot: an order is in it with its claim, or neither is. By the partial index whatever the
+# planner believes, and then order by order: no index leads from a SKU to its orders.
+_OBTAINABLE: LiteralString = """
+    WITH unpaid AS MATERIALIZED (
+        SELECT seller_id, order_id FROM orders WHERE state = 'PAYMENT_PENDING'
+        ORDER BY hold_expires_at LIMIT %(unpaid_max)s + 1
+    ), pending AS MATERIALIZED (
+        SELECT line.seller_id, line.sku, sum(line.quantity) AS pieces
+        FROM unpaid CROSS JOIN LATERAL (
+            SELECT l.seller_id, l.sku, l.quantity FROM order_lines l
+            WHERE l.seller_id = unpaid.seller_id AND l.order_id = unpaid.order_id AND l.sku = ANY(%(skus)b::text[])
+            OFFSET 0
+        ) line
+        GROUP BY line.seller_id, line.sku
+    )
+    SELECT asked.seller_id, asked.sku, (s.on_hand - s.reserved + coalesce(p.pieces, 0))::bigint, s.version
+    FROM unnest(%(seller_ids)b::text[], %(skus)b::text[]) AS asked (seller_id, sku)
+    CROSS JOIN LATERAL (
+        SELECT on_hand, reserved, version FROM stock
+        WHERE stock.seller_id = asked.seller_id AND stock.sku = asked.sku OFFSET 0
+    ) s
+    LEFT JOIN pending p ON p.seller_id = asked.seller_id AND p.sku = asked.sku
+    WHERE (SELECT count(*) FROM unpaid) <= %(unpaid_max)s
+"""
+
+
 async def read_sellers_with_stock(connection: Connection) -> list[str]:
     """Sellers that have at least one SKU."""
     cursor = await connection.execute(_SELLERS)
@@ -47,6 +76,21 @@ async def read_levels(connection: Connection, seller_id: str, skus: Collection[s
     """The levels of those SKUs that have one."""
     cursor = await connection.execute(_LEVELS, {"seller_id": seller_id, "skus": list(skus)}, binary=True)
     return {Sku(seller_id, sku): Level(*level) for sku, *level in await cursor.fetchall()}
+
+
+async def read_obtainable(connection: Connection, skus: Collection[Sku]) -> dict[Sku, tuple[int, int]]:
+    """How many pieces of each SKU somebody in line may still get, and the version of the level that says so.
+
+    Those are the free ones, and those claimed by orders whose payment isn't known. Nothing where there are more such
+    orders than `UNPAID_MAX`.
+    """
+    parameters = {
+        "seller_ids": [sku.seller_id for sku in skus],
+        "skus": [sku.sku for sku in skus],
+        "unpaid_max": UNPAID_MAX,
+    }
+    cursor = await connection.execute(_OBTAINABLE, parameters, binary=True)
+    return {Sku(seller_id, sku): (pieces, version) for seller_id, sku, pieces, version in await cursor.fetchall()}
 
 
 async def read_decided(connection: Connection, seller_id: str, order_ids: Collection[str]) -> set[str]:

@@ -6,7 +6,7 @@ waits for it: then everything is admitted, and the database path is all there is
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from domain.reservation import Short
 from runtime.metrics import REGISTRY
 from sinks.microbatch import MicroBatch
-from sinks.redis.admission_call import RedisAwayError, StockCalls
+from sinks.redis.admission_call import PAUSE_SECONDS, RedisAwayError, StockCalls
 from sinks.redis.admission_rate import Buckets
 
 _log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ ADMISSIONS = Counter("gapless_admissions_total", "Checkouts by what admission sa
 #: How often those in line are looked after, a gateway's all together; with many of them, less often.
 POLL_SECONDS = 0.1
 _POLLS_PER_SECOND_MAX = 20_000
+#: How often it is tried to give up what may have been granted; then its time ends it.
+_GIVE_UPS_MAX = 5
 
 # Answers of `stock.lua`: a number, or a list that begins with one.
 _NOT_HELD: Final = 0
@@ -88,11 +90,14 @@ class Admission:
         # Two calls: one is packed and unpacked here while Redis works on the other.
         self._admits: MicroBatch[Asked, Verdict] = MicroBatch(self._admit_all, questions_max=ORDERS_MAX, calls_max=2)
         self._stands: MicroBatch[_Waiter, Any] = MicroBatch(self._stand_all, questions_max=ORDERS_MAX)
+        self._leaves: MicroBatch[tuple[Asked, bool], Any] = MicroBatch(self._leave_all, questions_max=ORDERS_MAX)
+        self._releases: MicroBatch[Asked, bool] = MicroBatch(self._release_all, questions_max=ORDERS_MAX)
         self._positions: MicroBatch[tuple[str, str], int] = MicroBatch(self._read_positions, questions_max=ORDERS_MAX)
         self._waiting: dict[asyncio.Future[Any], _Waiter] = {}
         self._poller: asyncio.Task[None] | None = None
         # Held here, because the loop holds tasks weakly.
         self._leaving: set[asyncio.Task[Any]] = set()
+        self._closing = False
 
     @property
     def available(self) -> bool:
@@ -108,7 +113,8 @@ class Admission:
     async def wait_in_line(self, asked: Asked, seconds: float) -> Admitted | SoldOut:
         """Wait until it is this order's turn and there is enough of all; `LINE_SECONDS_MAX` at most.
 
-        First come, first served. Cancelled, it gives up its place, and what was granted to it meanwhile.
+        First come, first served, and sold out at once when nothing can come free any more for this order. Cancelled, it
+        gives up its place, and what was granted to it meanwhile.
         """
         waiter = _Waiter(asked, monotonic() + min(seconds, LINE_SECONDS_MAX))
         if not self.available:
@@ -118,10 +124,11 @@ class Admission:
             if _kind(answer) == _WAITING:
                 answer = await self._turn(waiter)
         except asyncio.CancelledError:
-            self._leave_later(asked)
+            waiter.gone = True
+            self._later(self._leave(asked, still_wanted=False))
             raise
         if _kind(answer) in (_SHORT, _WAITING):
-            return SoldOut(waiter.short)
+            return SoldOut(waiter.short or tuple(Short(sku, pieces, 0) for sku, pieces in asked.pieces))
         return Admitted(held=_kind(answer) == _HELD)
 
     async def position(self, seller_id: str, order_id: str) -> int | None:
@@ -132,28 +139,36 @@ class Admission:
 
     async def release(self, asked: Asked) -> None:
         """Give back what the order holds, for it goes no further. Where Redis is away, the hold's time ends it."""
-        try:
-            await self._calls.run(asked.seller_id, "release", [asked.order_id])
-        except RedisAwayError:
+        if not await self._releases.ask(asked):
             _log.info("an order's hold stays until its time ends: Redis is away")
 
     async def close(self) -> None:
         """Close the connections. Who stands in line is told what is short, and loses the place."""
+        self._closing = True
         for future, waiter in list(self._waiting.items()):
             if not future.done():
                 future.set_result(_WAITING)
-                self._leave_later(waiter.asked)
+                self._later(self._leave(waiter.asked, still_wanted=False))
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
         await asyncio.gather(*self._leaving, return_exceptions=True)
-        for batch in (self._admits, self._stands, self._positions):
+        for batch in (self._admits, self._stands, self._positions, self._leaves, self._releases):
             await batch.close()
         await self._calls.close()
 
     async def _admit_all(self, orders: list[Asked]) -> list[Verdict]:
         questions = [[asked.order_id, asked.customer, _flat(asked)] for asked in orders]
-        answers = await self._ask_sellers([asked.seller_id for asked in orders], "admit", questions)
+        seller_ids = [asked.seller_id for asked in orders]
+        answers = await self._ask_sellers(seller_ids, "admit", questions)
+        late = [index for index, answer in enumerate(answers) if answer is None]
+        # Once more, unless Redis is away: a call that is merely late must not let a whole batch through unseen.
+        if late and self.available:
+            again = await self._ask_sellers(
+                [seller_ids[index] for index in late], "admit", [questions[index] for index in late]
+            )
+            for index, answer in zip(late, again, strict=True):
+                answers[index] = answer
         return [
             self._admit_alone(asked) if answer is None else _verdict(answer)
             for asked, answer in zip(orders, answers, strict=True)
@@ -175,7 +190,12 @@ class Admission:
                 return await future
         except TimeoutError:
             # What was granted in this very moment is still wanted.
-            return await self._leave(waiter.asked, still_wanted=True)
+            answer = await self._leave(waiter.asked, still_wanted=True)
+            if answer is None and self.available:
+                # It has waited its time, and nothing is known to be granted. What may be is given up for the next.
+                self._later(self._give_up(waiter.asked))
+                return _SHORT
+            return _NOT_HELD if answer is None else answer
         finally:
             del self._waiting[future]
 
@@ -203,15 +223,45 @@ class Admission:
         for waiter, answer in zip(waiters, answers, strict=True):
             if isinstance(answer, list) and len(answer) > 1:
                 waiter.short = _short(answer[1])
+            if waiter.gone and answer is not None:
+                self._undo(waiter, answer)
         return [away if answer is None else answer for answer in answers]
 
-    async def _leave(self, asked: Asked, *, still_wanted: bool) -> Any:
-        [answer] = await self._ask_sellers([asked.seller_id], "leave", [[asked.order_id, still_wanted]])
-        return _NOT_HELD if answer is None else answer
+    def _undo(self, waiter: "_Waiter", answer: Any) -> None:
+        """Give up what somebody was granted, or a place taken, after having gone: the leave may have come before it."""
+        if any(other.asked == waiter.asked and not other.gone for other in self._waiting.values()):
+            return
+        if _kind(answer) == _HELD:
+            self._later(self._give_up(waiter.asked))
+        elif _kind(answer) == _WAITING:
+            self._later(self._leave(waiter.asked, still_wanted=False))
 
-    def _leave_later(self, asked: Asked) -> None:
-        # By a task of its own: who was cancelled must not wait for Redis.
-        task = asyncio.create_task(self._leave(asked, still_wanted=False))
+    async def _give_up(self, asked: Asked) -> None:
+        for _ in range(_GIVE_UPS_MAX):
+            if await self._releases.ask(asked) or self._closing:
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _release_all(self, orders: list[Asked]) -> list[bool]:
+        answers = await self._ask_sellers(
+            [asked.seller_id for asked in orders], "release", [asked.order_id for asked in orders]
+        )
+        return [answer is not None for answer in answers]
+
+    async def _leave(self, asked: Asked, *, still_wanted: bool) -> Any:
+        """Whether it holds what it wanted; None where no answer came."""
+        return await self._leaves.ask((asked, still_wanted))
+
+    async def _leave_all(self, leaving: list[tuple[Asked, bool]]) -> list[Any]:
+        return await self._ask_sellers(
+            [asked.seller_id for asked, _ in leaving],
+            "leave",
+            [[asked.order_id, still_wanted] for asked, still_wanted in leaving],
+        )
+
+    def _later(self, work: Coroutine[Any, Any, Any]) -> None:
+        # By a task of its own: who was cancelled, or has waited long enough, must not wait for Redis.
+        task = asyncio.create_task(work)
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
@@ -230,7 +280,7 @@ class Admission:
 
         async def ask(seller_id: str, indexes: list[int]) -> None:
             asked: list[Any] = [questions[index] for index in indexes]
-            argument = asked if command == "position" else [self._hold_ms, asked]
+            argument = asked if command in ("position", "release") else [self._hold_ms, asked]
             try:
                 found = await self._calls.run(seller_id, command, argument)
             except RedisAwayError:
@@ -252,6 +302,8 @@ class _Waiter:
     asked: Asked
     deadline: float
     short: tuple[Short, ...] = ()
+    #: The client has gone: what it is granted from now on goes to the next.
+    gone: bool = False
 
 
 _NAMES: Final = {Admitted: "admitted", SoldOut: "sold out", Limited: "limited"}

@@ -64,6 +64,17 @@ def conflicted(order_id: str) -> Event:
     return Event("c", order_id)
 
 
+class Ticked(NamedTuple):
+    """What a look at Redis shows."""
+
+    #: Whether this server has a full copy.
+    complete: bool
+    #: Which server it is: `Mirror.complete` wants it.
+    run_id: str
+    #: SKUs for which somebody stands in line.
+    lines: list[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Mirrored:
     """A SKU as Redis has it."""
@@ -123,13 +134,17 @@ class Mirror:
         answers = await self._calls.run(seller_id, "held", [HOLDS_MAX])
         return {order_id: dict(zip(pieces[::2], pieces[1::2], strict=True)) for order_id, pieces in answers}
 
-    async def tick(self, seller_id: str) -> tuple[bool, str]:
-        """End what has had its time, and serve the lines.
+    async def tick(self, seller_id: str) -> "Ticked":
+        """End what has had its time, and serve the lines."""
+        complete, run_id, lines = await self._calls.run(seller_id, "tick", [])
+        return Ticked(bool(complete), run_id, lines)
 
-        Returns whether this server has a full copy, and its run id, which `complete` wants.
+    async def limit_lines(self, seller_id: str, obtainables: Sequence[tuple[str, int, int]]) -> None:
+        """Say how many pieces of these SKUs may still be had, each `(sku, pieces, version)` as Postgres has it.
+
+        Whoever stands in line for more than that is told that it is sold out; at most `SKUS_MAX`.
         """
-        complete, run_id = await self._calls.run(seller_id, "tick", [])
-        return bool(complete), run_id
+        await self._calls.run(seller_id, "limit", obtainables)
 
     async def complete(self, seller_id: str, run_id: str) -> bool:
         """Say that all of the seller's stock was copied while this server ran; False if another runs by now."""

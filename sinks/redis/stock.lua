@@ -2,7 +2,9 @@
 -- in one slot. ARGV[1] names the command, ARGV[2] holds its arguments as MessagePack; answers come back so too.
 --
 --   level:<sku>      hash    free (pieces nobody has claimed, says Postgres) as of version; held (admitted, undecided);
---                            on_hand; shards; top, topfree: the newest change seen, and what was free after it
+--                            on_hand; shards; top, topfree: the newest change seen, and what was free after it;
+--                            may, mayat: pieces that may still be had, free ones and those claimed by orders whose
+--                            payment isn't known, as Postgres said as of a version; never too few
 --   left:<i>:<sku>   string  of a SKU with several shards: what is available in the shard; together free - held
 --   ahead:<sku>      hash    version -> pieces, of changes that came before those in front of them
 --   holds            hash    order -> {flag, sku, pieces, ...}; flag: '' held, G granted from the line and not yet
@@ -12,6 +14,7 @@
 --   waiters          hash    order -> {number, the SKU in whose line it stands, sku, pieces, ...}
 --   places           zset    order -> when it gives up its place, ms
 --   lines            set     SKUs that have a line
+--   queued           hash    SKU -> pieces wanted by those in its line
 --   done:<order>     string  decided; kept for a day
 --   rate:...         string  when the bucket is full again, microseconds
 --   complete         string  the run id of the server for which Postgres was last copied in full
@@ -24,6 +27,8 @@ local now_ms = math.floor(now_us / 1000)
 local DONE_SECONDS = 86400
 local SWEEP_MAX = 200
 local LINE_MAX = 20000
+-- Those in line that are looked at in one step.
+local LINE_STEP = 500
 -- What a gateway may take to fetch what was granted, after its client has stopped waiting.
 local FETCH_MS = 2000
 local BURST, TOKEN_US = 5, 200000
@@ -121,6 +126,24 @@ local function hold(id, pieces, flag, expires_ms)
     call('ZADD', S .. 'until', int(expires_ms), id)
 end
 
+local function wanted_of(pieces, sku)
+    for j = 1, #pieces, 2 do
+        if pieces[j] == sku then return pieces[j + 1] end
+    end
+    return 0
+end
+
+local function queue(sku, by)
+    if call('HINCRBY', S .. 'queued', sku, int(by)) <= 0 then call('HDEL', S .. 'queued', sku) end
+end
+
+-- What those in line, and those who join it, may hope for at most; nil: the SKU is unknown.
+local function obtainable(sku)
+    local level = call('HMGET', S .. 'level:' .. sku, 'on_hand', 'may')
+    if not level[1] then return nil end
+    return math.min(tonumber(level[1]), tonumber(level[2] or level[1]))
+end
+
 local function leave_line(id)
     local packed = call('HGET', S .. 'waiters', id)
     if not packed then
@@ -128,7 +151,9 @@ local function leave_line(id)
         return nil
     end
     local waiter = cmsgpack.unpack(packed)
-    call('ZREM', S .. 'line:' .. waiter[2], id)
+    if call('ZREM', S .. 'line:' .. waiter[2], id) == 1 then
+        queue(waiter[2], -wanted_of({unpack(waiter, 3)}, waiter[2]))
+    end
     call('HDEL', S .. 'waiters', id)
     call('ZREM', S .. 'places', id)
     return waiter[2]
@@ -138,7 +163,7 @@ local function stand_in_line(id, number, sku, pieces, until_ms)
     local waiter = {number, sku}
     for _, part in ipairs(pieces) do waiter[#waiter + 1] = part end
     call('HSET', S .. 'waiters', id, cmsgpack.pack(waiter))
-    call('ZADD', S .. 'line:' .. sku, int(number), id)
+    if call('ZADD', S .. 'line:' .. sku, int(number), id) == 1 then queue(sku, wanted_of(pieces, sku)) end
     call('ZADD', S .. 'places', int(until_ms), id)
     call('SADD', S .. 'lines', sku)
 end
@@ -300,12 +325,14 @@ function commands.admit(asked)
     return answers
 end
 
-local function longer_than_can_be(pieces)
+-- Whether an order would wait in the line of the SKU for what can't come: those in front of it already want all that
+-- may still be had, or it alone wants more of something.
+local function hopeless(sku, pieces)
     for j = 1, #pieces, 2 do
         if call('ZCARD', S .. 'line:' .. pieces[j]) >= LINE_MAX then return true end
-        local on_hand = call('HGET', S .. 'level:' .. pieces[j], 'on_hand')
-        -- However many are given back, there are not so many: it would only keep those behind it waiting.
-        if on_hand and tonumber(on_hand) < pieces[j + 1] then return true end
+        local wanted, most = pieces[j + 1], obtainable(pieces[j])
+        if pieces[j] == sku then wanted = wanted + tonumber(call('HGET', S .. 'queued', sku) or 0) end
+        if most and wanted > most then return true end
     end
     return false
 end
@@ -326,7 +353,7 @@ function commands.stand(asked)
         else
             local short, unknown, shards = shortage(id, pieces)
             if short[1] then
-                if longer_than_can_be(pieces) then
+                if hopeless(short[1][1], pieces) then
                     answers[i] = {SHORT, short}
                 else
                     stand_in_line(id, call('INCR', S .. 'number'), short[1][1], pieces, now_ms + order[2])
@@ -362,15 +389,17 @@ function commands.leave(asked)
     return answers
 end
 
--- {order, ...}: the gateway has given these up.
+-- {order, ...}: the gateway has given these up. One answer each.
 function commands.release(asked)
-    for _, id in ipairs(asked) do
+    local answers = {}
+    for i, id in ipairs(asked) do
+        answers[i] = NOT_HELD
         local packed = call('HGET', S .. 'holds', id)
         if packed and cmsgpack.unpack(packed)[1] ~= 'P' then serve_each(end_hold(id)) end
         local sku = leave_line(id)
         if sku then serve(sku) end
     end
-    return {}
+    return answers
 end
 
 -- {order, ...} -> places in line from 1; 0 for none
@@ -388,7 +417,7 @@ end
 -- they come; when all up to the newest are here, `free` is what that one said.
 local function change(sku, by, on_hand, free, version)
     local key, ahead = S .. 'level:' .. sku, S .. 'ahead:' .. sku
-    local level = call('HMGET', key, 'version', 'free', 'top', 'topfree', 'shards')
+    local level = call('HMGET', key, 'version', 'free', 'top', 'topfree', 'shards', 'may', 'mayat')
     if not level[1] then
         call('DEL', ahead)
         call('HSET', key, 'version', int(version), 'free', int(free), 'on_hand', int(on_hand), 'held', 0,
@@ -411,6 +440,8 @@ local function change(sku, by, on_hand, free, version)
         call('HSET', ahead, int(version), int(by))
     end
     call('HSET', key, 'version', int(at), 'free', int(is))
+    -- A claim may still be undone, and what came free may have been pending: too many for a second harms nobody.
+    if level[6] and version > tonumber(level[7]) and is > was then call('HINCRBY', key, 'may', int(is - was)) end
     shift(sku, tonumber(level[5]), is - was)
 end
 
@@ -499,6 +530,8 @@ function commands.adopt(asked)
         end
         call('HSET', key, 'version', int(version), 'free', int(free), 'on_hand', int(on_hand),
             'held', int(held[sku] or 0), 'top', int(top), 'topfree', int(top_free), 'shards', shards)
+        -- Changes may have been missed that would have made it more.
+        call('HDEL', key, 'may', 'mayat')
         for i = shards, parts - 1 do call('DEL', left_key(sku, i)) end
         if shards > 1 then spread(sku, shards, free - (held[sku] or 0)) elseif parts > 1 then
             call('DEL', left_key(sku, 0))
@@ -540,12 +573,61 @@ function commands.held(asked)
     return answers
 end
 
--- {} -> {whether this is complete, the server's run id}. Serves the lines, whatever was missed.
-function commands.tick()
-    for _, sku in ipairs(call('SMEMBERS', S .. 'lines')) do
-        if call('EXISTS', S .. 'line:' .. sku) == 0 then call('SREM', S .. 'lines', sku) else serve(sku) end
+-- Take those out of the line for whom nothing is left of `most` pieces after those in front of them.
+local function shorten(sku, most)
+    local line, sum, first = S .. 'line:' .. sku, 0, 0
+    while true do
+        local ids = call('ZRANGE', line, first, first + LINE_STEP - 1)
+        if not ids[1] then break end
+        local waiters, gone = call('HMGET', S .. 'waiters', unpack(ids)), {}
+        for i, id in ipairs(ids) do
+            local wanted = waiters[i] and wanted_of({unpack(cmsgpack.unpack(waiters[i]), 3)}, sku)
+            if wanted and sum + wanted <= most then sum = sum + wanted else gone[#gone + 1] = id end
+        end
+        if gone[1] then
+            call('ZREM', line, unpack(gone))
+            call('HDEL', S .. 'waiters', unpack(gone))
+            call('ZREM', S .. 'places', unpack(gone))
+        end
+        first = first + #ids - #gone
     end
-    return {complete() and true or false, server()}
+    if sum > 0 then call('HSET', S .. 'queued', sku, int(sum)) else call('HDEL', S .. 'queued', sku) end
+end
+
+-- {{sku, pieces, version}, ...}: so many may still be had, said Postgres as of a version. Taken only where no later change
+-- has been seen: it may have made it more. Whoever can't get anything any more has no place from now on.
+function commands.limit(asked)
+    for _, each in ipairs(asked) do
+        local sku, most, version = each[1], each[2], each[3]
+        local key = S .. 'level:' .. sku
+        local level = call('HMGET', key, 'top', 'may', 'mayat')
+        local before = tonumber(level[3] or -1)
+        if level[1] and tonumber(level[1]) <= version and before <= version and complete() then
+            -- Between two changes it only becomes less: the smaller one was read later.
+            if before == version then most = math.min(most, tonumber(level[2])) end
+            call('HSET', key, 'may', int(most), 'mayat', int(version))
+            if tonumber(call('HGET', S .. 'queued', sku) or 0) > most then
+                shorten(sku, most)
+                serve(sku)
+            end
+        end
+    end
+    return {}
+end
+
+-- {} -> {whether this is complete, the server's run id, SKUs that have a line}. Serves the lines, whatever was missed.
+function commands.tick()
+    local lines = {}
+    for _, sku in ipairs(call('SMEMBERS', S .. 'lines')) do
+        serve(sku)
+        if call('EXISTS', S .. 'line:' .. sku) == 1 then
+            lines[#lines + 1] = sku
+        else
+            call('SREM', S .. 'lines', sku)
+            call('HDEL', S .. 'queued', sku)
+        end
+    end
+    return {complete() and true or false, server(), lines}
 end
 
 -- {run id}: everything was copied from Postgres while this server ran.

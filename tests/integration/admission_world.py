@@ -26,16 +26,18 @@ class World:
         self.gateway = gateways[0]
         self.mirror = Mirror(url)
 
-    async def stock(self, shards: int = 1, **levels: int) -> None:
-        """Postgres has so many pieces of each SKU, and Redis a full copy."""
+    async def stock(self, shards: int = 1, *, claimed: int = 0, **levels: int) -> None:
+        """So many pieces of each SKU are free in Postgres and `claimed` are not, and Redis has a full copy."""
         await self.mirror.adopt(
-            self.seller_id, [(sku, Level(pieces, 0, 1)) for sku, pieces in levels.items()], shards=shards
+            self.seller_id,
+            [(sku, Level(pieces + claimed, claimed, 1)) for sku, pieces in levels.items()],
+            shards=shards,
         )
         await self.believe()
 
     async def believe(self) -> None:
         """The copy is complete."""
-        _, run_id = await self.mirror.tick(self.seller_id)
+        _, run_id, _ = await self.mirror.tick(self.seller_id)
         assert await self.mirror.complete(self.seller_id, run_id)
 
     def asked(self, order_id: str, customer: str = "", **pieces: int) -> Asked:

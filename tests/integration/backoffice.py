@@ -57,7 +57,7 @@ class Backoffice:
         mirror = Mirror(self._services.redis_url)
         try:
             await mirror.adopt("demo", [(sku, level)], force=True)
-            _, run_id = await mirror.tick("demo")
+            _, run_id, _ = await mirror.tick("demo")
             assert await mirror.complete("demo", run_id)
         finally:
             await mirror.close()

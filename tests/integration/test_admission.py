@@ -188,7 +188,7 @@ async def test_shards_follow_what_postgres_says(shop: World) -> None:
 
 
 async def test_a_line_is_served_in_the_order_of_arrival(shop: World) -> None:
-    await shop.stock(S=2)
+    await shop.stock(S=2, claimed=1)
     for order_id in "12":
         await shop.admit(order_id, S=1)
     waiting = [await shop.lined_up(order_id, S=1) for order_id in "abc"]
@@ -261,7 +261,7 @@ async def test_who_waits_in_vain_is_told_what_was_short_and_loses_the_place(shop
 
 
 async def test_who_gives_up_loses_the_place_and_those_behind_move_up(shop: World) -> None:
-    await shop.stock(S=1)
+    await shop.stock(S=1, claimed=2)
     await shop.admit("1", S=1)
     waiting = [await shop.lined_up(order_id, S=1) for order_id in "abc"]
     waiting[0].cancel()
@@ -271,7 +271,7 @@ async def test_who_gives_up_loses_the_place_and_those_behind_move_up(shop: World
 
 
 async def test_what_was_granted_to_who_gives_up_goes_to_the_next(shop: World) -> None:
-    await shop.stock(S=1)
+    await shop.stock(S=1, claimed=2)
     await shop.admit("1", S=1)
     waiting = [await shop.lined_up(order_id, S=1) for order_id in "ab"]
     # Granted in Redis, and cancelled before the gateway has fetched it.
@@ -282,7 +282,7 @@ async def test_what_was_granted_to_who_gives_up_goes_to_the_next(shop: World) ->
 
 async def test_a_gateway_that_dies_leaves_no_place_for_longer_than_its_time(services: Services) -> None:
     async with world(services.redis_url, gateways=2) as shop:
-        await shop.stock(S=1)
+        await shop.stock(S=1, claimed=2)
         await shop.admit("1", S=1)
         dying = shop.gateways[1]
         lost = asyncio.create_task(dying.wait_in_line(shop.asked("lost", S=1), 0.5))
@@ -328,7 +328,7 @@ async def test_an_order_in_line_takes_all_its_lines_or_none(shop: World) -> None
 
 
 async def test_who_lacks_another_sku_keeps_nobody_behind_it_waiting(shop: World) -> None:
-    await shop.stock(A=1, B=1)
+    await shop.stock(A=1, B=1, claimed=1)
     await shop.admit("1", A=1)
     await shop.admit("2", B=1)
     both = await shop.lined_up("both", A=1, B=1)
@@ -505,7 +505,7 @@ async def test_after_a_restart_nothing_is_believed_until_it_is_copied(own: OwnVa
         await asyncio.sleep(admission_call.PAUSE_SECONDS)
         assert (await shop.known()).available == 1
         assert await shop.admit("3", S=1) == OPEN
-        _, run_id = await shop.mirror.tick(shop.seller_id)
+        _, run_id, _ = await shop.mirror.tick(shop.seller_id)
         assert not await shop.mirror.complete(shop.seller_id, "another run")
         await shop.mirror.adopt(shop.seller_id, [("S", Level(2, 0, 1))])
         assert await shop.mirror.complete(shop.seller_id, run_id)

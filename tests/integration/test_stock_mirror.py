@@ -104,7 +104,7 @@ class Shop:
         await self._worker.run(self.work, Batch(topic, 0, records))
 
     async def rebuild(self) -> None:
-        _, run_id = await self.world.mirror.tick(self.world.seller_id)
+        _, run_id, _ = await self.world.mirror.tick(self.world.seller_id)
         assert await self.reconciler.rebuild(self.world.seller_id, run_id)
 
     async def drifts(self, *, correct: bool = True) -> list[Drift]:

@@ -1,0 +1,123 @@
+"""A rush: thousands at once, and too few processors for it. What is merely late is no reason to let them through."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from domain.reservation import Short
+from sinks.redis.admission import CALL_SECONDS_MAX, Admitted, SoldOut
+from sinks.redis.admission_call import RedisAwayError, StockCalls
+from sinks.redis.patience import within
+from tests.conftest import Services
+from tests.integration.admission_world import OwnValkey, held, world
+
+OPEN = Admitted(held=False)
+SOLD_OUT = SoldOut((Short("S", 1, 0),))
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[OwnValkey]:
+    made = OwnValkey(tmp_path / "valkey")
+    await made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """Other processes want all of the machine, for 20 s at most."""
+    spin = "import time\nend = time.monotonic() + 20\nwhile time.monotonic() < end: pass"
+    others = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(4)]
+    yield
+    for other in others:
+        other.kill()
+        other.wait()
+
+
+async def stall(seconds: float, times: int) -> None:
+    """Something else has this process' loop, again and again."""
+    for _ in range(times):
+        await asyncio.sleep(0.05)
+        time.sleep(seconds)  # noqa: ASYNC251
+
+
+async def test_twenty_thousand_at_once_on_a_busy_machine_get_five_hundred_pieces(
+    services: Services, busy: None
+) -> None:
+    async with world(services.redis_url, gateways=2) as shop:
+        await shop.stock(S=500)
+        orders = [shop.asked(f"O-{n}", S=1) for n in range(20_000)]
+        stalling = asyncio.create_task(stall(CALL_SECONDS_MAX * 1.2, 4))
+        verdicts = await asyncio.gather(*(shop.gateways[n % 2].admit(order) for n, order in enumerate(orders)))
+        await stalling
+        assert held(verdicts) == 500
+        assert verdicts.count(OPEN) == 0
+        assert verdicts.count(SOLD_OUT) == 19_500
+
+
+async def test_a_redis_that_is_late_once_lets_nobody_through(own: OwnValkey) -> None:
+    """Two calls are under way; both are late for one reason, and are asked again."""
+    async with world(own.url) as shop:
+        await shop.stock(S=500)
+        admitting = asyncio.gather(*(shop.admit(f"O-{n}", S=1) for n in range(4_000)))
+        await asyncio.sleep(0.05)
+        own.send(signal.SIGSTOP)
+        await asyncio.sleep(CALL_SECONDS_MAX * 1.4)
+        own.send(signal.SIGCONT)
+        verdicts = await admitting
+        assert (held(verdicts), verdicts.count(OPEN)) == (500, 0)
+        assert shop.gateway.available
+
+
+async def test_calls_that_wait_for_their_turn_are_not_late(own: OwnValkey) -> None:
+    """A hundred sellers at once, each a call, over a few connections."""
+    async with world(own.url) as shop:
+        calls = StockCalls(own.url, call_seconds_max=0.3)
+        slow = "local n = 0 for i = 1, 3000000 do n = n + i end return n"
+        began = monotonic()
+        client: Any = shop.mirror._calls._redis
+        slowing = [asyncio.ensure_future(client.eval(slow, 0)) for _ in range(3)]
+        answers = await asyncio.gather(*(calls.run(f"s{n}", "position", ["x"]) for n in range(200)))
+        assert answers == [[0]] * 200
+        assert monotonic() - began < 5
+        await asyncio.gather(*slowing)
+        await calls.close()
+
+
+async def test_an_answer_that_came_while_the_process_did_something_else_is_heard() -> None:
+    async def answer() -> str:
+        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
+        return "here"
+
+    asking = asyncio.create_task(within(0.3, answer()))
+    await asyncio.sleep(0)
+    time.sleep(0.6)  # noqa: ASYNC251
+    assert await asking == "here"
+
+
+async def test_no_answer_is_waited_for_no_longer_than_said() -> None:
+    began = monotonic()
+    with pytest.raises(TimeoutError):
+        await within(0.2, asyncio.sleep(10))
+    assert 0.15 < monotonic() - began < 0.5
+
+
+async def test_who_waits_for_a_turn_behind_a_redis_that_hangs_waits_no_longer_than_it_is_tried(own: OwnValkey) -> None:
+    calls = StockCalls(own.url, call_seconds_max=0.2)
+    await calls.run("s", "position", ["x"])
+    own.send(signal.SIGSTOP)
+    began = monotonic()
+    results = await asyncio.gather(*(calls.run("s", "position", ["x"]) for _ in range(500)), return_exceptions=True)
+    assert {type(result) for result in results} == {RedisAwayError}
+    assert monotonic() - began < 1
+    own.send(signal.SIGCONT)
+    await calls.close()
