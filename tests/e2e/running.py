@@ -131,7 +131,13 @@ class Running:
         """The audit's verdict, with nothing on its way."""
         self.wait_until_ready()
         self.wait_until_drained()
-        return run_audit(self.postgres_url, self.settings.kafka_bootstrap, open_reader(self.settings), complete=True)
+        return run_audit(
+            self.postgres_url,
+            self.settings.kafka_bootstrap,
+            open_reader(self.settings),
+            complete=True,
+            provider_url=self.settings.provider_url,
+        )
 
     def assert_clean(self) -> Report:
         """Fail with what the audit found, if anything."""
