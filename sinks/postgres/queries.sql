@@ -124,9 +124,13 @@ FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id,
 JOIN orders o USING (seller_id, order_id)
 
 -- name: read_invoiced
-SELECT i.seller_id, i.order_id
+-- LIMIT keeps it a look-up by key for each order, whatever the planner believes of the table's size.
+SELECT wanted.seller_id, wanted.order_id
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
-JOIN invoices i ON i.seller_id = wanted.seller_id AND i.order_id = wanted.order_id AND i.kind = 'invoice'
+CROSS JOIN LATERAL (
+    SELECT FROM invoices i
+    WHERE i.seller_id = wanted.seller_id AND i.order_id = wanted.order_id AND i.kind = 'invoice' LIMIT 1
+) AS invoiced
 
 -- name: lock_stock
 -- Sorted before it is locked: every transaction takes its SKUs in the same order, so none waits for another in a ring.

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -26,6 +27,9 @@ _SESSION_SETTINGS = {
     # otherwise, once for each batch, until somebody looks again.
     "enable_seqscan": "off",
 }
+#: Plans are kept with their statements, and were made for the sizes that tables had then: one made for an empty table
+#: reads all of it for each row asked for. Until somebody analyzes it that costs a hundredfold, so plans grow old soon.
+_REPLAN_EVERY_S = 5.0
 
 
 class Session:
@@ -35,6 +39,7 @@ class Session:
         self._url = url
         self._options = " ".join(f"-c {name}={value}" for name, value in {**_SESSION_SETTINGS, **settings}.items())
         self._connection: Connection | None = None
+        self._planned_at = 0.0
 
     async def connection(self) -> Connection:
         """The open connection; raises one of `OUTAGES`."""
@@ -69,6 +74,9 @@ class Session:
             async with connection.pipeline():
                 # By hand: psycopg's own transaction() waits for the server at its begin and end, twice.
                 await connection.execute("BEGIN")
+                if monotonic() - self._planned_at >= _REPLAN_EVERY_S:
+                    self._planned_at = monotonic()
+                    await connection.execute("DISCARD PLANS")
                 yield connection
                 commit = await connection.execute("COMMIT")
             if commit.statusmessage != "COMMIT":
