@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agents, recovery, waiting, whole_way
+from benchmarks import agents, checkouts, recovery, waiting, whole_way
 from benchmarks.result import Result
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "invoices_agent": agents.invoices,
     "documents": _documents,
     "whole_way": whole_way.run,
+    "checkouts": checkouts.run,
     "waiting": waiting.run,
     "recovery": recovery.run,
 }
