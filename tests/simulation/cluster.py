@@ -18,6 +18,8 @@ from streams.work import Worker
 from tests.simulation.choices import Choices
 from tests.simulation.judge import Judge
 from tests.simulation.objects import FakeStore
+from tests.simulation.payments import Provider
+from tests.simulation.payments import Rows as PaymentRows
 from tests.simulation.postgres import Database, Key
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.sessions import STEP, Connection, SimulatedSession, Step
@@ -26,7 +28,9 @@ from tests.simulation.violation import Exited, Violation, require
 from tests.simulation.workload import EDITIONS, ON_HAND, Log, render, seller_rows
 
 START = datetime(2026, 12, 31, 22, 59, 59, tzinfo=UTC)
-HOLD = timedelta(minutes=10)
+#: So holds and leases run out within a history.
+STEP_MS = 100
+HOLD = timedelta(seconds=6)
 #: Small, so that a few records are several transactions at times.
 BATCH_BYTES_MAX = 1_200
 Source = tuple[str, int]
@@ -86,7 +90,7 @@ class Cluster(Scheduler):
         self.logs: dict[Source, Log] = {}
         self.objects: dict[str, bytes] = {}
         self.judge = Judge(self.logs, self.objects, ON_HAND)
-        self.database = Database(by_text(rules.statements), self._committed)
+        self.database = Database(by_text(rules.statements), self._committed, self.server_now)
         self.judge.tables = self.database.tables
         self.database.tables["sellers"] = seller_rows()
         self.database.tables["stock"] = {sku: (pieces, 0, 0) for sku, pieces in ON_HAND.items()}
@@ -95,10 +99,42 @@ class Cluster(Scheduler):
         #: What the consumer groups have committed, which decides nothing.
         self.groups: dict[tuple[str, int], int] = {}
         self.skew = timedelta(0)
+        #: Payments are part of the history.
+        self.pays = False
+        self.provider = Provider(self)
 
     def now_utc(self) -> datetime:
         """What a clock says."""
-        return START + timedelta(milliseconds=self.now) + self.skew
+        return START + timedelta(milliseconds=STEP_MS * self.now) + self.skew
+
+    def server_now(self) -> float:
+        """What Postgres' clock says, in seconds since 1970."""
+        return START.timestamp() + STEP_MS * self.now / 1000
+
+    def payments_are_due(self) -> bool:
+        """Whether a look at the attempts would find one; payers look all the time."""
+        attempts, now = self.database.table("attempts"), self.server_now()
+        return any(row.state == "open" and row.next_try_at <= now for row in attempts.values())
+
+    def holds_have_expired(self) -> bool:
+        """Whether an order has waited too long for its payment."""
+        orders_, now = self.database.table("orders"), self.now_utc()
+        return any(row.state == "PAYMENT_PENDING" and row.hold_expires_at <= now for row in orders_.values())
+
+    def next_wake(self) -> int | None:
+        if not self.pays:
+            return None
+        waits = [
+            row.next_try_at - self.server_now()
+            for row in self.database.table("attempts").values()
+            if row.state == "open"
+        ]
+        waits += [
+            (row.hold_expires_at - self.now_utc()).total_seconds()
+            for row in self.database.table("orders").values()
+            if row.state == "PAYMENT_PENDING"
+        ]
+        return self.now + 1 + max(0, int(1000 * min(waits) / STEP_MS)) if waits else None
 
     def faults_now(self, percent: int) -> bool:
         """Whether a fault happens here."""
@@ -329,7 +365,13 @@ def _documents(cluster: Cluster, process: Process, _: int) -> Any:
     )
 
 
+def _payments(cluster: Cluster, _: Process, __: int) -> Any:
+    return PaymentRows(cluster)
+
+
 INVOICES = Agent("invoices", catalog.INVOICE_REQUESTS.name, _invoices)
 CHECKOUTS = Agent("checkouts", catalog.CHECKOUT_REQUESTS.name, _checkouts)
 ORDERS = Agent("orders", catalog.ORDER_COMMANDS.name, _orders)
+PAID_ORDERS = Agent("orders", catalog.PAYMENT_EVENTS.name, _orders)
+PAYMENTS = Agent("payments", catalog.ORDER_EVENTS.name, _payments)
 DOCUMENTS = Agent("documents", catalog.INVOICE_EVENTS.name, _documents)

@@ -11,7 +11,18 @@ from schemas import catalog
 from streams.relay_steps import Output
 from tests.simulation import workload
 from tests.simulation.choices import Choices
-from tests.simulation.cluster import CHECKOUTS, DOCUMENTS, INVOICES, ORDERS, Agent, Cluster, Rules
+from tests.simulation.cluster import (
+    CHECKOUTS,
+    DOCUMENTS,
+    INVOICES,
+    ORDERS,
+    PAID_ORDERS,
+    PAYMENTS,
+    Agent,
+    Cluster,
+    Rules,
+)
+from tests.simulation.payments import expirer, payer
 from tests.simulation.scheduler import Process
 from tests.simulation.sessions import STEP
 from tests.simulation.violation import Violation
@@ -24,6 +35,7 @@ CASTS: tuple[tuple[tuple[Agent, ...], bool], ...] = (
     ((INVOICES, DOCUMENTS), True),
     ((CHECKOUTS,), False),
     ((CHECKOUTS, ORDERS), False),
+    ((CHECKOUTS, ORDERS, PAID_ORDERS, PAYMENTS), True),
 )
 #: What may befall a process, or all of them.
 FAULTS = (
@@ -56,7 +68,11 @@ def run(choices: Choices, rules: Rules | None = None, *, traced: bool = False) -
     if traced:
         cluster.trace = []
     violation = None
-    with patch("streams.work.fatal", cluster.fatal), patch("streams.relay_steps.fatal", cluster.fatal):
+    with (
+        patch("streams.work.fatal", cluster.fatal),
+        patch("streams.relay_steps.fatal", cluster.fatal),
+        patch("sinks.postgres.session.monotonic", cluster.server_now),
+    ):
         try:
             _History(cluster).run()
         except Violation as found:
@@ -83,7 +99,8 @@ class _History:
         """Faults and turns by choice, then the drain."""
         cluster, choices = self._cluster, self._choices
         self._agents, self._relayed = CASTS[choices.below(len(CASTS))]
-        partitions = 1 + choices.below(2)
+        # Payments go a long way: of one partition only.
+        partitions = 1 if PAYMENTS in self._agents else 1 + choices.below(2)
         cluster.faulty = choices.chance(90)
         self._fault_gap = (0, 150, 60, 25)[choices.below(4)]
         self._cast(partitions)
@@ -107,12 +124,23 @@ class _History:
             cluster.start(f"gateway-{partition}", self._gateway(partition, requests))
         if self._relayed:
             topics = (catalog.INVOICE_EVENTS.name, catalog.DEAD_LETTERS.name)
+            if PAYMENTS in self._agents:
+                topics = (catalog.ORDER_EVENTS.name, catalog.PAYMENT_EVENTS.name)
+                self._pay()
             cluster.outputs.update(
                 {Output(topic, each): number for number, topic in enumerate(topics) for each in range(partitions)}
             )
             cluster.start("relay", cluster.relay())
             if choices.chance(30):
                 cluster.start("relay too", cluster.relay())
+
+    def _pay(self) -> None:
+        cluster = self._cluster
+        cluster.pays = True
+        cluster.start("payer", payer(cluster))
+        if self._choices.chance(40):
+            cluster.start("payer too", payer(cluster))
+        cluster.start("expirer", expirer(cluster))
 
     def _request(self, partition: int) -> tuple[str, bytes]:
         """A request of this partition; small numbers of orders make repeats and conflicts likely."""
@@ -169,10 +197,12 @@ class _History:
             if cluster.logs:
                 list(cluster.logs.values())[choices.below(len(cluster.logs))].end += 1
             return
-        victims = [each for each in cluster.processes if each.alive and not each.name.startswith("gateway")]
+        victims = [
+            each for each in cluster.processes if each.alive and not each.name.startswith(("gateway", "provider"))
+        ]
         if choices.chance(30):
             # There are fewer of those at the end of the way, and as much can go wrong.
-            victims = [each for each in victims if each.name.startswith(("relay", "documents"))] or victims
+            victims = [each for each in victims if each.name.startswith(("relay", "documents", "payer"))] or victims
         if victims:
             victim = victims[choices.below(len(victims))]
             cluster.note(f"{victim.name}: {fault}")
@@ -197,7 +227,7 @@ class _History:
 
     def _rebalance(self, victim: Process) -> None:
         cluster = self._cluster
-        if victim.name.startswith("relay"):
+        if victim.name.startswith(("relay", "payer", "expirer")):
             return
         victim.cancel(asyncio.CancelledError())
         cluster.processes.remove(victim)
@@ -216,7 +246,9 @@ class _History:
         cluster.drain()
         for process in cluster.processes:
             process.connections[:] = [each for each in process.connections if not each.closed]
-        cluster.judge.at_rest(self._relayed, DOCUMENTS in self._agents)
+        cluster.judge.at_rest({(each.topic, each.partition) for each in cluster.outputs}, DOCUMENTS in self._agents)
+        if cluster.pays:
+            cluster.judge.paid(cluster.provider.payments, cluster.provider.charged)
 
 
 def _time_out(process: Process) -> None:

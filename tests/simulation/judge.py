@@ -5,7 +5,7 @@ commit has written must be what the model says of exactly the records that its m
 """
 
 import hashlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 from schemas import catalog, codec
@@ -15,7 +15,19 @@ from tests.simulation.workload import EDITIONS, MEANINGS, Log, Meaning, render
 
 EVENTS, DEAD = catalog.INVOICE_EVENTS.name, catalog.DEAD_LETTERS.name
 ORDER_EVENTS = catalog.ORDER_EVENTS.name
+PAYMENT_EVENTS = catalog.PAYMENT_EVENTS.name
+#: Orders that hold their stock.
 OPEN = frozenset({"PAYMENT_PENDING", "CONFIRMED"})
+#: From state to state. A late payment may find the stock still there; a storefront may give up what has expired.
+STEPS = frozenset(
+    {
+        ("PAYMENT_PENDING", "CONFIRMED"),
+        ("PAYMENT_PENDING", "CANCELLED"),
+        ("CONFIRMED", "CANCELLED"),
+        ("CANCELLED", "CONFIRMED"),
+        ("CANCELLED", "CANCELLED"),
+    }
+)
 
 Written = Mapping[str, dict[Any, Any]]
 Source = tuple[str, int]
@@ -31,6 +43,7 @@ class Judge:
         #: The content that stands for each invoice, credit note and order.
         self._first: dict[Hashable, bytes] = {}
         self._free = dict(on_hand)
+        self._wanted: dict[Hashable, tuple[Any, ...]] = {}
         #: What each order that has stock holds.
         self._claims: dict[Hashable, tuple[Any, ...]] = {}
         #: The last number of each series and the last seq of each journal, as the rows show them.
@@ -56,9 +69,14 @@ class Judge:
         for (agent, topic, partition), before, position in moves:
             require(position > before, f"the position of {agent} in {partition} goes back from {before} to {position}")
             records = self._logs[(topic, partition)].between(before, position)
-            getattr(self, f"_judge_{agent}")(partition, records, written)
+            getattr(self, f"_judge_{agent}")((topic, partition), records, written)
         effects = {"invoices", "refused", "orders", "stock", "documents"} & written.keys()
-        require(bool(moves) or not effects, f"effects without a move of the position: {sorted(effects)}")
+        if not moves and effects and effects <= {"orders", "stock"}:
+            self._judge_expiry(written)
+        else:
+            require(bool(moves) or not effects, f"effects without a move of the position: {sorted(effects)}")
+        if "attempts" in written:
+            self._judge_attempts(written)
         if "stock" in written:
             self._judge_stock(written)
 
@@ -72,8 +90,8 @@ class Judge:
         require(seq <= last + 1, f"{name} is published after {last}: a hole")
         self._seen[(topic, partition)] = max(last, seq)
 
-    def at_rest(self, relayed: bool, documented: bool) -> None:
-        """Everything has drained."""
+    def at_rest(self, relayed: Collection[Source], documented: bool) -> None:
+        """Everything has drained; `relayed` are the outputs that relays publish."""
         for (agent, topic, partition), position in self.tables.get("positions", {}).items():
             records = self._logs[(topic, partition)].records
             end = records[-1].offset + 1 if records else 0
@@ -84,7 +102,7 @@ class Judge:
         for (topic, partition), (next_seq, published_seq) in self.tables.get("heads", {}).items():
             rows = sum(key[:2] == (topic, partition) for key in self.tables["journal"])
             require(rows == next_seq - 1, f"the journal of {topic}/{partition} has {rows} rows up to {next_seq - 1}")
-            if relayed:
+            if (topic, partition) in relayed:
                 seen = self._seen.get((topic, partition), 0)
                 require(seen == next_seq - 1, f"{topic}/{partition} ends at {seen}, the journal at {next_seq - 1}")
                 require(published_seq == seen, f"{topic}/{partition} is marked up to {published_seq} of {seen}")
@@ -95,6 +113,17 @@ class Judge:
             if row is not None:
                 event = self.tables["journal"][(EVENTS, invoice.source_partition, invoice.event_seq)][1]
                 self._judge_document(row, event)
+
+    def paid(self, payments: Mapping[str, str], charged: Mapping[Any, set[str]]) -> None:
+        """At rest: what is sold is paid, and what isn't is not."""
+        for key, attempt in self.tables.get("attempts", {}).items():
+            require(attempt.state != "open", f"{key} is open for ever")
+        for key, order in self.tables.get("orders", {}).items():
+            keys = charged.get(key, set())
+            require(len(keys) <= 1, f"{key} was charged under {len(keys)} keys")
+            is_paid = any(payments[each] == "authorized" for each in keys)
+            require(order.state != "PAYMENT_PENDING", f"{key} waits for ever")
+            require(is_paid == (order.state == "CONFIRMED"), f"{key} is {order.state}, its money is kept: {is_paid}")
 
     def _row(self, table: str, key: Hashable) -> Any:
         rows = self.tables.get(table)
@@ -134,7 +163,7 @@ class Judge:
                 last_at = row.issued_at
             self._dates[series_id] = last_at
 
-    def _judge_invoices(self, partition: int, records: list[Any], written: Written) -> None:
+    def _judge_invoices(self, source: Source, records: list[Any], written: Written) -> None:
         fresh, refused, dead = {}, {}, 0
         for record in records:
             meaning = MEANINGS[record.value]
@@ -148,14 +177,14 @@ class Judge:
         rows = written.get("invoices", {}).values()
         self._compare("issued", {row.source_offset: (tuple(row.key), row.content_sha256) for row in rows}, fresh)
         self._judge_refused(refused, dead, written)
-        events = {key[2]: row for key, row in written.get("journal", {}).items() if key[:2] == (EVENTS, partition)}
+        events = {key[2]: row for key, row in written.get("journal", {}).items() if key[:2] == (EVENTS, source[1])}
         require(len(events) == len(fresh) + len(refused), f"{len(events)} events of {len(fresh)} + {len(refused)}")
         for row in rows:
             event = events.get(row.event_seq)
             require(event is not None, f"the event of {row.key} isn't at {row.event_seq}")
             require(event is None or event[0] == row.key[1].encode(), f"the event of {row.key} is another's")
 
-    def _judge_checkouts(self, partition: int, records: list[Any], written: Written) -> None:
+    def _judge_checkouts(self, _: Source, records: list[Any], written: Written) -> None:
         fresh, refused, dead = {}, {}, 0
         for record in records:
             meaning = MEANINGS[record.value]
@@ -163,10 +192,9 @@ class Judge:
             if outcome == "fresh":
                 gets = all(self._free.get(sku, 0) >= pieces for sku, pieces in meaning.wanted)
                 fresh[record.offset] = (meaning.content, "PAYMENT_PENDING" if gets else "REFUSED")
+                self._wanted[meaning.key] = meaning.wanted
                 if gets:
-                    self._claims[meaning.key] = meaning.wanted
-                    for sku, pieces in meaning.wanted:
-                        self._free[sku] -= pieces
+                    self._claim(meaning.key)
             elif outcome == "garbage":
                 dead += 1
             elif outcome != "repeat":
@@ -175,27 +203,74 @@ class Judge:
         self._compare("placed", {row.source_offset: (row.content_sha256, row.state) for row in orders}, fresh)
         self._judge_refused(refused, dead, written)
 
-    def _judge_orders(self, partition: int, records: list[Any], written: Written) -> None:
-        changed = {key: row.state for key, row in written.get("orders", {}).items()}
-        asked = {MEANINGS[record.value].key for record in records}
-        for key, state in changed.items():
+    def _judge_orders(self, source: Source, records: list[Any], written: Written) -> None:
+        changed = written.get("orders", {})
+        is_paid = source[0] == PAYMENT_EVENTS
+        if not is_paid:
+            asked = {MEANINGS[record.value].key for record in records}
+            require(changed.keys() <= asked, f"{changed.keys() - asked} changed unasked")
+        for key, row in changed.items():
+            self._step(key, row, "CANCELLED" if not is_paid else None)
+            if row.state == "CONFIRMED":
+                attempt = self._row("attempts", (*key, "authorize"))
+                require(attempt is not None and attempt.state == "succeeded", f"{key} is confirmed and not paid")
+        require(not any(key[0] == DEAD for key in written.get("journal", ())), "the agents don't understand each other")
+        if is_paid:
+            return
+        for key, row in written.get("journal", {}).items():
+            schema, event = self._event(row[1]) if key[:2] == (ORDER_EVENTS, source[1]) else (None, {})
+            if schema is catalog.ORDER_COMMAND_ANSWERED:
+                order = (event["seller_id"], event["order_id"])
+                # An order that was placed meanwhile may have been unknown: nobody was told yet that there is one.
+                after = changed.get(order) or self._row("orders", order)
+                is_cancelled = after is not None and after.state == "CANCELLED"
+                require(
+                    (event["outcome"] == "applied") == is_cancelled, f"the answer about {order} isn't what was done"
+                )
+
+    def _judge_payments(self, _: Source, records: list[Any], written: Written) -> None:
+        for record in records:
+            schema, event = self._event(record.value)
+            if schema in (catalog.ORDER_PLACED, catalog.PAYMENT_REQUESTED):
+                key = (event["seller_id"], event["order_id"], event.get("request_id", "authorize"))
+                found = written.get("attempts", {}).get(key) or self._row("attempts", key)
+                require(found is not None, f"nobody will ask for {key}")
+
+    def _judge_attempts(self, written: Written) -> None:
+        finished = 0
+        for key, row in written["attempts"].items():
+            before = self._row("attempts", key)
+            require(before is None or before.state == "open", f"{key} is {before and before.state} and written again")
+            finished += row.state != "open"
+        events = sum(key[0] == PAYMENT_EVENTS for key in written.get("journal", ()))
+        require(events == finished, f"{events} events of {finished} payments")
+
+    def _judge_expiry(self, written: Written) -> None:
+        for key, row in written.get("orders", {}).items():
             before = self._row("orders", key)
-            require(key in asked and before.state in OPEN and state == "CANCELLED", f"{key} became {state} unasked")
+            require(before is not None and before.state == "PAYMENT_PENDING", f"{key} expires and isn't pending")
+            self._step(key, row, "CANCELLED")
+
+    def _step(self, key: Hashable, row: Any, expected: str | None) -> None:
+        """An order changes; its claim goes with it."""
+        before = self._row("orders", key).state
+        require(expected in (None, row.state), f"{key} became {row.state}")
+        require((before, row.state) in STEPS, f"{key} went from {before} to {row.state}")
+        if before in OPEN and row.state not in OPEN:
             for sku, pieces in self._claims.pop(key):
                 self._free[sku] += pieces
-        events = [row[1] for key, row in written.get("journal", {}).items() if key[:2] == (ORDER_EVENTS, partition)]
-        # Each command has its answer; each cancellation its step.
-        require(len(events) == len(records) + len(changed), f"{len(events)} events of {len(records)} commands")
-        for payload in events:
-            schema, event = codec.decode(payload, *catalog.ORDER_EVENTS.schemas, bytes_max=1 << 20)
-            if schema is catalog.ORDER_COMMAND_ANSWERED:
-                key = (event["seller_id"], event["order_id"])
-                order = written.get("orders", {}).get(key) or self._row("orders", key)
-                # An order that was placed meanwhile may have been unknown: its storefront commands it before it knows.
-                is_cancelled = order is not None and order.state == "CANCELLED"
-                require((event["outcome"] == "applied") == is_cancelled, f"the answer about {key} isn't what was done")
+        elif before not in OPEN and row.state in OPEN:
+            self._claim(key)
 
-    def _judge_documents(self, partition: int, records: list[Any], written: Written) -> None:
+    def _claim(self, key: Hashable) -> None:
+        self._claims[key] = self._wanted[key]
+        for sku, pieces in self._wanted[key]:
+            self._free[sku] -= pieces
+
+    def _event(self, value: bytes) -> tuple[Any, dict[str, Any]]:
+        return codec.decode(value, *catalog.ORDER_EVENTS.schemas, bytes_max=1 << 20)
+
+    def _judge_documents(self, _: Source, records: list[Any], written: Written) -> None:
         for record in records:
             schema, event = codec.decode(record.value, *catalog.INVOICE_EVENTS.schemas, bytes_max=1 << 20)
             if schema in (catalog.INVOICE_ISSUED, catalog.CREDIT_NOTE_ISSUED):

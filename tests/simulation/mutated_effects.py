@@ -13,7 +13,7 @@ from streams.order_book import OrderBook
 from tests.simulation import statements
 from tests.simulation.cluster import Rules
 from tests.simulation.mutation import mutation
-from tests.simulation.postgres import Backend, Rows
+from tests.simulation.postgres import Backend, Rows, columns
 
 
 @mutation
@@ -105,7 +105,7 @@ def on_conflict_do_nothing(rules: Rules) -> Iterator[None]:
     """A repeat is found by the unique constraint after its number was taken, and left out."""
 
     def insert(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        rows = [statements.Invoice(p["partition"], row) for row in statements.columns(p, statements.INVOICE_COLUMNS)]
+        rows = [statements.Invoice(p["partition"], row) for row in columns(p, statements.INVOICE_COLUMNS)]
         for row in rows:
             tx.lock("issued", row.key)
         new = [row for row in rows if tx.read("issued", row.key) is None]
@@ -173,7 +173,7 @@ def stock_read_without_the_lock(rules: Rules) -> Iterator[None]:
     """What is free is read without locking the rows."""
 
     def read(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        skus = statements.columns(p, "seller_ids skus")
+        skus = columns(p, "seller_ids skus")
         return [(*sku, *tx.read("stock", sku)) for sku in skus if tx.read("stock", sku) is not None]
 
     rules.statements["lock_stock"] = read
@@ -185,7 +185,7 @@ def stock_locked_in_the_order_of_the_lines(rules: Rules) -> Iterator[None]:
     """Two batches lock the same rows each in its own order."""
 
     def lock(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        skus = list(statements.columns(p, "seller_ids skus"))
+        skus = list(columns(p, "seller_ids skus"))
         # Any order that isn't the same for all.
         partition = next((key[1][2] for key in tx.held if key[0] == "positions" and isinstance(key[1], tuple)), 0)
         found = [sku for sku in (skus[::-1] if partition else skus) if tx.read("stock", sku) is not None]

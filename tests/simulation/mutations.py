@@ -1,6 +1,6 @@
 """All the mutations, by name: the simulation must catch every one of them."""
 
-from tests.simulation import mutated_effects, mutated_output, mutated_positions
+from tests.simulation import mutated_effects, mutated_output, mutated_payments, mutated_positions
 from tests.simulation.mutation import MUTATIONS
 
-__all__ = ["MUTATIONS", "mutated_effects", "mutated_output", "mutated_positions"]
+__all__ = ["MUTATIONS", "mutated_effects", "mutated_output", "mutated_payments", "mutated_positions"]

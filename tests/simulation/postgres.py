@@ -6,7 +6,7 @@ committed is waited for.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -17,6 +17,18 @@ from tests.simulation.violation import Violation
 Key = tuple[str, Hashable]
 Rows = Sequence[tuple[Any, ...]]
 Statement = Callable[["Backend", Mapping[str, Any]], Rows]
+
+
+def columns(parameters: Mapping[str, Any], names: str) -> Iterable[tuple[Any, ...]]:
+    """What the arrays of these names hold, row by row."""
+    return zip(*(parameters[name] for name in names.split()), strict=True)
+
+
+def unique(table: str, rows: dict[Any, Any], count: int) -> dict[Any, Any]:
+    """`rows`, unless two of one statement had the same key."""
+    if len(rows) != count:
+        raise errors.UniqueViolation(table)
+    return rows
 
 
 class Blocked(Exception):  # noqa: N818
@@ -48,8 +60,15 @@ class Pending:
 class Database:
     """Committed rows by table and key, and who has locked what."""
 
-    def __init__(self, statements: Mapping[str, Statement], on_commit: Callable[[dict[Key, Any]], None]) -> None:
+    def __init__(
+        self,
+        statements: Mapping[str, Statement],
+        on_commit: Callable[[dict[Key, Any]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock` is the server's own, in seconds since 1970."""
         self.statements = statements
+        self.clock = clock
         self._on_commit = on_commit
         self.tables: dict[str, dict[Any, Any]] = {}
         self.locks: dict[Key, Backend] = {}
@@ -163,6 +182,9 @@ class Backend:
     def insert(self, table: str, rows: Mapping[Any, Any]) -> None:
         """Insert rows; raises `UniqueViolation` where one is there."""
         for key in rows:
+            # One that is committed is seen at once, whoever has locked it; one that is not is waited for.
+            if self.read(table, key) is not None:
+                raise errors.UniqueViolation(f"{table} {key}")
             self.lock(table, key)
         for key, row in rows.items():
             if self.read(table, key) is not None:

@@ -41,6 +41,8 @@ class Process:
             self._until = self._coroutine.send(None)
         except StopIteration:
             self.alive = False
+        except Exception as error:
+            raise Violation(f"{self.name} can't go on: {type(error).__name__}: {error}") from error
 
     def cancel(self, error: BaseException) -> None:
         """Throw an error in where it stands, as Faust does when it takes a partition away."""
@@ -86,6 +88,10 @@ class Scheduler:
         """The next record of an outbox reaches the broker."""
         raise NotImplementedError
 
+    def next_wake(self) -> int | None:
+        """When somebody who waits for a time goes on, if all others are at rest."""
+        raise NotImplementedError
+
     def actors(self) -> list[Any]:
         """Whoever could do something now."""
         now = self.now
@@ -126,7 +132,10 @@ class Scheduler:
         for _ in range(DRAIN_STEPS_MAX):
             actors = self.actors()
             if not actors:
-                return
+                wake = self.next_wake()
+                if wake is None:
+                    return
+                self.now = wake
             for actor in actors:
                 self.now += 1
                 if not isinstance(actor, Process):

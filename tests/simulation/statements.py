@@ -4,14 +4,12 @@ An UPDATE first looks for its row as it is committed, and only then waits for it
 waited for, as in Postgres at read committed.
 """
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
-
-from psycopg.errors import UniqueViolation
+from collections.abc import Mapping
+from typing import Any
 
 from sinks.postgres.sql import SQL
-from tests.simulation.postgres import Backend, Rows, Statement
+from tests.simulation import order_statements
+from tests.simulation.postgres import Backend, Rows, Statement, columns, unique
 
 SELLER_COLUMNS = (
     "seller_id legal_name vat_id street city postal_code country time_zone numbering_policy number_format logo_sha256"
@@ -20,11 +18,8 @@ SELLER_COLUMNS = (
 COLUMNS: dict[str, list[str]] = {SQL["read_sellers"]: SELLER_COLUMNS}
 
 Parameters = Mapping[str, Any]
-
-
-def columns(parameters: Parameters, names: str) -> Iterable[tuple[Any, ...]]:
-    """What the arrays of these names hold, row by row."""
-    return zip(*(parameters[name] for name in names.split()), strict=True)
+#: Statements that only the connection or the planner notices.
+WITHOUT_EFFECT = ("SELECT 1", "DISCARD PLANS")
 
 
 def move_position(tx: Backend, p: Parameters) -> Rows:
@@ -154,13 +149,6 @@ def insert_invoices(tx: Backend, p: Parameters) -> Rows:
     return ()
 
 
-def unique(table: str, rows: dict[Any, Any], count: int) -> dict[Any, Any]:
-    """`rows`, unless two of one statement had the same key."""
-    if len(rows) != count:
-        raise UniqueViolation(table)
-    return rows
-
-
 def insert_refused(tx: Backend, p: Parameters) -> Rows:
     rows = columns(p, "offsets outcomes")
     tx.insert("refused", {(p["topic"], p["partition"], offset): outcome for offset, outcome in rows})
@@ -228,15 +216,6 @@ def mark_published(tx: Backend, p: Parameters) -> Rows:
     return ()
 
 
-def read_order_digests(tx: Backend, p: Parameters) -> Rows:
-    found = []
-    for key in columns(p, "seller_ids order_ids"):
-        order = tx.read("orders", key)
-        if order is not None:
-            found.append((*key, order.content_sha256))
-    return found
-
-
 def lock_stock(tx: Backend, p: Parameters) -> Rows:
     found = [sku for sku in sorted(columns(p, "seller_ids skus")) if tx.read("stock", sku) is not None]
     for sku in found:
@@ -250,65 +229,6 @@ def write_stock(tx: Backend, p: Parameters) -> Rows:
         tx.lock("stock", row[:2])
     for row in rows:
         tx.write("stock", row[:2], row[2:])
-    return ()
-
-
-class Order(NamedTuple):
-    """A row of `orders`."""
-
-    partition: int
-    state: str
-    version: int
-    reason: str
-    currency: str
-    gross_minor: int
-    invoice_request: bytes
-    content_sha256: bytes
-    source_offset: int
-
-
-_ORDER_COLUMNS = "seller_ids order_ids states histories currencies grosses requests digests offsets"
-
-
-def insert_orders(tx: Backend, p: Parameters) -> Rows:
-    rows = {}
-    found = list(columns(p, _ORDER_COLUMNS))
-    for seller_id, order_id, state, history, currency, gross, request, digest, offset in found:
-        version = history.count('"version"')
-        rows[(seller_id, order_id)] = Order(
-            p["partition"], state, version, "birth", currency, gross, request, digest, offset
-        )
-    tx.insert("orders", unique("orders", rows, len(found)))
-    return ()
-
-
-def insert_order_lines(tx: Backend, p: Parameters) -> Rows:
-    lines: dict[Any, list[tuple[Any, ...]]] = {}
-    for seller_id, order_id, _, sku, quantity in columns(p, "seller_ids order_ids lines skus quantities"):
-        lines.setdefault((seller_id, order_id), []).append((seller_id, order_id, sku, quantity, 0))
-    tx.insert("lines", lines)
-    return ()
-
-
-def lock_orders(tx: Backend, p: Parameters) -> Rows:
-    found = [key for key in sorted(columns(p, "seller_ids order_ids")) if tx.read("orders", key) is not None]
-    for key in found:
-        tx.lock("orders", key)
-    return [(*key, *tx.read("orders", key)[:7]) for key in found]
-
-
-def read_order_lines(tx: Backend, p: Parameters) -> Rows:
-    return [line for key in columns(p, "seller_ids order_ids") for line in tx.read("lines", key) or ()]
-
-
-def write_order_states(tx: Backend, p: Parameters) -> Rows:
-    rows = {}
-    for seller_id, order_id, state, version, history in columns(p, "seller_ids order_ids states versions histories"):
-        rows[(seller_id, order_id)] = (state, version, json.loads(history)[-1]["reason"])
-    for key in rows:
-        tx.lock("orders", key)
-    for key, (state, version, reason) in rows.items():
-        tx.write("orders", key, tx.read("orders", key)._replace(state=state, version=version, reason=reason))
     return ()
 
 
@@ -339,18 +259,12 @@ NAMED: dict[str, Statement] = {
     "read_journal": read_journal,
     "lock_output": lock_output,
     "mark_published": mark_published,
-    "read_order_digests": read_order_digests,
     "lock_stock": lock_stock,
     "write_stock": write_stock,
-    "insert_orders": insert_orders,
-    "insert_order_lines": insert_order_lines,
-    "lock_orders": lock_orders,
-    "read_order_lines": read_order_lines,
-    "write_order_states": write_order_states,
-    "read_refunds": nothing,
 }
 
 
 def by_text(changed: Mapping[str, Statement]) -> dict[str, Statement]:
     """By the text that the product sends, with some of them replaced."""
-    return {"SELECT 1": nothing, **{SQL[name]: statement for name, statement in {**NAMED, **changed}.items()}}
+    named = {**NAMED, **order_statements.NAMED, **changed}
+    return {**dict.fromkeys(WITHOUT_EFFECT, nothing), **{SQL[name]: statement for name, statement in named.items()}}

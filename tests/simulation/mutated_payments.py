@@ -1,0 +1,94 @@
+"""Payments and holds, broken in the ways that somebody might write."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from domain.order import State as OrderState
+from domain.order import Trigger
+from domain.payment import Attempt, Declined, Finish, Known, Settle, State, Step, first_step, step_after_asking
+from sinks.payments.provider import UnknownOutcomeError
+from streams.order_book import OrderBook
+from tests.simulation import order_statements
+from tests.simulation.cluster import Rules
+from tests.simulation.mutation import mutation
+from tests.simulation.payments import Provider
+from tests.simulation.postgres import Backend, Rows
+
+
+@mutation
+def a_new_key_for_each_try(_: Rules) -> Iterator[None]:
+    """Each try of an authorisation goes to the provider under a key of its own."""
+    authorize = Provider.authorize
+
+    async def anew(provider: Provider, attempt: Attempt, token: str) -> Any:
+        return await authorize(
+            provider, replace(attempt, provider_key=f"{attempt.provider_key}-{attempt.tries}"), token
+        )
+
+    with patch.object(Provider, "authorize", anew):
+        yield
+
+
+@mutation
+def send_without_asking(_: Rules) -> Iterator[None]:
+    """An attempt that was taken up before is taken for one that nobody has called for."""
+
+    def hopeful(attempt: Attempt) -> Step:
+        return first_step(replace(attempt, may_have_acted=False))
+
+    with patch("domain.payment.first_step", hopeful):
+        yield
+
+
+@mutation
+def give_up_without_voiding(_: Rules) -> Iterator[None]:
+    """What the provider doesn't know when its time is over has failed, though a request may still be on its way."""
+
+    def hasty(attempt: Attempt, known: Known) -> Step:
+        step = step_after_asking(attempt, known)
+        return Finish(State.FAILED) if isinstance(step, Settle) else step
+
+    with patch("domain.payment.step_after_asking", hasty):
+        yield
+
+
+@mutation
+def no_answer_is_a_refusal(_: Rules) -> Iterator[None]:
+    """A call without an answer counts as declined."""
+    authorize = Provider.authorize
+
+    async def impatient(provider: Provider, attempt: Attempt, token: str) -> Any:
+        try:
+            return await authorize(provider, attempt, token)
+        except UnknownOutcomeError:
+            return Declined("timeout")
+
+    with patch.object(Provider, "authorize", impatient):
+        yield
+
+
+@mutation
+def finish_what_is_finished(rules: Rules) -> Iterator[None]:
+    """An outcome is written without looking whether the attempt is still open."""
+
+    def finish(tx: Backend, p: Mapping[str, Any]) -> Rows:
+        return order_statements.finish_payment_attempts(tx, p, ("open", "succeeded", "declined", "failed"))
+
+    rules.statements["finish_payment_attempts"] = finish
+    yield
+
+
+@mutation
+def expire_without_looking_again(_: Rules) -> Iterator[None]:
+    """A hold that had expired when it was looked for is released, whatever has become of the order since."""
+    move = OrderBook.move
+
+    def blind(book: OrderBook, order: Any, trigger: Any, *rest: Any) -> bool:
+        if trigger is Trigger.HOLD_EXPIRED:
+            book._orders[order].state = OrderState.PAYMENT_PENDING
+        return move(book, order, trigger, *rest)
+
+    with patch.object(OrderBook, "move", blind):
+        yield

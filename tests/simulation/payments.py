@@ -1,0 +1,174 @@
+"""Payments: the product's agent and its calls, against a provider that acts and doesn't answer, late, or not at all."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from domain.payment import Absent, Action, Answer, Attempt, Declined, Known, Succeeded
+from sinks.payments.provider import NotNowError, UnknownOutcomeError
+from sinks.postgres import payments as ledger
+from sinks.postgres.session import OUTAGES
+from streams.orders import expire_once
+from streams.payment_calls import Caller, Policy
+from streams.payments import PaymentsWork
+from tests.simulation.scheduler import Process
+from tests.simulation.sessions import STEP, SimulatedSession, Step
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+#: Short, so that leases run out within a history. A step is a tenth of a second.
+POLICY = Policy(lease_seconds=4.0, timeout_seconds=1.0, backoff_first_seconds=1.0, give_up_after_hold_seconds=3.0)
+
+
+class Provider:
+    """Payments by their keys: authorized, declined or voided. A request may be acted on when nobody waits any more."""
+
+    name = "simulated"
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self.payments: dict[str, str] = {}
+        #: Keys under which each order was ever charged.
+        self.charged: dict[tuple[str, str], set[str]] = {}
+        self._voids: set[str] = set()
+
+    async def authorize(self, attempt: Attempt, _: str) -> Answer:
+        await self._send(lambda: self._authorize(attempt))
+        state = self.payments[attempt.provider_key]
+        return Succeeded("ref") if state == "authorized" else Declined(state)
+
+    async def void(self, attempt: Attempt) -> Answer:
+        await self._send(lambda: self._void(attempt))
+        return Succeeded("ref")
+
+    async def ask(self, attempt: Attempt) -> Known:
+        await STEP
+        if self._cluster.faults_now(10):
+            raise UnknownOutcomeError("no answer")
+        if attempt.action is Action.VOID:
+            return Succeeded("ref") if attempt.provider_key in self._voids else Absent()
+        state = self.payments.get(attempt.provider_key)
+        if state == "authorized":
+            return Succeeded("ref")
+        return Declined(state) if state == "declined" else Absent()
+
+    async def _send(self, act: Callable[[], None]) -> None:
+        """The request goes out, and is acted on: now, or when nobody waits any more, or never."""
+        cluster = self._cluster
+        await STEP
+        if cluster.faults_now(5):
+            raise NotNowError("busy")
+        if cluster.faults_now(10):
+            raise UnknownOutcomeError("the request was lost")
+        if cluster.faults_now(30):
+            cluster.start("provider", late(act), cluster.choices.below(200))
+            raise UnknownOutcomeError("no answer, and it may act yet")
+        act()
+        await STEP
+        if cluster.faults_now(15):
+            raise UnknownOutcomeError("the answer was lost")
+
+    def _authorize(self, attempt: Attempt) -> None:
+        if attempt.provider_key not in self.payments:
+            declined = self._cluster.faults_now(20)
+            self.payments[attempt.provider_key] = "declined" if declined else "authorized"
+            if not declined:
+                self.charged.setdefault((attempt.seller_id, attempt.order_id), set()).add(attempt.provider_key)
+        self._cluster.note(f"provider: {attempt.order_id} is {self.payments[attempt.provider_key]}")
+
+    def _void(self, attempt: Attempt) -> None:
+        # Known or not: what comes under this key later finds it void.
+        self.payments[attempt.payment_key] = "voided"
+        self._voids.add(attempt.provider_key)
+        self._cluster.note(f"provider: {attempt.order_id} is voided")
+
+
+def late(act: Callable[[], None]) -> Callable[[Process], Coroutine[Any, None, None]]:
+    """A request that was on its way for long."""
+
+    async def body(_: Process) -> None:
+        act()
+
+    return body
+
+
+class Calls(Caller):
+    """The product's way through an attempt, without its queue, its clocks and its breaker."""
+
+    def __init__(self, cluster: "Cluster", session: SimulatedSession) -> None:
+        self.policy = POLICY
+        self._provider: Any = cluster.provider
+        self._outcomes = session
+        self._written: Any = self
+        self._now = cluster.now_utc
+        self._chance = lambda: 0.0
+
+    async def ask(self, outcome: Any) -> None:
+        """In place of gathering outcomes: written one by one."""
+        await self._write([outcome])
+
+    async def _call(self, _: str, call: Awaitable[Any]) -> Any:
+        return await call
+
+    async def _patiently(self, session: Any, act: Callable[[Any], Awaitable[Any]]) -> Any:
+        while True:
+            try:
+                return await act(session)
+            except OUTAGES:
+                await session.close()
+                await STEP
+
+
+def payer(cluster: "Cluster") -> Callable[[Process], Coroutine[Any, None, None]]:
+    """Takes up what is due, and goes a step further with it."""
+
+    async def body(process: Process) -> None:
+        rows = SimulatedSession(cluster, process)
+        calls = Calls(cluster, SimulatedSession(cluster, process))
+        while True:
+            await Step(cluster.payments_are_due)
+            # Read before the rows are taken, so that the lease ends here first.
+            lease_ends_at = cluster.server_now() + POLICY.lease_seconds
+            try:
+                connection = await rows.connection()
+                taken = await ledger.take_attempts(connection, 1 + cluster.choices.below(2), POLICY.lease_seconds)
+            except OUTAGES:
+                await rows.close()
+                continue
+            for leased in taken:
+                if lease_ends_at - cluster.server_now() >= POLICY.lease_left_seconds_min:
+                    await calls._carry_out(leased)
+
+    return body
+
+
+def expirer(cluster: "Cluster") -> Callable[[Process], Coroutine[Any, None, None]]:
+    """Cancels what was not paid in time."""
+
+    async def body(process: Process) -> None:
+        session = SimulatedSession(cluster, process)
+        while True:
+            await Step(cluster.holds_have_expired)
+            try:
+                await expire_once(session, cluster.now_utc())
+            except OUTAGES:
+                await session.close()
+                await STEP
+
+    return body
+
+
+class Rows(PaymentsWork):
+    """The product's agent; its new attempts wait in their rows until a payer takes them up."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        caller: Any = self
+        super().__init__(caller, Provider.name, cluster.now_utc)
+        self.policy = POLICY
+
+    def wake(self) -> None:
+        """The rows are seen as it is."""
+
+    async def _insert(self, connection: Any, batch: Any, prepared: Any) -> Any:
+        rows = [row for row, _ in prepared.wanted.values()]
+        return await ledger.insert_attempts(connection, batch.partition, rows, POLICY.lease_seconds)
