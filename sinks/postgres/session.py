@@ -54,6 +54,10 @@ class Session:
                 keepalives_count=3,
                 tcp_user_timeout=10_000,
             )
+            self._planned_at = monotonic()
+        elif monotonic() - self._planned_at >= _REPLAN_EVERY_S:
+            await self._connection.execute("DISCARD PLANS")
+            self._planned_at = monotonic()
         return self._connection
 
     async def close(self) -> None:
@@ -74,9 +78,6 @@ class Session:
             async with connection.pipeline():
                 # By hand: psycopg's own transaction() waits for the server at its begin and end, twice.
                 await connection.execute("BEGIN")
-                if monotonic() - self._planned_at >= _REPLAN_EVERY_S:
-                    self._planned_at = monotonic()
-                    await connection.execute("DISCARD PLANS")
                 yield connection
                 commit = await connection.execute("COMMIT")
             if commit.statusmessage != "COMMIT":
