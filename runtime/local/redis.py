@@ -4,6 +4,9 @@ import asyncio
 from pathlib import Path
 
 MEMORY_BYTES_MAX = 256 * 1024 * 1024
+#: Full means forgetting what has a time to live: hints, decided orders' markers, buckets. Levels and holds have none:
+#: without a SKU's level everything is admitted to it.
+POLICY = "volatile-lru"
 
 
 def prepare(data: Path, port: int) -> tuple[str, ...]:
@@ -20,8 +23,7 @@ def prepare(data: Path, port: int) -> tuple[str, ...]:
         "appendfsync": "everysec",
         "save": "",
         "maxmemory": str(MEMORY_BYTES_MAX),
-        # Everything here can be rebuilt from Postgres: full means forgetting hints, never refusing new ones.
-        "maxmemory-policy": "allkeys-lru",
+        "maxmemory-policy": POLICY,
         "daemonize": "no",
         "logfile": "",
         "loglevel": "warning",

@@ -4,7 +4,6 @@ Postgres decides; a hint only lets a gateway answer before Postgres knows. So lo
 nobody waits for it: after a failure it is left alone for a moment, and every answer is `UNAVAILABLE` at once.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -18,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from sinks.microbatch import MicroBatch
+from sinks.redis.patience import within
 
 _log = logging.getLogger(__name__)
 
@@ -70,8 +70,9 @@ class Hints:
         """Connects when first asked. Raises `ValueError` for what is no URL of Redis."""
         self._redis = redis.asyncio.Redis.from_url(
             url,
-            socket_timeout=CALL_SECONDS_MAX,
-            socket_connect_timeout=CALL_SECONDS_MAX,
+            # `within` is the better one: these would run on while this process is busy with something else.
+            socket_timeout=None,
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             max_connections=4,
         )
@@ -132,8 +133,7 @@ class Hints:
         if not self.available:
             return UNAVAILABLE
         try:
-            async with asyncio.timeout(CALL_SECONDS_MAX):
-                result = await call()
+            result = await within(CALL_SECONDS_MAX, _awaited(call))
         except (RedisError, OSError, TimeoutError) as error:
             late = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
             self._timeouts = self._timeouts + 1 if late else TIMEOUTS_MAX
@@ -143,6 +143,10 @@ class Hints:
             return UNAVAILABLE
         self._timeouts = 0
         return result
+
+
+async def _awaited(call: Callable[[], Awaitable[_Result]]) -> _Result:
+    return await call()
 
 
 def _key(order: OrderName) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from domain.reservation import Level, Short
 from sinks.redis import admission
-from sinks.redis.admission import Admitted, SoldOut
+from sinks.redis.admission import Admitted, Asked, SoldOut
 from sinks.redis.admission_call import RedisAwayError
 from sinks.redis.mirror import stock_changed, undecided
 from tests.conftest import Services
@@ -224,6 +224,30 @@ async def test_a_redis_that_stands_still_at_the_end_of_a_wait_lets_nobody_throug
         asyncio.get_running_loop().call_later(0.8, own.send, signal.SIGCONT)
         assert set(await asyncio.gather(*waiting)) == {sold_out()}
         assert shop.gateway.available
+    own.kill()
+
+
+async def test_a_full_redis_forgets_hints_and_no_levels(tmp_path: Path) -> None:
+    own = OwnValkey(tmp_path / "valkey")
+    await own.start()
+    async with world(own.url) as shop:
+        skus = [f"S{n}" for n in range(200)]
+        await shop.mirror.adopt(shop.seller_id, [(sku, Level(2, 0, 1)) for sku in skus])
+        await shop.believe()
+        for sku in skus:
+            assert await shop.gateway.admit(Asked(shop.seller_id, sku, sku, ((sku, 1),))) == HELD
+        client = shop.mirror._calls._redis
+        await client.config_set("maxmemory", (await client.info("memory"))["used_memory"] + 2_000_000)
+        for first in range(0, 40_000, 1_000):
+            async with client.pipeline(transaction=False) as pipeline:
+                for n in range(first, first + 1_000):
+                    pipeline.set(f"accepted:{n}", "x" * 100, ex=86_400)
+                await pipeline.execute()
+        assert (await client.info("stats"))["evicted_keys"] > 10_000
+        known = await shop.mirror.read(shop.seller_id, skus)
+        assert {(each.free, each.held, each.held_by_holds) for each in known.values()} == {(2, 1, 1)}
+        assert len(known) == 200
+        assert await shop.admit("more", S0=2) == SoldOut((Short("S0", 2, 1),))
     own.kill()
 
 
