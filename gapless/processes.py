@@ -21,7 +21,16 @@ _WORKERS = {
 @click.command()
 @click.argument("role", type=click.Choice(list(_WORKERS)))
 def worker(role: str) -> None:
-    """Run one worker until SIGTERM. GAPLESS_WORKER_SLOT must differ among the workers of a role."""
+    """Run one worker until SIGTERM. GAPLESS_WORKER_SLOT must differ among the workers of a role.
+
+    \b
+    checkouts  claims stock for orders, or refuses them
+    payments   calls the payment provider
+    orders     moves orders on: by payments, by commands, by time
+    stock      keeps what Redis knows of stock after what Postgres decides
+    invoices   numbers invoices and credit notes
+    documents  renders them and stores them
+    """
     settings = load()
     logs.configure(settings.log_level, {"process": f"{role}-{settings.worker_slot}"})
     importlib.import_module(_WORKERS[role]).run(settings)

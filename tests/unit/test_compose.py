@@ -2,18 +2,22 @@
 
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from runtime.local import kafka
+from gapless.processes import _WORKERS
+from runtime.local import kafka, redis
 from runtime.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 SERVERS = {"kafka", "postgres", "redis", "objects"}
-OURS = {"gateway", "relay", "invoices", "documents"}
+WORKERS = {"checkouts", "payments", "orders", "stock", "invoices", "documents"}
+OURS = {"gateway", "relay"} | WORKERS
 ONCE = {"secrets", "buckets", "migrate", "topics", "sellers"}
 #: Read by `gapless sellers ensure-local` alone, hence no setting of every process.
 NOT_SETTINGS = {"LOCAL_API_KEY_FILE"}
@@ -29,6 +33,45 @@ def compose() -> dict[str, Any]:
 def test_each_server_and_each_of_our_processes_has_a_container(compose: dict[str, Any]) -> None:
     """The same parts as `gapless up` starts."""
     assert set(compose["services"]) == SERVERS | OURS | ONCE
+
+
+def test_each_role_has_its_worker_with_a_folder_of_its_own(compose: dict[str, Any]) -> None:
+    """Two workers in one folder would lock each other's tables."""
+    assert set(_WORKERS) == WORKERS
+    for role in WORKERS:
+        assert compose["services"][role]["command"] == ["worker", role]
+        assert f"{role}:/var/lib/gapless/worker" in compose["services"][role]["volumes"]
+
+
+def test_redis_is_full_in_the_same_way_as_the_local_stacks(compose: dict[str, Any]) -> None:
+    """What has no time to live is never dropped."""
+    command = compose["services"]["redis"]["command"]
+    assert command[command.index("--maxmemory-policy") + 1] == redis.POLICY == "volatile-lru"
+
+
+def run_secrets(compose: dict[str, Any], folder: Path, **given: str) -> subprocess.CompletedProcess[str]:
+    """The container that makes them, as a process of this machine."""
+    python, option, program = compose["services"]["secrets"]["command"]
+    assert (python, option) == ("python", "-c")
+    # As Compose reads it: two dollars are one.
+    program = program.replace("$$", "$").replace("/run/secrets", str(folder))
+    return subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, check=False)
+
+
+def test_the_providers_key_must_be_given_once_and_may_be_replaced(compose: dict[str, Any], tmp_path: Path) -> None:
+    """Without it nothing starts, and the words say what to do; all the rest is made."""
+    refused = run_secrets(compose, tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("STRIPE_API_KEY is not set")
+    assert run_secrets(compose, tmp_path, STRIPE_API_KEY="sk_test_1").returncode == 0
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert (made["provider_api_key"], made["provider_webhook_secret"]) == ("sk_test_1", "")
+    assert run_secrets(compose, tmp_path).returncode == 0
+    assert run_secrets(compose, tmp_path, STRIPE_API_KEY="sk_test_2", STRIPE_WEBHOOK_SECRET="whsec_1").returncode == 0
+    now = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert now == {**made, "provider_api_key": "sk_test_2", "provider_webhook_secret": "whsec_1"}
+    wanted = compose["services"]["payments"]["environment"]
+    assert {Path(value).name for name, value in wanted.items() if name.endswith("_FILE")} <= set(now)
 
 
 def test_every_image_has_a_pinned_version(compose: dict[str, Any]) -> None:
@@ -86,7 +129,12 @@ def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
 def test_no_secret_stands_in_the_file(compose: dict[str, Any]) -> None:
     """Secrets come by file, out of a volume."""
     for name, service in compose["services"].items():
-        for variable, value in service.get("environment", {}).items():
+        environment = service.get("environment", {})
+        if isinstance(environment, list):
+            # Names alone: their values come from where Compose runs.
+            assert not any("=" in each for each in environment), name
+            continue
+        for variable, value in environment.items():
             if re.search("PASSWORD|SECRET|ACCESS_KEY|POSTGRES_URL|API_KEY", variable):
                 assert variable.endswith("_FILE"), (name, variable)
                 assert value.startswith("/run/secrets/"), (name, variable)
