@@ -13,7 +13,8 @@ class MicroBatch(Generic[Question, Answer]):
 
     `ask_all` answers a list of questions with a list as long. If it raises, everyone who asked in that call gets the
     exception. At most `calls_max` calls are under way at once, each with `questions_max` questions at most; what waits
-    is bounded by who asks.
+    is bounded by who asks. A call begins `pace_s` after the last one at the earliest, so that at a steady trickle not
+    every question costs a call; the first after a silence waits for nothing.
     """
 
     def __init__(
@@ -22,10 +23,13 @@ class MicroBatch(Generic[Question, Answer]):
         *,
         questions_max: int = 500,
         calls_max: int = 1,
+        pace_s: float = 0.0,
     ) -> None:
         self._ask_all = ask_all
         self._questions_max = questions_max
         self._calls_max = calls_max
+        self._pace_s = pace_s
+        self._begin_at = 0.0
         self._waiting: list[tuple[Question, asyncio.Future[Answer]]] = []
         self._scheduled = False
         # Held here, because the loop holds tasks weakly.
@@ -36,9 +40,7 @@ class MicroBatch(Generic[Question, Answer]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((question, future))
-        if not self._scheduled and len(self._calls) < self._calls_max:
-            self._scheduled = True
-            loop.call_soon(self._start)
+        self._schedule(loop)
         return future
 
     async def close(self) -> None:
@@ -47,8 +49,19 @@ class MicroBatch(Generic[Question, Answer]):
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
 
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._scheduled or not self._waiting or len(self._calls) >= self._calls_max:
+            return
+        self._scheduled = True
+        pause_s = self._begin_at - loop.time()
+        if pause_s > 0:
+            loop.call_later(pause_s, self._start)
+        else:
+            loop.call_soon(self._start)
+
     def _start(self) -> None:
         self._scheduled = False
+        self._begin_at = asyncio.get_running_loop().time() + self._pace_s
         while self._waiting and len(self._calls) < self._calls_max:
             batch, self._waiting = self._waiting[: self._questions_max], self._waiting[self._questions_max :]
             call = asyncio.get_running_loop().create_task(self._call(batch))
@@ -57,7 +70,7 @@ class MicroBatch(Generic[Question, Answer]):
 
     def _ended(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
-        self._start()
+        self._schedule(asyncio.get_running_loop())
 
     async def _call(self, batch: list[tuple[Question, asyncio.Future[Answer]]]) -> None:
         batch = [each for each in batch if not each[1].done()]

@@ -55,6 +55,8 @@ _BY_KEY = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_bitmapsc
 _IN_ORDER = {**_BY_KEY, "enable_sort": "off"}
 #: Outcomes in one transaction: bounds its size; under load some dozens gather while the last one is written.
 _WRITTEN_MAX = 500
+#: Between two such transactions.
+_WRITE_PACE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,9 @@ class Caller:
         self._chance = chance
         self._rows = Session(url, **_IN_ORDER)
         self._outcomes = Session(url, **_BY_KEY)
-        self._written = MicroBatch[Finished | Retried, None](self._write, questions_max=_WRITTEN_MAX)
+        self._written = MicroBatch[Finished | Retried, None](
+            self._write, questions_max=_WRITTEN_MAX, pace_s=_WRITE_PACE_S
+        )
         self._breaker = Breaker(failures_max=policy.breaker_failures, open_seconds=policy.breaker_seconds)
         self._queue: deque[_Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()

@@ -131,8 +131,9 @@ def make_app(
         broker_request_timeout=15.0,
         broker_rebalance_timeout=60.0,
         broker_max_poll_interval=120.0,
-        # Counts batches. With 2, Faust marks a partition full and sleeps a second when all are.
-        stream_buffer_maxsize=16,
+        # Counts batches, and must hold what comes while an agent paces itself: Faust sleeps a second when all
+        # partitions are full.
+        stream_buffer_maxsize=64,
         stream_wait_empty=True,
         stream_publish_on_commit=False,
         topic_disable_leader=True,

@@ -12,6 +12,8 @@ from sinks.postgres.session import Session, fetch_dicts
 
 #: Under this kind the checkouts agent records what it refused.
 KIND = "checkout"
+#: Between two reads of orders: one read for all whose outcome came meanwhile.
+_ORDERS_PACE_S = 0.01
 #: What was asked for comes along up to this; a larger one is read alone, so that a batch stays small in memory.
 _REQUEST_BYTES_MAX = 64 * 1024
 _ORDERS_MAX = 200
@@ -164,7 +166,9 @@ class OrdersReader:
         check_url(url)
         self._lanes = orders, rest = [Lane(url, read_only=True), Lane(url, read_only=True)]
         self._orders: MicroBatch[OrderName, KnownOrder] = MicroBatch(
-            lambda names: orders.run(lambda session: _read_orders(session, names)), questions_max=_ORDERS_MAX
+            lambda names: orders.run(lambda session: _read_orders(session, names)),
+            questions_max=_ORDERS_MAX,
+            pace_s=_ORDERS_PACE_S,
         )
         self._rest: MicroBatch[_Query, _Rows] = MicroBatch(
             lambda queries: rest.run(lambda session: _read_one(session, queries)), questions_max=1

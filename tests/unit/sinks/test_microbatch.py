@@ -88,3 +88,23 @@ async def test_closing_ends_calls_under_way() -> None:
     await batch.close()
     with pytest.raises(asyncio.CancelledError):
         await asked
+
+
+async def test_a_trickle_of_questions_is_gathered_to_the_pace_and_the_first_waits_for_nothing() -> None:
+    """A pace of a minute: only the first call can have begun."""
+    service = Service()
+    batch = MicroBatch(service.ask_all, pace_s=60)
+    assert await batch.ask(1) == 2
+    waiting = [batch.ask(n) for n in (2, 3)]
+    await asyncio.sleep(0.01)
+    assert service.calls == [[1]]
+    assert not any(each.done() for each in waiting)
+
+
+async def test_what_was_gathered_goes_in_one_call() -> None:
+    """None of them waits for a second turn of the pace."""
+    service = Service()
+    batch = MicroBatch(service.ask_all, pace_s=0.02)
+    await batch.ask(1)
+    assert await asyncio.gather(*(batch.ask(n) for n in (2, 3, 4))) == [4, 6, 8]
+    assert service.calls == [[1], [2, 3, 4]]
