@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 #: What a caller waits at most for an answer that is only a hint, and that once: a Redis that hangs is left alone. Less,
 #: and the rush at a sale's first second, when every process is short of CPU, would be taken for a Redis that hangs.
 CALL_SECONDS_MAX = 0.5
+#: Between two calls: what arrives meanwhile goes together, for alone an order costs ten times as much.
+_PACE_SECONDS = 0.004
 #: Orders in one call. Redis does nothing else meanwhile: some 8 µs for each.
 ORDERS_MAX = 200
 #: The longest anybody stands in line.
@@ -88,7 +90,9 @@ class Admission:
         self._hold_ms = hold_seconds * 1000
         self._buckets = Buckets()
         # Two calls: one is packed and unpacked here while Redis works on the other.
-        self._admits: MicroBatch[Asked, Verdict] = MicroBatch(self._admit_all, questions_max=ORDERS_MAX, calls_max=2)
+        self._admits: MicroBatch[Asked, Verdict] = MicroBatch(
+            self._admit_all, questions_max=ORDERS_MAX, calls_max=2, pace_s=_PACE_SECONDS
+        )
         self._stands: MicroBatch[_Waiter, Any] = MicroBatch(self._stand_all, questions_max=ORDERS_MAX)
         self._leaves: MicroBatch[tuple[Asked, bool], Any] = MicroBatch(self._leave_all, questions_max=ORDERS_MAX)
         self._releases: MicroBatch[Asked, bool] = MicroBatch(self._release_all, questions_max=ORDERS_MAX)

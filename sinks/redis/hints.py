@@ -34,6 +34,9 @@ _SINCE_KEY = "accepted-since"
 #: After such a loss, what was accepted before it is in Postgres by then.
 FORGETFUL_SECONDS = 900
 
+#: Between two calls: alone, each costs ten times what it costs among others.
+_PACE_SECONDS = 0.004
+
 #: One command for the whole batch: a pipeline of SETs costs the client five times as much.
 _REMEMBER = """
 for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'EX', ARGV[1]) end
@@ -77,8 +80,8 @@ class Hints:
             max_connections=4,
         )
         self._remember = self._redis.register_script(_REMEMBER)
-        self._reads = MicroBatch(self._read)
-        self._writes = MicroBatch(self._write)
+        self._reads = MicroBatch(self._read, pace_s=_PACE_SECONDS)
+        self._writes = MicroBatch(self._write, pace_s=_PACE_SECONDS)
         self._closed_until = 0.0
         self._timeouts = 0
 
