@@ -72,9 +72,9 @@ class Notices:
         header = request.headers.get("Stripe-Signature" if self._provider == "stripe" else "Provider-Signature", "")
         verdict = self._verdict(body, header)
         if verdict is Verdict.STALE:
-            raise ProblemError(problems.UNAUTHORIZED, "the signature is too old")
+            raise ProblemError(problems.UNSIGNED, "the signature is too old")
         if verdict is not Verdict.VALID:
-            raise ProblemError(problems.UNAUTHORIZED, "the notice is not taken")
+            raise ProblemError(problems.UNSIGNED, "the notice is not taken")
 
     def _verdict(self, body: bytes, header: str) -> Verdict:
         secret = self._secret or ""

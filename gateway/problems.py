@@ -115,7 +115,7 @@ def response(problem: ProblemError) -> web.Response:
     headers = dict(problem.headers)
     if problem.retry_after_seconds is not None:
         headers["Retry-After"] = str(problem.retry_after_seconds)
-    if kind.status == UNAUTHORIZED.status:
+    if kind is UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return web.Response(
         status=kind.status,
