@@ -92,3 +92,14 @@ def expire_without_looking_again(_: Rules) -> Iterator[None]:
 
     with patch.object(OrderBook, "move", blind):
         yield
+
+
+@mutation
+def a_void_arrives_late(rules: Rules) -> Iterator[None]:
+    """Not a rule broken, but one that is missing: a void without an answer is acted on after all, much later.
+
+    It was sent when the time of an authorisation was over and the provider knew nothing of it. The authorisation's own
+    request arrives next, the provider is asked again, and it counts as paid; then the void arrives.
+    """
+    rules.late_voids_percent = 70
+    yield

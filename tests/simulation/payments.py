@@ -33,12 +33,12 @@ class Provider:
         self._voids: set[str] = set()
 
     async def authorize(self, attempt: Attempt, _: str) -> Answer:
-        await self._send(lambda: self._authorize(attempt))
+        await self._send(lambda: self._authorize(attempt), late_percent=30)
         state = self.payments[attempt.provider_key]
         return Succeeded("ref") if state == "authorized" else Declined(state)
 
     async def void(self, attempt: Attempt) -> Answer:
-        await self._send(lambda: self._void(attempt))
+        await self._send(lambda: self._void(attempt), late_percent=self._cluster.rules.late_voids_percent)
         return Succeeded("ref")
 
     async def ask(self, attempt: Attempt) -> Known:
@@ -52,7 +52,7 @@ class Provider:
             return Succeeded("ref")
         return Declined(state) if state == "declined" else Absent()
 
-    async def _send(self, act: Callable[[], None]) -> None:
+    async def _send(self, act: Callable[[], None], *, late_percent: int) -> None:
         """The request goes out, and is acted on: now, or when nobody waits any more, or never."""
         cluster = self._cluster
         await STEP
@@ -60,7 +60,7 @@ class Provider:
             raise NotNowError("busy")
         if cluster.faults_now(10):
             raise UnknownOutcomeError("the request was lost")
-        if cluster.faults_now(30):
+        if late_percent and cluster.faults_now(late_percent):
             cluster.start("provider", late(act), cluster.choices.below(200))
             raise UnknownOutcomeError("no answer, and it may act yet")
         act()
