@@ -117,7 +117,8 @@ def _drain(made: Stack) -> None:
             row = ledger.execute(
                 "SELECT (SELECT count(*) FROM orders WHERE state = 'PAYMENT_PENDING'),"
                 " (SELECT count(*) FROM orders WHERE state = 'CONFIRMED') - (SELECT count(*) FROM invoices),"
-                " (SELECT sum(next_seq - 1 - published_seq) FROM journal_heads)"
+                " (SELECT sum(next_seq - 1 - coalesce(published_seq, 0))"
+                " FROM journal_heads LEFT JOIN journal_published USING (topic, partition))"
             ).fetchone()
             if row == (0, 0, 0):
                 return

@@ -12,7 +12,8 @@ from schemas.catalog import PARTITIONS, READERS
 _READ = [(agent, topic.name) for agent, topics in READERS.items() for topic in topics]
 _COUNTS = """
 SELECT (SELECT count(*) FROM invoices), (SELECT count(*) FROM documents),
-       (SELECT coalesce(sum(next_seq - 1 - published_seq), 0) FROM journal_heads),
+       (SELECT coalesce(sum(next_seq - 1 - coalesce(published_seq, 0)), 0)
+        FROM journal_heads LEFT JOIN journal_published USING (topic, partition)),
        (SELECT count(*) FROM payment_attempts WHERE state = 'open')
 """
 

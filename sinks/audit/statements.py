@@ -40,7 +40,10 @@ WHERE NOT EXISTS (
 )
 """
 
-HEADS = "SELECT topic, partition, next_seq, published_seq FROM journal_heads ORDER BY topic, partition"
+HEADS = """
+SELECT topic, partition, next_seq, coalesce(published_seq, 0)
+FROM journal_heads LEFT JOIN journal_published USING (topic, partition) ORDER BY topic, partition
+"""
 JOURNAL_WITHOUT_HEAD = """
 SELECT topic, partition, count(*) FROM journal
 WHERE (topic, partition) NOT IN (SELECT topic, partition FROM journal_heads) GROUP BY topic, partition

@@ -97,7 +97,9 @@ RETURNING series_id, number
 SELECT encode(sha256, 'hex') AS sha256, body FROM logos WHERE sha256 = ANY(%(digests)b::bytea[])
 
 -- name: read_unpublished
-SELECT topic, partition, published_seq, next_seq FROM journal_heads WHERE next_seq - 1 > published_seq
+SELECT topic, partition, coalesce(published_seq, 0), next_seq
+FROM journal_heads LEFT JOIN journal_published USING (topic, partition)
+WHERE next_seq - 1 > coalesce(published_seq, 0)
 
 -- name: read_journal
 -- `since` spares the months before it; a caller that gets less than the head promised asks again without it.
@@ -112,8 +114,11 @@ ORDER BY seq
 SELECT pg_try_advisory_lock(%(topic_number)s, %(partition)s)
 
 -- name: mark_published
-UPDATE journal_heads SET published_seq = %(seq)s
-WHERE topic = %(topic)s AND partition = %(partition)s AND published_seq < %(seq)s AND %(seq)s < next_seq
+INSERT INTO journal_published AS p (topic, partition, published_seq)
+SELECT topic, partition, %(seq)s FROM journal_heads
+WHERE topic = %(topic)s AND partition = %(partition)s AND %(seq)s < next_seq
+ON CONFLICT (topic, partition) DO UPDATE SET published_seq = excluded.published_seq
+WHERE p.published_seq < excluded.published_seq
 
 -- name: read_seller_ids
 SELECT seller_id FROM sellers WHERE seller_id = ANY(%(seller_ids)s)

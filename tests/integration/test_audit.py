@@ -163,7 +163,8 @@ _LEDGER_DAMAGE = {
         ["document series demo.invoice.p00 number 1: its key does not carry its seller and digest", "sha256"],
     ),
     "an event is marked as published and is not": (
-        f"UPDATE journal_heads SET next_seq = 10, published_seq = 9 WHERE topic = '{EVENTS}' AND partition = 1;"
+        f"UPDATE journal_heads SET next_seq = 10 WHERE topic = '{EVENTS}' AND partition = 1;"
+        f"UPDATE journal_published SET published_seq = 9 WHERE topic = '{EVENTS}' AND partition = 1;"
         f"INSERT INTO journal SELECT topic, partition, 9, key, payload, occurred_at FROM journal"
         f" WHERE topic = '{EVENTS}' AND partition = 1 AND seq = 1",
         [f"topic {EVENTS}/1: seq 9 is marked as published, but is not there", "event_seq 1, not 9"],
@@ -212,7 +213,8 @@ def test_a_document_not_yet_made_is_pending_and_a_violation_only_of_completeness
     # Its event is the partition's last: gone too, with all that tells of it but the topic.
     world.execute(f"DELETE FROM journal WHERE topic = '{EVENTS}' AND partition = 1 AND seq = 8")
     world.execute(
-        f"UPDATE journal_heads SET next_seq = 8, published_seq = 7 WHERE topic = '{EVENTS}' AND partition = 1"
+        f"UPDATE journal_heads SET next_seq = 8 WHERE topic = '{EVENTS}' AND partition = 1;"
+        f"UPDATE journal_published SET published_seq = 7 WHERE topic = '{EVENTS}' AND partition = 1"
     )
     report = world.audit()
     assert report.pending_documents == 1

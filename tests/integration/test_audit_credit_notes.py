@@ -238,7 +238,11 @@ def shared(world: World) -> World:
     with psycopg.connect(own.postgres_url) as connection:
         for order_id in ("E", "F"):
             append(connection, REQUESTS, 3, order_id.encode(), catalog.INVOICE_REQUEST, request(order_id=order_id))
-        connection.execute("UPDATE journal_heads SET published_seq = 2 WHERE topic = %s AND partition = 3", (REQUESTS,))
+        connection.execute(
+            "INSERT INTO journal_published VALUES (%s, 3, 2) ON CONFLICT (topic, partition)"
+            " DO UPDATE SET published_seq = excluded.published_seq",
+            (REQUESTS,),
+        )
     records: list[tuple[str, Headers]] = [
         ("D", []),
         ("E", [("seq", b"1")]),
@@ -289,6 +293,10 @@ def test_a_record_of_the_relay_that_is_missing_is_reported(shared: World) -> Non
     """A gateway's record does not stand in for it."""
     with psycopg.connect(shared.postgres_url) as connection:
         append(connection, REQUESTS, 3, b"H", catalog.INVOICE_REQUEST, request(order_id="H"))
-        connection.execute("UPDATE journal_heads SET published_seq = 3 WHERE topic = %s AND partition = 3", (REQUESTS,))
+        connection.execute(
+            "INSERT INTO journal_published VALUES (%s, 3, 3) ON CONFLICT (topic, partition)"
+            " DO UPDATE SET published_seq = excluded.published_seq",
+            (REQUESTS,),
+        )
     shared.produce(REQUESTS, 3, *_relayed("H"))
     assert topic_violations(shared) == [f"{REQUESTS}/3: seq 3 is marked as published, but is not there"]

@@ -234,4 +234,7 @@ def relay(world: World) -> None:
             headers: Headers = [(catalog.SEQ_HEADER, str(seq).encode())]
             producer.produce(world.prefix + topic, payload, key, partition, headers=headers)
         assert producer.flush(20) == 0
-        connection.execute("UPDATE journal_heads SET published_seq = next_seq - 1")
+        connection.execute(
+            "INSERT INTO journal_published SELECT topic, partition, next_seq - 1 FROM journal_heads"
+            " ON CONFLICT (topic, partition) DO UPDATE SET published_seq = excluded.published_seq"
+        )

@@ -113,3 +113,14 @@ ALTER TABLE invoices ADD COLUMN refund_id text NOT NULL DEFAULT '';
 ALTER TABLE invoices DROP CONSTRAINT invoices_seller_id_order_id_kind_key;
 ALTER TABLE invoices ADD CONSTRAINT invoices_order_key UNIQUE (seller_id, order_id, kind, refund_id);
 ALTER TABLE refused_requests ADD COLUMN refund_id text NOT NULL DEFAULT '';
+
+-- The relay's mark lies apart from the head: that row is locked until its transaction commits, and a relay that waits for
+-- each of them in turn publishes nothing meanwhile.
+CREATE TABLE journal_published (
+    topic         text NOT NULL,
+    partition     int NOT NULL,
+    published_seq bigint NOT NULL CHECK (published_seq >= 0),
+    PRIMARY KEY (topic, partition)
+) WITH (fillfactor = 50);
+INSERT INTO journal_published SELECT topic, partition, published_seq FROM journal_heads;
+ALTER TABLE journal_heads DROP COLUMN published_seq;
