@@ -43,20 +43,17 @@ async def append(
 
 
 async def append_all(connection: Connection, partition: int, output: Mapping[str, Sequence[JournalRow]]) -> None:
-    """Append rows to several topics of one partition; topics without rows are left alone.
-
-    Heads are locked in the order of the topics' names, here as everywhere: two agents can't wait for each other.
-    """
-    topics = sorted(topic for topic, rows in output.items() if rows)
-    # All are asked before the first answer is read: they travel together.
-    taken = [
-        await connection.execute(
-            SQL["take_seqs"], {"topic": topic, "partition": partition, "count": len(output[topic])}
-        )
-        for topic in topics
-    ]
-    for topic, cursor in zip(topics, taken, strict=True):
-        row = await cursor.fetchone()
-        if row is None:
-            raise LookupError(f"journal head of {topic}/{partition} returned nothing")
-        await append(connection, topic, partition, int(row[0]), output[topic])
+    """Take sequence numbers and append rows to several topics of one partition; topics without rows are left alone."""
+    rows = [(topic, row) for topic, its_rows in sorted(output.items()) for row in its_rows]
+    if not rows:
+        return
+    await connection.execute(
+        SQL["append_output"],
+        {
+            "partition": partition,
+            "topics": [topic for topic, _ in rows],
+            "keys": [row.key for _, row in rows],
+            "payloads": [row.payload for _, row in rows],
+            "occurred_ats": [row.occurred_at for _, row in rows],
+        },
+    )

@@ -114,6 +114,22 @@ def append_journal(tx: Backend, p: Parameters) -> Rows:
     return ()
 
 
+def append_output(tx: Backend, p: Parameters) -> Rows:
+    """What the two above do, for several topics."""
+    of_topic: dict[str, list[tuple[Any, ...]]] = {}
+    for topic, *row in columns(p, "topics keys payloads occurred_ats"):
+        of_topic.setdefault(topic, []).append(tuple(row))
+    for topic in sorted(of_topic):
+        tx.lock("heads", (topic, p["partition"]))
+    for topic, rows in of_topic.items():
+        head = {"topic": topic, "partition": p["partition"], "count": len(rows)}
+        [(first,)] = take_seqs(tx, head)
+        names = ("keys", "payloads", "occurred_ats")
+        appended = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        append_journal(tx, {**head, **appended, "first": first})
+    return ()
+
+
 class Invoice:
     """A row of `invoices`."""
 
@@ -250,6 +266,7 @@ NAMED: dict[str, Statement] = {
     "take_numbers": take_numbers,
     "take_seqs": take_seqs,
     "append_journal": append_journal,
+    "append_output": append_output,
     "insert_invoices": insert_invoices,
     "insert_refused_requests": insert_refused,
     "read_invoice_states": read_invoice_states,
