@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,29 +105,30 @@ async def test_a_signed_notice_is_kept_under_its_orders_key(door: Door) -> None:
     )
 
 
+# Signed when the test runs, not when it is collected: a signature is too old after five minutes.
 @pytest.mark.parametrize(
     ("body", "header", "status"),
     [
-        (A, "", 401),
-        (A, "t=1,v1=0", 401),
-        (A, signed(A, secret="whsec_of_somebody_else"), 401),
-        (A + b" ", signed(A), 401),
-        (A, signed(A, at=time.time() - 4000), 401),
-        (A, signed(A, at=time.time() + 4000), 401),
-        (b"{", signed(b"{"), 400),
-        (b"[]", signed(b"[]"), 400),
-        (b"\xff", signed(b"\xff"), 400),
-        (b"[" * 60_000, signed(b"[" * 60_000), 400),
-        (b" " * 70_000, signed(b" " * 70_000), 413),
-        (notice(), signed(notice()), 202),
-        (notice(seller_id=7, order_id=None), signed(notice(seller_id=7, order_id=None)), 202),
-        (notice(seller_id="demo", order_id="a\0b"), signed(notice(seller_id="demo", order_id="a\0b")), 202),
+        (A, lambda body: "", 401),
+        (A, lambda body: "t=1,v1=0", 401),
+        (A, lambda body: signed(body, secret="whsec_of_somebody_else"), 401),
+        (A + b" ", lambda body: signed(A), 401),
+        (A, lambda body: signed(body, at=time.time() - 4000), 401),
+        (A, lambda body: signed(body, at=time.time() + 4000), 401),
+        (b"{", signed, 400),
+        (b"[]", signed, 400),
+        (b"\xff", signed, 400),
+        (b"[" * 60_000, signed, 400),
+        (b" " * 70_000, signed, 413),
+        (notice(), signed, 202),
+        (notice(seller_id=7, order_id=None), signed, 202),
+        (notice(seller_id="demo", order_id="a\0b"), signed, 202),
     ],
 )
 async def test_what_is_not_the_providers_or_not_about_an_order_is_not_kept(
-    body: bytes, header: str, status: int, door: Door
+    body: bytes, header: Callable[[bytes], str], status: int, door: Door
 ) -> None:
-    assert await door.post(body, header) == status
+    assert await door.post(body, header(body)) == status
     assert door.log.records == []
 
 
