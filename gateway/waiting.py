@@ -19,7 +19,7 @@ _RETRY_SECONDS = 1.0
 _OFFSETS_SECONDS_MAX = 2.0
 #: While a client waits, Postgres is asked now and then as well: its outcome may be there although no event comes. A
 #: request that nothing hints at is new, nearly always, and its event comes sooner than this.
-_LOOK_SECONDS_MIN = 0.75
+_LOOK_SECONDS_MIN = 1.5
 _LOOK_SECONDS_MAX = 4.0
 
 _Known_co = TypeVar("_Known_co", covariant=True)

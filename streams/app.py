@@ -40,7 +40,7 @@ class Wired:
     batch_bytes_max: int
     #: From the beginning of a partition's batch to that of its next, at least; the first after a silence waits for
     #: nothing. A transaction costs some 3 ms of CPU, however few records it is for: at a trickle this bounds it.
-    pace_s: float = 0.04
+    pace_s: float = 0.1
     #: Runs beside the batches until it is cancelled; its end, other than that, is a bug.
     service: Callable[[], Awaitable[None]] | None = None
     #: Called when the worker stops.
