@@ -91,6 +91,8 @@ class Attempt:
     may_have_acted: bool
     #: The time for an authorisation is over.
     expired: bool = False
+    #: Somebody has decided to void it, and the provider may act on that at any time: it can't succeed any more.
+    settling: bool = False
     #: How long ago its row was made.
     age_seconds: float = 0.0
     #: For all but an authorisation: the order's authorisation, and its capture, as far as there are any.
@@ -145,6 +147,9 @@ def provider_key(seller_id: str, order_id: str, request_id: str) -> str:
 
 def first_step(attempt: Attempt) -> Step:
     """What to do with an attempt that was just taken up."""
+    if attempt.settling:
+        # Not asked: it may be there by now, and be void in a moment.
+        return Settle()
     if attempt.amount_minor == 0:
         return Finish(State.SUCCEEDED)
     before = _await_prior(attempt)

@@ -263,6 +263,8 @@ class Caller:
             if isinstance(step, Send):
                 step = payment.finish(await self._call(attempt.action.value, self._send(leased)))
             elif isinstance(step, Settle):
+                if not await self._patiently(self._outcomes, lambda session: _settle(session, attempt.provider_key)):
+                    return
                 await self._call("void", self._provider.void(attempt))
                 step = payment.finish_settled()
         except (UnknownOutcomeError, NotNowError, TimeoutError):
@@ -376,6 +378,10 @@ def finished_event(attempt: Attempt, finish: Finish, provider: str, now: datetim
             "occurred_at": micros(now),
         },
     )
+
+
+async def _settle(session: Session, provider_key: str) -> bool:
+    return await ledger.settle_attempt(await session.connection(), provider_key)
 
 
 async def _retry(session: Session, rows: list[Retried]) -> None:

@@ -135,7 +135,7 @@ async def take_attempts(
 
 
 async def finish_attempts(connection: Connection, topic: str, rows: Sequence[Finished], now: datetime) -> set[str]:
-    """Finish those that are still open, each with its event in the journal. Commits.
+    """Finish those that are still open, each with its event in the journal; none that settles as a success. Commits.
 
     Returns the provider keys of those that this call has finished: asked again after a lost answer, none.
     """
@@ -143,6 +143,15 @@ async def finish_attempts(connection: Connection, topic: str, rows: Sequence[Fin
     columns["states"] = [str(each) for each in columns["states"]]
     cursor = await connection.execute(SQL["finish_payment_attempts"], {**columns, "topic": topic, "now": now})
     return {provider_key for (provider_key,) in await cursor.fetchall()}
+
+
+async def settle_attempt(connection: Connection, provider_key: str) -> bool:
+    """Note that an authorisation is about to be voided, after which it can't succeed; False if it isn't open. Commits.
+
+    Before the void is sent: one that is acted on late would otherwise take the money of an order that was confirmed.
+    """
+    cursor = await connection.execute(SQL["settle_payment_attempt"], {"provider_key": provider_key})
+    return await cursor.fetchone() is not None
 
 
 async def retry_attempts(connection: Connection, rows: Sequence[Retried]) -> None:
@@ -175,7 +184,7 @@ async def count_open(connection: Connection) -> tuple[int, float]:
 
 def _leased(row: Sequence[Any]) -> Leased:
     seller_id, order_id, request_id, partition, action, amount, currency, key, tries, expired, age = row[:11]
-    token, auth_state, auth_reference, capture = row[11:]
+    settling, token, auth_state, auth_reference, capture = row[11:]
     attempt = Attempt(
         seller_id,
         order_id,
@@ -189,6 +198,7 @@ def _leased(row: Sequence[Any]) -> Leased:
         may_have_acted=tries > 1,
         expired=expired,
         age_seconds=age,
+        settling=settling,
         authorization=_prior(auth_state, auth_reference),
         capture=_prior(capture, ""),
     )

@@ -301,7 +301,7 @@ WITH due AS (
 )
 SELECT t.seller_id, t.order_id, t.request_id, t.partition, t.action, t.amount_minor, t.currency, t.provider_key,
        t.tries, coalesce(t.give_up_at <= now(), false), extract(epoch FROM now() - t.created_at)::float8,
-       o.payment_token, a.state, a.reference, c.state
+       t.settling, o.payment_token, a.state, a.reference, c.state
 FROM taken t
 JOIN orders o ON o.seller_id = t.seller_id AND o.order_id = t.order_id
 LEFT JOIN payment_attempts a
@@ -319,7 +319,7 @@ WITH done AS (
                 %(keys)b::bytea[], %(payloads)b::bytea[])
         AS row (provider_key, state, reference, reason, key, payload)
     JOIN payment_attempts p USING (provider_key)
-    WHERE p.state || '' = 'open'
+    WHERE p.state || '' = 'open' AND NOT (p.settling AND row.state = 'succeeded')
     ORDER BY p.provider_key FOR UPDATE OF p
 ), finished AS (
     UPDATE payment_attempts p
@@ -340,6 +340,11 @@ WITH done AS (
     FROM finished f JOIN heads USING (partition)
 )
 SELECT provider_key FROM finished
+
+-- name: settle_payment_attempt
+UPDATE payment_attempts SET settling = true
+WHERE provider_key = %(provider_key)s AND state || '' = 'open'
+RETURNING provider_key
 
 -- name: retry_payment_attempts
 -- Only by who has taken the row up last.

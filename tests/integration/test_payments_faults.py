@@ -8,13 +8,17 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from domain.payment import Answer, Attempt, Known, provider_key
+from domain.payment import Action, Answer, Attempt, Known, State, provider_key
 from sinks.payments.local import LocalProvider
+from sinks.postgres import payments as ledger
+from sinks.postgres.payments import Finished, NewAttempt
+from sinks.postgres.session import Session
 from tests.integration.payments_world import (
     API_KEY,
     QUICK,
@@ -354,3 +358,27 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def test_what_is_being_voided_can_not_succeed_any_more(ledger_url: str, query: Query) -> None:
+    """Whoever still heard of a success: the void may be acted on in the next moment."""
+    session = Session(ledger_url)
+    add_order(ledger_url, "O-1")
+    key = provider_key("demo", "O-1", "authorize")
+    row = NewAttempt("demo", "O-1", "authorize", Action.AUTHORIZE, 4798, "EUR", key, "", State.OPEN, 0.0, False)
+    connection = await session.connection()
+    await ledger.insert_attempts(connection, 0, [row], 0.0)
+    assert await ledger.settle_attempt(connection, key)
+    [taken] = await ledger.take_attempts(connection, 1, 0.0)
+    assert taken.attempt.settling
+
+    async def finish(state: State) -> set[str]:
+        outcome = Finished(key, state, "", "", b"O-1", b"payload")
+        return await ledger.finish_attempts(connection, "payment-events", [outcome], datetime.now(UTC))
+
+    assert await finish(State.SUCCEEDED) == set()
+    assert await finish(State.FAILED) == {key}
+    assert not await ledger.settle_attempt(connection, key)
+    assert query("SELECT state FROM payment_attempts") == [("failed",)]
+    assert query("SELECT count(*) FROM journal") == [(1,)]
+    await session.close()

@@ -56,8 +56,8 @@ class Rules:
     publish_round: Callable[..., Steps[bool]] = publish_round
     store: Callable[["Cluster"], Any] = FakeStore
     starts_at_group: bool = False
-    #: Of a hundred voids, how many are acted on when nobody waits for them any more; see `a_void_arrives_late`.
-    late_voids_percent: int = 0
+    #: Of a hundred voids, how many are acted on when nobody waits for them any more.
+    late_voids_percent: int = 30
 
 
 class Table:

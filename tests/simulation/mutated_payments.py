@@ -95,11 +95,12 @@ def expire_without_looking_again(_: Rules) -> Iterator[None]:
 
 
 @mutation
-def a_void_arrives_late(rules: Rules) -> Iterator[None]:
-    """Not a rule broken, but one that is missing: a void without an answer is acted on after all, much later.
-
-    It was sent when the time of an authorisation was over and the provider knew nothing of it. The authorisation's own
-    request arrives next, the provider is asked again, and it counts as paid; then the void arrives.
-    """
+def settle_without_a_note(rules: Rules) -> Iterator[None]:
+    """The decision to void stands nowhere: a void is acted on after the provider was asked again and said paid."""
     rules.late_voids_percent = 70
+
+    def settle(tx: Any, p: Any) -> Any:
+        return [(p["provider_key"],)]
+
+    rules.statements["settle_payment_attempt"] = settle
     yield

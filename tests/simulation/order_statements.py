@@ -39,6 +39,7 @@ class Paying(NamedTuple):
     give_up_at: float
     reference: str
     created_at: float
+    settling: bool = False
 
 
 _ORDER_COLUMNS = "seller_ids order_ids states histories currencies grosses requests digests offsets tokens"
@@ -216,7 +217,8 @@ def take_payment_attempts(tx: Backend, p: Parameters) -> Rows:
         tx.write("attempts", key, row)
         token = tx.read("orders", key[:2]).payment_token
         about = (row.partition, row.action, row.amount_minor, row.currency, row.provider_key, row.tries)
-        found.append((*key, *about, _expired(row, now), now - row.created_at, token, *_prior(tx, key), None))
+        since = (_expired(row, now), now - row.created_at, row.settling)
+        found.append((*key, *about, *since, token, *_prior(tx, key), None))
     return found
 
 
@@ -234,7 +236,11 @@ def finish_payment_attempts(tx: Backend, p: Parameters, among: Collection[str] =
     open_ones = _by_provider_key(tx, outcomes, among)
     for key in open_ones.values():
         tx.lock("attempts", key)
-    done = {name: key for name, key in open_ones.items() if tx.read("attempts", key).state in among}
+    done = {}
+    for name, key in open_ones.items():
+        row = tx.read("attempts", key)
+        if row.state in among and not (row.settling and outcomes[name][1] == "succeeded"):
+            done[name] = key
     partitions = sorted({tx.read("attempts", key).partition for key in done.values()})
     for partition in partitions:
         tx.lock("heads", (p["topic"], partition))
@@ -247,6 +253,16 @@ def finish_payment_attempts(tx: Backend, p: Parameters, among: Collection[str] =
         tx.write("heads", head, (next_seq + 1, published))
         tx.write("journal", (*head, next_seq), (event_key, payload, p["now"]))
     return [(name,) for name in done]
+
+
+def settle_payment_attempt(tx: Backend, p: Parameters) -> Rows:
+    for key in _by_provider_key(tx, {p["provider_key"]: None}).values():
+        tx.lock("attempts", key)
+        row = tx.read("attempts", key)
+        if row.state == "open":
+            tx.write("attempts", key, row._replace(settling=True))
+            return [(p["provider_key"],)]
+    return ()
 
 
 def retry_payment_attempts(tx: Backend, p: Parameters) -> Rows:
@@ -292,6 +308,7 @@ NAMED: dict[str, Statement] = {
         insert_payment_attempts,
         take_payment_attempts,
         finish_payment_attempts,
+        settle_payment_attempt,
         retry_payment_attempts,
     )
 }

@@ -82,6 +82,8 @@ CREATE TABLE payment_attempts (
     next_try_at  timestamptz NOT NULL,
     -- After this an authorisation that the provider doesn't know is given up.
     give_up_at   timestamptz,
+    -- Its void may be on its way to the provider: it can't succeed any more, whatever the provider says meanwhile.
+    settling     boolean NOT NULL DEFAULT false,
     reference    text NOT NULL DEFAULT '',
     reason       text NOT NULL DEFAULT '',
     created_at   timestamptz NOT NULL,

@@ -48,6 +48,7 @@ DONE, OPEN, NO = Prior(State.SUCCEEDED, "pi_1"), Prior(State.OPEN), Prior(State.
         (attempt(may_have_acted=True), Ask()),
         (attempt(may_have_acted=True, expired=True), Ask()),
         (attempt(expired=True), Finish(State.FAILED, reason="gave-up")),
+        (attempt(may_have_acted=True, expired=True, settling=True), Settle()),
         (attempt(amount_minor=0, may_have_acted=True), Finish(State.SUCCEEDED)),
         (attempt(Action.CAPTURE), Wait()),
         (attempt(Action.CAPTURE, authorization=OPEN), Wait()),
