@@ -27,7 +27,7 @@ from sinks.postgres.session import Connection
 from streams.app import Wired, run_agent
 from streams.batch import Batch
 from streams.dead_letters import dead_letter, micros
-from streams.dedupe_table import DedupeTable, add_dedupe_table, digest
+from streams.dedupe_table import DedupeTable, add_dedupe_table, digest, must_look_up
 from streams.stock_events import stock_changed
 from streams.transport import BatchApp
 
@@ -125,12 +125,7 @@ class CheckoutsWork:
             prepared.requests[record.offset] = Request(content, body, checked)
             if key not in prepared.digests:
                 prepared.digests[key] = digest(key)
-        keys = list(prepared.digests)
-        if self._table.covers(batch.partition, batch.first_offset):
-            known = self._table.known(batch.partition, list(prepared.digests.values()))
-            prepared.look_up = [key for key, is_known in zip(keys, known, strict=True) if is_known]
-        else:
-            prepared.look_up = keys
+        prepared.look_up = must_look_up(self._table, batch, prepared.digests)
         return prepared
 
     def distrust(self, prepared: Prepared) -> bool:

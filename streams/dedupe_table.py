@@ -7,12 +7,16 @@ a unique constraint. It costs one changelog record per batch, where a write per 
 import hashlib
 import logging
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import faust
 import rocksdict
 from faust.types import EventT
+
+from streams.batch import Batch
+
+Key = TypeVar("Key")
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +100,17 @@ class DedupeTable(faust.Table[bytes, bytes]):
     def _db(self, partition: int) -> Any:
         store: Any = self.data
         return store._db_for_partition(partition)
+
+
+def must_look_up(table: DedupeTable, batch: Batch, digests: Mapping[Key, bytes]) -> list[Key]:
+    """Those of a batch's keys that don't count as new before they were looked up in Postgres.
+
+    All of them, unless the table has seen the partition from its start.
+    """
+    if not table.covers(batch.partition, batch.first_offset):
+        return list(digests)
+    known = table.known(batch.partition, list(digests.values()))
+    return [key for key, is_known in zip(digests, known, strict=True) if is_known]
 
 
 def digest(key: Sequence[str]) -> bytes:

@@ -22,7 +22,7 @@ from sinks.postgres.session import Connection
 from streams.app import Wired, run_agent
 from streams.batch import Batch
 from streams.dead_letters import dead_letter, micros
-from streams.dedupe_table import DedupeTable, add_dedupe_table, digest
+from streams.dedupe_table import DedupeTable, add_dedupe_table, digest, must_look_up
 from streams.invoice_events import Issue, Request, conflicted, issued, rejected
 from streams.transport import BatchApp
 
@@ -113,12 +113,7 @@ class InvoicesWork:
                 prepared.digests[key] = _digest(key)
                 if key.refund_id:
                     prepared.preceding[key.invoice] = None
-        keys = list(prepared.digests)
-        if self._table.covers(batch.partition, batch.first_offset):
-            known = self._table.known(batch.partition, list(prepared.digests.values()))
-            prepared.look_up = [key for key, is_known in zip(keys, known, strict=True) if is_known]
-        else:
-            prepared.look_up = keys
+        prepared.look_up = must_look_up(self._table, batch, prepared.digests)
         return prepared
 
     def distrust(self, prepared: Prepared) -> bool:
