@@ -101,7 +101,7 @@ async def _sell(console: Console, target: Target, settings: Settings, buyers: in
     )
     if connections < buyers:
         console.print(f"   {connections:,} of them at a time: this machine carries no more connections")
-    sale = await flash_sale(console, target, buyers, connections)
+    sale = await flash_sale(console, target, settings, buyers, connections)
     await wait_until_drained(target, settings.kafka_bootstrap)
     return sale
 

@@ -13,9 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gapless.demo_steps import StuckError, Target
 from gapless.load_checkouts import outcome_of, put_stock
+from gapless.stock import connected, copy_levels
 from producers.client import Answer
 from producers.generate import checkouts
 from producers.load import Report, run
+from runtime.settings import Settings
 
 #: The article of the sale, and how many there are of it.
 SKU = "FLASH"
@@ -77,7 +79,7 @@ def raise_file_limit(buyers: int) -> int:
     return max(1, min(buyers, soft - _FILES_KEPT))
 
 
-async def flash_sale(console: Console, target: Target, buyers: int, connections: int) -> Sale:
+async def flash_sale(console: Console, target: Target, settings: Settings, buyers: int, connections: int) -> Sale:
     """Sell, and return when everybody is answered and no payment is under way.
 
     As many buyers as there are `connections` post at the same instant, the others as soon as one of those is answered.
@@ -89,7 +91,7 @@ async def flash_sale(console: Console, target: Target, buyers: int, connections:
         await put_stock(client, [SKU], PIECES)
         await put_stock(client, articles, _PLENTY)
     # As a seller does before a sale: the stock is known to those at the door.
-    await asyncio.sleep(1.0)
+    await connected(settings, lambda mirror, session: copy_levels(mirror, session, [SKU, *articles], shards=1))
     flash = checkouts(buyers, seed=_SEED, skus=[SKU], customers=buyers, tokens={"tok_ok": 1.0}, prefix="SALE")
     shopping = checkouts(OTHERS, seed=_SEED, skus=articles, customers=OTHERS, tokens=_TOKENS, prefix="SHOP")
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gapless.local import data_option, settings_for
+from runtime.settings import Settings
 from sinks.postgres.levels import read_sellers_with_stock
 from sinks.postgres.session import Session
 from sinks.redis.admission_call import RedisAwayError
@@ -45,14 +46,9 @@ def stock() -> None:
 def preload(skus: tuple[str, ...], seller_id: str | None, shards: int, data: Path | None) -> None:
     """Copy the levels of these SKUs from Postgres to Redis now."""
 
-    async def load(mirror: Mirror, session: Session) -> tuple[str, list[str], bool]:
-        seller = seller_id or await _only_seller(session)
-        reconciler = Reconciler(mirror, session)
-        unknown = await reconciler.preload(seller, list(dict.fromkeys(skus)), shards)
-        complete, run_id, _ = await mirror.tick(seller)
-        return seller, unknown, complete or await reconciler.rebuild(seller, run_id)
-
-    seller, unknown, complete = _run(data, load)
+    seller, unknown, complete = _run(
+        data, lambda mirror, session: copy_levels(mirror, session, list(dict.fromkeys(skus)), shards, seller_id)
+    )
     if unknown:
         raise click.ClickException(f"{seller} has no stock of {', '.join(unknown)}: set it with PUT /v1/stock/<sku>")
     if not complete:
@@ -112,6 +108,28 @@ def _show(drifts: list[Drift], begun: list[str], dry_run: bool) -> None:
     click.echo(f"{len(drifts)} SKUs {'are off' if dry_run else 'were off, and are put right'}")
 
 
+async def copy_levels(
+    mirror: Mirror, session: Session, skus: list[str], shards: int, seller_id: str | None = None
+) -> tuple[str, list[str], bool]:
+    """Copy the levels to Redis; the seller, SKUs that Postgres doesn't know, and whether Redis is to be believed."""
+    seller = seller_id or await _only_seller(session)
+    reconciler = Reconciler(mirror, session)
+    unknown = await reconciler.preload(seller, skus, shards)
+    complete, run_id, _ = await mirror.tick(seller)
+    return seller, unknown, complete or await reconciler.rebuild(seller, run_id)
+
+
+async def connected(settings: Settings, work: Callable[[Mirror, Session], Awaitable[_Result]]) -> _Result:
+    """Do `work` with connections of its own."""
+    mirror = Mirror(settings.redis_url.get_secret_value())
+    session = Session(settings.postgres_url.get_secret_value())
+    try:
+        return await work(mirror, session)
+    finally:
+        await session.close()
+        await mirror.close()
+
+
 async def _only_seller(session: Session) -> str:
     sellers = await read_sellers_with_stock(await session.connection())
     if len(sellers) != 1:
@@ -120,20 +138,9 @@ async def _only_seller(session: Session) -> str:
 
 
 def _run(data: Path | None, work: Callable[[Mirror, Session], Awaitable[_Result]]) -> _Result:
-    """Do `work` with connections of its own; what is known to go wrong becomes one line."""
-    settings = settings_for(data)
-
-    async def connected() -> _Result:
-        mirror = Mirror(settings.redis_url.get_secret_value())
-        session = Session(settings.postgres_url.get_secret_value())
-        try:
-            return await work(mirror, session)
-        finally:
-            await session.close()
-            await mirror.close()
-
+    """Do `work`; what is known to go wrong becomes one line."""
     try:
-        return asyncio.run(connected())
+        return asyncio.run(connected(settings_for(data), work))
     except RedisAwayError as error:
         raise click.ClickException(f"Redis can't be asked: {error}") from None
     except psycopg.errors.UndefinedTable:
