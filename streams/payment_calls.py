@@ -22,7 +22,7 @@ from runtime.metrics import REGISTRY
 from schemas import catalog
 from schemas.codec import encode
 from sinks.microbatch import MicroBatch
-from sinks.payments.provider import ForbiddenError, NotNowError, Provider, UnknownOutcomeError
+from sinks.payments.provider import ForbiddenError, NoAnswerError, NotNowError, Provider, UnknownOutcomeError
 from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, Leased, Retried
 from sinks.postgres.session import OUTAGES, Session
@@ -293,8 +293,12 @@ class Caller:
             outcome = "timeout"
             self._failed()
             raise
-        except UnknownOutcomeError:
+        except NoAnswerError:
             self._failed()
+            raise
+        except UnknownOutcomeError:
+            # It answers, if with a failure of its own: leaving everybody else's payments alone for that would be wrong.
+            self._breaker.succeeded()
             raise
         except NotNowError:
             outcome = "not-now"

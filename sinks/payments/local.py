@@ -6,7 +6,7 @@ import aiohttp
 import msgspec
 
 from domain.payment import Absent, Action, Answer, Attempt, Declined, Known, Succeeded
-from sinks.payments.provider import ForbiddenError, NotNowError, UnknownOutcomeError
+from sinks.payments.provider import ForbiddenError, NoAnswerError, NotNowError, UnknownOutcomeError
 
 
 class LocalProvider:
@@ -78,7 +78,7 @@ class LocalProvider:
                 status, content = response.status, await response.read()
         except (aiohttp.ClientError, OSError) as error:
             # Not the error's own words: they could hold what was sent.
-            raise UnknownOutcomeError(type(error).__name__) from None
+            raise NoAnswerError(type(error).__name__) from None
         if status == 429:
             raise NotNowError("the provider is busy")
         if status in (401, 403):

@@ -6,7 +6,11 @@ from domain.payment import Answer, Attempt, Known
 
 
 class UnknownOutcomeError(Exception):
-    """No answer, a cut connection, or a failure on the provider's side: it may have acted. Ask before anything else."""
+    """No answer, or a failure on the provider's side: it may have acted. Ask before anything else."""
+
+
+class NoAnswerError(UnknownOutcomeError):
+    """The provider can't be reached, or has cut the connection: the only failure that the breaker counts."""
 
 
 class NotNowError(Exception):
@@ -20,7 +24,8 @@ class ForbiddenError(Exception):
 class Provider(Protocol):
     """Every call is one attempt's, made under its `provider_key`: again under it, nothing happens twice.
 
-    Raises `UnknownOutcomeError`, `NotNowError` and `ForbiddenError`. What the provider has done already is a success.
+    Raises `UnknownOutcomeError` (`NoAnswerError` where nothing came back), `NotNowError` and `ForbiddenError`. What the
+    provider has done already is a success.
     A token is passed on, never kept, logged or put into an error.
     """
 

@@ -18,7 +18,7 @@ import stripe
 
 from domain.payment import Absent, Action, Answer, Attempt, Declined, Known, Pending, Succeeded
 from domain.signature import TOLERANCE_SECONDS, Verdict
-from sinks.payments.provider import ForbiddenError, NotNowError, UnknownOutcomeError
+from sinks.payments.provider import ForbiddenError, NoAnswerError, NotNowError, UnknownOutcomeError
 
 if TYPE_CHECKING:
     from stripe.params import PaymentIntentConfirmParams, RefundListParams
@@ -246,14 +246,14 @@ async def _call(call: Awaitable[Value]) -> Value:
             raise NotNowError("another call is at it") from None
         raise _RefusedError(str(error.code or "invalid_request")) from None
     except stripe.APIConnectionError:
-        raise UnknownOutcomeError("no answer from Stripe") from None
+        raise NoAnswerError("no answer from Stripe") from None
     except stripe.StripeError as error:
         headers = {name.lower(): value for name, value in (error.headers or {}).items()}
         if headers.get("idempotent-replayed") == "true":
             raise _ReplayedError("Stripe has failed for good") from None
         raise UnknownOutcomeError(f"Stripe answered {error.http_status}") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise UnknownOutcomeError(type(error).__name__) from None
+        raise NoAnswerError(type(error).__name__) from None
 
 
 def _known_authorization(intent: "stripe.PaymentIntent") -> Known:

@@ -178,7 +178,7 @@ _DAMAGE = {
     # Money.
     "a second authorisation": (
         "INSERT INTO payment_attempts SELECT seller_id, order_id, 'again', partition, action, amount_minor, currency,"
-        " 'k', state, 1, now(), NULL, '', '', now(), now() FROM payment_attempts"
+        " 'k', state, 1, now(), NULL, false, '', '', now(), now() FROM payment_attempts"
         " WHERE order_id = 'confirmed' AND request_id = 'authorize'",
         [
             "payment order demo/confirmed: was authorized 2 times",

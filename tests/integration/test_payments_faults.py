@@ -144,6 +144,20 @@ async def test_the_breaker_spares_a_provider_that_is_away_and_nothing_is_lost(
         check_charges(await provider.ledger(), 100)
 
 
+async def test_failures_of_the_providers_own_keep_nobody_else_waiting(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    """A 500 is an answer: the breaker, which would stay open for a minute here, is for those that don't answer."""
+    with simulator(tmp_path / "provider") as provider:
+        payments = Payments(ledger_url, provider.url, replace(QUICK, breaker_failures=5, breaker_seconds=60))
+        await payments.start()
+        add_orders(ledger_url, [(f"F-{number}", "tok_5xx") for number in range(50)])
+        await payments.run(*[placed(f"F-{number}") for number in range(50)])
+        found = await until_finished(query, 50, 20)
+        assert set(found.values()) == {OK}
+        await payments.stop()
+
+
 async def test_an_authorisation_that_never_gets_an_answer_is_settled_and_given_up(
     tmp_path: Path, ledger_url: str, query: Query
 ) -> None:
