@@ -29,6 +29,8 @@ from streams.transport import BatchApp
 AGENT = "invoices"
 #: Some 4 s of pricing at the worst; an ordinary batch of 1,000 has a tenth of it.
 BATCH_BYTES_MAX = 4 * 1024 * 1024
+#: Somebody may be waiting for the number, and it is the only transaction on its way.
+_PACE_S_MAX = 0.1
 
 OUTCOMES = Counter(
     "gapless_invoice_requests_total", "Invoice requests by what became of them.", ["outcome"], registry=REGISTRY
@@ -66,7 +68,8 @@ def run(settings: Settings) -> None:
         table = add_dedupe_table(app, "issued", catalog.PARTITIONS)
         if table.changelog_topic_name != catalog.INVOICES_CHANGELOG.name:
             raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
-        return Wired((catalog.INVOICE_REQUESTS,), InvoicesWork(table, lambda: datetime.now(UTC)), BATCH_BYTES_MAX)
+        work = InvoicesWork(table, lambda: datetime.now(UTC))
+        return Wired((catalog.INVOICE_REQUESTS,), work, BATCH_BYTES_MAX, pace_s_max=_PACE_S_MAX)
 
     run_agent(AGENT, settings, wire)
 

@@ -55,8 +55,8 @@ _BY_KEY = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_bitmapsc
 _IN_ORDER = {**_BY_KEY, "enable_sort": "off"}
 #: Outcomes in one transaction: bounds its size; under load some dozens gather while the last one is written.
 _WRITTEN_MAX = 500
-#: Between two such transactions.
-_WRITE_PACE_S = 0.02
+#: Between two such transactions: each costs some 10 ms of CPU with what it sets off elsewhere.
+_WRITE_PACE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,6 @@ _log = logging.getLogger(__name__)
 
 AGENT = "stock"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
-#: Redis may be so much behind: what is admitted meanwhile is held there anyway.
-_PACE_S = 0.3
 
 #: How often holds are ended, lines served and the copy's completeness looked at, where no gateway asks.
 TICK_SECONDS = 1.0
@@ -73,7 +71,7 @@ def run(settings: Settings) -> None:
     kept = Mirror(settings.redis_url.get_secret_value())
     keeper = Keeper(kept, settings.postgres_url.get_secret_value())
     work = StockWork(kept, lambda: datetime.now(UTC), on_missed=keeper.compare_soon)
-    wired = Wired(catalog.READERS[AGENT], work, BATCH_BYTES_MAX, pace_s=_PACE_S, service=keeper.run)
+    wired = Wired(catalog.READERS[AGENT], work, BATCH_BYTES_MAX, service=keeper.run)
     run_agent(AGENT, settings, lambda _: wired)
 
 

@@ -13,7 +13,7 @@ from sinks.postgres.session import Session, fetch_dicts
 #: Under this kind the checkouts agent records what it refused.
 KIND = "checkout"
 #: Between two reads of orders: one read for all whose outcome came meanwhile.
-_ORDERS_PACE_S = 0.01
+_ORDERS_PACE_S = 0.03
 #: What was asked for comes along up to this; a larger one is read alone, so that a batch stays small in memory.
 _REQUEST_BYTES_MAX = 64 * 1024
 _ORDERS_MAX = 200
