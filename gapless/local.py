@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from runtime.local.errors import StackError
-from runtime.local.stack import READY_SECONDS_MAX, WORKER_ROLES, WORKERS_MAX, Stack, supervise
+from runtime.local.layout import WORKER_ROLES, WORKERS_MAX
+from runtime.local.stack import READY_SECONDS_MAX, Stack
 from runtime.settings import ENV_PREFIX, Settings, load
 
 DEFAULT_DATA = Path(".gapless")
@@ -74,6 +75,8 @@ def up(detach: bool, data: Path, workers: dict[str, int] | None) -> None:
         stack.start(READY_SECONDS_MAX)
         click.echo(_summary(stack))
         return
+    from runtime.local.supervisor import supervise
+
     stack.describe()
 
     def say(line: str) -> None:

@@ -32,6 +32,7 @@ BACKOFF_SECONDS_MAX = 10.0
 START_ATTEMPTS_MAX = 4
 READY_CHECK_EVERY_SECONDS = 0.05
 READY_CHECK_SECONDS_MAX = 2.0
+HELD_CHECK_EVERY_SECONDS = 0.05
 LOG_BYTES_MAX = 16 * 1024 * 1024
 LOG_CHECK_EVERY_SECONDS = 10.0
 #: Marks our children and theirs, so that what is left of a killed supervisor can be told from strangers.
@@ -212,6 +213,9 @@ class Supervisor:
             self._say(f"{child.spec.name} ended ({_end(status)}); starting it again in {delay:g} s")
             self._set(child, State.BACKOFF)
             await asyncio.sleep(delay)
+            # Whoever holds it is another process, and has no event of ours to set.
+            while held(self._folder, child.spec.name).exists():  # noqa: ASYNC110
+                await asyncio.sleep(HELD_CHECK_EVERY_SECONDS)
 
     def _start(self, child: _Child) -> None:
         spec = child.spec
@@ -337,6 +341,11 @@ def write_json(path: Path, value: Any) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(value, indent=1) + "\n")
     partial.replace(path)
+
+
+def held(folder: Path, name: str) -> Path:
+    """While this file is there, the process `name` is not started again once it has ended."""
+    return folder / f"{name}.held"
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:

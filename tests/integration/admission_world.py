@@ -10,7 +10,7 @@ from pathlib import Path
 
 from domain.reservation import Level
 from runtime.local import redis as valkey
-from runtime.local.stack import free_port
+from runtime.local.layout import free_port
 from sinks.redis.admission import Admission, Admitted, Asked, SoldOut, Verdict
 from sinks.redis.mirror import Event, Mirror, Mirrored, SkuChange
 from tests.integration.gateways import until

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import psycopg
 
-from runtime.local.stack import free_port
+from runtime.local.layout import free_port
 from schemas import catalog, codec
 from sinks.payments.local import LocalProvider
 from sinks.payments.provider import Provider

@@ -14,7 +14,7 @@ import pytest
 
 from gateway import auth
 from runtime.local import kafka
-from runtime.local.stack import free_port
+from runtime.local.layout import free_port
 from sinks.postgres import sellers
 from tests.conftest import Services
 from tests.integration.gateways import (

@@ -17,7 +17,7 @@ from gateway.app import make_app
 from gateway.intake import Intake
 from gateway.notices import Notices
 from runtime.kafka import Delivered
-from runtime.local.stack import free_port
+from runtime.local.layout import free_port
 from runtime.settings import load
 from schemas import catalog, codec
 from tests.integration.payments_world import (

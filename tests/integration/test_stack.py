@@ -17,7 +17,8 @@ import redis
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from runtime.local.errors import StackError
-from runtime.local.stack import SERVERS, Stack
+from runtime.local.layout import SERVERS
+from runtime.local.stack import Stack
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from aiohttp import web
 from stripe import InvalidRequestError, StripeClient
 
 from domain.payment import Absent, Action, Attempt, Declined, Pending, Prior, State, Succeeded, provider_key
-from runtime.local.stack import free_port
+from runtime.local.layout import free_port
 from sinks.payments.provider import ForbiddenError, NotNowError, UnknownOutcomeError
 from sinks.payments.stripe import StripeProvider
 
