@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check simulate lint format types imports bench lock clean
+.PHONY: help setup demo test check simulate fuzz chaos lint format types imports bench lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -46,6 +46,14 @@ SEEDS ?= 100000
 
 simulate: setup ## histories of the batch rules under faults: make simulate SEEDS=1000000
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+fuzz: setup ## twenty times the examples that the tests draw, over HTTP and on every topic
+	@GAPLESS_FUZZ_EXAMPLES=20 $(BIN)/pytest tests/integration/test_fuzz_http.py tests/integration/test_fuzz_topics.py
+
+MINUTES ?= 1
+
+chaos: setup ## every fault on a real stack, and the judge's verdict: make chaos MINUTES=5
+	@$(BIN)/gapless chaos --scenario all --minutes $(MINUTES)
 
 lint: setup ## style and formatting
 	@$(BIN)/ruff check .

@@ -16,7 +16,7 @@ SKU_CHARS_MAX = 64
 #: Pieces of one line: sums over 1,000 lines stay far inside 64 bits, and a slip of the finger is seen.
 PIECES_MAX = 1_000_000
 
-_TOKEN = re.compile(r"[\x21-\x7e]+")
+TOKEN = re.compile(r"[\x21-\x7e]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PIECES = re.compile(r"[1-9][0-9]{0,6}(?:\.0{1,6})?", re.ASCII)
 
@@ -80,7 +80,7 @@ def check_name(field: str, text: str, chars_max: int) -> Refusal | None:
 
 def _check_token(token: str) -> Refusal | None:
     # The detail never repeats it.
-    if len(token) > PAYMENT_TOKEN_CHARS_MAX or _TOKEN.fullmatch(token) is None:
+    if len(token) > PAYMENT_TOKEN_CHARS_MAX or TOKEN.fullmatch(token) is None:
         return Refusal(
             INVALID_FIELD,
             "payment_token",

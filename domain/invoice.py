@@ -35,7 +35,8 @@ VAT_CATEGORIES: dict[str, bool] = {
 }
 KINDS = ("invoice",)
 
-_CHARS_MAX = {
+#: By the path of the field; of a line, its name.
+TEXT_CHARS_MAX = {
     "buyer.name": 200,
     "buyer.email": 254,
     "buyer.vat_id": 32,
@@ -49,7 +50,7 @@ _CHARS_MAX = {
 # Control characters end a log line, a C string or a Postgres text; a note may have line breaks and tabs.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_IN_NOTE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +176,12 @@ def _check_head(request: Mapping[str, Any]) -> Refusal | None:
         return refusal
     if address["country"] not in COUNTRIES:
         return _invalid("buyer.address.country", "must be an ISO 3166-1 alpha-2 code in capitals, such as FR")
-    if _EMAIL.fullmatch(buyer["email"]) is None:
+    if EMAIL.fullmatch(buyer["email"]) is None:
         return _invalid("buyer.email", "must be an e-mail address, such as zoe@example.com")
     note = request["note"] or ""
-    if len(note) > _CHARS_MAX["note"] or _CONTROL_IN_NOTE.search(note):
-        return _invalid("note", f"must have at most {_CHARS_MAX['note']} characters, no control character among them")
+    if len(note) > TEXT_CHARS_MAX["note"] or _CONTROL_IN_NOTE.search(note):
+        chars_max = TEXT_CHARS_MAX["note"]
+        return _invalid("note", f"must have at most {chars_max} characters, no control character among them")
     return None
 
 
@@ -215,7 +217,7 @@ def _line_amounts(line: Mapping[str, Any]) -> tuple[int, int, int] | Refusal:
 
 
 def _check_text(field: str, text: str, chars_max: int | None = None, *, required: bool = False) -> Refusal | None:
-    limit = chars_max or _CHARS_MAX[field]
+    limit = chars_max or TEXT_CHARS_MAX[field]
     if len(text) > limit:
         return _invalid(field, f"must have at most {limit} characters")
     # Most texts are printable, which is the cheaper question.

@@ -15,7 +15,8 @@ SCALE = 10**SCALE_DECIMALS
 #: Decimals a VAT rate in percent may carry.
 RATE_DECIMALS = 2
 
-_DECIMAL = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,6}))?", re.ASCII)
+#: How a caller writes an amount.
+DECIMAL = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,6}))?", re.ASCII)
 
 
 class NotDecimalError(ValueError):
@@ -28,7 +29,7 @@ def scaled(text: str, decimals: int) -> int:
 
     Raises `NotDecimalError` for anything else: exponents, a plus sign, NaN, spaces, too many digits.
     """
-    match = _DECIMAL.fullmatch(text)
+    match = DECIMAL.fullmatch(text)
     if match is None:
         raise NotDecimalError(text)
     sign, whole, fraction = match.groups()

@@ -33,6 +33,10 @@ class State(StrEnum):
 GAVE_UP = "gave-up"
 NOT_AUTHORIZED = "not-authorized"
 NOT_CAPTURED = "not-captured"
+#: Of the provider's own words so much is kept. Longer, or with control characters, nobody who reads the attempt's event
+#: could take them, and the order would never hear of its payment.
+REFERENCE_CHARS_MAX = 255
+DECLINE_CODE_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +175,22 @@ def step_after_asking(attempt: Attempt, known: Known) -> Step:
 
 
 def finish(answer: Answer) -> Finish:
-    """The provider's answer as the attempt's outcome."""
+    """The provider's answer as the attempt's outcome, its words such that they can be stored and passed on."""
+    reference = _plain(answer.reference, REFERENCE_CHARS_MAX)
     if isinstance(answer, Succeeded):
-        return Finish(State.SUCCEEDED, answer.reference)
-    return Finish(State.DECLINED, answer.reference, answer.reason)
+        return Finish(State.SUCCEEDED, reference)
+    return Finish(State.DECLINED, reference, _plain(answer.reason, DECLINE_CODE_CHARS_MAX) or "declined")
 
 
 def finish_settled() -> Finish:
     """The outcome of an authorisation that was voided under its own key."""
     return _GIVEN_UP
+
+
+def _plain(words: str, chars_max: int) -> str:
+    """What a provider wrote, as one line of so many characters at most: it is nobody's business to check but ours."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in words).split())
+    return line[:chars_max].rstrip()
 
 
 def _await_prior(attempt: Attempt) -> Step | None:
@@ -229,6 +240,7 @@ class Breaker:
         self._failures_max = failures_max
         self._open_seconds = open_seconds
         self._failures = 0
+        self._answered_at = float("-inf")
         self._opened_at: float | None = None
 
     def gate(self, now: float) -> Gate:
@@ -241,13 +253,18 @@ class Breaker:
         """Seconds until the next probe is due; 0 if the breaker is not open."""
         return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self._open_seconds - now)
 
-    def succeeded(self) -> None:
+    def succeeded(self, now: float) -> None:
         """The provider has answered, whatever it said."""
         self._failures = 0
+        self._answered_at = now
         self._opened_at = None
 
-    def failed(self, now: float) -> bool:
-        """The provider did not answer. Returns whether this has opened the breaker."""
+    def failed(self, now: float, *, began_at: float) -> bool:
+        """The provider did not answer a call that began then. Returns whether this has opened the breaker."""
+        # It has answered another one since: what is wrong is wrong with this one. Of many calls at once five may well
+        # fail one after the other, and all would wait for what befell a few of them.
+        if began_at < self._answered_at:
+            return False
         gate = self.gate(now)
         # Calls that began before it opened end in it, one after the other: they are no news.
         if gate is Gate.OPEN:

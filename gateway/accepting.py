@@ -10,7 +10,10 @@ from domain.refusals import Refusal
 from gateway import invoice_views, measures, problems, requests
 from gateway.answers import json_answer
 from gateway.auth import KeyRing
-from gateway.intake import Intake, read_body, wait_seconds
+from gateway.bodies import IDEMPOTENCY_KEY
+from gateway.intake import PREFER, Intake, read_body, wait_seconds
+from gateway.invoice_views import AcceptedInvoice, InvoiceView, RejectedInvoice
+from gateway.openapi import Answer, operation
 from gateway.problems import ProblemError
 from gateway.waiting import Waiters, until_known
 from runtime.kafka import Delivered
@@ -54,6 +57,20 @@ class Accepting:
         """The resource."""
         return [web.post("/v1/invoices", self.post)]
 
+    @operation(
+        "Ask for an invoice",
+        Answer(200, "Waited for: the order has its number", InvoiceView, headers=("Preference-Applied",)),
+        Answer(202, "Kept; its number follows", AcceptedInvoice, headers=("Location", "Retry-After")),
+        body=requests.InvoiceRequest,
+        parameters=[IDEMPOTENCY_KEY, PREFER],
+        problems=[
+            problems.ORDER_ID_MISSING,
+            problems.ORDER_ID_AMBIGUOUS,
+            problems.CONFLICT,
+            *problems.RULES,
+            problems.NOT_ACKNOWLEDGED,
+        ],
+    )
     async def post(self, request: web.Request) -> web.Response:
         """POST /v1/invoices."""
         seller_id = await self._keys.seller_of(request)
@@ -118,7 +135,7 @@ class _Outcome:
         self._content_sha256 = priced.content_sha256
         self._delivered = delivered
 
-    async def look(self) -> dict[str, Any] | None:
+    async def look(self) -> InvoiceView | RejectedInvoice | None:
         """What Postgres says."""
         try:
             order = await self._reader.order(self._seller_id, self._order_id)
@@ -134,7 +151,7 @@ class _Outcome:
             return None
         return invoice_views.known(self._order_id, order, event)
 
-    async def judge(self, event: bytes) -> dict[str, Any] | None:
+    async def judge(self, event: bytes) -> InvoiceView | RejectedInvoice | None:
         """What an event of this order id means; None if it is about another request."""
         try:
             schema, value = decode(
@@ -150,12 +167,18 @@ class _Outcome:
             return None
         if schema is INVOICE_ISSUED:
             # An event of other content leaves it to Postgres, or to the conflict's own event, to say so.
-            return invoice_views.issued(value) if self._is_ours(value) else None
+            return self._issued(value) if self._is_ours(value) else None
         if (value["source_partition"], value["source_offset"]) != self._delivered:
             return None
         if schema is INVOICE_REQUEST_CONFLICTED:
             raise _conflict(self._order_id)
         raise problems.rejected(value["reason"], value["detail"])
+
+    def _issued(self, event: dict[str, Any]) -> InvoiceView | None:
+        try:
+            return invoice_views.issued(event)
+        except OverflowError:  # A time that there isn't: not the agent's event. Postgres knows.
+            return None
 
     def _is_ours(self, event: dict[str, Any]) -> bool:
         """Whether the invoice has our content."""

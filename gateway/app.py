@@ -12,7 +12,7 @@ from time import monotonic
 import uvloop
 from aiohttp import web
 
-from gateway import measures, problems, registry
+from gateway import measures, openapi, problems, registry
 from gateway.accepting import Accepting
 from gateway.auth import KeyRing
 from gateway.checkouts import Checkouts
@@ -139,8 +139,10 @@ class Gateway:
             (self._invoice_waiters, self._order_waiters),
             topics=[topic.name for topic in published],
         )
+        #: Its routes, and what happens around each request.
+        self.application = make_app(self._routes(topics, intake, documents))
         self._runner = BoundedRunner(
-            make_app(self._routes(topics, intake, documents)),
+            self.application,
             access_log=logging.getLogger("gateway.access") if settings.log_level == "DEBUG" else None,
             # The line of a request and its status: headers hold keys.
             access_log_format="%r %s %Tf",
@@ -216,9 +218,14 @@ def _naming(variable: str) -> Iterator[None]:
 
 
 def make_app(routes: Iterable[web.RouteDef]) -> web.Application:
-    """The routes, those that need nothing, and what happens around each request."""
+    """The routes, those that need nothing, and what happens around each request.
+
+    Raises `ValueError` for a route that isn't described.
+    """
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_around])
-    app.add_routes([*routes, web.get("/problems/{name}", problems.explain), *registry.routes()])
+    interface = openapi.Interface()
+    app.add_routes([*routes, *interface.routes(), *registry.routes()])
+    interface.describe(app)
     return app
 
 

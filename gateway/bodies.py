@@ -6,7 +6,12 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from gateway.openapi import Parameter
 from gateway.problems import MALFORMED, Kind, ProblemError
+
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key", "header", {"type": "string"}, "The id, where the body has none; quoted or not."
+)
 
 _AMOUNTS = ("quantity", "unit_price", "vat_rate", "net", "tax", "gross")
 _WHERE = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)

@@ -15,7 +15,10 @@ from domain.refusals import Refusal
 from gateway import measures, order_views, problems, requests
 from gateway.answers import json_answer
 from gateway.auth import KeyRing
-from gateway.intake import Intake, read_body, wait_seconds
+from gateway.bodies import IDEMPOTENCY_KEY
+from gateway.intake import PREFER, Intake, begin_again, read_body, wait_seconds
+from gateway.openapi import Answer, operation
+from gateway.order_shapes import AcceptedOrder, OrderView
 from gateway.problems import ProblemError
 from gateway.waiting import Waiter, Waiters, until_known
 from runtime.kafka import Delivered
@@ -92,6 +95,25 @@ class Checkouts:
         """The resource."""
         return [web.post("/v1/checkouts", self.post)]
 
+    @operation(
+        "Check out",
+        Answer(201, "Waited for: the order is confirmed", OrderView, headers=("Location",)),
+        Answer(202, "Kept; stock and payment are decided soon", AcceptedOrder, headers=("Location", "Retry-After")),
+        body=requests.CheckoutRequest,
+        parameters=[IDEMPOTENCY_KEY, PREFER],
+        problems=[
+            problems.ORDER_ID_MISSING,
+            problems.ORDER_ID_AMBIGUOUS,
+            problems.PAYMENT_DECLINED,
+            problems.OUT_OF_STOCK,
+            problems.ORDER_CANCELLED,
+            problems.CONFLICT,
+            problems.ALREADY_INVOICED,
+            *problems.RULES,
+            problems.TOO_MANY_REQUESTS,
+            problems.NOT_ACKNOWLEDGED,
+        ],
+    )
     async def post(self, request: web.Request) -> web.Response:
         """POST /v1/checkouts."""
         seller_id = await self._keys.seller_of(request)
@@ -115,7 +137,7 @@ class Checkouts:
             headers={"Location": order_views.path_of(sale.order_id), "Retry-After": "1", **applied},
         )
 
-    async def _take(self, request: web.Request, sale: Sale, waiter: Waiter | None, wait: int) -> dict[str, Any] | None:
+    async def _take(self, request: web.Request, sale: Sale, waiter: Waiter | None, wait: int) -> OrderView | None:
         """The order once it is confirmed; None if it is kept and that is all there is to say. Raises `ProblemError`."""
         deadline = monotonic() + wait
         hint = await self._hints.known(hinted_as(sale.seller_id), sale.order_id)
@@ -155,6 +177,7 @@ class Checkouts:
                 return standing.placed
         if isinstance(verdict, SoldOut) and waiter is not None:
             verdict = await self._wait_in_line(request, sale.asked, waiter, deadline - monotonic())
+            begin_again()
         if isinstance(verdict, SoldOut):
             measures.CHECKOUTS.labels("out-of-stock").inc()
             raise order_views.out_of_stock(sale.order_id, verdict.short)
@@ -218,7 +241,7 @@ class _Outcome:
         self._sale = sale
         self._delivered = delivered
 
-    async def look(self) -> dict[str, Any] | None:
+    async def look(self) -> OrderView | None:
         """What Postgres says."""
         sale = self._sale
         try:
@@ -234,7 +257,7 @@ class _Outcome:
             raise _conflict(sale.order_id)
         return await _answer(self._reader, known.placed)
 
-    async def judge(self, event: bytes) -> dict[str, Any] | None:
+    async def judge(self, event: bytes) -> OrderView | None:
         """What an event of this order id means; None if it decides nothing, or is about another request."""
         try:
             schema, value = decode(
@@ -268,7 +291,7 @@ class _Outcome:
         )
 
 
-async def _answer(reader: OrdersReader, order: PlacedOrder) -> dict[str, Any] | None:
+async def _answer(reader: OrdersReader, order: PlacedOrder) -> OrderView | None:
     """The order if it is a sale, None while its payment is under way; raises `ProblemError` if it is none."""
     problem = order_views.not_placed(order)
     if problem is not None:

@@ -1,10 +1,9 @@
 """POST /v1/orders/{id}/shipments, /deliveries, /cancellations and /refunds: keep the command in Kafka, and answer."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import time_ns
-from typing import Any
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -18,10 +17,13 @@ from domain.refusals import INVALID_FIELD, Refusal
 from gateway import bodies, measures, order_views, problems
 from gateway.answers import json_answer
 from gateway.auth import KeyRing
+from gateway.bodies import IDEMPOTENCY_KEY
 from gateway.checkouts import hinted_as
-from gateway.intake import Intake, read_body, wait_seconds
-from gateway.problems import ProblemError
-from gateway.reading import order_id_of
+from gateway.intake import PREFER, Intake, read_body, wait_seconds
+from gateway.openapi import Answer, Parameter, limits, operation
+from gateway.order_shapes import OrderView, SelfLink
+from gateway.problems import Kind, ProblemError
+from gateway.reading import ORDER_ID, order_id_of
 from gateway.waiting import Waiters, until_known
 from schemas.catalog import ORDER_COMMAND, ORDER_COMMAND_ANSWERED, ORDER_COMMANDS, ORDER_EVENTS, Topic
 from schemas.codec import DecodeError, decode, encode
@@ -32,25 +34,61 @@ from sinks.redis.hints import Hints
 #: A command is answered within some 30 ms; who wants no answer says `Prefer: wait=0`.
 WAIT_SECONDS_DEFAULT = 5
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+class PlainCommand(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a command; `reason` is shown in the order's history."""
+
+    reason: Annotated[str, limits(maxLength=REASON_CHARS_MAX)] | UnsetType | None = UNSET
 
 
-class _Plain(Struct, frozen=True, forbid_unknown_fields=True):
-    reason: str | UnsetType | None = UNSET
+class RefundLine(Struct, frozen=True, forbid_unknown_fields=True):
+    """Pieces of one line of the order; the first line is 0."""
+
+    line: Annotated[int, limits(minimum=0, maximum=LINES_MAX - 1)]
+    quantity: Annotated[int, limits(minimum=1, maximum=PIECES_MAX)]
 
 
-class _Line(Struct, frozen=True, forbid_unknown_fields=True):
-    line: int
-    quantity: int
+class RefundCommand(PlainCommand, frozen=True, forbid_unknown_fields=True):
+    """The body of a refund; without lines it is for all that is left."""
+
+    refund_id: Annotated[str, limits(minLength=1, maxLength=REFUND_ID_CHARS_MAX)] | UnsetType = UNSET
+    lines: Annotated[list[RefundLine], limits(minItems=1, maxItems=LINES_MAX)] | UnsetType | None = UNSET
 
 
-class _Refund(_Plain, frozen=True, forbid_unknown_fields=True):
-    refund_id: str | UnsetType = UNSET
-    lines: list[_Line] | UnsetType | None = UNSET
+_Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[web.Response]])
+
+_plain_decoder = msgspec.json.Decoder(PlainCommand)
+_refund_decoder = msgspec.json.Decoder(RefundCommand)
 
 
-_plain_decoder = msgspec.json.Decoder(_Plain)
-_refund_decoder = msgspec.json.Decoder(_Refund)
+class AcceptedCommand(TypedDict):
+    """A command that is kept, and not answered yet."""
+
+    order_id: str
+    action: str
+    status: str
+    links: SelfLink
+
+
+def _command(
+    summary: str, body: type[PlainCommand], *kinds: Kind, parameters: Sequence[Parameter] = ()
+) -> Callable[[_Handler], _Handler]:
+    return operation(
+        summary,
+        Answer(200, "The order has obeyed", OrderView),
+        Answer(202, "Kept, and not answered yet", AcceptedCommand, headers=("Location", "Retry-After")),
+        body=body,
+        needs_body=False,
+        parameters=[ORDER_ID, PREFER, *parameters],
+        problems=[
+            problems.NOT_FOUND,
+            problems.UNKNOWN_ORDER,
+            problems.NOT_PERMITTED,
+            problems.INVALID_FIELD,
+            problems.NOT_ACKNOWLEDGED,
+            *kinds,
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +153,30 @@ class Commands:
             web.post("/v1/orders/{order_id}/refunds", self.refund),
         ]
 
+    @_command("Ship an order", PlainCommand)
     async def ship(self, request: web.Request) -> web.Response:
         """POST /v1/orders/{order_id}/shipments."""
         return await self._post(request, Trigger.SHIP)
 
+    @_command("An order was delivered", PlainCommand)
     async def deliver(self, request: web.Request) -> web.Response:
         """POST /v1/orders/{order_id}/deliveries."""
         return await self._post(request, Trigger.DELIVER)
 
+    @_command("Cancel an order", PlainCommand)
     async def cancel(self, request: web.Request) -> web.Response:
         """POST /v1/orders/{order_id}/cancellations."""
         return await self._post(request, Trigger.CANCEL)
 
+    @_command(
+        "Refund an order, or lines of it",
+        RefundCommand,
+        problems.REFUND_ID_MISSING,
+        problems.REFUND_ID_AMBIGUOUS,
+        problems.REFUND_TOO_LARGE,
+        problems.REFUND_CONFLICT,
+        parameters=[IDEMPOTENCY_KEY],
+    )
     async def refund(self, request: web.Request) -> web.Response:
         """POST /v1/orders/{order_id}/refunds."""
         return await self._post(request, Trigger.REFUND)
@@ -144,7 +194,12 @@ class Commands:
         if order is not None:
             return json_answer(order)
         path = order_views.path_of(order_id)
-        accepted = {"order_id": order_id, "action": action.value, "status": "accepted", "links": {"self": path}}
+        accepted: AcceptedCommand = {
+            "order_id": order_id,
+            "action": action.value,
+            "status": "accepted",
+            "links": {"self": path},
+        }
         return json_answer(accepted, status=202, headers={"Location": path, "Retry-After": "1"})
 
     async def _refuse_unknown(self, command: Command) -> None:
@@ -159,7 +214,7 @@ class Commands:
             raise ProblemError(problems.UNKNOWN_ORDER, "this order is not placed yet", retry_after_seconds=1)
         raise ProblemError(problems.UNKNOWN_ORDER, "no order of this id is known")
 
-    async def _keep_and_wait(self, command: Command, wait: int) -> dict[str, Any] | None:
+    async def _keep_and_wait(self, command: Command, wait: int) -> OrderView | None:
         """The order once it has obeyed; None if that isn't known in time. Raises `ProblemError`."""
         key = command.order_id.encode()
         waiter = self._waiters.add(key) if wait else None
@@ -182,11 +237,11 @@ class _Outcome:
         self._reader = reader
         self._command = command
 
-    async def look(self) -> dict[str, Any] | None:
+    async def look(self) -> OrderView | None:
         """The order, if Postgres says that it has obeyed. A refusal leaves no trace there."""
         return await self._order(self._is_obeyed)
 
-    async def judge(self, event: bytes) -> dict[str, Any] | None:
+    async def judge(self, event: bytes) -> OrderView | None:
         """What an event of this order means; None if it is no answer to this command."""
         command = self._command
         try:
@@ -199,7 +254,7 @@ class _Outcome:
             raise problems.rejected(value["reason"], value["detail"])
         return await self._order(lambda order: True)
 
-    async def _order(self, holds: Callable[[PlacedOrder], bool]) -> dict[str, Any] | None:
+    async def _order(self, holds: Callable[[PlacedOrder], bool]) -> OrderView | None:
         """The order, if that holds of it; raises `ProblemError` where the refund's id stands for other lines."""
         command = self._command
         try:
@@ -232,9 +287,9 @@ class _Outcome:
 def read(seller_id: str, order_id: str, action: Trigger, body: bytes, idempotency_key: str | None) -> Command:
     """The command, checked; raises `ProblemError`."""
     if action is not Trigger.REFUND:
-        plain = bodies.decode_small(_plain_decoder, body) if body else _Plain()
+        plain = bodies.decode_small(_plain_decoder, body) if body else PlainCommand()
         return Command(seller_id, order_id, action, _reason(plain))
-    asked = bodies.decode_small(_refund_decoder, body) if body else _Refund()
+    asked = bodies.decode_small(_refund_decoder, body) if body else RefundCommand()
     refund_id = bodies.chosen_id(
         "refund_id",
         None if asked.refund_id is UNSET else asked.refund_id,
@@ -251,20 +306,16 @@ def read(seller_id: str, order_id: str, action: Trigger, body: bytes, idempotenc
     return Command(seller_id, order_id, action, _reason(asked), refund_id, lines)
 
 
-def _reason(asked: _Plain) -> str:
+def _reason(asked: PlainCommand) -> str:
     reason = asked.reason if isinstance(asked.reason, str) else ""
-    if len(reason) > REASON_CHARS_MAX or _CONTROL.search(reason):
-        raise problems.refused(
-            Refusal(
-                INVALID_FIELD,
-                "reason",
-                f"must have at most {REASON_CHARS_MAX} characters, no control character among them",
-            )
-        )
+    # By the agent's own rule: what it could not take would be kept, and never answered.
+    refusal = check_name("reason", reason, REASON_CHARS_MAX) if reason else None
+    if refusal is not None:
+        raise problems.refused(refusal)
     return reason
 
 
-def _checked_lines(lines: list[_Line]) -> tuple[tuple[int, int], ...]:
+def _checked_lines(lines: list[RefundLine]) -> tuple[tuple[int, int], ...]:
     refusal = None
     if not 1 <= len(lines) <= LINES_MAX:
         refusal = Refusal(

@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway import measures
 from gateway.auth import KeyRing
 from gateway.intake import Intake
+from gateway.openapi import Answer, operation
 from gateway.waiting import Tail, Waiters
 from runtime import metrics
 from runtime.kafka import Publisher
@@ -62,10 +63,17 @@ class Health:
             web.get("/metrics", self.metrics),
         ]
 
+    @operation("Whether the process answers", Answer(200, "It does", dict[str, str]), needs_key=False)
     async def alive(self, _: web.Request) -> web.Response:
         """GET /healthz: the process answers."""
         return web.Response(body=b'{"status":"alive"}', content_type="application/json")
 
+    @operation(
+        "Whether orders can be taken",
+        Answer(200, "They can; each service by name", dict[str, str]),
+        Answer(503, "They can't; each service by name", dict[str, str]),
+        needs_key=False,
+    )
     async def ready(self, _: web.Request) -> web.Response:
         """GET /readyz: 200 while orders can be taken, else 503; each service by name."""
         async with self._check:
@@ -79,6 +87,7 @@ class Health:
             status=200 if takes_orders else 503, body=msgspec.json.encode(body), content_type="application/json"
         )
 
+    @operation("Measures", Answer(200, "For Prometheus", media_type=metrics.CONTENT_TYPE), needs_key=False)
     async def metrics(self, _: web.Request) -> web.Response:
         """GET /metrics, for Prometheus."""
         measures.IN_FLIGHT.set(self._intake.in_flight)

@@ -4,11 +4,13 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from time import monotonic
 
 from aiohttp import web
 
 from gateway import measures, problems
+from gateway.openapi import Parameter
 from gateway.problems import ProblemError
 from runtime.kafka import Delivered, NotAcknowledgedError, OverloadedError, Publisher
 
@@ -21,8 +23,25 @@ WAIT_SECONDS_MAX = 30
 IN_FLIGHT_MAX = 20_000
 #: Bytes of the bodies under way. Decoded, each byte takes some ten: this is what bounds the gateway's memory.
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
+#: A request that took longer than this until it was kept shows that more come than can be served. Those that come now
+#: would take longer still, until nobody waits for any of them; so they are sent away while there are too many.
+LATE_SECONDS = 2.0
+#: As long as no more than these are under way, each is served, however late: a rush that comes once, on a slow machine.
+LATE_IN_FLIGHT = 500
+#: What is known of the last request is believed for so long.
+_LATE_BELIEVED_SECONDS = 1.0
+
+PREFER = Parameter(
+    "Prefer",
+    "header",
+    {"type": "string", "examples": ["wait=10"]},
+    f"`wait=N`: wait for the outcome, for at most {WAIT_SECONDS_MAX} seconds.",
+)
 
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?:;|,|$)', re.IGNORECASE)
+
+#: When the request of this task began to be served.
+_began_at: ContextVar[float] = ContextVar("began_at", default=0.0)
 
 
 def wait_seconds(prefer: str | None, default: int = 0) -> int:
@@ -37,6 +56,7 @@ class Intake:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._in_flight_bytes = 0
+        self._late_until = 0.0
         #: How many requests are under way.
         self.in_flight = 0
 
@@ -46,14 +66,20 @@ class Intake:
         length = request.content_length
         if length is not None and length > BODY_BYTES_MAX:
             raise too_large()
-        held_bytes = BODY_BYTES_MAX if length is None and request.can_read_body else length or 0
+        # Of a compressed body, the length says nothing of what it will be.
+        is_unknown = (length is None and request.can_read_body) or "Content-Encoding" in request.headers
+        held_bytes = BODY_BYTES_MAX if is_unknown else length or 0
         if self.in_flight >= IN_FLIGHT_MAX or self._in_flight_bytes + held_bytes > IN_FLIGHT_BYTES_MAX:
             raise ProblemError(problems.OVERLOADED, "too many requests are under way", retry_after_seconds=1)
+        if self.in_flight >= LATE_IN_FLIGHT and monotonic() < self._late_until:
+            raise ProblemError(problems.OVERLOADED, "requests come faster than they are kept", retry_after_seconds=1)
+        began = _began_at.set(monotonic())
         self.in_flight += 1
         self._in_flight_bytes += held_bytes
         try:
             yield
         finally:
+            _began_at.reset(began)
             self.in_flight -= 1
             self._in_flight_bytes -= held_bytes
 
@@ -78,18 +104,38 @@ class Intake:
             ) from None
         except ValueError:
             raise too_large() from None
+        finally:
+            self._note_lateness()
         measures.ACKNOWLEDGE_SECONDS.observe(monotonic() - began)
         return delivered
 
+    def _note_lateness(self) -> None:
+        now = monotonic()
+        is_late = now - (_began_at.get() or now) > LATE_SECONDS
+        self._late_until = now + _LATE_BELIEVED_SECONDS if is_late else 0.0
+
+
+def begin_again() -> None:
+    """What this task's request took so far was its client's time, such as that of a slow body or a place in line."""
+    _began_at.set(monotonic())
+
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body; raises `ProblemError` for one that is too large or too slow."""
+    """The whole body; raises `ProblemError` for one that is too large, too slow or not encoded as it says."""
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
-            return await request.read()
+            body = await request.read()
+        begin_again()
+        return body
     except TimeoutError:
         raise ProblemError(
             problems.TIMEOUT, f"the body did not come within {BODY_SECONDS_MAX:g} s", headers={"Connection": "close"}
+        ) from None
+    except web.RequestPayloadError:
+        raise ProblemError(
+            problems.MALFORMED,
+            "the body is not encoded as its Content-Encoding or Transfer-Encoding says",
+            headers={"Connection": "close"},
         ) from None
     except web.HTTPRequestEntityTooLarge:
         raise too_large() from None

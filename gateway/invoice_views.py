@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 from urllib.parse import quote
 
 from domain.money import minor_text
@@ -16,17 +16,105 @@ ACCEPTED, ISSUED, STORED, CONFLICT, REJECTED = "accepted", "issued", "stored", "
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class InvoiceLinks(TypedDict):
+    """Where the order is, and its document."""
+
+    self: str
+    document: NotRequired[str]
+
+
+class AcceptedInvoice(TypedDict):
+    """An order that is kept, and has no number yet."""
+
+    order_id: str
+    status: str
+    links: InvoiceLinks
+
+
+class RejectedInvoice(AcceptedInvoice):
+    """An order that breaks a rule, and has no number."""
+
+    reason: str
+    detail: str
+    rejected_at: str
+
+
+class RateView(TypedDict):
+    """The totals of one VAT category and rate, as decimal texts."""
+
+    vat_category: str
+    vat_rate: str
+    taxable: str
+    tax: str
+
+
+class InvoiceTotals(TypedDict):
+    """Amounts, as decimal texts."""
+
+    net: str
+    tax: str
+    gross: str
+    per_rate: NotRequired[list[RateView]]
+
+
+class DocumentView(TypedDict):
+    """A document that is stored."""
+
+    sha256: str
+    size: int
+    link: str
+
+
+class ConflictView(TypedDict):
+    """A time that the order came with other content."""
+
+    detail: str
+    occurred_at: str
+
+
+class Numbered(TypedDict):
+    """What is known of everything that has a number."""
+
+    status: str
+    series_id: str
+    number: int
+    invoice_number: str
+    issued_at: str
+    currency: str
+    totals: InvoiceTotals
+    document: DocumentView | None
+
+
+class NumberView(Numbered):
+    """What became of a number."""
+
+    order_id: str
+    links: InvoiceLinks
+
+
+class InvoiceView(NumberView):
+    """An order that has its number."""
+
+    conflicts: NotRequired[list[ConflictView]]
+
+
+class CreditNoteView(Numbered):
+    """A credit note; its totals are what goes back to the buyer."""
+
+    refund_id: str
+
+
 def path_of(order_id: str) -> str:
     """The order's resource."""
     return f"/v1/invoices/{quote(order_id, safe='')}"
 
 
-def accepted(order_id: str) -> dict[str, Any]:
+def accepted(order_id: str) -> AcceptedInvoice:
     """An order that is kept, and has no number yet."""
     return {"order_id": order_id, "status": ACCEPTED, "links": _links(order_id)}
 
 
-def known(order_id: str, order: Order, event: bytes | None) -> dict[str, Any]:
+def known(order_id: str, order: Order, event: bytes | None) -> InvoiceView | RejectedInvoice:
     """An order that Postgres knows; `event` is the invoice's `InvoiceIssued` record, if the journal still has it."""
     invoice = order.invoice
     if invoice is None:
@@ -39,7 +127,7 @@ def known(order_id: str, order: Order, event: bytes | None) -> dict[str, Any]:
             "rejected_at": time_text(last.occurred_at),
             "links": {"self": path_of(order_id)},
         }
-    body = {
+    body: InvoiceView = {
         "order_id": order_id,
         "status": ISSUED if invoice.document_sha256 is None else STORED,
         "series_id": invoice.series_id,
@@ -58,7 +146,7 @@ def known(order_id: str, order: Order, event: bytes | None) -> dict[str, Any]:
     return body
 
 
-def issued(event: Mapping[str, Any]) -> dict[str, Any]:
+def issued(event: Mapping[str, Any]) -> InvoiceView:
     """An order that has just got its number, from its `InvoiceIssued`."""
     totals, currency = event["totals"], event["currency"]
     return {
@@ -77,9 +165,9 @@ def issued(event: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def document_of(invoice: Invoice) -> dict[str, Any] | None:
+def document_of(invoice: Invoice) -> DocumentView | None:
     """The invoice's document; None while it is not stored."""
-    if invoice.document_sha256 is None:
+    if invoice.document_sha256 is None or invoice.document_size_bytes is None:
         return None
     return {
         "sha256": invoice.document_sha256.hex(),
@@ -88,7 +176,7 @@ def document_of(invoice: Invoice) -> dict[str, Any] | None:
     }
 
 
-def number_of(invoice: Invoice) -> dict[str, Any]:
+def number_of(invoice: Invoice) -> NumberView:
     """What became of a number."""
     return {
         "series_id": invoice.series_id,
@@ -104,7 +192,7 @@ def number_of(invoice: Invoice) -> dict[str, Any]:
     }
 
 
-def credit_note(invoice: Invoice) -> dict[str, Any]:
+def credit_note(invoice: Invoice) -> CreditNoteView:
     """A credit note; its totals are what goes back to the buyer."""
     return {
         "refund_id": invoice.refund_id,
@@ -130,12 +218,12 @@ def _document_path(invoice: Invoice) -> str:
     return f"{path_of(invoice.order_id)}/document"
 
 
-def _links(order_id: str) -> dict[str, str]:
+def _links(order_id: str) -> InvoiceLinks:
     path = path_of(order_id)
     return {"self": path, "document": f"{path}/document"}
 
 
-def _conflict(refused: Refused) -> dict[str, str]:
+def _conflict(refused: Refused) -> ConflictView:
     return {"detail": refused.detail, "occurred_at": time_text(refused.occurred_at)}
 
 
@@ -153,8 +241,8 @@ def _rates(event: bytes | None) -> Sequence[Mapping[str, Any]] | None:
 
 def _totals(
     currency: str, net: int, tax: int, gross: int, per_rate: Sequence[Mapping[str, Any]] | None
-) -> dict[str, Any]:
-    totals: dict[str, Any] = {
+) -> InvoiceTotals:
+    totals: InvoiceTotals = {
         "net": minor_text(net, currency),
         "tax": minor_text(tax, currency),
         "gross": minor_text(gross, currency),

@@ -15,6 +15,7 @@ from domain.numbering import SELLER_ID
 from domain.signature import Verdict, verify
 from gateway import problems
 from gateway.intake import Intake, read_body
+from gateway.openapi import Answer, Parameter, operation
 from gateway.problems import ProblemError
 from runtime.settings import Settings
 from schemas.catalog import PAYMENT_NOTICE, PAYMENT_NOTICES, Topic
@@ -25,19 +26,27 @@ BODY_BYTES_MAX = 64 * 1024
 EVENT_ID_CHARS_MAX = 255
 
 
-class _Object(msgspec.Struct):
+#: The header that bears the signature, by provider.
+SIGNATURE_HEADERS = {"stripe": "Stripe-Signature", "local": "Provider-Signature"}
+
+
+class NoticeObject(msgspec.Struct):
+    """The payment; its metadata says which order it is for."""
+
     metadata: dict[str, Any] = {}
 
 
-class _Data(msgspec.Struct):
-    object: _Object
+class NoticeData(msgspec.Struct):
+    """What it is about."""
+
+    object: NoticeObject
 
 
-class _Notice(msgspec.Struct):
+class Notice(msgspec.Struct):
     """As Stripe writes it, and the local provider too; what is not named here is not looked at."""
 
     id: str
-    data: _Data
+    data: NoticeData
 
 
 class Notices:
@@ -50,12 +59,26 @@ class Notices:
         self._provider = settings.provider
         self._intake = intake
         self._topic = topic.name
-        self._decoder = msgspec.json.Decoder(_Notice)
+        self._decoder = msgspec.json.Decoder(Notice)
 
     def routes(self) -> list[web.RouteDef]:
         """The one."""
         return [web.post("/v1/providers/{provider}/notices", self.post)]
 
+    @operation(
+        "A payment provider's notice",
+        Answer(202, "Kept, or of no interest"),
+        body=Notice,
+        parameters=[
+            Parameter("provider", "path", {"enum": list(SIGNATURE_HEADERS)}, "Who says so.", required=True),
+            *(
+                Parameter(header, "header", {"type": "string"}, f"{provider}'s signature of the body.")
+                for provider, header in SIGNATURE_HEADERS.items()
+            ),
+        ],
+        needs_key=False,
+        problems=[problems.NOT_FOUND, problems.UNSIGNED, problems.NOT_ACKNOWLEDGED],
+    )
     async def post(self, request: web.Request) -> web.Response:
         """202 once the notice is kept; also for one about a payment that is none of ours."""
         provider = request.match_info["provider"]
@@ -69,7 +92,7 @@ class Notices:
             return await self._keep(provider, body)
 
     def _check(self, request: web.Request, body: bytes) -> None:
-        header = request.headers.get("Stripe-Signature" if self._provider == "stripe" else "Provider-Signature", "")
+        header = request.headers.get(SIGNATURE_HEADERS[self._provider], "")
         verdict = self._verdict(body, header)
         if verdict is Verdict.STALE:
             raise ProblemError(problems.UNSIGNED, "the signature is too old")

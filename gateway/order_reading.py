@@ -1,7 +1,7 @@
 """GET: checkout orders. Another seller's don't exist."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TypedDict
 
 from aiohttp import web
 
@@ -10,8 +10,10 @@ from gateway import order_views, paging, problems
 from gateway.answers import json_answer, postgres_away
 from gateway.auth import KeyRing
 from gateway.checkouts import hinted_as
+from gateway.openapi import Answer, Parameter, operation, text
+from gateway.order_shapes import AcceptedOrder, OrderSummary, OrderView, RejectedOrder, WaitingOrder
 from gateway.problems import ProblemError
-from gateway.reading import WHY_UNKNOWN, order_id_of
+from gateway.reading import ORDER_ID, WHY_UNKNOWN, order_id_of
 from sinks.postgres.lanes import PostgresUnavailableError
 from sinks.postgres.orders_reader import KnownOrder, OrdersReader
 from sinks.redis.admission import Admission
@@ -20,6 +22,13 @@ from sinks.redis.hints import Hints, Silence
 _SECONDS_UNTIL_DECIDED = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+class OrderList(TypedDict):
+    """A page of a customer's orders."""
+
+    orders: list[OrderSummary]
+    next: str | None
 
 
 class OrderReading:
@@ -38,6 +47,12 @@ class OrderReading:
             web.get("/v1/orders/{order_id}", self.order),
         ]
 
+    @operation(
+        "An order",
+        Answer(200, "The order as it stands", (OrderView, AcceptedOrder, WaitingOrder, RejectedOrder)),
+        parameters=[ORDER_ID],
+        problems=[problems.NOT_FOUND],
+    )
     async def order(self, request: web.Request) -> web.Response:
         """GET /v1/orders/{order_id}."""
         seller_id = await self._keys.seller_of(request)
@@ -68,6 +83,15 @@ class OrderReading:
             raise ProblemError(problems.NOT_FOUND, WHY_UNKNOWN[hint], retry_after_seconds=_SECONDS_UNTIL_DECIDED)
         raise ProblemError(problems.NOT_FOUND, "no order of this id is known")
 
+    @operation(
+        "A customer's orders, newest first",
+        Answer(200, "A page of them", OrderList),
+        parameters=[
+            Parameter("customer", "query", text(CUSTOMER_CHARS_MAX), "Whose orders.", required=True),
+            *paging.PARAMETERS,
+        ],
+        problems=[problems.INVALID_FIELD],
+    )
     async def orders(self, request: web.Request) -> web.Response:
         """GET /v1/orders?customer=…, newest first."""
         seller_id = await self._keys.seller_of(request)
@@ -85,7 +109,7 @@ class OrderReading:
             found = await self._reader.orders_of(seller_id, customer, before, limit + 1)
         except PostgresUnavailableError:
             raise postgres_away() from None
-        body: dict[str, Any] = {"orders": [order_views.summary(each) for each in found[:limit]], "next": None}
+        body: OrderList = {"orders": [order_views.summary(each) for each in found[:limit]], "next": None}
         if len(found) > limit:
             last = found[limit - 1]
             body["next"] = paging.cursor((last.placed_at - _EPOCH) // _MICROSECOND, last.order_id)

@@ -10,6 +10,20 @@ from domain.order import State, Trigger
 from domain.reservation import Short
 from gateway import invoice_views, problems
 from gateway.invoice_views import time_text
+from gateway.order_shapes import (
+    AcceptedOrder,
+    OrderInvoice,
+    OrderLine,
+    OrderSummary,
+    OrderTotals,
+    OrderView,
+    Payment,
+    RejectedOrder,
+    ShortSku,
+    Step,
+    StockLevel,
+    WaitingOrder,
+)
 from gateway.problems import ProblemError
 from schemas.catalog import INVOICE_REQUEST, INVOICE_REQUESTS
 from schemas.codec import decode
@@ -28,12 +42,12 @@ def path_of(order_id: str) -> str:
     return f"/v1/orders/{quote(order_id, safe='')}"
 
 
-def accepted(order_id: str) -> dict[str, Any]:
+def accepted(order_id: str) -> AcceptedOrder:
     """An order that is kept, and not decided yet."""
     return {"order_id": order_id, "state": ACCEPTED, "links": {"self": path_of(order_id)}}
 
 
-def waiting(order_id: str, position: int) -> dict[str, Any]:
+def waiting(order_id: str, position: int) -> WaitingOrder:
     """An order that waits for stock; `position` 1 is next. It is kept only once it has got some."""
     return {
         "order_id": order_id,
@@ -43,7 +57,7 @@ def waiting(order_id: str, position: int) -> dict[str, Any]:
     }
 
 
-def rejected(order_id: str, last: Refused) -> dict[str, Any]:
+def rejected(order_id: str, last: Refused) -> RejectedOrder:
     """A request that became no order; `last` is its latest refusal."""
     return {
         "order_id": order_id,
@@ -55,14 +69,14 @@ def rejected(order_id: str, last: Refused) -> dict[str, Any]:
     }
 
 
-def placed(order: PlacedOrder, refused: Sequence[Refused], invoice_request: bytes) -> dict[str, Any]:
+def placed(order: PlacedOrder, refused: Sequence[Refused], invoice_request: bytes) -> OrderView:
     """An order that was decided, in full."""
     _, request = decode(invoice_request, INVOICE_REQUEST, bytes_max=INVOICE_REQUESTS.value_bytes_max)
     currency = order.currency
     credit_notes = {each["refund_id"]: each for each in order.invoices if each["kind"] == invoice_views.CREDIT_NOTE}
     invoices = [each for each in order.invoices if each["kind"] != invoice_views.CREDIT_NOTE]
     path = path_of(order.order_id)
-    body = {
+    body: OrderView = {
         "order_id": order.order_id,
         "state": order.state,
         "version": order.version,
@@ -71,7 +85,7 @@ def placed(order: PlacedOrder, refused: Sequence[Refused], invoice_request: byte
         "totals": _totals(order),
         "lines": _lines(request["lines"], dict(order.refunded)),
         "placed_at": time_text(order.placed_at),
-        "history": [{**step, "at": _micros_text(step["at"])} for step in order.history],
+        "history": [_step(step) for step in order.history],
         "payment": None if order.state == State.REFUSED else payment(order),
         "refunds": [
             {
@@ -102,27 +116,25 @@ def placed(order: PlacedOrder, refused: Sequence[Refused], invoice_request: byte
     if order.state in _OPEN:
         body["hold_expires_at"] = time_text(order.hold_expires_at)
     if order.short is not None:
-        body["short"] = order.short
+        body["short"] = [_short(each) for each in order.short]
     conflicts = [each for each in refused if each.outcome == invoice_views.CONFLICT]
     if conflicts:
         body["conflicts"] = [{"detail": each.detail, "occurred_at": time_text(each.occurred_at)} for each in conflicts]
     return body
 
 
-def payment(order: PlacedOrder) -> dict[str, Any]:
+def payment(order: PlacedOrder) -> Payment:
     """Where the money is, from what the provider has answered."""
     attempts = {each["action"]: each for each in order.attempts}
     authorize, capture, void = attempts.get("authorize"), attempts.get("capture"), attempts.get("void")
-    amounts = {
-        "authorized": _succeeded(authorize),
-        "captured": _succeeded(capture),
-        "refunded": order.refunded_minor or 0,
-    }
-    body: dict[str, Any] = {"status": _payment_status(order, authorize, capture, void)}
-    body.update({name: minor_text(amount, order.currency) for name, amount in amounts.items()})
     reasons = [each["reason"] for each in (authorize, capture, void) if each is not None and each["reason"]]
-    body["reason"] = reasons[-1] if reasons else None
-    return body
+    return {
+        "status": _payment_status(order, authorize, capture, void),
+        "authorized": minor_text(_succeeded(authorize), order.currency),
+        "captured": minor_text(_succeeded(capture), order.currency),
+        "refunded": minor_text(order.refunded_minor or 0, order.currency),
+        "reason": reasons[-1] if reasons else None,
+    }
 
 
 def _payment_status(
@@ -146,7 +158,7 @@ def _payment_status(
     return "refunded" if order.refunded_minor >= capture["amount"] else "partially-refunded"
 
 
-def summary(order: Summary) -> dict[str, Any]:
+def summary(order: Summary) -> OrderSummary:
     """An order in a list."""
     return {
         "order_id": order.order_id,
@@ -159,7 +171,7 @@ def summary(order: Summary) -> dict[str, Any]:
     }
 
 
-def stock(row: StockRow) -> dict[str, Any]:
+def stock(row: StockRow) -> StockLevel:
     """A SKU's stock."""
     return {
         "sku": row.sku,
@@ -172,10 +184,7 @@ def stock(row: StockRow) -> dict[str, Any]:
 
 def out_of_stock(order_id: str, short: Sequence[Mapping[str, Any] | Short]) -> ProblemError:
     """Not enough of some SKUs, which the problem names."""
-    listed = [
-        {"sku": each.sku, "wanted": each.wanted, "free": each.free} if isinstance(each, Short) else dict(each)
-        for each in short
-    ]
+    listed = [_short(each) for each in short]
     return ProblemError(
         problems.OUT_OF_STOCK, "nothing of this order was taken", more={"order_id": order_id, "short": listed}
     )
@@ -215,7 +224,7 @@ def _succeeded(attempt: Mapping[str, Any] | None) -> int:
     return int(attempt["amount"]) if attempt is not None and attempt["state"] == "succeeded" else 0
 
 
-def _lines(lines: Sequence[Mapping[str, Any]], refunded: Mapping[int, int]) -> list[dict[str, Any]]:
+def _lines(lines: Sequence[Mapping[str, Any]], refunded: Mapping[int, int]) -> list[OrderLine]:
     return [
         {
             "line": index,
@@ -231,7 +240,7 @@ def _lines(lines: Sequence[Mapping[str, Any]], refunded: Mapping[int, int]) -> l
     ]
 
 
-def _invoice(order_id: str, invoice: Mapping[str, Any]) -> dict[str, Any]:
+def _invoice(order_id: str, invoice: Mapping[str, Any]) -> OrderInvoice:
     return {"number": invoice["number"], "status": _status(invoice), "link": invoice_views.path_of(order_id)}
 
 
@@ -239,9 +248,29 @@ def _status(invoice: Mapping[str, Any]) -> str:
     return invoice_views.STORED if invoice["is_stored"] else invoice_views.ISSUED
 
 
-def _totals(order: PlacedOrder | Summary) -> dict[str, str]:
-    amounts = {"net": order.net_minor, "tax": order.tax_minor, "gross": order.gross_minor}
-    return {name: minor_text(amount, order.currency) for name, amount in amounts.items()}
+def _step(step: Mapping[str, Any]) -> Step:
+    return {
+        "version": step["version"],
+        "from": step["from"],
+        "to": step["to"],
+        "reason": step["reason"],
+        "detail": step["detail"],
+        "at": _micros_text(step["at"]),
+    }
+
+
+def _short(short: Mapping[str, Any] | Short) -> ShortSku:
+    if isinstance(short, Short):
+        return {"sku": short.sku, "wanted": short.wanted, "free": short.free}
+    return {"sku": short["sku"], "wanted": short["wanted"], "free": short["free"]}
+
+
+def _totals(order: PlacedOrder | Summary) -> OrderTotals:
+    return {
+        "net": minor_text(order.net_minor, order.currency),
+        "tax": minor_text(order.tax_minor, order.currency),
+        "gross": minor_text(order.gross_minor, order.currency),
+    }
 
 
 def _micros_text(at: int) -> str:

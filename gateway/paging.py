@@ -8,9 +8,19 @@ import msgspec
 
 from domain.refusals import INVALID_FIELD, Refusal
 from gateway import problems
+from gateway.openapi import Parameter
 from gateway.problems import ProblemError
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 100
+PARAMETERS = (
+    Parameter(
+        "limit",
+        "query",
+        {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+        "How many there are at most.",
+    ),
+    Parameter("cursor", "query", {"type": "string"}, "`next` of the page before."),
+)
 
 _Place = TypeVar("_Place")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 from aiohttp import web
@@ -61,7 +61,20 @@ NOT_ACKNOWLEDGED = Kind("not-acknowledged", 503, "It is unknown whether the orde
 OVERLOADED = Kind("overloaded", 503, "Too much at once: send it again later")
 UNAVAILABLE = Kind("unavailable", 503, "A part that is needed for the answer is away")
 
+#: What an order may break, told at once or by an agent.
+RULES = (INVALID_FIELD, NEGATIVE_TOTAL, TOTALS_DISAGREE, UNKNOWN_SELLER)
+
 KINDS: dict[str, Kind] = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
+
+
+class Problem(TypedDict):
+    """An error, as RFC 9457 has it; some kinds say more. `type` never changes, `field` is the path of what is wrong."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: NotRequired[str]
 
 
 class ProblemError(Exception):
@@ -109,7 +122,7 @@ def conflict(order_id: str, path: str) -> ProblemError:
 def response(problem: ProblemError) -> web.Response:
     """The problem as an answer."""
     kind = problem.kind
-    body: dict[str, Any] = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": problem.detail}
+    body: Problem = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": problem.detail}
     if problem.field is not None:
         body["field"] = problem.field
     headers = dict(problem.headers)
@@ -123,11 +136,3 @@ def response(problem: ProblemError) -> web.Response:
         content_type=CONTENT_TYPE,
         headers=headers,
     )
-
-
-async def explain(request: web.Request) -> web.Response:
-    """GET /problems/{name}: what a type stands for."""
-    kind = KINDS.get(request.match_info["name"])
-    if kind is None:
-        raise ProblemError(NOT_FOUND, "there is no problem type of this name")
-    return web.json_response({"type": kind.type, "title": kind.title, "status": kind.status})

@@ -4,13 +4,18 @@ import asyncio
 import hashlib
 import logging
 import re
+from collections.abc import Awaitable, Callable
+from typing import TypedDict, TypeVar
 
 from aiohttp import web
 
-from domain.invoice import check_order_id
+from domain.credit import REFUND_ID_CHARS_MAX
+from domain.invoice import ORDER_ID_CHARS_MAX, check_order_id
 from gateway import invoice_views, problems
 from gateway.answers import json_answer, postgres_away
 from gateway.auth import KeyRing
+from gateway.invoice_views import AcceptedInvoice, CreditNoteView, InvoiceView, NumberView, RejectedInvoice
+from gateway.openapi import Answer, Parameter, operation, text
 from gateway.problems import ProblemError
 from sinks.object_store.store import NotStoredError, ObjectStore, StoreUnavailableError
 from sinks.postgres.lanes import PostgresUnavailableError
@@ -31,6 +36,46 @@ WHY_UNKNOWN = {
     Silence.FORGOTTEN: "no such order is known; if it was accepted a moment ago, Redis has lost its note of that, and"
     " it will be here soon",
 }
+
+ORDER_ID = Parameter("order_id", "path", text(ORDER_ID_CHARS_MAX), "The order's id.", required=True)
+_IF_NONE_MATCH = Parameter("If-None-Match", "header", {"type": "string"}, "The ETag of one's own copy.")
+_PDF = "application/pdf"
+_Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
+
+
+class SeriesView(TypedDict):
+    """A series of numbers; all below `next_number` are taken."""
+
+    series_id: str
+    policy: str
+    next_number: int
+    issued: int
+
+
+class SeriesList(TypedDict):
+    """A seller's series."""
+
+    series: list[SeriesView]
+
+
+class CreditNoteList(TypedDict):
+    """An order's credit notes."""
+
+    order_id: str
+    credit_notes: list[CreditNoteView]
+
+
+def _document_operation(summary: str, *parameters: Parameter) -> Callable[[_Handler], _Handler]:
+    return operation(
+        summary,
+        Answer(200, "The PDF, which never changes", media_type=_PDF, headers=("ETag", "Cache-Control")),
+        Answer(304, "The caller has it already", headers=("ETag", "Cache-Control")),
+        parameters=[
+            *parameters,
+            Parameter("If-None-Match", "header", {"type": "string"}, "The ETag of one's own copy."),
+        ],
+        problems=[problems.NOT_FOUND, problems.NOT_STORED],
+    )
 
 
 class Reading:
@@ -53,6 +98,12 @@ class Reading:
             web.get("/v1/series/{series_id}/numbers/{number}", self.number),
         ]
 
+    @operation(
+        "An order's invoice",
+        Answer(200, "The order as it stands", (InvoiceView, AcceptedInvoice, RejectedInvoice)),
+        parameters=[ORDER_ID],
+        problems=[problems.NOT_FOUND],
+    )
     async def order(self, request: web.Request) -> web.Response:
         """GET /v1/invoices/{order_id}."""
         seller_id = await self._keys.seller_of(request)
@@ -78,6 +129,7 @@ class Reading:
             return json_answer(invoice_views.accepted(order_id), headers={"Retry-After": "2"})
         raise postgres_away()
 
+    @_document_operation("An invoice's document", ORDER_ID)
     async def document(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/invoices/{order_id}/document."""
         seller_id = await self._keys.seller_of(request)
@@ -93,12 +145,23 @@ class Reading:
             raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
         return await self._document_answer(request, invoice)
 
+    @operation(
+        "An order's credit notes, oldest first",
+        Answer(200, "All of them", CreditNoteList),
+        parameters=[ORDER_ID],
+        problems=[problems.NOT_FOUND],
+    )
     async def credit_notes(self, request: web.Request) -> web.Response:
         """GET /v1/invoices/{order_id}/credit-notes."""
         order_id = order_id_of(request)
         found = await self._credit_notes(await self._keys.seller_of(request), order_id)
         return json_answer({"order_id": order_id, "credit_notes": [invoice_views.credit_note(each) for each in found]})
 
+    @_document_operation(
+        "A credit note's document",
+        ORDER_ID,
+        Parameter("refund_id", "path", text(REFUND_ID_CHARS_MAX), "The refund's id, or cancellation.", required=True),
+    )
     async def credit_note_document(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/invoices/{order_id}/credit-notes/{refund_id}/document."""
         found = await self._credit_notes(await self._keys.seller_of(request), order_id_of(request))
@@ -127,7 +190,7 @@ class Reading:
         if _is_known(request.headers.get("If-None-Match"), invoice.document_sha256.hex()):
             return web.Response(status=304, headers=headers)
         body = await self._read_document(invoice, invoice.document_key)
-        return web.Response(body=body, content_type="application/pdf", headers=headers)
+        return web.Response(body=body, content_type=_PDF, headers=headers)
 
     async def _read_document(self, invoice: Invoice, key: str) -> bytes:
         try:
@@ -146,6 +209,7 @@ class Reading:
             raise ProblemError(problems.INTERNAL, "the document is damaged; it can be made again")
         return body
 
+    @operation("The seller's series", Answer(200, "All of them", SeriesList))
     async def series(self, request: web.Request) -> web.Response:
         """GET /v1/series."""
         seller_id = await self._keys.seller_of(request)
@@ -167,6 +231,17 @@ class Reading:
             }
         )
 
+    @operation(
+        "What became of a number",
+        Answer(200, "The invoice or credit note that has it", NumberView),
+        parameters=[
+            Parameter("series_id", "path", {"type": "string"}, "The series.", required=True),
+            Parameter(
+                "number", "path", {"type": "integer", "minimum": 1, "maximum": _NUMBER_MAX}, "1, 2, 3 …", required=True
+            ),
+        ],
+        problems=[problems.NOT_FOUND],
+    )
     async def number(self, request: web.Request) -> web.Response:
         """GET /v1/series/{series_id}/numbers/{number}."""
         seller_id = await self._keys.seller_of(request)

@@ -3,16 +3,47 @@
 Every subject has one version: a schema that changes keeps its id until a reader of the old could not read the new.
 """
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 from aiohttp import web
 
+from gateway.openapi import Answer, Parameter, operation
 from schemas.catalog import SCHEMAS, Schema, subjects
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 _VERSION = 1
 _VERSIONS = (str(_VERSION), "latest", "-1")
+
+
+class Version(TypedDict):
+    """A version of a subject; `schema` is JSON in a text."""
+
+    subject: str
+    version: int
+    id: int
+    schema: str
+
+
+class SubjectVersion(TypedDict):
+    """A version of a subject, in short."""
+
+    subject: str
+    version: int
+
+
+class SchemaText(TypedDict):
+    """A schema, as JSON in a text."""
+
+    schema: str
+
+
+class RegistryProblem(TypedDict):
+    """An error as Confluent's clients expect it."""
+
+    error_code: int
+    message: str
 
 
 class RegistryError(Exception):
@@ -22,6 +53,27 @@ class RegistryError(Exception):
         super().__init__(message)
         self.status = status
         self.error_code = error_code
+
+
+_SUBJECT = Parameter("subject", "path", {"type": "string"}, "Topic and record: `invoice-events-…`.", required=True)
+_VERSION_NAME = Parameter("version", "path", {"type": "string"}, "1, or latest.", required=True)
+_ID = Parameter("id", "path", {"type": "string"}, "As it stands in each record.", required=True)
+_Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[web.Response]])
+
+
+def _operation(summary: str, body: Any, *parameters: Parameter) -> Callable[[_Handler], _Handler]:
+    errors = []
+    if parameters:
+        errors.append(Answer(404, "There is no such thing", RegistryProblem, CONTENT_TYPE))
+    if _VERSION_NAME in parameters:
+        errors.append(Answer(422, "This is no version", RegistryProblem, CONTENT_TYPE))
+    return operation(
+        summary,
+        Answer(200, "As a schema registry says it", body, CONTENT_TYPE),
+        *errors,
+        parameters=parameters,
+        needs_key=False,
+    )
 
 
 def routes() -> list[web.RouteDef]:
@@ -37,7 +89,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/schemas/ids/{id}/versions", _schema_versions),
         web.get("/schemas/ids/{id}/subjects", _schema_subjects),
         web.get("/config", _config),
-        web.get("/config/{subject}", _config),
+        web.get("/config/{subject}", _subject_config),
         web.get("/mode", _mode),
     ]
 
@@ -47,49 +99,65 @@ def error_response(error: RegistryError) -> web.Response:
     return _json({"error_code": error.error_code, "message": str(error)}, error.status)
 
 
+@_operation("All subjects", list[str])
 async def _subjects(_: web.Request) -> web.Response:
     return _json(sorted(subjects()))
 
 
+@_operation("A subject's versions", list[int], _SUBJECT)
 async def _versions(request: web.Request) -> web.Response:
     _subject(request)
     return _json([_VERSION])
 
 
+@_operation("A version of a subject", Version, _SUBJECT, _VERSION_NAME)
 async def _version(request: web.Request) -> web.Response:
     name, schema = _subject_version(request)
     return _json({"subject": name, "version": _VERSION, "id": schema.schema_id, "schema": schema.text})
 
 
+@_operation("Its schema", dict[str, Any], _SUBJECT, _VERSION_NAME)
 async def _version_schema(request: web.Request) -> web.Response:
     _, schema = _subject_version(request)
     return web.Response(body=schema.text.encode(), content_type=CONTENT_TYPE)
 
 
+@_operation("The schemas' types", list[str])
 async def _types(_: web.Request) -> web.Response:
     return _json(["AVRO"])
 
 
+@_operation("A schema", SchemaText, _ID)
 async def _schema(request: web.Request) -> web.Response:
     return _json({"schema": _schema_by_id(request).text})
 
 
+@_operation("A schema, as it is", dict[str, Any], _ID)
 async def _schema_text(request: web.Request) -> web.Response:
     return web.Response(body=_schema_by_id(request).text.encode(), content_type=CONTENT_TYPE)
 
 
+@_operation("Where a schema is used", list[SubjectVersion], _ID)
 async def _schema_versions(request: web.Request) -> web.Response:
     return _json([{"subject": name, "version": _VERSION} for name in _subjects_of(_schema_by_id(request))])
 
 
+@_operation("The subjects of a schema", list[str], _ID)
 async def _schema_subjects(request: web.Request) -> web.Response:
     return _json(_subjects_of(_schema_by_id(request)))
 
 
+@_operation("How schemas may change", dict[str, str])
 async def _config(_: web.Request) -> web.Response:
     return _json({"compatibilityLevel": "BACKWARD"})
 
 
+@_operation("How a subject's schemas may change", dict[str, str], _SUBJECT)
+async def _subject_config(request: web.Request) -> web.Response:
+    return await _config(request)
+
+
+@_operation("What may be done here", dict[str, str])
 async def _mode(_: web.Request) -> web.Response:
     return _json({"mode": "READONLY"})
 

@@ -1,68 +1,75 @@
 """Invoice and checkout requests as they come over HTTP: read strictly, and told apart from what only looks like one."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from domain.invoice import check_order_id
+from domain.checkout import CUSTOMER_CHARS_MAX, PAYMENT_TOKEN_CHARS_MAX, TOKEN
+from domain.invoice import EMAIL, LINES_MAX, ORDER_ID_CHARS_MAX, TEXT_CHARS_MAX, VAT_CATEGORIES, check_order_id
+from domain.iso import COUNTRIES, CURRENCY_EXPONENTS
+from domain.money import DECIMAL
 from gateway import bodies
+from gateway.openapi import limits, whole
 from gateway.problems import ORDER_ID_AMBIGUOUS, ORDER_ID_MISSING, refused
+
+_CHARS = TEXT_CHARS_MAX
+_Decimal = Annotated[str, limits(pattern=whole(DECIMAL))]
 
 
 class Line(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A line; amounts are decimal strings, so that no client rounds them on the way."""
 
-    sku: str
-    description: str
-    quantity: str
-    unit_price: str
-    vat_rate: str
-    vat_category: str
+    sku: Annotated[str, limits(maxLength=_CHARS["sku"])]
+    description: Annotated[str, limits(minLength=1, maxLength=_CHARS["description"])]
+    quantity: _Decimal
+    unit_price: _Decimal
+    vat_rate: _Decimal
+    vat_category: Annotated[str, limits(enum=list(VAT_CATEGORIES))]
 
 
 class Address(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A postal address."""
 
-    street: str
-    city: str
-    postal_code: str
-    country: str
+    street: Annotated[str, limits(maxLength=_CHARS["buyer.address.street"])]
+    city: Annotated[str, limits(minLength=1, maxLength=_CHARS["buyer.address.city"])]
+    postal_code: Annotated[str, limits(maxLength=_CHARS["buyer.address.postal_code"])]
+    country: Annotated[str, limits(enum=sorted(COUNTRIES))]
 
 
 class Buyer(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """Who is invoiced."""
 
-    name: str
-    email: str
+    name: Annotated[str, limits(minLength=1, maxLength=_CHARS["buyer.name"])]
+    email: Annotated[str, limits(maxLength=_CHARS["buyer.email"], pattern=whole(EMAIL))]
     address: Address
-    vat_id: str | UnsetType | None = UNSET
+    vat_id: Annotated[str, limits(maxLength=_CHARS["buyer.vat_id"])] | UnsetType | None = UNSET
 
 
 class Totals(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What the caller believes the invoice to amount to; each is compared where it is given."""
 
-    net: str | UnsetType = UNSET
-    tax: str | UnsetType = UNSET
-    gross: str | UnsetType = UNSET
+    net: _Decimal | UnsetType = UNSET
+    tax: _Decimal | UnsetType = UNSET
+    gross: _Decimal | UnsetType = UNSET
 
 
 class InvoiceRequest(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The body of POST /v1/invoices."""
 
-    currency: str
+    currency: Annotated[str, limits(enum=sorted(CURRENCY_EXPONENTS))]
     buyer: Buyer
-    lines: list[Line]
-    order_id: str | UnsetType = UNSET
-    note: str | UnsetType | None = UNSET
+    lines: Annotated[list[Line], limits(minItems=1, maxItems=LINES_MAX)]
+    order_id: Annotated[str, limits(minLength=1, maxLength=ORDER_ID_CHARS_MAX)] | UnsetType = UNSET
+    note: Annotated[str, limits(maxLength=_CHARS["note"])] | UnsetType | None = UNSET
     totals: Totals | UnsetType | None = UNSET
 
 
 class CheckoutRequest(InvoiceRequest, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """The body of POST /v1/checkouts: an invoice to be, who buys, and how they pay."""
 
-    customer: str
-    payment_token: str
+    customer: Annotated[str, limits(minLength=1, maxLength=CUSTOMER_CHARS_MAX)]
+    payment_token: Annotated[str, limits(maxLength=PAYMENT_TOKEN_CHARS_MAX, pattern=whole(TOKEN))]
 
 
 _Request = TypeVar("_Request", bound=InvoiceRequest)

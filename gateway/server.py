@@ -1,7 +1,7 @@
 """aiohttp's server, with an end to slow requests, and our own words for malformed ones.
 
-It overrides `data_received` and `handle_error` of aiohttp's `RequestHandler`, and reads its `_request_count` and
-`_waiter`; tests over a real socket say whether the installed version still has them.
+It overrides `data_received`, `handle_error` and `log_exception` of aiohttp's `RequestHandler`, and reads its
+`_request_count` and `_waiter`; tests over a real socket say whether the installed version still has them.
 """
 
 import asyncio
@@ -77,6 +77,13 @@ class BoundedHandler(RequestHandler):
         answer.headers["Server"] = SERVER
         answer.force_close()
         return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Nobody need look at the rest of a body that can't be read: the answer is out, and the connection ends."""
+        if isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            _log.debug("the rest of a body can't be read: %s", kw["exc_info"])
+        else:
+            super().log_exception(*args, **kw)
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(HEAD_SECONDS_MAX, self._give_up)

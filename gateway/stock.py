@@ -1,6 +1,7 @@
 """GET and PUT /v1/stock: what the seller has in the warehouse."""
 
 from datetime import UTC, datetime
+from typing import Annotated, TypedDict
 
 import msgspec
 from aiohttp import web
@@ -12,6 +13,8 @@ from gateway import bodies, order_views, paging, problems
 from gateway.answers import json_answer, postgres_away
 from gateway.auth import KeyRing
 from gateway.intake import Intake, read_body
+from gateway.openapi import Answer, Parameter, limits, operation, text
+from gateway.order_shapes import StockLevel
 from gateway.problems import ProblemError
 from sinks.postgres.lanes import PostgresUnavailableError
 from sinks.postgres.orders_reader import OrdersReader
@@ -22,13 +25,24 @@ ON_HAND_MAX = 1_000_000_000
 KEY_CHARS_MAX = 64
 
 
-class _Change(Struct, frozen=True, forbid_unknown_fields=True):
-    on_hand: int | UnsetType = UNSET
-    adjust: int | UnsetType = UNSET
-    key: str | UnsetType = UNSET
+class StockChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """Either the pieces that are there, or an adjustment and its key."""
+
+    on_hand: Annotated[int, limits(minimum=0, maximum=ON_HAND_MAX)] | UnsetType = UNSET
+    adjust: Annotated[int, limits(minimum=-ON_HAND_MAX, maximum=ON_HAND_MAX)] | UnsetType = UNSET
+    key: Annotated[str, limits(minLength=1, maxLength=KEY_CHARS_MAX)] | UnsetType = UNSET
 
 
-_decoder = msgspec.json.Decoder(_Change)
+class StockList(TypedDict):
+    """A page of a seller's stock."""
+
+    stock: list[StockLevel]
+    next: str | None
+
+
+_SKU = Parameter("sku", "path", text(SKU_CHARS_MAX), "The article's number.", required=True)
+
+_decoder = msgspec.json.Decoder(StockChange)
 
 
 class StockKeeping:
@@ -48,6 +62,13 @@ class StockKeeping:
             web.put("/v1/stock/{sku}", self.put),
         ]
 
+    @operation(
+        "Set or adjust a SKU's stock",
+        Answer(200, "The stock as it is now", StockLevel),
+        body=StockChange,
+        parameters=[_SKU],
+        problems=[problems.INVALID_FIELD, problems.STOCK_RESERVED, problems.ADJUSTMENT_CONFLICT],
+    )
     async def put(self, request: web.Request) -> web.Response:
         """PUT /v1/stock/{sku}."""
         seller_id = await self._keys.seller_of(request)
@@ -77,6 +98,7 @@ class StockKeeping:
             )
         return json_answer(order_views.stock(result))
 
+    @operation("A SKU's stock", Answer(200, "The stock", StockLevel), parameters=[_SKU], problems=[problems.NOT_FOUND])
     async def get(self, request: web.Request) -> web.Response:
         """GET /v1/stock/{sku}."""
         seller_id = await self._keys.seller_of(request)
@@ -91,6 +113,12 @@ class StockKeeping:
             raise ProblemError(problems.NOT_FOUND, "this SKU never had stock")
         return json_answer(order_views.stock(row))
 
+    @operation(
+        "All stock, by SKU",
+        Answer(200, "A page of it", StockList),
+        parameters=paging.PARAMETERS,
+        problems=[problems.INVALID_FIELD],
+    )
     async def get_all(self, request: web.Request) -> web.Response:
         """GET /v1/stock, in the order of the SKUs."""
         seller_id = await self._keys.seller_of(request)

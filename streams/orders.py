@@ -17,6 +17,7 @@ from domain.credit import CANCELLATION, REFUND_ID_CHARS_MAX
 from domain.invoice import check_order_id
 from domain.numbering import SELLER_ID
 from domain.order import COMMANDS, REASON_CHARS_MAX, Trigger
+from domain.payment import Action
 from domain.refusals import INVALID_FIELD, UNKNOWN_ORDER, Refusal
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
@@ -55,6 +56,7 @@ _SCHEMAS = {
     catalog.PAYMENT_EVENTS.name: (catalog.PAYMENT_EVENTS, catalog.PAYMENT_ATTEMPT_FINISHED),
     catalog.ORDER_COMMANDS.name: (catalog.ORDER_COMMANDS, catalog.ORDER_COMMAND),
 }
+_ACTIONS = frozenset(action.value for action in Action)
 _REFUND = "refund:"
 
 
@@ -203,7 +205,9 @@ def _trigger(body: Mapping[str, Any]) -> Trigger | None:
         return Trigger(body["action"])
     if body["outcome"] not in _AUTHORIZED:
         raise DecodeError(f"no such outcome: {body['outcome'][:40]!r}")
-    return _AUTHORIZED[body["outcome"]] if body["action"] == "authorize" else None
+    if body["action"] not in _ACTIONS:
+        raise DecodeError(f"no such action: {body['action'][:40]!r}")
+    return _AUTHORIZED[body["outcome"]] if body["action"] == Action.AUTHORIZE else None
 
 
 def _pay(book: OrderBook, each: _Input) -> bool:

@@ -26,6 +26,8 @@ AGENT = "payments"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
 _ID_CHARS_MAX = 128
+#: Of the year 9999, in microseconds since 1970.
+_MICROS_MAX = 253_402_300_799_000_000
 _ASKING = (catalog.ORDER_PLACED, catalog.PAYMENT_REQUESTED)
 #: Events of the topic that ask for no payment; they are not decoded.
 _OTHERS = frozenset(catalog.ORDER_EVENTS.schemas) - frozenset(_ASKING)
@@ -167,6 +169,8 @@ class PaymentsWork:
         schema, event = decode(record.value, *_ASKING, bytes_max=catalog.ORDER_EVENTS.value_bytes_max)
         if schema is catalog.ORDER_PLACED:
             action, request_id, amount = Action.AUTHORIZE, Action.AUTHORIZE.value, event["gross_minor"]
+            if not 0 <= event["hold_expires_at"] <= _MICROS_MAX:
+                raise DecodeError("hold_expires_at is no time that Postgres can hold")
             give_up_at = event["hold_expires_at"] / 1e6 + self._caller.policy.give_up_after_hold_seconds
         else:
             request_id, amount, give_up_at = event["request_id"], event["amount_minor"], 0.0

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
+from typing import Any
 
 from prometheus_client import Counter, Gauge
 
+from domain.numbering import SELLER_ID
 from domain.reservation import Sku
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
@@ -65,6 +67,9 @@ _SILENT = frozenset(catalog.ORDER_EVENTS.schemas) - _TOLD.keys()
 #: By how many pieces a change moves what is free, per piece of its quantity.
 _FREED = {"reserved": -1, "retaken": -1, "released": 1, "shipped": 0, "adjusted": 1, "set": 1}
 
+#: Of each number in a change of stock: no count of ours comes near, and doubles hold it.
+_PIECES_MAX = 10**15
+
 
 def run(settings: Settings) -> None:
     """Run a stock worker until SIGTERM."""
@@ -100,7 +105,7 @@ class StockWork:
         events: dict[str, list[Event]] = {}
         for record in batch.records:
             try:
-                seller_id, event = _read(record)
+                seller_id, event = _read(batch.topic, record)
             except DecodeError as error:
                 prepared.dead.append(dead_letter(AGENT, batch, record, str(error), self._now()))
                 continue
@@ -246,28 +251,37 @@ def report(drift: Drift) -> None:
     )
 
 
-def _read(record: Record) -> tuple[str, Event | None]:
+def _read(topic: str, record: Record) -> tuple[str, Event | None]:
     """The seller, and what its stock in Redis must be told, if anything. Raises `DecodeError`."""
     if record.value is None:
         raise DecodeError("a tombstone: the record has no value")
+    if topic == catalog.INVENTORY_EVENTS.name:
+        return _read_change(record)
     schema = schema_of(record.value)
     if schema in _SILENT:
         return "", None
-    bytes_max = max(catalog.ORDER_EVENTS.value_bytes_max, catalog.INVENTORY_EVENTS.value_bytes_max)
-    _, body = decode(record.value, catalog.STOCK_CHANGED, *_TOLD, bytes_max=bytes_max)
-    if schema is catalog.STOCK_CHANGED:
-        if body["cause"] not in _FREED:
-            raise DecodeError(f"{body['cause']!r} is no cause of a change of stock")
-        freed = _FREED[body["cause"]]
-        changes = [
-            SkuChange(
-                each["sku"],
-                freed * each["quantity"],
-                each["on_hand"],
-                each["on_hand"] - each["reserved"],
-                each["version"],
-            )
-            for each in body["changes"]
-        ]
-        return body["seller_id"], mirror.stock_changed(body["order_id"], changes)
+    _, body = decode(record.value, *_TOLD, bytes_max=catalog.ORDER_EVENTS.value_bytes_max)
+    _check_ids(body)
     return body["seller_id"], _TOLD[schema](body["order_id"])
+
+
+def _read_change(record: Record) -> tuple[str, Event]:
+    _, body = decode(record.value, catalog.STOCK_CHANGED, bytes_max=catalog.INVENTORY_EVENTS.value_bytes_max)
+    _check_ids(body)
+    if body["cause"] not in _FREED:
+        raise DecodeError(f"{body['cause'][:20]!r} is no cause of a change of stock")
+    freed = _FREED[body["cause"]]
+    changes = []
+    for each in body["changes"]:
+        # Redis counts in doubles, and refuses a whole batch for one number that it can't hold.
+        if any(abs(each[name]) > _PIECES_MAX for name in ("quantity", "on_hand", "reserved", "version")):
+            raise DecodeError(f"more than {_PIECES_MAX} pieces")
+        free = each["on_hand"] - each["reserved"]
+        changes.append(SkuChange(each["sku"], freed * each["quantity"], each["on_hand"], free, each["version"]))
+    return body["seller_id"], mirror.stock_changed(body["order_id"], changes)
+
+
+def _check_ids(body: Mapping[str, Any]) -> None:
+    """Raise `DecodeError` for what nobody's keys in Redis can be made of."""
+    if SELLER_ID.fullmatch(body["seller_id"]) is None:
+        raise DecodeError("seller_id must be 1 to 40 of a-z, 0-9 and -")

@@ -27,6 +27,7 @@ from schemas.catalog import (
     Topic,
 )
 from sinks.postgres import sellers
+from tests.conformance import Conformance
 from tests.conftest import Services
 
 KEYS = {"demo": "key-of-demo-" + "x" * 32, "other": "key-of-other-" + "x" * 32}
@@ -94,6 +95,8 @@ class Client:
     session: aiohttp.ClientSession
     url: str
     key: str | None
+    #: What the gateway says of its answers; every one is held against it.
+    contract: Conformance | None = None
 
     def as_(self, key: str | None) -> "Client":
         """The same gateway, another key."""
@@ -116,6 +119,9 @@ class Client:
         began = time.monotonic()
         async with self.session.request(method, self.url + path, headers=named, **content) as response:
             body = await response.read()
+            if self.contract is not None:
+                wrong = list(self.contract.answer_errors(method, path, response.status, response.headers, body))
+                assert not wrong, f"{method} {path} is not answered as /openapi.json says: {wrong}"
             return Answer(response.status, response.headers, body, time.monotonic() - began)
 
 
@@ -189,7 +195,8 @@ async def running(
         client = Client(session, gateway.url, KEYS["demo"])
         try:
             await until(lambda: client.get("/readyz"), lambda answer: answer.status == 200)
-            yield client
+            document = (await client.get("/openapi.json")).json
+            yield replace(client, contract=Conformance(document))
         finally:
             await gateway.stop()
 

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.checkout import check_name
+from domain.order import REASON_CHARS_MAX
 from domain.payment import (
     Absent,
     Action,
@@ -25,6 +27,7 @@ from domain.payment import (
     Wait,
     action_of,
     backoff_seconds,
+    finish,
     first_step,
     provider_key,
     step_after_asking,
@@ -137,6 +140,15 @@ def test_the_backoff_doubles_up_to_its_longest_and_is_cut_by_half_at_most(tries:
     assert backoff_seconds(tries, 0.0) == whole
 
 
+@given(st.text(), st.text())
+def test_what_a_provider_writes_can_be_stored_and_read_again(reference: str, reason: str) -> None:
+    """As one line without control characters, and never without a word for a decline."""
+    finished = finish(Declined(reason, reference))
+    assert check_name("reason", finished.reason, REASON_CHARS_MAX) is None
+    assert "\0" not in finished.reference and len(finished.reference) <= 255
+    assert finish(Declined("card\ndeclined", "pi_1")) == Finish(State.DECLINED, "pi_1", "card declined")
+
+
 def test_the_backoff_wants_a_chance() -> None:
     with pytest.raises(ValueError, match="chance"):
         backoff_seconds(1, 1.0)
@@ -145,37 +157,48 @@ def test_the_backoff_wants_a_chance() -> None:
 def test_the_breaker_opens_after_five_failures_in_a_row() -> None:
     breaker = Breaker()
     for _ in range(4):
-        assert not breaker.failed(100)
-    breaker.succeeded()
+        assert not breaker.failed(100, began_at=100)
+    breaker.succeeded(100)
     for _ in range(4):
-        assert not breaker.failed(100)
+        assert not breaker.failed(100, began_at=100)
     assert breaker.gate(100) is Gate.CLOSED
-    assert breaker.failed(100)
+    assert breaker.failed(100, began_at=100)
     assert breaker.gate(100) is breaker.gate(129.9) is Gate.OPEN
 
 
 def test_the_open_breaker_lets_one_through_after_its_time_which_decides() -> None:
     breaker = Breaker(failures_max=1)
-    breaker.failed(100)
+    breaker.failed(100, began_at=100)
     assert breaker.half_open_in(110) == 20
     assert breaker.gate(130) is Gate.HALF_OPEN
-    breaker.failed(131)
+    breaker.failed(131, began_at=131)
     assert breaker.gate(160.9) is Gate.OPEN
     assert breaker.gate(161) is Gate.HALF_OPEN
-    breaker.succeeded()
+    breaker.succeeded(161)
     assert breaker.gate(161) is Gate.CLOSED
     assert breaker.half_open_in(161) == 0
 
 
 def test_calls_that_began_before_it_opened_do_not_keep_the_breaker_open() -> None:
     breaker = Breaker(failures_max=1)
-    breaker.failed(100)
-    breaker.failed(108)
+    breaker.failed(100, began_at=100)
+    breaker.failed(108, began_at=100)
     assert breaker.gate(130) is Gate.HALF_OPEN
+
+
+def test_silence_about_one_call_is_no_news_where_another_was_answered_since() -> None:
+    """A tenth of a hundred calls at once: cut, or never answered, while the others are."""
+    breaker = Breaker()
+    breaker.succeeded(100.05)
+    for _ in range(10):
+        assert not breaker.failed(100.06, began_at=100)
+        assert not breaker.failed(108, began_at=100)
+    assert breaker.gate(108) is Gate.CLOSED
+    assert [breaker.failed(109, began_at=101) for _ in range(5)] == [False] * 4 + [True]
 
 
 def test_an_answer_closes_the_breaker_whenever_it_comes() -> None:
     breaker = Breaker(failures_max=1)
-    breaker.failed(100)
-    breaker.succeeded()
+    breaker.failed(100, began_at=100)
+    breaker.succeeded(101)
     assert breaker.gate(101) is Gate.CLOSED

@@ -1,0 +1,220 @@
+"""Every agent's own work on a ledger of the test's own: any records in, and whether honest ones took effect."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from domain.reservation import Change, Level, Sku
+from runtime.settings import load
+from schemas import catalog, codec
+from sinks.object_store.store import open_store
+from sinks.postgres.payments import Leased
+from sinks.postgres.positions import read_positions
+from sinks.postgres.session import Session
+from sinks.redis.mirror import Mirror
+from streams.batch import Batch
+from streams.checkouts import CheckoutsWork
+from streams.documents import DocumentsWork
+from streams.invoices import InvoicesWork
+from streams.orders import OrdersWork
+from streams.payments import PaymentsWork
+from streams.rendering import Renderer
+from streams.stock import StockWork
+from streams.stock_events import stock_changed
+from streams.work import Worker
+from tests.conftest import Services
+from tests.integration.payments_world import QUICK
+from tests.integration.shop import HOLD, checkout_body, command, paid
+from tests.integration.test_invoices_work import NOW, FakeTable, Sent
+from tests.unit.domain.test_invoice import request
+
+#: A batch takes some 20 ms. One that waits for ever is as bad as one that ends the process.
+_SECONDS_MAX = 60.0
+READ = [(agent, topic) for agent, topics in catalog.READERS.items() for topic in topics]
+Make = Callable[[str], Coroutine[Any, Any, bytes]]
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+class NoCaller:
+    """Stands for what calls the provider, which is not asked here."""
+
+    room = 10
+    policy = QUICK
+
+    def offer(self, leased: Sequence[Leased], lease_ends_at: float) -> None:
+        """Leave them."""
+
+    def wake(self) -> None:
+        """Sleep on."""
+
+
+@dataclass
+class Bench:
+    """One agent's worker on one of its topics, in partition 0, and agents before it that make what it works on."""
+
+    services: Services
+    url: str
+    query: Query
+    objects: Path
+    renderer: Renderer
+    seller_id: str = "demo"
+    offsets: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sessions = [Session(self.url), Session(self.url)]
+        self.worker = Worker(self.sessions[0], self._no_log)
+        self.mirror = Mirror(self.services.redis_url)
+        self.missed = 0
+        table: Any = FakeTable()
+        other_table: Any = FakeTable()
+        caller: Any = NoCaller()
+        store = open_store(load(objects_url=self.objects.as_uri()))
+        now = lambda: NOW  # noqa: E731
+        self.works: dict[str, Any] = {
+            "checkouts": CheckoutsWork(table, now, HOLD),
+            "payments": PaymentsWork(caller, "local", now),
+            "orders": OrdersWork(now),
+            "stock": StockWork(self.mirror, now, on_missed=self._miss),
+            "invoices": InvoicesWork(other_table, now),
+            "documents": DocumentsWork(store, self.renderer, self.sessions[1], now),
+        }
+
+    @classmethod
+    async def opened(cls, *arguments: Any, **more: Any) -> "Bench":
+        """Make it on the running loop, as its connections want it."""
+        made = cls(*arguments, **more)
+        await made.open()
+        return made
+
+    async def open(self) -> None:
+        """Make the positions, and stock for any number of orders."""
+        connection = await self.sessions[0].connection()
+        for agent, topic in READ:
+            self.offsets[agent, topic.name] = (await read_positions(connection, agent, topic.name, [0]))[0]
+        self.query("INSERT INTO stock (seller_id, sku, on_hand) VALUES ('demo', 'S-1', 1000000)")
+
+    async def close(self) -> None:
+        """End its connections."""
+        for session in self.sessions:
+            await session.close()
+        await self.mirror.close()
+
+    async def run(
+        self, agent: str, topic: catalog.Topic, records: Sequence[tuple[bytes | None, bytes | None]]
+    ) -> Batch:
+        """A batch of keys and values."""
+        first = self.offsets[agent, topic.name]
+        batch = Batch(topic.name, 0, [Sent(first + n, value, key) for n, (key, value) in enumerate(records)])
+        async with asyncio.timeout(_SECONDS_MAX):
+            await self.worker.run(self.works[agent], batch)
+        self.offsets[agent, topic.name] = batch.next_offset
+        return batch
+
+    async def place(self, order_id: str) -> None:
+        """An order whose payment is pending."""
+        value = codec.encode(catalog.CHECKOUT_REQUEST, checkout_body(order_id))
+        await self.run("checkouts", catalog.CHECKOUT_REQUESTS, [(b"key", value)])
+
+    def journal(self, topic: catalog.Topic, order_id: str) -> bytes:
+        """The first event of an order."""
+        rows = self.query(
+            "SELECT payload FROM journal WHERE topic = %s AND key = %s ORDER BY seq", topic.name, order_id.encode()
+        )
+        return bytes(rows[0][0])
+
+    def attempt(self, order_id: str, state: str) -> None:
+        """The row of an attempt to authorise, which is not due for an hour."""
+        self.query(
+            "INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,"
+            " provider_key, state, tries, next_try_at, created_at) VALUES ('demo', %s, 'authorize', 0, 'authorize', 0,"
+            " 'EUR', %s, %s, 1, now() + interval '1 hour', now())",
+            order_id, order_id, state,
+        )  # fmt: skip
+
+    def in_redis(self, key: str) -> bool:
+        """Whether Redis has this key of the seller."""
+        with redis.Redis.from_url(self.services.redis_url) as server:
+            return bool(server.exists(f"stock:{{{self.seller_id}}}:{key}"))
+
+    def _miss(self) -> None:
+        self.missed += 1
+
+    async def _no_log(self, topic: str, partition: int, offset: int) -> tuple[int, int]:
+        raise AssertionError("no test here has a hole")
+
+
+class Good:
+    """An honest record of an order of its own, and whether it took effect."""
+
+    def __init__(self, bench: Bench, agent: str, topic: catalog.Topic) -> None:
+        self._bench = bench
+        make: dict[tuple[str, catalog.Topic], tuple[Make, Callable[[str], bool]]] = {
+            ("checkouts", catalog.CHECKOUT_REQUESTS): (self._checkout, self._is("orders")),
+            ("payments", catalog.ORDER_EVENTS): (self._placed, self._is("payment_attempts")),
+            ("payments", catalog.PAYMENT_NOTICES): (
+                self._notice, self._is("payment_attempts", "next_try_at <= now()")
+            ),
+            ("orders", catalog.PAYMENT_EVENTS): (self._paid, self._is("orders", "state = 'CONFIRMED'")),
+            ("orders", catalog.ORDER_COMMANDS): (self._cancel, self._is("orders", "state = 'CANCELLED'")),
+            ("stock", catalog.INVENTORY_EVENTS): (
+                self._stocked, lambda name: bench.in_redis(f"level:{name}")
+            ),
+            ("stock", catalog.ORDER_EVENTS): (self._refused, lambda name: bench.in_redis(f"done:{name}")),
+            ("invoices", catalog.INVOICE_REQUESTS): (self._request, self._is("invoices")),
+            ("documents", catalog.INVOICE_EVENTS): (
+                self._issued, self._is("invoices", "EXISTS (SELECT FROM documents d WHERE (d.series_id, d.number) ="
+                                       " (invoices.series_id, invoices.number))")
+            ),
+        }  # fmt: skip
+        #: Make the record; whether it took effect.
+        self.make, self.took_effect = make[agent, topic]
+
+    def _is(self, table: str, condition: str = "true") -> Callable[[str], bool]:
+        def look(name: str) -> bool:
+            return bool(self._bench.query(f"SELECT 1 FROM {table} WHERE order_id = %s AND {condition}", name))
+
+        return look
+
+    async def _checkout(self, name: str) -> bytes:
+        return codec.encode(catalog.CHECKOUT_REQUEST, checkout_body(name))
+
+    async def _placed(self, name: str) -> bytes:
+        await self._bench.place(name)
+        return self._bench.journal(catalog.ORDER_EVENTS, name)
+
+    async def _notice(self, name: str) -> bytes:
+        await self._bench.place(name)
+        self._bench.attempt(name, "open")
+        notice = {"received_at": 0, "seller_id": "demo", "order_id": name, "provider": "local", "event_id": "e"}
+        return codec.encode(catalog.PAYMENT_NOTICE, notice)
+
+    async def _paid(self, name: str) -> bytes:
+        await self._bench.place(name)
+        self._bench.attempt(name, "succeeded")
+        return paid(name, "succeeded", "authorize", "authorize")
+
+    async def _cancel(self, name: str) -> bytes:
+        await self._bench.place(name)
+        return command(name, "cancel")
+
+    async def _stocked(self, name: str) -> bytes:
+        change = Change(Sku(self._bench.seller_id, name), 5, Level(5, 0, 1))
+        return stock_changed(self._bench.seller_id, name, "set", [change], NOW).payload
+
+    async def _refused(self, name: str) -> bytes:
+        event = {
+            "seller_id": self._bench.seller_id, "order_id": name, "customer": "C", "short": [], "occurred_at": 0
+        }  # fmt: skip
+        return codec.encode(catalog.ORDER_REFUSED, event)
+
+    async def _request(self, name: str) -> bytes:
+        return codec.encode(catalog.INVOICE_REQUEST, request(order_id=name))
+
+    async def _issued(self, name: str) -> bytes:
+        value = codec.encode(catalog.INVOICE_REQUEST, request(order_id=name))
+        await self._bench.run("invoices", catalog.INVOICE_REQUESTS, [(name.encode(), value)])
+        return self._bench.journal(catalog.INVOICE_EVENTS, name)
