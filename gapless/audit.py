@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gapless.local import data_option, settings_for
+from runtime import logs
+from runtime.settings import Settings
 from sinks.audit.report import CHECKS, AuditError, Report
 from sinks.audit.run import run_audit
 from sinks.audit.store import open_reader
@@ -17,20 +19,46 @@ from sinks.audit.store import open_reader
 EXIT_VIOLATIONS = 1
 EXIT_UNREADABLE = 2
 _WIDTH_UNSEEN = 120
+_SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--complete", is_flag=True, help="Count what is still on its way as wrong: once all is handled.")
 @click.option("--provider-url", help="Compare with the ledger of the local payment provider, too.")
+@click.option("--follow", is_flag=True, help="Go on: after this audit, check what is new every few seconds.")
+@click.option("--every", default=5.0, show_default=True, type=_SECONDS, help="With --follow: seconds between rounds.")
+@click.option(
+    "--wait-max",
+    default=600.0,
+    show_default=True,
+    type=_SECONDS,
+    help="With --follow: seconds that an invoice, a document or an event may be on its way.",
+)
 @data_option
-def audit(as_json: bool, complete: bool, provider_url: str | None, data: Path | None) -> int:
+def audit(
+    as_json: bool,
+    complete: bool,
+    provider_url: str | None,
+    follow: bool,
+    every: float,
+    wait_max: float,
+    data: Path | None,
+) -> int:
     """Check Postgres, Kafka and the object store against each other, also while everything runs.
 
     Exits with 1 and says what is wrong and where, or with 2 if a service can't be read.
+
+    With --follow it is a process: it begins with one such audit, then checks what is new, at the cost of what is new,
+    and does not read history again. It says the first thing that is wrong and exits with 1; a service that can't be
+    read is waited for; SIGTERM ends it with 0. GAPLESS_METRICS_PORT serves its gauges. --json prints an object a round.
     """
     errors = Console(stderr=True, highlight=False)
+    if follow and (complete or provider_url is not None):
+        raise click.UsageError("--follow takes neither --complete nor --provider-url: a whole audit does")
     settings = settings_for(data)
+    if follow:
+        return _follow(settings, every, wait_max, as_json)
     try:
         with errors.status("reading") as status:
             report = run_audit(
@@ -49,6 +77,18 @@ def audit(as_json: bool, complete: bool, provider_url: str | None, data: Path | 
     else:
         show(report, Console(highlight=False, width=None if os.isatty(1) else _WIDTH_UNSEEN))
     return 0 if report.clean else EXIT_VIOLATIONS
+
+
+def _follow(settings: Settings, every: float, wait_max: float, as_json: bool) -> int:
+    # Imported on use: the gauges are this process's alone.
+    from sinks.audit import watch
+
+    logs.configure(settings.log_level, {"process": "audit"})
+
+    def tell(report: Report) -> None:
+        click.echo(json.dumps(report.as_json()))
+
+    return watch.run(settings, every_seconds=every, wait_seconds_max=wait_max, tell=tell if as_json else None)
 
 
 def show(report: Report, console: Console) -> None:

@@ -1,6 +1,6 @@
 """Every checkout in the log up to the agent's position, and what became of it: exactly one thing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
@@ -59,11 +59,16 @@ class CheckoutCheck:
         first, _ = self._log.bounds(_TOPIC, partition)
         if first:
             self._report.counts["requests deleted from the log"] += first
+        decided = self._snapshot.count(order_statements.COUNT_ORDERS, partition=partition, first=first)
+        self.check_from(partition, first, self._log.read(_TOPIC, partition, position), decided)
+
+    def check_from(self, partition: int, first: int, log: Iterable[list[Message]], decided: int) -> None:
+        """Check the records from `first` up to the position; the ledger has `decided` orders of them."""
         found = {"decided": 0, "refused": 0, "dead": 0}
-        for messages in self._log.read(_TOPIC, partition, position):
+        for messages in log:
             self._check_batch(partition, [_request(message) for message in messages], found)
         held = {
-            "decided": self._snapshot.count(order_statements.COUNT_ORDERS, partition=partition, first=first),
+            "decided": decided,
             "refused": self._snapshot.count(statements.COUNT_REFUSED, topic=_TOPIC, partition=partition, first=first),
             "dead": self._dead_letters.count(partition, first),
         }

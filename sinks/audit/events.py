@@ -1,6 +1,6 @@
 """Events of the journal against the rows that were written with them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -26,16 +26,30 @@ class JournalEntry(NamedTuple):
     occurred_at: datetime
 
 
+#: Takes a partition, a row of the journal, its schema and what it says.
+TakeEvent = Callable[[int, JournalEntry, catalog.Schema, dict[str, Any]], None]
+
+
 class EventCheck:
     """Takes the journal's rows and compares each with the ledger; then `finish` says what had no event."""
 
-    def __init__(self, snapshot: Snapshot, report: Report, dead_letters: Mapping[tuple[str, str], DeadLetters]) -> None:
-        """`dead_letters` are filled: those of each agent and topic that it names."""
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        report: Report,
+        dead_letters: Mapping[tuple[str, str], DeadLetters],
+        dates: MutableMapping[tuple[str, int], tuple[int, str]],
+        take: TakeEvent = lambda *_: None,
+    ) -> None:
+        """`dead_letters` are filled: those of each agent and topic that it names.
+
+        `dates` has the last number seen and its date, per series and partition; `take` gets each event.
+        """
         self._snapshot = snapshot
         self._report = report
         self._dead_letters = dead_letters
-        #: Per series and partition: the last number seen and its date.
-        self._dates: dict[tuple[str, int], tuple[int, str]] = {}
+        self._dates = dates
+        self._take = take
         self._refused = 0
         self._documents = 0
 
@@ -53,6 +67,7 @@ class EventCheck:
             except DecodeError as error:
                 self._report.add("journal", f"{topic}/{partition} seq {entry.seq}", f"can't be decoded: {error}")
                 continue
+            self._take(partition, entry, schema, event)
             if schema is catalog.DEAD_LETTER:
                 self._take_dead_letter(event)
                 continue

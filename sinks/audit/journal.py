@@ -8,6 +8,7 @@ from confluent_kafka import Message
 
 from schemas.catalog import INVOICE_REQUESTS, OUTPUT_TOPICS, SEQ_HEADER
 from sinks.audit import statements
+from sinks.audit.cursors import Cursors, Read
 from sinks.audit.events import JournalEntry
 from sinks.audit.log import Log
 from sinks.audit.report import Report
@@ -42,6 +43,7 @@ class JournalCheck:
         snapshot: Snapshot,
         log: Log,
         report: Report,
+        cursors: Cursors,
         takers: Mapping[str, TakeEntries],
         take_other: TakeEntries,
     ) -> None:
@@ -49,6 +51,7 @@ class JournalCheck:
         self._snapshot = snapshot
         self._log = log
         self._report = report
+        self._cursors = cursors
         self._takers = takers
         self._take_other = take_other
 
@@ -75,32 +78,25 @@ class JournalCheck:
         take = self._takers.get(topic, self._take_other)
         while batch := list(islice(entries, _BATCH)):
             for entry in batch:
-                if entry.seq == seq:
-                    self._report.add("journal", f"{where} seq {seq}", "stands twice")
-                elif entry.seq != seq + 1:
-                    self._report.add("journal", where, f"has no seq {seq + 1} to {entry.seq - 1}", entry.seq - seq - 1)
+                judge_seq(self._report, where, seq, entry.seq)
                 seq = entry.seq
                 while record is not None and record.seq < entry.seq:
-                    self._report.add(
-                        "topic", f"{where} offset {record.offset}", f"seq {record.seq} is not in the journal"
-                    )
+                    judge_record(self._report, where, record, None)
                     record = next(published, None)
                 if record is not None and record.seq == entry.seq:
-                    if (record.key, record.payload) != (entry.key, entry.payload):
-                        self._report.add(
-                            "topic", f"{where} offset {record.offset}", f"differs from journal seq {entry.seq}"
-                        )
+                    judge_record(self._report, where, record, (entry.key, entry.payload))
                     record = next(published, None)
                 elif entry.seq >= retained_from and (record is not None or entry.seq <= published_seq):
-                    self._report.add("topic", where, f"seq {entry.seq} is marked as published, but is not there")
+                    judge_unpublished(self._report, where, entry.seq)
             self._report.counts["journal rows"] += len(batch)
             take(topic, partition, batch)
-        if seq != last_seq:
-            self._report.add("journal", where, f"ends with seq {seq}, but its head says {last_seq}")
+        judge_end(self._report, where, seq, last_seq)
         while record is not None:
             published.verify_later(record)
             record = next(published, None)
         published.finish()
+        self._cursors.journal[topic, partition] = seq
+        self._cursors.topics[topic, partition] = published.read
 
     def _entries(self, topic: str, partition: int) -> Iterator[JournalEntry]:
         for row in self._snapshot.stream(statements.JOURNAL, topic=topic, partition=partition):
@@ -117,26 +113,24 @@ class _Fresh(Iterator[Published]):
         self._partition = partition
         self._seq = 0
         self._to_verify: list[Published] = []
-        end = log.bounds(topic, partition)[1]
-        self._records = (message for batch in log.read(topic, partition, end) for message in batch)
+        self._first, self._end = log.bounds(topic, partition)
+        self._records = (message for batch in log.read(topic, partition, self._end) for message in batch)
+
+    @property
+    def read(self) -> Read:
+        """How far this has come, once all was read."""
+        return Read(self._end, self._seq if self._seq or not self._first else None)
 
     def __next__(self) -> Published:
         for message in self._records:
-            if self._topic in _SHARED_TOPICS and not _seqs(message):
-                continue
-            self._report.counts["topic records"] += 1
-            record = _published(message)
+            record = take_record(self._report, self._topic, self._partition, message)
             if record is None:
-                where = f"{self._topic}/{self._partition} offset {message.offset()}"
-                self._report.add(
-                    "topic", where, f"carries no header {SEQ_HEADER} in decimal digits: it is not the relay's"
-                )
-            elif record.seq > self._seq:
+                continue
+            if record.seq > self._seq:
                 self._seq = record.seq
                 return record
-            else:
-                self._report.counts["topic repeats"] += 1
-                self.verify_later(record)
+            self._report.counts["topic repeats"] += 1
+            self.verify_later(record)
         raise StopIteration
 
     def verify_later(self, record: Published) -> None:
@@ -157,12 +151,47 @@ class _Fresh(Iterator[Published]):
             )
         }
         for record in self._to_verify:
-            where = f"{self._topic}/{self._partition} offset {record.offset}"
-            if record.seq not in rows:
-                self._report.add("topic", where, f"seq {record.seq} is not in the journal")
-            elif rows[record.seq] != (record.key, record.payload):
-                self._report.add("topic", where, f"differs from journal seq {record.seq}")
+            judge_record(self._report, f"{self._topic}/{self._partition}", record, rows.get(record.seq))
         self._to_verify.clear()
+
+
+def judge_seq(report: Report, where: str, last: int, seq: int) -> None:
+    """A row of the journal after the one of seq `last`."""
+    if seq == last:
+        report.add("journal", f"{where} seq {seq}", "stands twice")
+    elif seq != last + 1:
+        report.add("journal", where, f"has no seq {last + 1} to {seq - 1}", seq - last - 1)
+
+
+def judge_end(report: Report, where: str, seq: int, head: int) -> None:
+    """The last row of a partition of the journal against its head."""
+    if seq != head:
+        report.add("journal", where, f"ends with seq {seq}, but its head says {head}")
+
+
+def judge_record(report: Report, where: str, record: Published, row: tuple[bytes | None, bytes] | None) -> None:
+    """A record of a topic against key and payload of its row in the journal."""
+    if row is None:
+        report.add("topic", f"{where} offset {record.offset}", f"seq {record.seq} is not in the journal")
+    elif row != (record.key, record.payload):
+        report.add("topic", f"{where} offset {record.offset}", f"differs from journal seq {record.seq}")
+
+
+def judge_unpublished(report: Report, where: str, seq: int) -> None:
+    """The relay's mark stands at or behind `seq`, which the topic doesn't have."""
+    report.add("topic", where, f"seq {seq} is marked as published, but is not there")
+
+
+def take_record(report: Report, topic: str, partition: int, message: Message) -> Published | None:
+    """The record as the relay has made it; None for one that is not the relay's, which is said where it must be."""
+    if topic in _SHARED_TOPICS and not _seqs(message):
+        return None
+    report.counts["topic records"] += 1
+    record = _published(message)
+    if record is None:
+        where = f"{topic}/{partition} offset {message.offset()}"
+        report.add("topic", where, f"carries no header {SEQ_HEADER} in decimal digits: it is not the relay's")
+    return record
 
 
 def _seqs(message: Message) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -25,10 +25,15 @@ class Log:
         self._bootstrap = bootstrap
         self._prefix = prefix
         self._consumer = self._make_consumer()
+        self._partitions: dict[str, int] = {}
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Find out which topics there are."""
         try:
             metadata = self._consumer.list_topics(timeout=_ANSWER_S_MAX)
         except KafkaException as error:
-            raise _unreachable(bootstrap, error) from None
+            raise _unreachable(self._bootstrap, error) from None
         self._partitions = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
 
     def close(self) -> None:
@@ -65,6 +70,28 @@ class Log:
             raise _unreachable(self._bootstrap, error) from None
         finally:
             consumer.close()
+
+    def read_on(
+        self, spans: Mapping[tuple[str, int], tuple[int, int]]
+    ) -> Iterator[tuple[tuple[str, int], list[Message]]]:
+        """The records of some partitions from an offset to before another, with their partition.
+
+        It is one consumer that stays connected: for who comes again and again.
+        """
+        ends = {(self._prefix + topic, partition): end for (topic, partition), (_, end) in spans.items()}
+        if not ends:
+            return
+        at = [
+            TopicPartition(self._prefix + topic, partition, first) for (topic, partition), (first, _) in spans.items()
+        ]
+        try:
+            self._consumer.assign(at)
+            for (topic, partition), messages in _records_on(self._consumer, ends):
+                yield (topic.removeprefix(self._prefix), partition), messages
+        except KafkaException as error:
+            raise _unreachable(self._bootstrap, error) from None
+        finally:
+            self._consumer.unassign()
 
     def _make_consumer(self) -> Consumer:
         config: dict[str, Any] = {
@@ -115,6 +142,33 @@ def _records(consumer: Consumer, topic: str, partition: int, end: int) -> Iterat
             yield records
         if ended:
             return
+
+
+def _records_on(
+    consumer: Consumer, ends: dict[tuple[str, int], int]
+) -> Iterator[tuple[tuple[str, int], list[Message]]]:
+    heard_at = time.monotonic()
+    while ends:
+        heard = consumer.poll(1.0)
+        messages = [] if heard is None else [heard, *consumer.consume(_BATCH, timeout=0.0)]
+        if messages:
+            heard_at = time.monotonic()
+        elif time.monotonic() - heard_at > _SILENCE_S_MAX:
+            raise AuditError(f"Kafka fell silent in {' and '.join(f'{topic}/{number}' for topic, number in ends)}")
+        records: dict[tuple[str, int], list[Message]] = {}
+        for message in messages:
+            its = message.topic() or "", message.partition() or 0
+            error, offset = message.error(), message.offset() or 0
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+            if its not in ends:
+                continue
+            if error is None and offset < ends[its]:
+                records.setdefault(its, []).append(message)
+            # The same as above: what ends a partition may be a record, or the end of what was there.
+            if offset + (error is None) >= ends[its]:
+                del ends[its]
+        yield from records.items()
 
 
 def _unreachable(bootstrap: str, error: KafkaException) -> AuditError:

@@ -1,61 +1,97 @@
 """The ledger by itself: numbers, orders, dates."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterable, MutableMapping
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from domain.issuing import CREDIT_NOTE
 from schemas.catalog import INVOICE_EVENTS
 from sinks.audit import statements
+from sinks.audit.cursors import Cursors, Walked
 from sinks.audit.report import Report
 from sinks.audit.snapshot import Snapshot
 
 
-def check_numbers(snapshot: Snapshot, report: Report) -> None:
+class Numbered(NamedTuple):
+    """An invoice or credit note in its series."""
+
+    series_id: str
+    number: int
+    seller_id: str
+    order_id: str
+    kind: str
+    issued_at: datetime
+
+
+def check_numbers(snapshot: Snapshot, report: Report, cursors: Cursors) -> None:
     """Every series 1..n with next_number n + 1, each number once, dates in order."""
     series = {
         series_id: (seller_id, next_number) for series_id, seller_id, next_number in snapshot.rows(statements.SERIES)
     }
     report.counts["series"] = len(series)
-    last_of: dict[str, int] = {}
-    series_id, last, last_issued_at = "", 0, datetime.min.replace(tzinfo=UTC)
-    for its_series, number, seller_id, order_id, kind, issued_at in snapshot.stream(statements.INVOICES):
-        report.counts["credit notes" if kind == CREDIT_NOTE else "invoices"] += 1
-        where = f"series {its_series} number {number}"
-        if its_series != series_id:
-            series_id, last, last_issued_at = its_series, 0, issued_at
-            if its_series not in series:
-                report.add("gap", f"series {its_series}", "has invoices, but no row that says its next number")
-            elif series[its_series][0] != seller_id:
-                report.add("event", where, f"is {seller_id}'s, but the series is {series[its_series][0]}'s")
-        if number == last:
-            report.add("repeat", where, f"stands twice, also for order {order_id}")
-        elif number != last + 1:
-            missing = f"{last + 1}" if number == last + 2 else f"{last + 1} to {number - 1}"
-            report.add("gap", f"series {its_series}", f"has no number {missing}", number - last - 1)
-        if issued_at < last_issued_at:
-            report.add("date", where, f"was issued at {issued_at}, before the number that precedes it")
-        last, last_issued_at = number, issued_at
-        last_of[its_series] = number
+    for row in snapshot.stream(statements.INVOICES):
+        take_number(report, cursors.series, Numbered(*row), series)
+    judge_ends(report, cursors.series, series)
+
+
+def take_number(
+    report: Report,
+    walked: MutableMapping[str, Walked],
+    invoice: Numbered,
+    series: MutableMapping[str, tuple[str, int]],
+) -> None:
+    """Go a number on in its series; `series` has each one's seller and next number."""
+    its_series, number = invoice.series_id, invoice.number
+    report.counts["credit notes" if invoice.kind == CREDIT_NOTE else "invoices"] += 1
+    where = f"series {its_series} number {number}"
+    before = walked.get(its_series)
+    if before is None:
+        before = Walked()
+        if its_series not in series:
+            report.add("gap", f"series {its_series}", "has invoices, but no row that says its next number")
+    if its_series in series and series[its_series][0] != invoice.seller_id:
+        report.add("event", where, f"is {invoice.seller_id}'s, but the series is {series[its_series][0]}'s")
+    last = before.number
+    if number == last:
+        report.add("repeat", where, f"stands twice, also for order {invoice.order_id}")
+    elif number != last + 1:
+        missing = f"{last + 1}" if number == last + 2 else f"{last + 1} to {number - 1}"
+        report.add("gap", f"series {its_series}", f"has no number {missing}", number - last - 1)
+    if invoice.issued_at < before.issued_at:
+        report.add("date", where, f"was issued at {invoice.issued_at}, before the number that precedes it")
+    walked[its_series] = Walked(number, invoice.issued_at)
+
+
+def judge_ends(
+    report: Report, walked: MutableMapping[str, Walked], series: MutableMapping[str, tuple[str, int]]
+) -> None:
+    """Each series goes on where its numbers end."""
     for its_series, (_, next_number) in series.items():
-        last = last_of.get(its_series, 0)
+        last = walked.get(its_series, Walked()).number
         if next_number != last + 1:
             report.add("gap", f"series {its_series}", f"ends with {last}, but the next number is {next_number}")
 
 
 def check_orders(snapshot: Snapshot, report: Report) -> None:
     """One invoice per order, one credit note per refund, one printed number for each, an event for each."""
-    for seller_id, order_id, kind, refund_id, numbers in snapshot.stream(statements.ORDERS_TWICE):
-        whose = f"order {seller_id}/{order_id} ({kind}{' ' + refund_id if refund_id else ''})"
-        report.add("repeat", whose, f"has {len(numbers)} invoices: {numbers[:3]}")
-    for seller_id, order_id, invoiced, credited in snapshot.stream(statements.CREDITED_TOO_MUCH):
-        what = f"has credit notes of {credited} that its invoice of {invoiced} doesn't cover, or of another currency"
-        report.add("money", f"order {seller_id}/{order_id}", what)
+    judge_orders(report, snapshot.stream(statements.ORDERS_TWICE), snapshot.stream(statements.CREDITED_TOO_MUCH))
     for seller_id, invoice_number, numbers in snapshot.stream(statements.PRINTED_TWICE):
         report.add("repeat", f"{seller_id}'s {invoice_number}", f"is printed on {len(numbers)} invoices: {numbers[:3]}")
-    for series_id, number, partition, seq in snapshot.stream(
-        statements.INVOICES_WITHOUT_EVENT, topic=INVOICE_EVENTS.name
-    ):
-        report.add(
-            "event",
-            f"series {series_id} number {number}",
-            f"has no event at {INVOICE_EVENTS.name}/{partition} seq {seq}",
-        )
+    judge_without_event(report, snapshot.stream(statements.INVOICES_WITHOUT_EVENT, topic=INVOICE_EVENTS.name))
+
+
+def judge_orders(report: Report, twice: Iterable[tuple[Any, ...]], credited: Iterable[tuple[Any, ...]]) -> None:
+    """Rows of orders that have too many invoices, or too much credited."""
+    for seller_id, order_id, kind, refund_id, numbers in twice:
+        whose = f"order {seller_id}/{order_id} ({kind}{' ' + refund_id if refund_id else ''})"
+        report.add("repeat", whose, f"has {len(numbers)} invoices: {numbers[:3]}")
+    for seller_id, order_id, invoiced, is_credited in credited:
+        what = f"has credit notes of {is_credited} that its invoice of {invoiced} doesn't cover, or of another currency"
+        report.add("money", f"order {seller_id}/{order_id}", what)
+
+
+def judge_without_event(report: Report, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Rows of invoices that no event tells."""
+    for series_id, number, partition, seq in rows:
+        what = f"has no event at {INVOICE_EVENTS.name}/{partition} seq {seq}"
+        report.add("event", f"series {series_id} number {number}", what)

@@ -4,7 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sinks.audit import statements
 from sinks.audit.report import Report
@@ -19,7 +19,11 @@ _QUEUED = 64
 ReadObject = Callable[[str], Iterable[bytes]]
 
 
-class _Document(NamedTuple):
+#: Says how many bytes an object has; raises `FileNotFoundError`.
+SizeOf = Callable[[str], int]
+
+
+class Document(NamedTuple):
     series_id: str
     number: int
     seller_id: str
@@ -28,35 +32,49 @@ class _Document(NamedTuple):
     size_bytes: int
 
 
-def check_documents(snapshot: Snapshot, report: Report, read: ReadObject) -> None:
-    """Each document row's object is there, with its size and digest; the rest is counted as pending."""
-    report.pending_documents = snapshot.count(statements.COUNT_PENDING_DOCUMENTS)
+def check_documents(snapshot: Snapshot, report: Report, read: ReadObject) -> set[tuple[str, int]]:
+    """Each document row's object is there, with its size and digest; the rest is counted as pending, and returned."""
+    pending = {(series_id, number) for series_id, number in snapshot.stream(statements.PENDING_DOCUMENTS)}
+    report.pending_documents = len(pending)
     for series_id, number in snapshot.stream(statements.DOCUMENTS_WITHOUT_INVOICE):
         report.add("document", f"series {series_id} number {number}", "has a document, but no invoice")
-    verdicts: deque[tuple[_Document, Future[str]]] = deque()
+    verdicts: deque[tuple[Document, Future[str]]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="audit-objects") as readers:
         for row in snapshot.stream(statements.DOCUMENTS):
-            document = _Document(*row)
+            document = Document(*row)
             verdicts.append((document, readers.submit(_compare, document, read)))
             if len(verdicts) >= _QUEUED:
                 _take(report, *verdicts.popleft())
         while verdicts:
             _take(report, *verdicts.popleft())
+    return pending
 
 
-def _take(report: Report, document: _Document, verdict: "Future[str]") -> None:
+def check_some(report: Report, rows: Iterable[tuple[Any, ...]], read: ReadObject, size: SizeOf, read_max: int) -> None:
+    """The objects of some document rows are there, with their sizes; some of them are read in full."""
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="audit-objects") as readers:
+        verdicts = [
+            (
+                document,
+                readers.submit(_compare, document, read) if n < read_max else readers.submit(_weigh, document, size),
+            )
+            for n, document in enumerate(Document(*row) for row in rows)
+        ]
+        for document, verdict in verdicts:
+            _take(report, document, verdict)
+
+
+def _take(report: Report, document: Document, verdict: "Future[str]") -> None:
     report.counts["documents"] += 1
     if wrong := verdict.result():
         report.add("document", f"series {document.series_id} number {document.number}", wrong)
 
 
-def _compare(document: _Document, read: ReadObject) -> str:
+def _compare(document: Document, read: ReadObject) -> str:
     """What is wrong with a document's object; empty if nothing."""
     hexdigest = document.sha256.hex()
-    if not (
-        document.key.startswith(f"invoices/{document.seller_id}/") and document.key.endswith(f"-{hexdigest[:16]}.pdf")
-    ):
-        return f"its key does not carry its seller and digest {hexdigest[:16]}: {document.key}"
+    if wrong := _key_wrong(document):
+        return wrong
     digest = hashlib.sha256()
     size = 0
     try:
@@ -70,3 +88,21 @@ def _compare(document: _Document, read: ReadObject) -> str:
     if digest.digest() != document.sha256:
         return f"{document.key} has digest {digest.hexdigest()[:16]}, not {hexdigest[:16]}"
     return ""
+
+
+def _weigh(document: Document, size_of: SizeOf) -> str:
+    """What is wrong with a document's object as far as can be said without reading it."""
+    if wrong := _key_wrong(document):
+        return wrong
+    try:
+        size = size_of(document.key)
+    except FileNotFoundError:
+        return f"{document.key} is not in the store"
+    return "" if size == document.size_bytes else f"{document.key} has {size} bytes, not {document.size_bytes}"
+
+
+def _key_wrong(document: Document) -> str:
+    digest = document.sha256.hex()[:16]
+    if document.key.startswith(f"invoices/{document.seller_id}/") and document.key.endswith(f"-{digest}.pdf"):
+        return ""
+    return f"its key does not carry its seller and digest {digest}: {document.key}"

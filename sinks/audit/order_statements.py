@@ -1,6 +1,13 @@
-"""What the audit asks of Postgres about orders, stock and payments. It only ever reads."""
+"""What the audit asks of Postgres about orders, stock and payments. It only ever reads.
 
-ORDERS = """
+`…_OF` asks the same of some orders only, by `seller_ids` and `order_ids`.
+"""
+
+from typing import LiteralString
+
+from sinks.audit.statements import WANTED_ORDERS
+
+ORDERS: LiteralString = """
 SELECT o.seller_id, o.order_id, o.partition, o.customer, o.state, o.version, o.history, o.currency, o.net_minor,
        o.tax_minor, o.gross_minor, encode(sha256(o.invoice_request), 'hex') AS request_sha256, o.short,
        o.hold_expires_at, o.placed_at,
@@ -8,15 +15,17 @@ SELECT o.seller_id, o.order_id, o.partition, o.customer, o.state, o.version, o.h
         FROM order_lines l WHERE l.seller_id = o.seller_id AND l.order_id = o.order_id) AS lines
 FROM orders o
 """
+ORDERS_OF = ORDERS.replace("FROM orders o\n", f"FROM {WANTED_ORDERS} JOIN orders o USING (seller_id, order_id)\n")
 LINES_WITHOUT_ORDER = """
 SELECT l.seller_id, l.order_id, count(*) FROM order_lines l
 WHERE NOT EXISTS (SELECT FROM orders o WHERE o.seller_id = l.seller_id AND o.order_id = l.order_id)
 GROUP BY l.seller_id, l.order_id
 """
-REFUSED = """
+REFUSED: LiteralString = """
 SELECT seller_id, order_id, partition, topic, log_offset, outcome, reason, encode(content_sha256, 'hex')
 FROM refused_requests WHERE topic = %(topic)s
 """
+REFUSED_OF = REFUSED.replace("WHERE", f"JOIN {WANTED_ORDERS} USING (seller_id, order_id) WHERE")
 ORDERS_BY_ID = """
 SELECT o.seller_id, o.order_id, o.content_sha256, o.partition, o.source_offset
 FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id, order_id)
@@ -36,18 +45,28 @@ FULL JOIN (
 """
 ADJUSTMENTS = "SELECT seller_id, sku, adjust, version FROM stock_adjustments"
 
-ATTEMPTS_FINISHED = """
+#: The levels as rows, of some SKUs.
+LEVELS_OF = """
+SELECT s.seller_id, s.sku, s.on_hand, s.reserved, s.version
+FROM unnest(%(seller_ids)s::text[], %(skus)s::text[]) AS wanted (seller_id, sku) JOIN stock s USING (seller_id, sku)
+"""
+
+ATTEMPTS_FINISHED: LiteralString = """
 SELECT seller_id, order_id, partition, request_id, action, state, amount_minor, currency, reference, reason
 FROM payment_attempts WHERE state <> 'open'
 """
-ATTEMPTS_WITHOUT_ORDER = """
+ATTEMPTS_FINISHED_OF = ATTEMPTS_FINISHED.replace("WHERE", f"JOIN {WANTED_ORDERS} USING (seller_id, order_id) WHERE")
+ATTEMPTS_WITHOUT_ORDER: LiteralString = """
 SELECT p.seller_id, p.order_id, p.request_id FROM payment_attempts p
 WHERE NOT EXISTS (
     SELECT FROM orders o WHERE o.seller_id = p.seller_id AND o.order_id = p.order_id AND o.state <> 'REFUSED'
 )
 """
+ATTEMPTS_WITHOUT_ORDER_OF = ATTEMPTS_WITHOUT_ORDER.replace(
+    "FROM payment_attempts p\n", f"FROM {WANTED_ORDERS} JOIN payment_attempts p USING (seller_id, order_id)\n"
+)
 #: By id, which is the order in which a provider's ledger is looked up.
-MONEY = """
+MONEY: LiteralString = """
 SELECT o.seller_id, o.order_id, o.state, o.gross_minor, o.history @> '[{"to": "CONFIRMED"}]' AS confirmed,
        p.authorized, p.captured, p.voided, p.captured_minor, p.refunded_minor, p.open, p.capture_over, p.void_over,
        p.amiss, i.invoices, i.invoiced_minor, i.credited_minor, i.foreign, r.requested, r.cancellations
@@ -81,8 +100,9 @@ CROSS JOIN LATERAL (
 ) r
 ORDER BY o.seller_id, o.order_id
 """
+MONEY_OF = MONEY.replace("FROM orders o\n", f"FROM {WANTED_ORDERS} JOIN orders o USING (seller_id, order_id)\n")
 #: Each refund with its attempt and its credit note, as far as they are there.
-REFUNDS = """
+REFUNDS: LiteralString = """
 SELECT r.seller_id, r.order_id, o.partition, r.refund_id, r.state, r.amount_minor, o.currency,
        encode(sha256(r.credit_note_request), 'hex') AS request_sha256, p.state AS attempt,
        p.amount_minor AS moved_minor, i.gross_minor AS credited_minor, o.gross_minor
@@ -93,6 +113,7 @@ LEFT JOIN payment_attempts p ON p.seller_id = r.seller_id AND p.order_id = r.ord
 LEFT JOIN invoices i ON i.seller_id = r.seller_id AND i.order_id = r.order_id AND i.kind = 'credit_note'
      AND i.refund_id = r.refund_id
 """
+REFUNDS_OF = REFUNDS.replace("FROM refunds r\n", f"FROM {WANTED_ORDERS} JOIN refunds r USING (seller_id, order_id)\n")
 LINES_REFUNDED_OTHERWISE = """
 SELECT l.seller_id, l.order_id, l.line, l.refunded, coalesce(r.pieces, 0)::bigint
 FROM order_lines l
@@ -103,13 +124,28 @@ LEFT JOIN (
 ) r USING (seller_id, order_id, line)
 WHERE l.refunded <> coalesce(r.pieces, 0)
 """
-CREDIT_NOTES_WITHOUT_REFUND = """
+LINES_REFUNDED_OTHERWISE_OF = """
+SELECT l.seller_id, l.order_id, l.line, l.refunded, r.pieces
+FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id, order_id)
+JOIN order_lines l USING (seller_id, order_id)
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum((each ->> 'quantity')::bigint), 0)::bigint AS pieces
+    FROM refunds f CROSS JOIN LATERAL jsonb_array_elements(f.lines) AS each
+    WHERE f.seller_id = l.seller_id AND f.order_id = l.order_id AND f.state <> 'failed'
+      AND (each ->> 'line')::int = l.line
+) r
+WHERE l.refunded <> r.pieces
+"""
+CREDIT_NOTES_WITHOUT_REFUND: LiteralString = """
 SELECT i.seller_id, i.order_id, i.refund_id FROM invoices i
 WHERE i.kind = 'credit_note' AND NOT EXISTS (
     SELECT FROM refunds r
     WHERE r.seller_id = i.seller_id AND r.order_id = i.order_id AND r.refund_id = i.refund_id AND r.state = 'done'
 )
 """
+CREDIT_NOTES_WITHOUT_REFUND_OF = CREDIT_NOTES_WITHOUT_REFUND.replace(
+    "FROM invoices i\n", f"FROM {WANTED_ORDERS} JOIN invoices i USING (seller_id, order_id)\n"
+)
 
 #: Authorisations by the provider's key, with what has happened and what may have happened to their payments.
 PAYMENTS_BY_KEY = """

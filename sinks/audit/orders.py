@@ -1,6 +1,6 @@
 """Orders: each history a walk of the table, and every step, claim, payment and request told by exactly one event."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any
@@ -32,16 +32,8 @@ class OrderCheck:
 
     def take(self, topic: str, partition: int, entries: Sequence[JournalEntry]) -> None:
         """Note some rows of one journal partition."""
-        for entry in entries:
-            where = f"{topic}/{partition} seq {entry.seq}"
-            try:
-                schema, event = _decode(topic, entry)
-            except DecodeError as error:
-                self._report.add("journal", where, f"can't be decoded: {error}")
-                continue
-            if entry.key != _key(event):
-                self._report.add("event", where, "its key is not its order id")
-            for each in _told(partition, schema, event, entry.payload):
+        for entry, schema, event in read_events(self._report, topic, partition, entries):
+            for each in told(partition, schema, event, entry.payload):
                 self._tally.in_events(each)
 
     def finish(self) -> None:
@@ -49,9 +41,8 @@ class OrderCheck:
         for row in self._snapshot.stream_dicts(order_statements.ORDERS):
             self._report.counts["orders"] += 1
             self._report.counts[f"orders {row['state']}"] += 1
-            for what in _judge(row):
-                self._report.add("order", f"order {row['seller_id']}/{row['order_id']}", what)
-            for each in _order_entries(row):
+            judge_order(self._report, row)
+            for each in order_entries(row):
                 self._tally.in_tables(each)
         for each in self._other_entries():
             self._tally.in_tables(each)
@@ -60,13 +51,11 @@ class OrderCheck:
         if self._tally.agrees:
             return
         for each, oftener in self._tally.differences(self._all_entries(), self._all_told()):
-            rows, events = ("a row", "no event") if oftener > 0 else ("no row", "an event")
-            times = "" if abs(oftener) == 1 else f", {abs(oftener)} times"
-            self._report.add("order", each.where, f"has {rows} and {events} that says{times}: {each.what}")
+            judge_difference(self._report, each, oftener)
 
     def _all_entries(self) -> Iterator[Entry]:
         for row in self._snapshot.stream_dicts(order_statements.ORDERS):
-            yield from _order_entries(row)
+            yield from order_entries(row)
         yield from self._other_entries()
 
     def _all_told(self) -> Iterator[Entry]:
@@ -75,26 +64,69 @@ class OrderCheck:
                 for row in self._snapshot.stream(statements.JOURNAL, topic=topic.name, partition=partition):
                     entry = JournalEntry(*row)
                     with suppress(DecodeError):
-                        yield from _told(partition, *_decode(topic.name, entry), entry.payload)
+                        yield from told(partition, *_decode(topic.name, entry), entry.payload)
 
     def _other_entries(self) -> Iterator[Entry]:
         """What tables other than `orders` say."""
         refused = self._snapshot.stream(order_statements.REFUSED, topic=catalog.CHECKOUT_REQUESTS.name)
-        for seller_id, order_id, partition, topic, offset, outcome, reason, content in refused:
-            what = content if outcome == "conflict" else reason
-            yield Entry(_order(seller_id, order_id), f"{partition}: {outcome} ({what}) at {topic} offset {offset}")
+        yield from refused_entries(refused)
         for seller_id, sku, adjust, version in self._snapshot.stream(order_statements.ADJUSTMENTS):
             yield Entry(f"stock {seller_id}/{sku}", f"adjusted by {adjust} in version {version}")
-        attempts = self._snapshot.stream(order_statements.ATTEMPTS_FINISHED)
-        for seller_id, order_id, partition, *attempt in attempts:
-            yield Entry(_order(seller_id, order_id), f"{partition}: {_payment(*attempt)}")
-        for row in self._snapshot.stream_dicts(order_statements.REFUNDS):
-            where, partition, refund_id = _order(row["seller_id"], row["order_id"]), row["partition"], row["refund_id"]
-            if refund_id != CANCELLATION:
-                wants = _wants(f"refund:{refund_id}", "refund", row["amount_minor"], row["currency"])
-                yield Entry(where, f"{partition}: {wants}")
-            if row["state"] == "done":
-                yield Entry(where, f"{partition}: asks for credit note {refund_id} by {row['request_sha256']}")
+        yield from attempt_entries(self._snapshot.stream(order_statements.ATTEMPTS_FINISHED))
+        yield from refund_entries(self._snapshot.stream_dicts(order_statements.REFUNDS))
+
+
+def read_events(
+    report: Report, topic: str, partition: int, entries: Sequence[JournalEntry]
+) -> Iterator[tuple[JournalEntry, catalog.Schema, dict[str, Any]]]:
+    """Rows of the journal with what they say; those that can't be decoded are reported."""
+    for entry in entries:
+        where = f"{topic}/{partition} seq {entry.seq}"
+        try:
+            schema, event = _decode(topic, entry)
+        except DecodeError as error:
+            report.add("journal", where, f"can't be decoded: {error}")
+            continue
+        if entry.key != _key(event):
+            report.add("event", where, "its key is not its order id")
+        yield entry, schema, event
+
+
+def judge_order(report: Report, row: dict[str, Any]) -> None:
+    """An order by itself."""
+    for what in _judge(row):
+        report.add("order", order_name(row["seller_id"], row["order_id"]), what)
+
+
+def judge_difference(report: Report, each: Entry, oftener: int) -> None:
+    """What the tables say so much oftener than the events, or below 0: more rarely."""
+    rows, events = ("a row", "no event") if oftener > 0 else ("no row", "an event")
+    times = "" if abs(oftener) == 1 else f", {abs(oftener)} times"
+    report.add("order", each.where, f"has {rows} and {events} that says{times}: {each.what}")
+
+
+def refused_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[Entry]:
+    """What events must say of checkouts that were refused."""
+    for seller_id, order_id, partition, topic, offset, outcome, reason, content in rows:
+        what = content if outcome == "conflict" else reason
+        yield Entry(order_name(seller_id, order_id), f"{partition}: {outcome} ({what}) at {topic} offset {offset}")
+
+
+def attempt_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[Entry]:
+    """What events must say of finished attempts."""
+    for seller_id, order_id, partition, *attempt in rows:
+        yield Entry(order_name(seller_id, order_id), f"{partition}: {_payment(*attempt)}")
+
+
+def refund_entries(rows: Iterable[dict[str, Any]]) -> Iterator[Entry]:
+    """What events must say of refunds."""
+    for row in rows:
+        where, partition, refund_id = order_name(row["seller_id"], row["order_id"]), row["partition"], row["refund_id"]
+        if refund_id != CANCELLATION:
+            wants = _wants(f"refund:{refund_id}", "refund", row["amount_minor"], row["currency"])
+            yield Entry(where, f"{partition}: {wants}")
+        if row["state"] == "done":
+            yield Entry(where, f"{partition}: asks for credit note {refund_id} by {row['request_sha256']}")
 
 
 def _judge(row: dict[str, Any]) -> Iterator[str]:
@@ -128,9 +160,9 @@ def _judge(row: dict[str, Any]) -> Iterator[str]:
         yield f"is {row['state']}, with {len(row['lines'])} lines, and short of {row['short']}"
 
 
-def _order_entries(row: dict[str, Any]) -> Iterator[Entry]:
+def order_entries(row: dict[str, Any]) -> Iterator[Entry]:
     """What events must say of an order, by its row and its lines."""
-    where = _order(row["seller_id"], row["order_id"])
+    where = order_name(row["seller_id"], row["order_id"])
     partition, history = row["partition"], row["history"]
     pieces: dict[str, int] = {}
     for _, sku, quantity in row["lines"]:
@@ -155,6 +187,15 @@ def _order_entries(row: dict[str, Any]) -> Iterator[Entry]:
             yield Entry(where, f"{partition}: asks for its invoice by {row['request_sha256']}")
 
 
+def claims(row: dict[str, Any], versions: Collection[int]) -> Iterator[tuple[str, str, int]]:
+    """What some steps of an order do to stock, by its row and its lines: cause, SKU and pieces."""
+    for each in row["history"]:
+        if each["version"] in versions:
+            cause = "reserved" if each["to"] == State.PLACED else _stock_cause(each["from"], each["to"])
+            if cause is not None:
+                yield from ((cause, sku, quantity) for _, sku, quantity in row["lines"])
+
+
 def _stock_cause(before: str | None, after: str) -> str | None:
     """What a step makes of the claim, apart from the first."""
     if before in CLAIMING and after == State.CANCELLED:
@@ -175,7 +216,7 @@ def _key(event: dict[str, Any]) -> bytes:
     return key.encode()
 
 
-def _told(partition: int, schema: catalog.Schema, event: dict[str, Any], payload: bytes) -> Iterator[Entry]:
+def told(partition: int, schema: catalog.Schema, event: dict[str, Any], payload: bytes) -> Iterator[Entry]:
     """What an event says."""
     if schema is catalog.STOCK_CHANGED and event["cause"] in _BY_THE_SELLER:
         if event["cause"] == "adjusted":
@@ -183,7 +224,7 @@ def _told(partition: int, schema: catalog.Schema, event: dict[str, Any], payload
                 what = f"adjusted by {each['quantity']} in version {each['version']}"
                 yield Entry(f"stock {event['seller_id']}/{each['sku']}", what)
     elif schema not in _NOT_TOLD and not (schema is catalog.PAYMENT_REQUESTED and event["action"] == "void"):
-        where = _order(event["seller_id"], event["order_id"])
+        where = order_name(event["seller_id"], event["order_id"])
         yield Entry(where, f"{partition}: {_words(schema, event, payload)}")
 
 
@@ -212,7 +253,7 @@ def _words(schema: catalog.Schema, event: dict[str, Any], payload: bytes) -> str
     return f"{outcome} ({what}) at {event['source_topic']} offset {event['source_offset']}"
 
 
-def _order(seller_id: str, order_id: str) -> str:
+def order_name(seller_id: str, order_id: str) -> str:
     return f"order {seller_id}/{order_id}"
 
 

@@ -1,7 +1,7 @@
 """Money: what was authorised, captured and given back, against what was invoiced and credited."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from domain.credit import CANCELLATION
 from domain.order import CLAIMING, State
@@ -16,28 +16,63 @@ PAYMENT, CAPTURE, VOID = "with a payment under way", "not yet captured", "not ye
 INVOICE, REFUND, CREDIT_NOTE = "confirmed, not yet invoiced", "with a refund under way", "refunded, not yet credited"
 
 
-def check_payments(snapshot: Snapshot, report: Report) -> None:
-    """Every order's money, every refund, and nothing without an order."""
-    credit_notes_due = _check_refunds(snapshot, report)
-    for row in snapshot.stream_dicts(order_statements.MONEY):
+#: What an order waits for, by seller and order id.
+Pending = set[tuple[tuple[str, str], str]]
+
+
+class Money(NamedTuple):
+    """The rows of orders that say something of money: of all orders, or of some."""
+
+    orders: Iterable[dict[str, Any]]
+    refunds: Iterable[dict[str, Any]]
+    attempts_without_order: Iterable[tuple[Any, ...]]
+    lines_refunded_otherwise: Iterable[tuple[Any, ...]]
+    credit_notes_without_refund: Iterable[tuple[Any, ...]]
+
+
+def check_payments(snapshot: Snapshot, report: Report) -> Pending:
+    """Every order's money, every refund, and nothing without an order; returns what agents still must do."""
+    return judge_money(
+        report,
+        Money(
+            snapshot.stream_dicts(order_statements.MONEY),
+            snapshot.stream_dicts(order_statements.REFUNDS),
+            snapshot.stream(order_statements.ATTEMPTS_WITHOUT_ORDER),
+            snapshot.stream(order_statements.LINES_REFUNDED_OTHERWISE),
+            snapshot.stream(order_statements.CREDIT_NOTES_WITHOUT_REFUND),
+        ),
+    )
+
+
+def judge_money(report: Report, money: Money) -> Pending:
+    """Every order's money, every refund, and nothing without an order; returns what agents still must do.
+
+    That is invoices and credit notes: all else hangs on customers, sellers and the payment provider.
+    """
+    credit_notes_due = _check_refunds(report, money.refunds)
+    ours: Pending = {(order, CREDIT_NOTE) for order in credit_notes_due}
+    for row in money.orders:
         where = f"order {row['seller_id']}/{row['order_id']}"
         for what in _judge(row):
             report.add("payment", where, what)
         pending = _pending(row)
         for what in pending:
             report.pending[what] += 1
+        if INVOICE in pending:
+            ours.add(((row["seller_id"], row["order_id"]), INVOICE))
         # One of many refunds may be credited and the next not: only when all are can the sums be compared.
         if not pending and (row["seller_id"], row["order_id"]) not in credit_notes_due:
             for what in _judge_at_rest(row):
                 report.add("payment", where, what)
-    for seller_id, order_id, request_id in snapshot.stream(order_statements.ATTEMPTS_WITHOUT_ORDER):
+    for seller_id, order_id, request_id in money.attempts_without_order:
         report.add("payment", f"order {seller_id}/{order_id}", f"was refused or never placed, but has {request_id}")
-    for seller_id, order_id, line, ours, theirs in snapshot.stream(order_statements.LINES_REFUNDED_OTHERWISE):
+    for seller_id, order_id, line, ours, theirs in money.lines_refunded_otherwise:
         report.add(
             "payment", f"order {seller_id}/{order_id}", f"line {line} has {ours} pieces refunded, its refunds {theirs}"
         )
-    for seller_id, order_id, refund_id in snapshot.stream(order_statements.CREDIT_NOTES_WITHOUT_REFUND):
+    for seller_id, order_id, refund_id in money.credit_notes_without_refund:
         report.add("payment", f"order {seller_id}/{order_id}", f"has a credit note {refund_id}, but no such refund")
+    return ours
 
 
 def _judge(row: dict[str, Any]) -> Iterator[str]:
@@ -104,10 +139,10 @@ def _judge_at_rest(row: dict[str, Any]) -> Iterator[str]:
         yield f"is REFUNDED, but {kept} are kept"
 
 
-def _check_refunds(snapshot: Snapshot, report: Report) -> set[tuple[str, str]]:
+def _check_refunds(report: Report, refunds: Iterable[dict[str, Any]]) -> set[tuple[str, str]]:
     """Each refund against its payment and its credit note; returns the orders that still wait for a credit note."""
     due: set[tuple[str, str]] = set()
-    for row in snapshot.stream_dicts(order_statements.REFUNDS):
+    for row in refunds:
         report.counts["refunds"] += 1
         where = f"order {row['seller_id']}/{row['order_id']}"
         if row["state"] == "done" and row["credited_minor"] is None:

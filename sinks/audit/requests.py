@@ -1,6 +1,6 @@
 """Every request in the log up to the agent's position, and what became of it: exactly one thing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
@@ -46,11 +46,16 @@ class RequestCheck:
         first, _ = self._log.bounds(_TOPIC, partition)
         if first:
             self._report.counts["requests deleted from the log"] += first
+        issued = self._snapshot.count(statements.COUNT_ISSUED, partition=partition, first=first)
+        self.check_from(partition, first, self._log.read(_TOPIC, partition, position), issued)
+
+    def check_from(self, partition: int, first: int, log: Iterable[list[Message]], issued: int) -> None:
+        """Check the records from `first` up to the position; the ledger has `issued` numbers of them."""
         found = {"issued": 0, "refused": 0, "dead": 0}
-        for messages in self._log.read(_TOPIC, partition, position):
+        for messages in log:
             self._check_batch(partition, [_request(message) for message in messages], found)
         held = {
-            "issued": self._snapshot.count(statements.COUNT_ISSUED, partition=partition, first=first),
+            "issued": issued,
             "refused": self._snapshot.count(statements.COUNT_REFUSED, topic=_TOPIC, partition=partition, first=first),
             "dead": self._dead_letters.count(partition, first),
         }

@@ -13,6 +13,7 @@ from schemas.catalog import (
 )
 from sinks.audit import statements
 from sinks.audit.checkouts import CheckoutCheck
+from sinks.audit.cursors import Cursors, Levels
 from sinks.audit.dead_letters import DeadLetters
 from sinks.audit.events import EventCheck
 from sinks.audit.journal import JournalCheck
@@ -25,7 +26,7 @@ from sinks.audit.provider import check_provider
 from sinks.audit.report import Report
 from sinks.audit.requests import RequestCheck
 from sinks.audit.snapshot import Snapshot
-from sinks.audit.stock import StockCheck
+from sinks.audit.stock import check_stock
 
 #: What is read by agents whose lag is told even before they were ever started.
 _READ = (
@@ -37,8 +38,8 @@ _READ = (
     ("payments", ORDER_EVENTS.name),
 )
 #: Where a request's one outcome is looked for.
-_NUMBERING = ("invoices", INVOICE_REQUESTS.name)
-_CHECKOUTS = ("checkouts", CHECKOUT_REQUESTS.name)
+NUMBERING = ("invoices", INVOICE_REQUESTS.name)
+CHECKOUTS = ("checkouts", CHECKOUT_REQUESTS.name)
 
 
 def run_audit(
@@ -50,12 +51,15 @@ def run_audit(
     complete: bool = False,
     provider_url: str | None = None,
     on_step: Callable[[str], None] = lambda step: None,
+    cursors: Cursors | None = None,
 ) -> Report:
     """Check everything against everything, also while the system runs: Postgres is read as of one moment.
 
     Memory stays bounded but for 16 bytes per dead letter, a row per series, and a level per SKU; `provider_url`
-    is a provider whose own ledger is compared, too. Raises `AuditError` if a service can't be read.
+    is a provider whose own ledger is compared, too. Empty `cursors` say afterwards how far this has come.
+    Raises `AuditError` if a service can't be read.
     """
+    cursors = Cursors() if cursors is None else cursors
     report = Report(complete=complete)
     began = time.monotonic()
     # Postgres first: what Kafka has then is at least what the snapshot says it has.
@@ -64,32 +68,36 @@ def run_audit(
         log = Log(kafka_bootstrap, topic_prefix)
         try:
             on_step("numbers and orders")
-            check_numbers(snapshot, report)
+            check_numbers(snapshot, report, cursors)
             check_orders(snapshot, report)
-            positions = _check_positions(snapshot, log, report)
+            positions = check_positions(snapshot, log, report)
+            cursors.positions.update(positions)
             on_step("journal, topics and events")
-            dead_letters = {_NUMBERING: DeadLetters(), _CHECKOUTS: DeadLetters()}
-            events = EventCheck(snapshot, report, dead_letters)
+            dead_letters = {NUMBERING: DeadLetters(), CHECKOUTS: DeadLetters()}
+            events = EventCheck(snapshot, report, dead_letters, cursors.dates)
             orders = OrderCheck(snapshot, report)
-            JournalCheck(snapshot, log, report, {topic.name: orders.take for topic in TOPICS}, events.check).check()
+            takers = {topic.name: orders.take for topic in TOPICS}
+            JournalCheck(snapshot, log, report, cursors, takers, events.check).check()
             events.finish()
             on_step("orders, stock and payments")
             orders.finish()
-            StockCheck(snapshot, report).check()
-            check_payments(snapshot, report)
+            levels = Levels(cursors.levels)
+            check_stock(snapshot, report, levels)
+            levels.keep()
+            cursors.pending = check_payments(snapshot, report)
             if provider_url is not None:
                 check_provider(snapshot, report, provider_url)
             on_step("requests and their outcomes")
             for letters in dead_letters.values():
                 letters.sort()
-            requests = RequestCheck(snapshot, log, report, dead_letters[_NUMBERING])
-            checkouts = CheckoutCheck(snapshot, log, report, dead_letters[_CHECKOUTS])
+            requests = RequestCheck(snapshot, log, report, dead_letters[NUMBERING])
+            checkouts = CheckoutCheck(snapshot, log, report, dead_letters[CHECKOUTS])
             for partition in range(log.partitions(INVOICE_REQUESTS.name)):
-                requests.check(partition, positions.get((*_NUMBERING, partition), 0))
+                requests.check(partition, positions.get((*NUMBERING, partition), 0))
             for partition in range(log.partitions(CHECKOUT_REQUESTS.name)):
-                checkouts.check(partition, positions.get((*_CHECKOUTS, partition), 0))
+                checkouts.check(partition, positions.get((*CHECKOUTS, partition), 0))
             on_step("documents")
-            check_documents(snapshot, report, read_object)
+            cursors.documents = check_documents(snapshot, report, read_object)
         finally:
             log.close()
     finally:
@@ -99,7 +107,7 @@ def run_audit(
     return report
 
 
-def _check_positions(snapshot: Snapshot, log: Log, report: Report) -> dict[tuple[str, str, int], int]:
+def check_positions(snapshot: Snapshot, log: Log, report: Report) -> dict[tuple[str, str, int], int]:
     """No position beyond its log's end; the rest of the log is the lag."""
     positions = {(agent, topic, partition): 0 for agent, topic in _READ for partition in range(log.partitions(topic))}
     for agent, topic, partition, next_offset in snapshot.rows(statements.POSITIONS):

@@ -1,25 +1,45 @@
-"""What the audit asks of Postgres. It only ever reads."""
+"""What the audit asks of Postgres. It only ever reads.
 
-SERIES = "SELECT series_id, seller_id, next_number FROM series"
+`…_OF` asks the same of some orders only, by `seller_ids` and `order_ids`; `…_SINCE` of what has come since.
+"""
+
+from typing import LiteralString
+
+SERIES: LiteralString = "SELECT series_id, seller_id, next_number FROM series"
+SERIES_OF = f"{SERIES} WHERE series_id = ANY(%(series_ids)s::text[])"
 
 #: In the order of the primary key, which is that of the numbers.
 INVOICES = """
 SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.issued_at
 FROM invoices i ORDER BY i.series_id, i.number
 """
+INVOICES_SINCE = """
+SELECT i.*
+FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS after (series_id, number)
+CROSS JOIN LATERAL (
+    SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.issued_at, i.invoice_number
+    FROM invoices i WHERE i.series_id = after.series_id AND i.number > after.number ORDER BY i.number
+) i
+ORDER BY i.series_id, i.number
+"""
 
+#: Placed where a statement names the orders it is about.
+WANTED_ORDERS: LiteralString = "unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id, order_id)"
 #: The unique constraints say the same, but an audit doesn't believe them.
-ORDERS_TWICE = """
+ORDERS_TWICE: LiteralString = """
 SELECT seller_id, order_id, kind, refund_id, array_agg(series_id || ' ' || number) FROM invoices
 GROUP BY seller_id, order_id, kind, refund_id HAVING count(*) > 1
 """
+ORDERS_TWICE_OF = ORDERS_TWICE.replace(
+    "FROM invoices", f"FROM {WANTED_ORDERS} JOIN invoices USING (seller_id, order_id)"
+)
 PRINTED_TWICE = """
 SELECT seller_id, invoice_number, array_agg(series_id || ' ' || number) FROM invoices
 GROUP BY seller_id, invoice_number HAVING count(*) > 1
 """
 
 #: Orders whose credit notes don't fit their invoice: another currency, or more than was invoiced.
-CREDITED_TOO_MUCH = """
+CREDITED_TOO_MUCH: LiteralString = """
 SELECT c.seller_id, c.order_id, i.gross_minor, c.gross_minor
 FROM (
     SELECT seller_id, order_id, sum(net_minor) AS net_minor, sum(tax_minor) AS tax_minor,
@@ -30,8 +50,11 @@ JOIN invoices i ON i.seller_id = c.seller_id AND i.order_id = c.order_id AND i.k
 WHERE c.currencies > 1 OR c.currency <> i.currency OR c.net_minor > i.net_minor OR c.tax_minor > i.tax_minor
    OR c.gross_minor > i.gross_minor
 """
+CREDITED_TOO_MUCH_OF = CREDITED_TOO_MUCH.replace(
+    "FROM invoices WHERE", f"FROM {WANTED_ORDERS} JOIN invoices USING (seller_id, order_id) WHERE"
+)
 
-INVOICES_WITHOUT_EVENT = """
+INVOICES_WITHOUT_EVENT: LiteralString = """
 SELECT i.series_id, i.number, i.source_partition, i.event_seq FROM invoices i
 WHERE NOT EXISTS (
     SELECT FROM journal j
@@ -39,6 +62,11 @@ WHERE NOT EXISTS (
       AND j.occurred_at = i.issued_at
 )
 """
+INVOICES_WITHOUT_EVENT_OF = INVOICES_WITHOUT_EVENT.replace(
+    "FROM invoices i\n",
+    "FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id, number)"
+    " JOIN invoices i USING (series_id, number)\n",
+)
 
 HEADS = """
 SELECT topic, partition, next_seq, coalesce(published_seq, 0)
@@ -50,6 +78,22 @@ WHERE (topic, partition) NOT IN (SELECT topic, partition FROM journal_heads) GRO
 """
 JOURNAL = """
 SELECT seq, key, payload, occurred_at FROM journal WHERE topic = %(topic)s AND partition = %(partition)s ORDER BY seq
+"""
+#: Partitions that have rows after a seq, those beyond their heads included.
+JOURNAL_GROWN = """
+SELECT after.topic, after.partition
+FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(seqs)s::bigint[]) AS after (topic, partition, seq)
+WHERE EXISTS (
+    SELECT FROM journal j WHERE j.topic = after.topic AND j.partition = after.partition AND j.seq > after.seq
+)
+"""
+JOURNAL_SINCE = """
+SELECT seq, key, payload, occurred_at FROM journal
+WHERE topic = %(topic)s AND partition = %(partition)s AND seq > %(seq)s ORDER BY seq
+"""
+JOURNAL_BETWEEN = """
+SELECT seq, key, payload FROM journal
+WHERE topic = %(topic)s AND partition = %(partition)s AND seq BETWEEN %(first)s AND %(last)s
 """
 JOURNAL_ROWS = """
 SELECT seq, key, payload FROM journal
@@ -95,8 +139,14 @@ DOCUMENTS = """
 SELECT i.series_id, i.number, i.seller_id, d.key, d.sha256, d.size_bytes
 FROM invoices i JOIN documents d USING (series_id, number)
 """
-COUNT_PENDING_DOCUMENTS = """
-SELECT count(*) FROM invoices i WHERE NOT EXISTS (
+#: Of some documents.
+DOCUMENTS_OF = """
+SELECT i.series_id, i.number, i.seller_id, d.key, d.sha256, d.size_bytes
+FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id, number)
+JOIN invoices i USING (series_id, number) JOIN documents d USING (series_id, number)
+"""
+PENDING_DOCUMENTS = """
+SELECT i.series_id, i.number FROM invoices i WHERE NOT EXISTS (
     SELECT FROM documents d WHERE d.series_id = i.series_id AND d.number = i.number
 )
 """

@@ -1,13 +1,13 @@
 """Stock: rows that add up, and every change of a SKU following from the one before it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from domain.order import CLAIMING, State
 from schemas.catalog import INVENTORY_EVENTS, STOCK_CHANGED
 from schemas.codec import DecodeError, decode
 from sinks.audit import order_statements, statements
+from sinks.audit.cursors import Level, Levels, Sku
 from sinks.audit.report import Report
 from sinks.audit.snapshot import Snapshot
 
@@ -24,69 +24,70 @@ _EFFECTS = {
 }
 
 
-@dataclass(slots=True)
-class _Level:
-    """A SKU as its events have it so far."""
-
-    on_hand: int = 0
-    reserved: int = 0
-    version: int = 0
-    sold: int = 0
-    shipped: int = 0
+#: What a step does to the pieces that orders claim, and to those that are sent off.
+_CLAIMS = {"reserved": (1, 0), "retaken": (1, 0), "released": (-1, 0), "shipped": (-1, 1)}
 
 
-class StockCheck:
-    """Replays the changes of all SKUs in an order in which they can have happened. Memory: a level per SKU."""
+def check_stock(snapshot: Snapshot, report: Report, levels: Levels) -> None:
+    """All events, then all rows; `levels` are empty before."""
+    streams = [_events(snapshot, partition) for partition in range(INVENTORY_EVENTS.partitions)]
+    Replay(report, levels).run(streams)
+    without_row = set(levels)
+    claiming, shipped = [state.value for state in CLAIMING], [state.value for state in _SHIPPED]
+    rows = snapshot.stream(order_statements.STOCK, claiming=claiming, shipped=shipped)
+    for seller_id, sku, on_hand, reserved, version, claimed, sent in rows:
+        report.counts["skus"] += 1
+        without_row.discard((seller_id, sku))
+        level = levels.own((seller_id, sku))
+        level.claimed, level.sent = claimed, sent
+        judge_row(report, (seller_id, sku), level, on_hand, reserved, version)
+    for sku in without_row:
+        report.add("stock", _where(*sku), "has events, but neither a row nor an order")
 
-    def __init__(self, snapshot: Snapshot, report: Report) -> None:
-        self._snapshot = snapshot
+
+def take_claim(levels: Levels, sku: Sku, cause: str, quantity: int) -> None:
+    """A step of an order, by its row and its lines."""
+    by_claimed, by_sent = _CLAIMS[cause]
+    level = levels.own(sku)
+    level.claimed += by_claimed * quantity
+    level.sent += by_sent * quantity
+
+
+def judge_row(
+    report: Report, sku: Sku, level: Level, on_hand: int | None, reserved: int | None, version: int | None
+) -> None:
+    """A row of stock, or that there is none, against the SKU's events and orders."""
+    where = _where(*sku)
+    if on_hand is None or reserved is None or version is None:
+        report.add("stock", where, "is in events and orders, but has no row")
+        return
+    claimed, sent = level.claimed, level.sent
+    if not 0 <= reserved <= on_hand:
+        report.add("stock", where, f"{reserved} of {on_hand} are reserved")
+    if reserved != claimed:
+        report.add("stock", where, f"{reserved} are reserved, but open orders claim {claimed}")
+    if (on_hand, reserved, version) != (level.on_hand, level.reserved, level.version):
+        ours = f"{reserved} of {on_hand} reserved in version {version}"
+        theirs = f"{level.reserved} of {level.on_hand} in version {level.version}"
+        report.add("stock", where, f"has {ours}, but its last event {theirs}")
+    if (level.sold, level.shipped) != (claimed + sent, sent):
+        ours = f"{claimed + sent} pieces, of which {sent} were sent off"
+        theirs = f"events say {level.sold} and {level.shipped}"
+        report.add("stock", where, f"orders have {ours}, but {theirs}")
+
+
+class Replay:
+    """Replays changes of SKUs in an order in which they can have happened. Memory: a level per SKU."""
+
+    def __init__(self, report: Report, levels: Levels) -> None:
         self._report = report
-        self._levels: dict[tuple[str, str], _Level] = {}
+        self._levels = levels
 
-    def check(self) -> None:
-        """The events, then the rows."""
-        self._replay()
-        claiming, shipped = [state.value for state in CLAIMING], [state.value for state in _SHIPPED]
-        for row in self._snapshot.stream(order_statements.STOCK, claiming=claiming, shipped=shipped):
-            self._check_row(*row)
-        for seller_id, sku in self._levels:
-            self._report.add("stock", _where(seller_id, sku), "has events, but neither a row nor an order")
-
-    def _check_row(
-        self,
-        seller_id: str,
-        sku: str,
-        on_hand: int | None,
-        reserved: int | None,
-        version: int | None,
-        claimed: int,
-        shipped: int,
-    ) -> None:
-        self._report.counts["skus"] += 1
-        where = _where(seller_id, sku)
-        told = self._levels.pop((seller_id, sku), None) or _Level()
-        if on_hand is None or reserved is None or version is None:
-            self._report.add("stock", where, "is in events and orders, but has no row")
-            return
-        if not 0 <= reserved <= on_hand:
-            self._report.add("stock", where, f"{reserved} of {on_hand} are reserved")
-        if reserved != claimed:
-            self._report.add("stock", where, f"{reserved} are reserved, but open orders claim {claimed}")
-        if (on_hand, reserved, version) != (told.on_hand, told.reserved, told.version):
-            ours = f"{reserved} of {on_hand} reserved in version {version}"
-            theirs = f"{told.reserved} of {told.on_hand} in version {told.version}"
-            self._report.add("stock", where, f"has {ours}, but its last event {theirs}")
-        if (told.sold, told.shipped) != (claimed + shipped, shipped):
-            ours = f"{claimed + shipped} pieces, of which {shipped} were sent off"
-            theirs = f"events say {told.sold} and {told.shipped}"
-            self._report.add("stock", where, f"orders have {ours}, but {theirs}")
-
-    def _replay(self) -> None:
+    def run(self, streams: Sequence[Iterator[dict[str, Any]]]) -> None:
         """Merge the partitions: versions are taken under the SKU's lock, and so commit in the journal's order.
 
         So there is always a partition whose next event is next for all its SKUs, or else one is missing.
         """
-        streams = [self._events(partition) for partition in range(INVENTORY_EVENTS.partitions)]
         heads = {number: first for number, stream in enumerate(streams) if (first := next(stream, None)) is not None}
         while heads:
             ready = [number for number, head in heads.items() if self._hole(head) == 0]
@@ -106,13 +107,13 @@ class StockCheck:
             for each in event["changes"]
         )
 
-    def _find(self, event: dict[str, Any], change: dict[str, Any]) -> _Level | None:
-        return self._levels.get((event["seller_id"], change["sku"]))
+    def _find(self, event: dict[str, Any], change: dict[str, Any]) -> Level | None:
+        return self._levels.find((event["seller_id"], change["sku"]))
 
     def _take(self, partition: int, event: dict[str, Any]) -> None:
         self._report.counts["stock changes"] += len(event["changes"])
         for change in event["changes"]:
-            level = self._levels.setdefault((event["seller_id"], change["sku"]), _Level())
+            level = self._levels.own((event["seller_id"], change["sku"]))
             where = _where(event["seller_id"], change["sku"])
             for what in _compare(level, event["cause"], change):
                 self._report.add("stock", where, f"{what} ({INVENTORY_EVENTS.name}/{partition} seq {event['seq']})")
@@ -122,18 +123,19 @@ class StockCheck:
             level.on_hand, level.reserved = change["on_hand"], change["reserved"]
             level.version = max(level.version, change["version"])
 
-    def _events(self, partition: int) -> Iterator[dict[str, Any]]:
-        rows = self._snapshot.stream(statements.JOURNAL, topic=INVENTORY_EVENTS.name, partition=partition)
-        for seq, _, payload, _ in rows:
-            try:
-                _, event = decode(payload, STOCK_CHANGED, bytes_max=INVENTORY_EVENTS.value_bytes_max)
-            except DecodeError:
-                # Whoever compares the events with the orders says so.
-                continue
-            yield event | {"seq": seq}
+
+def _events(snapshot: Snapshot, partition: int) -> Iterator[dict[str, Any]]:
+    rows = snapshot.stream(statements.JOURNAL, topic=INVENTORY_EVENTS.name, partition=partition)
+    for seq, _, payload, _ in rows:
+        try:
+            _, event = decode(payload, STOCK_CHANGED, bytes_max=INVENTORY_EVENTS.value_bytes_max)
+        except DecodeError:
+            # Whoever compares the events with the orders says so.
+            continue
+        yield event | {"seq": seq}
 
 
-def _compare(level: _Level, cause: str, change: dict[str, Any]) -> Iterator[str]:
+def _compare(level: Level, cause: str, change: dict[str, Any]) -> Iterator[str]:
     """What is wrong with a change after `level`."""
     version, on_hand, reserved, quantity = (change[name] for name in ("version", "on_hand", "reserved", "quantity"))
     if not 0 <= reserved <= on_hand:

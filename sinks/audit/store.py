@@ -37,6 +37,21 @@ def open_reader(settings: Settings) -> Callable[[str], Iterator[bytes]]:
     return read
 
 
+def open_sizes(settings: Settings) -> Callable[[str], int]:
+    """A function that says how many bytes an object has, and reads none of them; it raises as `open_reader`'s does."""
+    store = _open(settings)
+
+    def size(key: str) -> int:
+        try:
+            return int(obstore.head(store, key)["size"])
+        except (FileNotFoundError, NotFoundError):
+            raise FileNotFoundError(key) from None
+        except (BaseError, OSError) as error:
+            raise AuditError(f"the object store can't be read: {next(iter(str(error).splitlines()), '')}") from None
+
+    return size
+
+
 def _open(settings: Settings) -> LocalStore | S3Store:
     url = urlsplit(settings.objects_url)
     if url.scheme == "file":
