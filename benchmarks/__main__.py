@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agents, checkouts, recovery, waiting, whole_way
+from benchmarks import agents, checkouts, recovery, sale, waiting, whole_way
 from benchmarks.result import Result
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "documents": _documents,
     "whole_way": whole_way.run,
     "checkouts": checkouts.run,
+    "sale": sale.run,
     "waiting": waiting.run,
     "recovery": recovery.run,
 }

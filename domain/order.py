@@ -96,6 +96,9 @@ TABLE: Mapping[tuple[State, Trigger], Step] = {
 RETAKEN = Step(_S.CONFIRMED, stock=StockAction.RETAKE, invoices=True)
 #: Somebody cancels what has expired: noted, so that a late payment doesn't bring the order back.
 GIVEN_UP = Step(_S.CANCELLED)
+#: Reason of the step that notes that a late payment goes back. The event that told of it may come again, when there is
+#: stock once more: without the note the order would be confirmed, and its payment voided.
+LATE_PAYMENT_VOIDED = "late-payment-voided"
 
 #: Commands that an order in these states has already obeyed: repeating one is answered as it was the first time.
 OBEYED: Mapping[Trigger, frozenset[State]] = {
@@ -112,6 +115,7 @@ WALKS: frozenset[tuple[State | None, State, str]] = frozenset(
         (_S.PLACED, _S.PAYMENT_PENDING, "payment-requested"),
         (_S.CANCELLED, _S.CONFIRMED, _T.PAYMENT_AUTHORIZED.value),
         (_S.CANCELLED, _S.CANCELLED, _T.CANCEL.value),
+        (_S.CANCELLED, _S.CANCELLED, LATE_PAYMENT_VOIDED),
         *((state, step.to, trigger.value) for (state, trigger), step in TABLE.items() if step.to is not state),
     }
 )
@@ -180,7 +184,7 @@ def birth(at: int) -> list[Taken]:
 def is_walk(history: list[Taken]) -> bool:
     """Whether a history could have come from the table: versions 1, 2, 3 …, each from where the last one ended.
 
-    The reasons count too: whoever cancelled never finds the order confirmed.
+    The reasons count too: whoever cancelled never finds the order confirmed, and a late payment goes back once.
     """
     before: State | None = None
     last_reason = ""
@@ -190,6 +194,8 @@ def is_walk(history: list[Taken]) -> bool:
         if (before, taken.to_state, taken.reason) not in WALKS:
             return False
         if before is State.CANCELLED and last_reason != Trigger.HOLD_EXPIRED:
-            return False
+            is_noted = taken.reason == LATE_PAYMENT_VOIDED != last_reason
+            if not is_noted:
+                return False
         before, last_reason = taken.to_state, taken.reason
     return before is not None

@@ -25,6 +25,7 @@ COMMANDS = {
     "stock": ("gapless.stock:stock", "Copy stock to Redis before a sale, and compare both after it."),
     "load": ("gapless.load:load", "Send invoice requests from files, or checkouts."),
     "audit": ("gapless.audit:audit", "Prove that nothing is missing, doubled or different."),
+    "chaos": ("gapless.chaos:chaos", "Run faults against a stack of its own, and judge what came of it."),
     "demo": ("gapless.demo:demo", "Show the whole way, on a stack of its own."),
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from domain.money import minor_text
-from domain.order import State, Trigger
+from domain.order import LATE_PAYMENT_VOIDED, State, Trigger
 from domain.reservation import Short
 from gateway import invoice_views, problems
 from gateway.invoice_views import time_text
@@ -211,7 +211,9 @@ def not_placed(order: PlacedOrder) -> ProblemError | None:
     if order.state == State.REFUSED:
         return out_of_stock(order.order_id, order.short or [])
     if order.state == State.CANCELLED:
-        return ended_without_sale(order.order_id, order.history[-1])
+        # That a late payment went back is not why it ended.
+        ended_by = [each for each in order.history if each["reason"] != LATE_PAYMENT_VOIDED]
+        return ended_without_sale(order.order_id, ended_by[-1])
     return None
 
 

@@ -301,6 +301,12 @@ def check_topics(bootstrap: str, topics: Iterable[TopicSpec]) -> list[str]:
     return problems
 
 
+def missing_topics(bootstrap: str, names: Iterable[str]) -> list[str]:
+    """Those that the brokers don't know, or not yet: one that has just started knows none. Raises `TopicError`."""
+    existing = _existing(_admin(bootstrap))
+    return [name for name in names if not existing.get(name)]
+
+
 def end_offsets(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """The offset that the next record of each (topic, partition) will have. Blocks. Raises `TopicError`."""
     return _offsets(bootstrap, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
@@ -332,7 +338,7 @@ def _offsets(bootstrap: str, partitions: Iterable[tuple[str, int]], spec: Offset
 def _admin(bootstrap: str) -> AdminClient:
     # With a logger the library says nothing on standard error; what matters comes back as an error.
     config: dict[str, Any] = {"bootstrap.servers": bootstrap, "logger": logging.getLogger("librdkafka")}
-    return AdminClient(config)
+    return AdminClient({**config, "reconnect.backoff.max.ms": 1_000})
 
 
 def _existing(admin: AdminClient) -> dict[str, int]:

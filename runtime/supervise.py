@@ -199,7 +199,9 @@ class Supervisor:
                 self._set(child, State.STOPPED)
                 child.ready.set()
                 return
-            if time.monotonic() - child.started_at >= PROVEN_AFTER_SECONDS:
+            # Whoever holds it ended it on purpose: that says nothing against it.
+            wanted = held(self._folder, child.spec.name).exists()
+            if wanted or time.monotonic() - child.started_at >= PROVEN_AFTER_SECONDS:
                 child.ends_in_a_row = 0
             child.ends_in_a_row += 1
             if child.spec.once or (not child.ready.is_set() and child.ends_in_a_row >= START_ATTEMPTS_MAX):

@@ -105,6 +105,9 @@ class Topic:
         """The topic's configuration at the broker."""
         return {
             "cleanup.policy": "delete",
+            # By the brokers' clocks. By their own, senders who are an hour ahead would be refused, and would say how
+            # long their records are kept.
+            "message.timestamp.type": "LogAppendTime",
             "retention.ms": str(-1 if self.retention_ms is None else self.retention_ms),
             # The record's key, headers and framing come on top of the value.
             "max.message.bytes": str(self.value_bytes_max + 64 * 1024),

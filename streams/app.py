@@ -1,10 +1,13 @@
 """Wires an agent's process: settings in, a running Faust app out. Nothing connects at import."""
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +15,11 @@ import uvloop
 
 from runtime import metrics
 from runtime.exits import fatal
+from runtime.kafka import TopicError, missing_topics
 from runtime.settings import Settings
 from schemas import catalog
 from sinks.postgres.positions import read_positions
-from sinks.postgres.session import OUTAGES, Session
+from sinks.postgres.session import OUTAGES, Connection, Session
 from streams.batch import transactions
 from streams.log_probe import make_log_probe
 from streams.transport import BatchApp, make_app
@@ -26,6 +30,9 @@ _log = logging.getLogger(__name__)
 #: A rebalance or a table's recovery that takes longer hangs: Faust retries some errors for ever without a word.
 _SETTLE_DEADLINE_S = 90.0
 _STOP_DEADLINE_S = 10.0
+#: A loop that does nothing for so long is stuck; the largest batch takes it a few seconds.
+_STANDSTILL_S_MAX = 30
+_TOPICS_PAUSE_S = 0.5
 _POSITIONS_PAUSE_S = 0.5
 _PACE_S = 0.1
 _PACE_A_RECORD_S = 0.006
@@ -104,9 +111,29 @@ async def _serve(role: str, settings: Settings, wire: Callable[[BatchApp], Wired
         source = app.topic(topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
         app.agent(source, name=f"{role} {topic.name}", isolated_partitions=True, concurrency=1)(consume)
     try:
+        await _until_topics_are_known(role, settings.kafka_bootstrap, wired.topics)
+        # Faust gives up soon what Postgres keeps waiting; here it may take as long as it takes.
+        await _until_connected(role, positions)
         await _run_until_stopped(app, wired.service)
     finally:
         wired.close()
+
+
+async def _until_topics_are_known(role: str, bootstrap: str, topics: Iterable[catalog.Topic]) -> None:
+    """Return once the brokers are there and know what is to be read. Faust would end, or start with nothing to read."""
+    told = ""
+    while True:
+        try:
+            missing = await asyncio.to_thread(missing_topics, bootstrap, [topic.name for topic in topics])
+            reason = f"the brokers don't know {', '.join(missing)}" if missing else ""
+        except TopicError as error:
+            reason = str(error)
+        if not reason:
+            return
+        if reason != told:
+            _log.warning("%s waits for Kafka: %s", role, reason)
+            told = reason
+        await asyncio.sleep(_TOPICS_PAUSE_S)
 
 
 def _pace_s(records: int, pace_s_max: float) -> float:
@@ -137,10 +164,9 @@ async def _run_until_stopped(app: BatchApp, service: Callable[[], Awaitable[None
         loop.add_signal_handler(number, stop.set)
     app.finalize()
     app.in_worker = True
-    await app.start()
-    beside = [asyncio.create_task(_watch(app))]
-    if service is not None:
-        beside.append(asyncio.create_task(_serve_beside(service)))
+    threading.Thread(target=watch_loop, args=(loop, _STANDSTILL_S_MAX), name="watch", daemon=True).start()
+    # Starting takes until partitions are there, which may be long or never: it is watched, and can be stopped, too.
+    beside = [asyncio.create_task(_watch(app)), asyncio.create_task(_start(app, service))]
     await stop.wait()
     for task in beside:
         task.cancel()
@@ -151,12 +177,39 @@ async def _run_until_stopped(app: BatchApp, service: Callable[[], Awaitable[None
         _log.warning("the worker did not stop within %d s and is ended: its position holds", _STOP_DEADLINE_S)
 
 
-async def _serve_beside(service: Callable[[], Awaitable[None]]) -> None:
+async def _start(app: BatchApp, service: Callable[[], Awaitable[None]] | None) -> None:
+    """Start Faust, and then what runs beside its batches."""
+    try:
+        await app.start()
+    except Exception as error:  # noqa: BLE001
+        fatal("Faust does not start", error)
+    if service is None:
+        return
     try:
         await service()
     except Exception as error:  # noqa: BLE001
         fatal("what runs beside the batches failed", error)
     fatal("what runs beside the batches has ended")
+
+
+def watch_loop(loop: asyncio.AbstractEventLoop, turns_max: int, turn_s: float = 1.0) -> None:
+    """End the process when its loop stands still, saying where; to be run in a thread. Returns when the loop is closed.
+
+    Counts its own turns and not the clock's seconds: who was stopped as a whole has missed nothing.
+    """
+    while True:
+        alive = threading.Event()
+        try:
+            loop.call_soon_threadsafe(alive.set)
+        except RuntimeError:
+            return
+        missed = 0
+        while not alive.wait(turn_s):
+            missed += 1
+            if missed >= turns_max:
+                faulthandler.dump_traceback()
+                fatal(f"the event loop has stood still for {missed * turn_s:g} s")
+        time.sleep(turn_s)
 
 
 async def _watch(app: BatchApp) -> None:
@@ -176,9 +229,21 @@ async def _watch(app: BatchApp) -> None:
 async def _read_positions(session: Session, agent: str, topic: str, partitions: list[int]) -> dict[int, int]:
     while True:
         try:
-            return await read_positions(await session.connection(), agent, topic, partitions)
+            return await read_positions(await _until_connected(agent, session), agent, topic, partitions)
         except OUTAGES as error:
-            # The watch ends the process if this takes too long; the next one waits here again.
-            _log.warning("%s waits for its positions: %s", agent, next(iter(str(error).splitlines()), ""))
-            await session.close()
-            await asyncio.sleep(_POSITIONS_PAUSE_S)
+            # Faust gives up if this takes too long, which ends the process; the next one waits before it starts Faust.
+            await _wait_for_positions(agent, session, error)
+
+
+async def _until_connected(agent: str, session: Session) -> Connection:
+    while True:
+        try:
+            return await session.connection()
+        except OUTAGES as error:
+            await _wait_for_positions(agent, session, error)
+
+
+async def _wait_for_positions(agent: str, session: Session, error: Exception) -> None:
+    _log.warning("%s waits for its positions: %s", agent, next(iter(str(error).splitlines()), ""))
+    await session.close()
+    await asyncio.sleep(_POSITIONS_PAUSE_S)

@@ -6,14 +6,17 @@ a unique constraint. It costs one changelog record per batch, where a write per 
 
 import hashlib
 import logging
+import shutil
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import faust
 import rocksdict
+from faust.stores.rocksdb import Store
 from faust.types import EventT
 
+from runtime.exits import fatal
 from streams.batch import Batch
 
 Key = TypeVar("Key")
@@ -34,6 +37,26 @@ _ROCKSDB_OPTIONS = {
 }
 
 
+class ForgetfulStore(Store):
+    """Partitions in RocksDB; one that can't be opened or read is forgotten, and read again from its changelog."""
+
+    def forget(self, partition: int) -> None:
+        """Remove what is kept of a partition."""
+        self._dbs.pop(partition, None)
+        shutil.rmtree(self.partition_path(partition), ignore_errors=True)
+
+    def _open_for_partition(self, partition: int) -> Any:
+        try:
+            return super()._open_for_partition(partition)
+        except Exception as error:
+            # The next who holds it is a worker that hasn't ended yet; Faust waits for that.
+            if "lock" in str(error).lower():
+                raise
+            _log.warning("partition %d of the dedupe table can't be opened, and is made anew: %s", partition, error)
+            self.forget(partition)
+        return super()._open_for_partition(partition)
+
+
 class DedupeTable(faust.Table[bytes, bytes]):
     """Order digests of 16 bytes to invoice numbers, by partition."""
 
@@ -41,7 +64,7 @@ class DedupeTable(faust.Table[bytes, bytes]):
         """For each order whether the table remembers it."""
         if not digests:
             return []
-        return [value is not None for value in self._db(partition).get(list(digests))]
+        return [value is not None for value in self._get(partition, list(digests))]
 
     def covers(self, partition: int, offset: int) -> bool:
         """Whether the table has seen every batch from the log's start to `offset`, so that unknown means new."""
@@ -94,12 +117,38 @@ class DedupeTable(faust.Table[bytes, bytes]):
         self._db(partition).write(write)
 
     def _covered(self, partition: int) -> tuple[int, int]:
-        stored = self._db(partition).get(_COVERED_KEY)
+        stored = self._get(partition, _COVERED_KEY)
         return (0, 0) if stored is None else _RANGE.unpack(stored)
 
-    def _db(self, partition: int) -> Any:
+    def _get(self, partition: int, key: bytes | list[bytes]) -> Any:
+        try:
+            return self._db(partition).get(key)
+        except Exception as error:  # noqa: BLE001 - rocksdict raises nothing more exact where a file is torn.
+            self._partitions.forget(partition)
+            fatal(f"partition {partition} of the dedupe table can't be read: forgotten, and made anew", error)
+
+    @property
+    def _partitions(self) -> ForgetfulStore:
         store: Any = self.data
-        return store._db_for_partition(partition)
+        forgetful: ForgetfulStore = store
+        return forgetful
+
+    def _new_store_by_url(self, url: Any) -> ForgetfulStore:
+        return ForgetfulStore(
+            url,
+            self.app,
+            self,
+            table_name=self.name,
+            key_type=self.key_type,
+            key_serializer=self.key_serializer,
+            value_serializer=self.value_serializer,
+            value_type=self.value_type,
+            loop=self.loop,
+            options=self.options,
+        )
+
+    def _db(self, partition: int) -> Any:
+        return self._partitions._db_for_partition(partition)
 
 
 def must_look_up(table: DedupeTable, batch: Batch, digests: Mapping[Key, bytes]) -> list[Key]:

@@ -90,7 +90,12 @@ class OrderBook:
             return False
         changes: list[Change] = []
         if its.state is State.CANCELLED and trigger is Trigger.PAYMENT_AUTHORIZED:
+            # An event may come again. What it brought about already, here or when the order was cancelled, stays.
+            if its.reason == rules.LATE_PAYMENT_VOIDED or CANCELLATION in its.refunds:
+                return False
             step, changes = self._late_payment(order)
+            if step.payment is PaymentAction.VOID:
+                self._take(order, step, rules.LATE_PAYMENT_VOIDED, detail, command_id)
         elif step.stock is StockAction.RELEASE:
             changes = self._shelf.release(self._claim(order))
             self._say_stock(order, "released", changes)
@@ -99,7 +104,7 @@ class OrderBook:
             self._say_stock(order, "shipped", changes)
         was = its.state
         if step.to is not was:
-            self._take(order, step, trigger, detail, command_id)
+            self._take(order, step, trigger.value, detail, command_id)
         if step.payment is PaymentAction.CAPTURE:
             self._ask_payment(order, "capture", step.payment, its.standing.gross_minor)
         elif step.payment is PaymentAction.VOID:
@@ -117,7 +122,7 @@ class OrderBook:
         state = its.state
         given_up = rules.give_up(state, its.reason) if command is Trigger.CANCEL else None
         if given_up is not None:
-            self._take(order, given_up, command, detail, command_id)
+            self._take(order, given_up, command.value, detail, command_id)
             return None
         if state in rules.OBEYED[command]:
             return None
@@ -224,9 +229,9 @@ class OrderBook:
             self._say_stock(order, "retaken", changes)
         return step, changes
 
-    def _take(self, order: OrderId, step: Step, trigger: Trigger, detail: str, command_id: str) -> None:
+    def _take(self, order: OrderId, step: Step, reason: str, detail: str, command_id: str) -> None:
         its = self._orders[order]
-        taken = Taken(its.version + 1, its.state, step.to, trigger.value, detail, micros(self._now))
+        taken = Taken(its.version + 1, its.state, step.to, reason, detail, micros(self._now))
         value = {
             "seller_id": order.seller_id,
             "order_id": order.order_id,

@@ -286,19 +286,20 @@ class Caller:
     async def _call(self, name: str, call: Awaitable[Value]) -> Value:
         """One call of the provider, timed, counted, and told to the breaker."""
         outcome = "unknown"
+        began_at = _clock()
         try:
             async with asyncio.timeout(self.policy.timeout_seconds):
                 answer = await call
         except TimeoutError:
             outcome = "timeout"
-            self._failed()
+            self._failed(began_at)
             raise
         except NoAnswerError:
-            self._failed()
+            self._failed(began_at)
             raise
         except UnknownOutcomeError:
             # It answers, if with a failure of its own: leaving everybody else's payments alone for that would be wrong.
-            self._breaker.succeeded()
+            self._breaker.succeeded(_clock())
             raise
         except NotNowError:
             outcome = "not-now"
@@ -308,13 +309,13 @@ class Caller:
             raise
         else:
             outcome = type(answer).__name__.lower()
-            self._breaker.succeeded()
+            self._breaker.succeeded(_clock())
             return answer
         finally:
             CALLS.labels(name, outcome).inc()
 
-    def _failed(self) -> None:
-        if self._breaker.failed(_clock()):
+    def _failed(self, began_at: float) -> None:
+        if self._breaker.failed(_clock(), began_at=began_at):
             # What waits in memory would outwait its lease; its rows are taken up when the provider is back.
             self._queue.clear()
             seconds = self.policy.breaker_seconds

@@ -1,4 +1,4 @@
-"""Faust, adapted in two places: one event per fetched batch, and a start where Postgres says.
+"""Faust, adapted in three places: one event per fetched batch, a start where Postgres says, and no topic left out.
 
 Faust spends 0.17 ms of Python on each event; with a batch as its event it spends that once per batch. And it starts at
 the consumer group's committed offset, which may run ahead of the effects; ours starts at the agent's position.
@@ -8,9 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import faust
+from faust.assignor.partition_assignor import PartitionAssignor
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
 from faust.types import TP, ConsumerMessage
+from mode import Service
 from yarl import URL
 
 from runtime.exits import fatal
@@ -102,6 +106,45 @@ class BatchConsumer(AiokafkaConsumer):
         return message
 
 
+class CompleteAssignor(PartitionAssignor):
+    """Shares out all topics or none.
+
+    A broker that has just started may not know them yet. Faust leaves such topics out, and nobody would read them until
+    the group meets again, minutes later.
+    """
+
+    @classmethod
+    def _get_copartitioned_groups(cls, topics: set[str], cluster: Any, subscriptions: Any) -> Any:
+        if missing := sorted(topic for topic in topics if not cluster.partitions_for_topic(topic)):
+            fatal(f"the brokers don't know {', '.join(missing)}, or not yet: the group would leave them unread")
+        return super()._get_copartitioned_groups(topics, cluster, subscriptions)
+
+
+class LoudRecovery(Recovery):
+    """What gets the partitions going after each rebalance, which does not end in silence.
+
+    A step that takes longer than a request may, because the brokers or Postgres are away, ends it for good: this
+    rebalance and all that follow would be waited for in vain.
+    """
+
+    @Service.task
+    async def _restart_recovery(self) -> None:
+        await Recovery._restart_recovery.fun(self)
+        if not (self.should_stop or self.app.should_stop):
+            fatal("partitions could not be taken up in time: the brokers or Postgres are away, or too slow")
+
+
+class LoudTables(TableManager):
+    """Tables with that recovery."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """The one service that takes partitions up."""
+        if self._recovery is None:
+            self._recovery = LoudRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+
 class BatchTransport(AiokafkaTransport):
     """The transport that `BatchApp` uses."""
 
@@ -117,6 +160,8 @@ def make_app(
         broker=[URL(f"kafka://{each.strip()}") for each in bootstrap.split(",")],
         datadir=datadir,
         store="rocksdb://",
+        PartitionAssignor=CompleteAssignor,
+        TableManager=LoudTables,
         # On the app: set on a table's schema alone, recovery decodes keys as JSON and hangs without an error.
         key_serializer="raw",
         value_serializer="raw",

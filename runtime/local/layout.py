@@ -31,7 +31,8 @@ class Special:
     #: Process → service (`kafka`, `postgres`, `redis`, `provider`) → the port at which it finds that service: somebody
     #: stands between and passes on what comes to the service's own port (`Stack.target`).
     detours: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    #: Variables of each of our own processes on top of its usual ones; `{name}` in a value is the process's name.
+    #: Variables of each of our own processes on top of its usual ones. `{data}` in a value is the stack's folder, and
+    #: `{name}` the process's name; what has none is for others that use the services, too.
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -177,8 +178,12 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         environment["METRICS_PORT"] = str(ports.get(name, 0))
         environment["WORKER_DATA"] = str(data / "workers" / name)
         environment["WORKER_SLOT"] = name.rpartition("-")[2]
-    special = {variable: value.replace("{name}", name) for variable, value in description["environment"].items()}
+    special = {
+        variable: value.replace("{data}", str(data)).replace("{name}", name)
+        for variable, value in description["environment"].items()
+        if name or "{name}" not in value
+    }
     return {
         **{f"{ENV_PREFIX}{variable}": value for variable, value in environment.items()},
-        **(special if name else {}),
+        **special,
     }

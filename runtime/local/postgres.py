@@ -73,6 +73,9 @@ def _settings(port: int) -> str:
         "synchronous_commit": "on",
         "full_page_writes": "on",
         "max_wal_size": "2GB",
+        # Who supervises it starts it again. By itself, 18.6 waits for ever where the recovery after a crash fails, as
+        # it does while the disk is full.
+        "restart_after_crash": "off",
         "logging_collector": "off",
         "log_min_messages": "warning",
         "log_line_prefix": "%m [%p] ",

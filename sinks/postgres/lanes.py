@@ -35,6 +35,7 @@ class Lane:
     """One connection, used for one call at a time, and whether it is worth asking."""
 
     def __init__(self, url: str, *, read_only: bool) -> None:
+        self._read_only = read_only
         self.session = Session(url, statement_timeout="5s", default_transaction_read_only="on" if read_only else "off")
         self._away_until = 0.0
         self._began: float | None = None
@@ -63,7 +64,7 @@ class Lane:
                 raise PostgresUnavailableError("Postgres is away")
             self._began = monotonic()
             try:
-                return await call(self.session)
+                return await self._call(call)
             except OUTAGES as error:
                 self._away_until = monotonic() + PAUSE_SECONDS
                 await self.session.close()
@@ -77,3 +78,16 @@ class Lane:
                 raise
             finally:
                 self._began = None
+
+    async def _call(self, call: Callable[[Session], Awaitable[_Result]]) -> _Result:
+        used = self.session.is_open
+        try:
+            return await call(self.session)
+        except psycopg.errors.QueryCanceled:
+            raise
+        except OUTAGES:
+            # A connection that was opened before Postgres was restarted fails, which says nothing of Postgres now.
+            if not (used and self._read_only):
+                raise
+        await self.session.close()
+        return await call(self.session)

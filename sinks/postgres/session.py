@@ -14,12 +14,20 @@ _log = logging.getLogger(__name__)
 Connection = psycopg.AsyncConnection[TupleRow]
 
 #: What a lost, refused or overloaded server raises: an outage, to be waited out. Everything else is a bug.
-OUTAGES = (psycopg.OperationalError, psycopg.InterfaceError)
+OUTAGES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # The server let a silent session go, as it is told to below. By its class this would be a bug of ours.
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
 
 _SESSION_SETTINGS = {
     # A worker that is stopped inside a transaction holds its position's lock; after this the server lets it go, and
     # the worker that has taken over the partition goes on.
     "idle_in_transaction_session_timeout": "5s",
+    # A pipeline is not idle to the server, nor a statement under way, when its client falls silent amid it.
+    "transaction_timeout": "15s",
     "statement_timeout": "30s",
     # Effects are promised to outlive the machine's power. Today's default, but not ours to leave to a config file.
     "synchronous_commit": "on",
@@ -40,6 +48,11 @@ class Session:
         self._options = " ".join(f"-c {name}={value}" for name, value in {**_SESSION_SETTINGS, **settings}.items())
         self._connection: Connection | None = None
         self._planned_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as anybody has noticed."""
+        return self._connection is not None and not self._connection.closed
 
     async def connection(self) -> Connection:
         """The open connection; raises one of `OUTAGES`."""

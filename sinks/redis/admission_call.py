@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from sinks.redis.patience import within
+from sinks.redis.patience import over_a_connection, within
 
 _log = logging.getLogger(__name__)
 
@@ -100,14 +100,14 @@ class StockCalls:
 
     async def _call(self, keys: list[str], arguments: list[Any]) -> Any:
         try:
-            return await self._script(keys=keys, args=arguments)
+            return await over_a_connection(self._script(keys=keys, args=arguments))
         except redis.exceptions.TimeoutError:
             raise
         except (redis.exceptions.ConnectionError, OSError):
             # Of a server that has started again all connections are dead. Each would fail one call, and that would
             # keep Redis away for as many pauses. Said twice, every command does what it does once.
             await self._redis.connection_pool.disconnect(inuse_connections=False)
-            return await self._script(keys=keys, args=arguments)
+            return await over_a_connection(self._script(keys=keys, args=arguments))
 
     def _failed(self, error: Exception, sent_at: float) -> None:
         if not isinstance(error, TimeoutError | redis.exceptions.TimeoutError):

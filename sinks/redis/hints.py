@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from sinks.microbatch import MicroBatch
-from sinks.redis.patience import within
+from sinks.redis.patience import over_a_connection, within
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class Hints:
         if not self.available:
             return UNAVAILABLE
         try:
-            result = await within(CALL_SECONDS_MAX, _awaited(call))
+            result = await within(CALL_SECONDS_MAX, over_a_connection(_awaited(call)))
         except (RedisError, OSError, TimeoutError) as error:
             late = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
             self._timeouts = self._timeouts + 1 if late else TIMEOUTS_MAX

@@ -7,6 +7,18 @@ from typing import Any, TypeVar
 _Result = TypeVar("_Result")
 
 _SLICES = 10
+#: uvloop's words for a write to a connection that was reset; asyncio's own loop has a `ConnectionError` for it.
+_RESET = "the handler is closed"
+
+
+async def over_a_connection(call: Coroutine[Any, Any, _Result]) -> _Result:
+    """What `call` returns; raises `ConnectionResetError` where its connection was gone before it was used."""
+    try:
+        return await call
+    except RuntimeError as error:
+        if _RESET not in str(error):
+            raise
+        raise ConnectionResetError("the connection was reset") from error
 
 
 async def within(seconds: float, call: Coroutine[Any, Any, _Result]) -> _Result:

@@ -2,13 +2,9 @@
 
 import asyncio
 import contextlib
-import os
-import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
@@ -79,37 +75,6 @@ class Running:
         """Its Postgres, each statement for itself."""
         with psycopg.connect(self.postgres_url, autocommit=True) as connection:
             yield connection
-
-    def pid(self, name: str) -> int | None:
-        """The pid of a process; None while it is down."""
-        pids: list[int | None] = [each["pid"] for each in self._stack.status()["processes"] if each["name"] == name]
-        return pids[0]
-
-    def signal(self, name: str, number: signal.Signals) -> bool:
-        """Send a signal to a process; False if it is down."""
-        pid = self.pid(name)
-        if pid is None:
-            return False
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return False
-        return True
-
-    def keep_down(self, name: str, until: Callable[[], bool]) -> None:
-        """Kill a process, and again whenever it was started, until `until` holds."""
-        while not until():
-            self.signal(name, signal.SIGKILL)
-            time.sleep(_POLL_S)
-
-    def forget_table(self, worker: str) -> None:
-        """Have a worker lose its RocksDB folder: it starts again without."""
-        # Stopped while its files go: between a kill and the folder's end the supervisor could have started the next.
-        assert self.signal(worker, signal.SIGSTOP)
-        folder = Path(self._stack.environment(worker)["GAPLESS_WORKER_DATA"])
-        assert folder.is_dir(), folder
-        shutil.rmtree(folder)
-        assert self.signal(worker, signal.SIGKILL)
 
     def wait_until_ready(self) -> None:
         """All processes run and say they are ready."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from runtime import kafka
 from runtime.kafka import (
@@ -22,6 +22,7 @@ from runtime.kafka import (
     ensure_topics,
     start_offsets,
 )
+from schemas import catalog
 from tests.conftest import Services
 
 
@@ -182,3 +183,17 @@ def _murmur2(data: bytes) -> int:
         h = (h ^ int.from_bytes(rest, "little")) * m & mask
     h = (h ^ (h >> 13)) * m & mask
     return h ^ (h >> 15)
+
+
+async def test_a_sender_whose_clock_is_hours_ahead_is_heard_all_the_same(services: Services) -> None:
+    """Brokers refuse records of the future, where a topic goes by its senders' clocks."""
+    topic = catalog.INVOICE_EVENTS
+    ensure_topics(services.kafka_bootstrap, [TopicSpec(topic.name, topic.partitions, topic.config)], 1)
+    producer = Producer({"bootstrap.servers": services.kafka_bootstrap})
+    errors: list[object] = []
+    in_two_hours_ms = int((time.time() + 2 * 3600) * 1000)
+    producer.produce(
+        topic.name, b"", timestamp=in_two_hours_ms, on_delivery=lambda error, message: errors.append(error)
+    )
+    assert producer.flush(30) == 0
+    assert errors == [None]

@@ -159,13 +159,34 @@ async def test_a_late_payment_without_stock_is_voided(shop: Shop) -> None:
     assert shop.level("S-1")[:2] == (1, 1)
 
 
+async def test_a_late_payment_that_goes_back_stays_so_when_its_event_comes_again(shop: Shop) -> None:
+    """The relay may publish an event twice; by then there may be stock again."""
+    await expired_and_paid(shop, 1, then=lambda: shop.checkout(checkout_body("B")))
+    assert shop.history("A")[-1] == ("CANCELLED", "late-payment-voided")
+    await shop.command("B", "cancel")
+    await shop.pay("A")
+    assert shop.state("A") == "CANCELLED"
+    assert payments(shop) == [("void", 1200)]
+    assert shop.level("S-1")[:2] == (1, 0)
+
+
+async def test_a_payment_told_again_after_the_cancellation_changes_nothing(shop: Shop) -> None:
+    await confirmed(shop)
+    await shop.command("A", "cancel", reason="lost")
+    history = shop.history("A")
+    await shop.pay("A")
+    assert shop.history("A") == history
+    assert payments(shop) == [("void", 2400)]
+
+
 async def test_who_cancels_an_expired_order_is_not_sold_it_by_a_late_payment(shop: Shop) -> None:
     await expired_and_paid(shop, 1, then=lambda: shop.command("A", "cancel", reason="too slow"))
-    assert shop.history("A")[2:] == [("CANCELLED", "hold-expired"), ("CANCELLED", "cancel")]
+    steps = [("CANCELLED", "hold-expired"), ("CANCELLED", "cancel"), ("CANCELLED", "late-payment-voided")]
+    assert shop.history("A")[2:] == steps
     assert payments(shop) == [("void", 1200)]
     assert shop.level("S-1")[:2] == (1, 0)
     assert (await shop.command("A", "cancel"))["outcome"] == "applied"
-    assert len(shop.history("A")) == 4
+    assert len(shop.history("A")) == 5
 
 
 async def delivered(shop: Shop) -> None:

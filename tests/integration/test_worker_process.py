@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from confluent_kafka import Producer
 
 from runtime.exits import EXIT_BUG
@@ -86,6 +87,21 @@ def test_a_worker_starts_at_the_position_and_not_where_the_group_stood(
     with worker(services, ledger_url, tmp_path):
         wait_for(lambda: query("SELECT count(*) FROM invoices") == [(20,)], "the same 20 again")
     assert query("SELECT DISTINCT number FROM invoices ORDER BY number") == [(1,), (2,), (3,), (4,), (5,)]
+
+
+def test_a_worker_whose_postgres_falls_silent_while_it_takes_partitions_up_starts_again(
+    services: Services, ledger_url: str, query: Query, tmp_path: Path
+) -> None:
+    """Faust gives a seek up after a while, and would take no partition up from then on, nor say so."""
+    make_topics(services)
+    stand_at(query, ends(services))
+    with psycopg.connect(ledger_url) as connection:
+        # Read by no other statement of the start: positions are made, and so locked, once partitions are there.
+        connection.execute("LOCK TABLE positions IN SHARE ROW EXCLUSIVE MODE")
+        with worker(services, ledger_url, tmp_path) as process:
+            _, log = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == EXIT_BUG
+    assert "partitions could not be taken up in time" in log
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

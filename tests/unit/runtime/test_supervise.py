@@ -20,6 +20,7 @@ from runtime.supervise import (
     SuperviseError,
     backoff_seconds,
     end_leftovers,
+    held,
     read_state,
     start_levels,
     take_folder,
@@ -134,6 +135,22 @@ def test_a_killed_process_is_back_within_a_second(
     supervisor.terminate()
     _, said = supervisor.communicate(timeout=10)
     assert "a ended (signal 9); starting it again in 0 s" in said
+
+
+def test_what_is_held_down_starts_again_at_once_however_often(
+    tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    """It ended because somebody wanted it to, which says nothing against it."""
+    supervise(f"[python('a', {SLEEPER!r})]")
+    for _ in range(4):
+        killed = pid_of(until(tmp_path, ready), "a")
+        held(tmp_path, "a").touch()
+        os.kill(killed, signal.SIGKILL)
+        until(tmp_path, lambda s: s["processes"][0]["state"] == "backoff")
+        held(tmp_path, "a").unlink()
+        released = time.monotonic()
+        until(tmp_path, ready)
+        assert time.monotonic() - released < 1
 
 
 def test_stopping_ends_everything_also_what_is_deaf_or_frozen(

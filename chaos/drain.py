@@ -1,0 +1,68 @@
+"""When is a stack quiet: every request handled, every event published, every document stored, nobody waiting."""
+
+import psycopg
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from schemas.catalog import PARTITIONS, READERS
+
+_TIMEOUT_S = 10.0
+#: Each is nought when nothing is on its way.
+_OPEN = """
+SELECT (SELECT count(*) FROM orders WHERE state IN ('RESERVED', 'PAYMENT_PENDING')),
+       (SELECT count(*) FROM payment_attempts WHERE state = 'open'),
+       (SELECT count(*) FROM refunds WHERE state = 'requested'),
+       (SELECT count(*) FROM invoices) - (SELECT count(*) FROM documents),
+       (SELECT coalesce(sum(next_seq - 1 - coalesce(published_seq, 0)), 0)::bigint
+        FROM journal_heads LEFT JOIN journal_published USING (topic, partition))
+"""
+_WORDS = ("orders undecided", "payments under way", "refunds under way", "documents not made", "events not published")
+
+
+class Drain:
+    """Asks again and again, over connections that it keeps; what can't be asked isn't drained."""
+
+    def __init__(self, postgres_url: str, kafka_bootstrap: str) -> None:
+        self._postgres_url = postgres_url
+        self._kafka_bootstrap = kafka_bootstrap
+        #: What was still on its way when it was asked last.
+        self.left = "nothing was asked yet"
+
+    def done(self) -> bool:
+        """Whether nothing is on its way now. Blocks."""
+        try:
+            self.left = self._left()
+        except (psycopg.OperationalError, KafkaException) as error:
+            self.left = " ".join(str(error).split())
+        return not self.left
+
+    def _left(self) -> str:
+        before = self._ends()
+        with psycopg.connect(self._postgres_url, connect_timeout=5) as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            row = connection.execute(_OPEN).fetchone() or ()
+            rows = connection.execute("SELECT agent, topic, partition, next_offset FROM positions").fetchall()
+        left = [f"{count} {what}" for count, what in zip(row, _WORDS, strict=True) if count]
+        positions = {(agent, topic, partition): next_offset for agent, topic, partition, next_offset in rows}
+        for agent, topics in READERS.items():
+            behind = sum(
+                max(0, before[topic.name, partition] - positions.get((agent, topic.name, partition), 0))
+                for topic in topics
+                for partition in range(PARTITIONS)
+            )
+            if behind:
+                left.append(f"{behind} records before {agent}")
+        if not left and self._ends() != before:
+            left.append("topics still grow")
+        return ", ".join(left)
+
+    def _ends(self) -> dict[tuple[str, int], int]:
+        consumer = Consumer({"bootstrap.servers": self._kafka_bootstrap, "group.id": "gapless-chaos", "log_level": 0})
+        try:
+            topics = {topic.name for its in READERS.values() for topic in its}
+            return {
+                (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT_S)[1]
+                for topic in topics
+                for partition in range(PARTITIONS)
+            }
+        finally:
+            consumer.close()

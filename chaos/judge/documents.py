@@ -1,0 +1,60 @@
+"""Each invoice has its one document, that of its event; and what was no request became one dead letter."""
+
+import hashlib
+from collections import Counter
+
+from chaos.judge.evidence import Evidence
+from chaos.judge.topics import Origin
+
+RULE, DEAD = "documents", "dead letters"
+
+
+def judge_documents(evidence: Evidence) -> None:
+    """All rows and events; the bytes of those that were fetched."""
+    verdict = evidence.verdict
+    rows = {(row.series_id, row.number): row for row in evidence.ledger.invoices}
+    for row in rows.values():
+        if row.document_sha256 is None:
+            verdict.add(RULE, row.name, "has no document")
+        else:
+            verdict.counts["documents"] += 1
+    told = Counter((each.series_id, each.number, each.sha256, each.size_bytes) for each in evidence.topics.stored)
+    wanted = Counter(
+        (row.series_id, row.number, row.document_sha256, row.document_size or 0)
+        for row in rows.values()
+        if row.document_sha256 is not None
+    )
+    evidence.same(RULE, "the document", told, wanted)
+    for key, answer in evidence.shown.documents.items():
+        verdict.counts["documents looked at over HTTP"] += 1
+        where = f"{key[0]}/{key[1]}"
+        if answer.status != 200 or not answer.payload.startswith(b"%PDF"):
+            verdict.add(RULE, where, f"is shown as {answer.status} {answer.payload[:60]!r}")
+            continue
+        sha256 = hashlib.sha256(answer.payload).hexdigest()
+        stored = rows[key].document_sha256 if key in rows else None
+        if sha256 != stored or answer.headers.get("etag", "").strip('"') != sha256:
+            verdict.add(RULE, where, f"its bytes have {sha256}, in the ledger is {stored}")
+
+
+def judge_dead_letters(evidence: Evidence) -> None:
+    """One from each agent that reads the topic, and at least one, with the very bytes: two agents read order-events."""
+    verdict, topics = evidence.verdict, evidence.topics
+    for origin in evidence.record.garbage:
+        where = _words(origin)
+        if not topics.dead.get(origin):
+            verdict.add(DEAD, where, "has no dead letter")
+        if origin not in topics.garbage:
+            verdict.add(DEAD, where, "was acknowledged, and isn't there")
+        elif any(held != topics.garbage[origin] for _, held in topics.dead.get(origin, ())):
+            verdict.add(DEAD, where, "its dead letter holds something else")
+    for origin, letters in topics.dead.items():
+        verdict.counts["dead letters"] += len(letters)
+        agents = sorted(agent for agent, _ in letters)
+        if len(set(agents)) != len(agents):
+            verdict.add(DEAD, _words(origin), f"has {len(agents)} dead letters, from {agents}")
+
+
+def _words(origin: Origin) -> str:
+    topic, partition, offset = origin
+    return f"{topic}/{partition} offset {offset}"

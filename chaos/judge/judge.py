@@ -1,0 +1,75 @@
+"""The judge: knows what was promised and looks where a customer could look, with nothing of the product's own code."""
+
+from collections.abc import Callable
+
+import psycopg
+from confluent_kafka import KafkaException
+
+from chaos.judge.documents import judge_dead_letters, judge_documents
+from chaos.judge.evidence import Evidence, connect, gather
+from chaos.judge.journal import judge_journal
+from chaos.judge.money import judge_money
+from chaos.judge.numbers import judge_numbers
+from chaos.judge.promises import judge_promises
+from chaos.judge.steps import judge_once, judge_steps
+from chaos.judge.stock import judge_stock
+from chaos.judge.verdict import Access, Verdict
+from chaos.judge.web import UnreachableError
+from chaos.record import Kind, Record
+
+RULES: tuple[Callable[[Evidence], None], ...] = (
+    judge_promises,
+    judge_numbers,
+    judge_journal,
+    judge_once,
+    judge_steps,
+    judge_stock,
+    judge_money,
+    judge_documents,
+    judge_dead_letters,
+)
+LOOKED = "looked"
+
+
+def judge(access: Access, record: Record) -> Verdict:
+    """Judge a stack on which nothing is on its way any more. Blocks.
+
+    What concerns the whole ledger must hold for everything in it; what was promised, for what the record has. Where the
+    judge can't look, that is a violation too.
+    """
+    try:
+        with connect(access) as connection:
+            evidence = gather(access, record, connection)
+    except (UnreachableError, psycopg.Error, KafkaException) as error:
+        verdict = Verdict()
+        verdict.add(LOOKED, "nothing", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return verdict
+    return weigh(evidence)
+
+
+def weigh(evidence: Evidence) -> Verdict:
+    """What all rules say to this evidence."""
+    for rule in RULES:
+        rule(evidence)
+    _judge_looks(evidence)
+    return evidence.verdict
+
+
+def _judge_looks(evidence: Evidence) -> None:
+    """Where something was promised, something must have been looked at: an empty look finds nothing wrong."""
+    needed = {"series"} if evidence.ledger.series else set()
+    if not evidence.ledger.seller_id:
+        evidence.verdict.add(LOOKED, "sellers", "the API key is nobody's in the ledger")
+    kept = [each.kind for each in evidence.record.asked.values() if each.kept]
+    if Kind.INVOICE in kept:
+        needed |= {"invoices looked at over HTTP", "contents compared", "numbers", "issued events", "journal rows"}
+        needed |= {"records read", "documents", "documents looked at over HTTP", "numbers looked at over HTTP"}
+    if Kind.CHECKOUT in kept:
+        needed |= {"orders looked at over HTTP", "order events", "records read", "journal rows"}
+    if evidence.record.stock:
+        needed |= {"stock looked at over HTTP", "stock events"}
+    if evidence.record.garbage:
+        needed.add("dead letters")
+    for what in sorted(needed):
+        if not evidence.verdict.counts[what]:
+            evidence.verdict.add(LOOKED, what, "none were seen")

@@ -1,0 +1,163 @@
+"""Nobody pays twice or for nothing: the provider's own ledger against orders, invoices and credit notes."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaos.judge.evidence import Evidence
+from chaos.judge.ledger import Attempt, Invoice, Order, OrderKey, Refund
+
+RULE = "money"
+
+
+@dataclass(slots=True)
+class _Account:
+    """All that concerns one order's money."""
+
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    refunds: dict[str, Refund] = field(default_factory=dict)
+    payments: list[Mapping[str, Any]] = field(default_factory=list)
+    invoiced: Invoice | None = None
+    credited: list[Invoice] = field(default_factory=list)
+
+
+def judge_money(evidence: Evidence) -> None:
+    """Every order of the ledger, and every payment of the provider."""
+    verdict, ledger = evidence.verdict, evidence.ledger
+    accounts = _accounts(evidence)
+    for payment in evidence.payments:
+        verdict.counts["payments"] += 1
+        verdict.counts["payments sent blindly"] += payment["blind"]
+        if payment["acted"] > 1:
+            verdict.add(RULE, payment["order_id"], f"was charged {payment['acted']} times under one key")
+    for key, account in accounts.items():
+        order = ledger.orders.get(key)
+        for what in _no_order(account) if order is None else _wrong(order, account):
+            verdict.add(RULE, key[1], what)
+
+
+def _accounts(evidence: Evidence) -> dict[OrderKey, _Account]:
+    ledger = evidence.ledger
+    accounts: dict[OrderKey, _Account] = defaultdict(_Account)
+    for key in ledger.orders:
+        accounts[key] = _Account()
+    order_of: dict[str, OrderKey] = {}
+    for attempt in ledger.attempts:
+        key = (attempt.seller_id, attempt.order_id)
+        accounts[key].attempts[attempt.request_id] = attempt
+        order_of[attempt.provider_key] = key
+    for refund in ledger.refunds:
+        accounts[refund.seller_id, refund.order_id].refunds[refund.refund_id] = refund
+    for payment in evidence.payments:
+        # One that was voided before it ever came doesn't know its order: its key does.
+        named = (payment["seller_id"], payment["order_id"])
+        accounts[named if payment["order_id"] else order_of.get(payment["key"], named)].payments.append(payment)
+    for row in ledger.invoices:
+        if row.order in ledger.orders and row.kind == "invoice":
+            accounts[row.order].invoiced = row
+        elif row.kind != "invoice":
+            accounts[row.order].credited.append(row)
+    return accounts
+
+
+def _no_order(account: _Account) -> Iterator[str]:
+    """What may not be there without an order."""
+    if any(payment["acted"] for payment in account.payments):
+        yield "was charged, and there is no such order"
+    if account.attempts or account.refunds or account.credited:
+        yield f"there is no such order, but {[*account.attempts, *account.refunds]} and {len(account.credited)} credits"
+
+
+def _wrong(order: Order, account: _Account) -> Iterator[str]:
+    if order.state == "REFUSED":
+        if account.attempts or any(payment["acted"] for payment in account.payments):
+            yield f"was refused, but has the payments {[*account.attempts]}"
+        return
+    yield from _wrong_attempts(order, account)
+    yield from _wrong_payment(order, account)
+    yield from _wrong_refunds(order, account)
+
+
+def _wrong_attempts(order: Order, account: _Account) -> Iterator[str]:
+    permitted = {"authorize", *(f"refund:{refund_id}" for refund_id in account.refunds if refund_id != "cancellation")}
+    permitted |= {"capture"} if order.was("SHIPPED") else set()
+    permitted |= {"void"} if order.was("CANCELLED") else set()
+    for request_id, attempt in account.attempts.items():
+        if request_id not in permitted or attempt.action != request_id.partition(":")[0]:
+            yield f"is {order.state}, and has a payment {request_id} ({attempt.action}) that nothing asks for"
+        if attempt.state == "open":
+            yield f"its payment {request_id} is still open"
+        if attempt.currency != order.currency:
+            yield f"its payment {request_id} is in {attempt.currency}"
+    authorize, capture = account.attempts.get("authorize"), account.attempts.get("capture")
+    if authorize is None or authorize.amount_minor != order.gross_minor:
+        yield f"of {order.gross_minor}, its authorisation is {authorize}"
+    elif order.was("CONFIRMED") and authorize.state != "succeeded":
+        yield f"was confirmed, but its authorisation has {authorize.state}"
+    if order.was("SHIPPED") and (
+        capture is None or (capture.state, capture.amount_minor) != ("succeeded", order.gross_minor)
+    ):
+        yield f"was shipped, but its capture is {capture}"
+
+
+def _wrong_payment(order: Order, account: _Account) -> Iterator[str]:
+    """What the provider has of it."""
+    charged = [payment for payment in account.payments if payment["acted"]]
+    if len(charged) > 1:
+        yield f"was charged under {len(charged)} keys"
+    if order.gross_minor == 0:
+        return
+    if order.state == "CANCELLED":
+        for payment in account.payments:
+            if payment["status"] == "authorized" or payment["captured_minor"]:
+                what = f"{payment['status']}, {payment['captured_minor']} captured"
+                yield f"is cancelled, but its money is {what}: {payment['amount_minor']}"
+        return
+    if not order.was("CONFIRMED"):
+        return
+    if not charged:
+        yield f"is {order.state}, but the provider has no payment of it"
+        return
+    payment = charged[0]
+    has = (payment["status"], payment["amount_minor"], payment["currency"], payment["captured_minor"])
+    captured = order.gross_minor if order.was("SHIPPED") else 0
+    if has != ("authorized", order.gross_minor, order.currency, captured):
+        yield f"is {order.state} and of {order.gross_minor}, but the provider has (status, amount, captured) {has}"
+
+
+def _wrong_refunds(order: Order, account: _Account) -> Iterator[str]:
+    """What went back is what was credited, and what stays is what was invoiced less that."""
+    credited = Counter({each.refund_id: each.gross_minor for each in account.credited})
+    if len(credited) != len(account.credited):
+        yield f"has {len(account.credited)} credit notes for {sorted(credited)}"
+    for refund_id, refund in account.refunds.items():
+        if refund.state == "requested":
+            yield f"its refund {refund_id} is still under way"
+        elif (refund.state == "done") != (refund_id in credited):
+            yield f"its refund {refund_id} is {refund.state}, with {int(refund_id in credited)} credit notes"
+        elif refund.state == "done" and credited[refund_id] != refund.amount_minor:
+            yield f"its refund {refund_id} is of {refund.amount_minor}, its credit note of {credited[refund_id]}"
+    for refund_id in credited.keys() - account.refunds.keys():
+        yield f"has a credit note {refund_id}, and no such refund"
+    was_sold_and_cancelled = order.state == "CANCELLED" and order.was("CONFIRMED")
+    if was_sold_and_cancelled != ("cancellation" in account.refunds):
+        yield f"is {order.state}, with the refunds {sorted(account.refunds)}"
+    invoiced = 0 if account.invoiced is None else account.invoiced.gross_minor
+    left = invoiced - sum(credited.values())
+    captured = sum(payment["captured_minor"] for payment in account.payments)
+    refunded = sum(payment["refunded_minor"] for payment in account.payments)
+    done = sum(
+        each.amount_minor for name, each in account.refunds.items() if each.state == "done" and name != "cancellation"
+    )
+    if refunded != done:
+        yield f"{done} were given back, at the provider {refunded}"
+    # Before it is shipped, money is only promised.
+    if (order.was("SHIPPED") or was_sold_and_cancelled) and captured - refunded != left:
+        yield f"{captured} captured less {refunded} refunded, but {invoiced} invoiced less {invoiced - left} credited"
+    if order.state == "REFUNDED" and left:
+        yield f"is refunded, but {left} of its invoice are not credited"
+    if account.invoiced is not None and account.credited and not left:
+        net = sum(each.net_minor for each in account.credited)
+        if net != account.invoiced.net_minor:
+            yield f"all is credited, but net {net} of {account.invoiced.net_minor}"

@@ -1,0 +1,28 @@
+"""A client that takes the first answer for an answer, where a storefront would come again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from producers.client import Answer, UnavailableError
+from producers.wire import WireClient
+
+
+@dataclass(frozen=True, slots=True)
+class OneAnswer(Answer):
+    """An answer to a request that was sent once."""
+
+    #: What a "later" says about when.
+    retry_after: str | None = None
+
+
+class OnceClient(WireClient):
+    """Sends each request once: what says "later" is an answer too."""
+
+    async def _until_answered(
+        self, method: str, path: str, payload: bytes | None, headers: Mapping[str, str] | None
+    ) -> Answer:
+        try:
+            status, answer, retry_after = await self._request(method, path, payload, headers)
+        except OSError as error:
+            raise UnavailableError(f"{method} {path}: {error or type(error).__name__}") from None
+        return OneAnswer(status, answer, 1, retry_after)

@@ -1,0 +1,142 @@
+"""Runs a scenario: faults under load, then everything healed and drained, then the judge."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaos.drain import Drain
+from chaos.judge.judge import judge
+from chaos.judge.verdict import Access, Verdict
+from chaos.scenario import Ground, Scenario
+from chaos.timeline import Moment
+from chaos.world import Standing, World
+
+#: Until everything that was kept is done, once nothing hinders it any more.
+DRAIN_SECONDS_MAX = 180.0
+_AUDIT_SECONDS_MAX = 120.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one run."""
+
+    scenario: Scenario
+    seed: int
+    verdict: Verdict
+    #: What was seen wrong by the scenario itself, by the drain and by the product's own audit.
+    found: list[str]
+    moments: list[Moment]
+    faults: int
+    statuses: dict[str, int]
+    measured: dict[str, float]
+    seconds: float = 0.0
+    drained_after_s: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Nobody found anything wrong."""
+        return self.verdict.holds and not self.found
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs, and for the record of runs."""
+        return {
+            "scenario": self.scenario.number,
+            "seed": self.seed,
+            "holds": self.holds,
+            "wrong": [*self.found, *self.verdict.shown],
+            "faults": self.faults,
+            "answers": self.statuses,
+            "looked_at": dict(self.verdict.counts),
+            "measured": {name: round(value, 3) for name, value in self.measured.items()},
+            "drained_after_s": round(self.drained_after_s, 1),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+@contextlib.contextmanager
+def standing(ground: Ground, keep_logs: Path | None = None) -> Iterator[Standing]:
+    """A stack on this ground in a temporary folder; its logs are copied to `keep_logs` at the end, if given."""
+    data = Path(tempfile.mkdtemp(prefix="gapless-chaos-"))
+    # Everybody may pass through: run by root, Postgres runs as somebody else.
+    data.chmod(0o755)
+    try:
+        with Standing(ground, data) as made:
+            try:
+                yield made
+            finally:
+                if keep_logs is not None:
+                    made.stack.stop()
+                    shutil.copytree(data / "logs", keep_logs, dirs_exist_ok=True)
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+async def run(
+    scenario: Scenario, made: Standing, seed: int, seconds: float, say: Callable[[str], None] = lambda _: None
+) -> Outcome:
+    """One run on a stack that is up. Leaves the stack healed; drained too, unless the outcome says otherwise."""
+    began = time.monotonic()
+    world = World(made, f"S{scenario.number}", seed, seconds, say)
+    try:
+        await scenario.befall(world)
+    finally:
+        world.heal()
+    faults = world.timeline.faults.total()
+    drained_after_s = await _settle(world)
+    settings = world.settings
+    access = Access(world.url, world.api_key, settings.kafka_bootstrap, world.postgres_url, settings.provider_url or "")
+    verdict = await asyncio.to_thread(judge, access, world.record)
+    world.found.extend(await asyncio.to_thread(_audit, world))
+    return Outcome(
+        scenario,
+        seed,
+        verdict,
+        world.found,
+        world.timeline.moments,
+        faults,
+        {str(status): count for status, count in sorted(world.record.statuses.items())},
+        world.measured,
+        time.monotonic() - began,
+        drained_after_s,
+    )
+
+
+async def _settle(world: World) -> float:
+    """Wait until everything runs and nothing is on its way; return how long that took."""
+    began = time.monotonic()
+    await world.until_ready()
+    drain = Drain(world.postgres_url, world.settings.kafka_bootstrap)
+    if not await world.until(drain.done, "everything is drained", DRAIN_SECONDS_MAX):
+        world.found.append(f"left: {drain.left}")
+    seconds = time.monotonic() - began
+    world.timeline.note(f"drained after {seconds:.1f} s")
+    return seconds
+
+
+def _audit(world: World) -> list[str]:
+    """What the product's own audit says, beside the judge."""
+    command = [sys.executable, "-m", "gapless", "audit", "--json", "--complete", "--data", str(world.stack.data)]
+    command += ["--provider-url", world.settings.provider_url or ""]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_AUDIT_SECONDS_MAX, check=False)  # noqa: S603
+    if done.returncode == 0:
+        return []
+    try:
+        violations = json.loads(done.stdout)["violations"]
+    except ValueError:
+        return [f"the audit can't be carried out: {done.stderr.strip()[-500:]}"]
+    # It must name each record that somebody else wrote where only the relay does.
+    forged = len(world.record.forged)
+    if forged and violations.get("topic", {}).get("count") == forged:
+        del violations["topic"]
+    elif forged:
+        world.found.append(f"{forged} records were forged, but the audit found {violations.get('topic')}")
+    return [f"audit: {check}: {json.dumps(found)}" for check, found in violations.items()]

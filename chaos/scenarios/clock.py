@@ -1,0 +1,131 @@
+"""Faults of the clock: an hour forth, an hour back, and midnight on 31 December."""
+
+import asyncio
+import importlib.util
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import psycopg
+
+from chaos.scenario import ENVIRONMENT, WORKERS, Ground, scenario
+from chaos.world import World
+
+_LIBRARY = "vendor/libfaketime/src/libfaketime.so.1"
+_ZONE = ZoneInfo("Europe/Paris")
+_HOUR_S = 3600
+#: So long before midnight the load begins.
+_BEFORE_MIDNIGHT_S = 3.0
+_SET_UP_S_MAX = 60.0
+#: What an invoice's number says must be the date that the seller's customers have when it is issued.
+_WRONG_YEAR = """
+SELECT i.series_id, i.invoice_number, i.issued_at AT TIME ZONE s.time_zone
+FROM invoices i JOIN sellers s USING (seller_id)
+WHERE right(i.series_id, 5) <> '.' || extract(year FROM i.issued_at AT TIME ZONE s.time_zone)::text
+   OR i.invoice_number NOT LIKE '%-' || extract(year FROM i.issued_at AT TIME ZONE s.time_zone)::text || '-%'
+"""
+_YEARS = """
+SELECT extract(year FROM i.issued_at AT TIME ZONE s.time_zone)::int, count(*)
+FROM invoices i JOIN sellers s USING (seller_id) GROUP BY 1
+"""
+
+
+def _library() -> str | None:
+    """What a process is loaded with so that it believes another clock; None where there is none."""
+    spec = importlib.util.find_spec("libfaketime")
+    if spec is None or spec.origin is None or sys.platform != "linux":
+        return None
+    path = Path(spec.origin).parent / _LIBRARY
+    return str(path) if path.exists() else None
+
+
+def _environment() -> dict[str, str]:
+    library = _library()
+    if library is None:
+        return dict(ENVIRONMENT)
+    return {
+        **ENVIRONMENT,
+        "LD_PRELOAD": library,
+        "FAKETIME_TIMESTAMP_FILE": "{data}/clock.{name}",
+        # It looks at its file so often, and is late by as much again.
+        "FAKETIME_CACHE_DURATION": "1",
+        # Time that has passed is not changed by setting a clock.
+        "DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
+
+
+class Clocks:
+    """The clocks of those of our processes that decide; gateway, relay and services keep the machine's."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        # The others' Kafka library waits until a moment of the machine's clock, of which it is told another.
+        self.names = world.processes("provider", "checkouts", "payments", "orders", "stock", "invoices", "documents")
+        #: Seconds ahead of the machine's that they all agree on.
+        self.ahead_s = 0.0
+
+    def set(self, seconds: float, *names: str) -> None:
+        """Set clocks so far from what all agree on; of all processes if none is named."""
+        for name in names or self.names:
+            file = self._world.stack.data / f"clock.{name}"
+            partial = file.with_suffix(".partial")
+            partial.write_text(f"{self.ahead_s + seconds:+.3f}\n")
+            # At one stroke: half a number would be another time.
+            partial.replace(file)
+
+
+@scenario(
+    18,
+    "the clock jumps an hour, either way; 31 December at local midnight",
+    "no order lost, right year in the series",
+    Ground(workers=dict(WORKERS), environment=_environment(), single_use=True),
+)
+async def set_the_clock(world: World) -> None:
+    """The year ends while orders come; then clocks jump, of all processes or of some, to the old year and back."""
+    if _library() is None:
+        world.found.append("clocks can't be set here: libfaketime is not installed")
+        return
+    await asyncio.to_thread(_number_by_year, world)
+    clocks = Clocks(world)
+    midnight = datetime(datetime.now(_ZONE).year + 1, 1, 1, tzinfo=_ZONE)
+    clocks.ahead_s = (midnight - timedelta(seconds=_BEFORE_MIDNIGHT_S) - datetime.now(UTC)).total_seconds()
+    async with world.traffic():
+        clocks.set(0)
+        world.timeline.befell(f"it is {_BEFORE_MIDNIGHT_S:g} s to midnight of 31 December in {_ZONE.key}")
+        await asyncio.sleep(2 * _BEFORE_MIDNIGHT_S)
+        async for _ in world.turns(0.5, 2.0):
+            seconds = world.chance.choice((_HOUR_S, -_HOUR_S, 0))
+            names = clocks.names
+            if world.chance.random() < 0.6:
+                names = world.chance.sample(names, world.chance.randrange(1, len(names)))
+            clocks.set(seconds, *names)
+            world.timeline.befell(f"{seconds:+} s: the clocks of {len(names)} processes")
+        # What was put off until an hour that no clock shows any more would keep everybody waiting for it.
+        clocks.ahead_s += _HOUR_S
+        clocks.set(0)
+        world.timeline.note("all clocks agree, an hour on")
+    await world.until_ready()
+    if await world.drained():
+        await asyncio.to_thread(_check, world)
+
+
+def _number_by_year(world: World) -> None:
+    options = ("--numbering-policy", "continuous", "--time-zone", _ZONE.key, "--data", str(world.stack.data))
+    command = [sys.executable, "-m", "gapless", "sellers", "set", "demo", *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=_SET_UP_S_MAX)  # noqa: S603
+
+
+def _check(world: World) -> None:
+    with psycopg.connect(world.postgres_url) as connection:
+        wrong = connection.execute(_WRONG_YEAR).fetchall()
+        years: dict[int, int] = dict(connection.execute(_YEARS).fetchall())
+    for series_id, number, issued_at in wrong[:10]:
+        world.found.append(f"{number} of {series_id} was issued on {issued_at}")
+    for year, count in years.items():
+        world.measured[f"invoices of {year}"] = count
+    if len(years) < 2:
+        world.found.append(f"all invoices are of one year: {years}")

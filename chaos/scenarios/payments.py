@@ -1,0 +1,205 @@
+"""Faults of the payment provider, and of the time that a payment has: nothing sold unpaid, nothing paid unsold."""
+
+import asyncio
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+from urllib.request import Request, urlopen
+
+from chaos.buyers import shop_for
+from chaos.record import Kind
+from chaos.scenario import Ground, scenario
+from chaos.traffic import Traffic
+from chaos.world import World
+
+_CALL_SECONDS_MAX = 10.0
+#: Checkouts a second where payments are what is tried.
+_RATE = 20.0
+#: How long an open breaker lets nothing through; then one call tries. See `docs/payments.md`.
+_BREAKER_SECONDS = 30.0
+_BREAKER_SEEN_SECONDS_MAX = 30.0
+_AWAY_SECONDS_MAX = 300.0
+_AWAY_SHARE = 0.7
+_OPEN = 'gapless_payment_breaker{state="open"}'
+
+
+@scenario(
+    12,
+    "the payment provider is down for 5 minutes",
+    "the breaker opens; orders wait or are refused with a reason; nothing is lost",
+)
+async def provider_down(world: World) -> None:
+    """Away for the greater part of the run, killed, while orders come as always."""
+    away_s = min(_AWAY_SECONDS_MAX, world.seconds * _AWAY_SHARE)
+    async with world.traffic():
+        await asyncio.sleep((world.seconds - away_s) / 2)
+        world.hold("provider")
+        opened = await world.until(
+            lambda: world.metrics("payments-1").get(_OPEN) == 1.0, "the breaker is open", _BREAKER_SEEN_SECONDS_MAX
+        )
+        before = _calls(world)
+        if opened:
+            world.timeline.note("the breaker is open")
+        await asyncio.sleep(away_s)
+        spent = _calls(world) - before
+        world.measured["calls of a provider that is away, behind an open breaker"] = spent
+        probes_max = math.ceil(away_s / _BREAKER_SECONDS) + 1
+        if opened and spent > probes_max:
+            world.found.append(f"{spent:g} calls in {away_s:g} s of an open breaker, which permits {probes_max} probes")
+        world.release("provider")
+        await asyncio.sleep((world.seconds - away_s) / 2)
+    await world.drained()
+    await _check_outcomes(world)
+
+
+@scenario(
+    10,
+    "a hold expires while its payment goes through",
+    "sold and paid, or released and voided: never both, never neither",
+    Ground(detours={"payments-1": ("provider",)}, environment={"GAPLESS_HOLD_SECONDS": "2"}),
+)
+async def holds_expire(world: World) -> None:
+    """Holds of two seconds, and a provider whose answers come before, around and after that."""
+    shop = world.shop()
+    scarce = f"{world.prefix}-FEW"
+    tokens = {"tok_ok": 50, "tok_slow": 30, "tok_timeout_charged": 4, "tok_late": 4, "tok_timeout": 2, "tok_decline": 5}
+    async with world.client(128) as client:
+        traffic = Traffic(client, shop, rate=1.0)
+        await traffic.prepare()
+        # What one loses by being late the next one takes: then a late payment finds nothing.
+        await traffic.stock(scarce, max(5, int(world.seconds)))
+        loading = asyncio.create_task(
+            shop_for(
+                traffic,
+                world.seconds,
+                _RATE,
+                lambda: shop.checkout(
+                    token=shop.chance.choices(list(tokens), list(tokens.values()))[0],
+                    sku=shop.chance.choice((shop.articles[0], scarce)),
+                    quantity=1,
+                ),
+            )
+        )
+        try:
+            await _vary_latency(world)
+        finally:
+            await loading
+    world.heal()
+    if await world.drained():
+        found = await _check_outcomes(world)
+        expired = sum(count for (state, _), count in found.items() if state == "CANCELLED")
+        if not expired or not found["CONFIRMED", "authorized"]:
+            world.found.append(f"nothing was tried: payments came all in time, or all too late: {dict(found)}")
+
+
+async def _vary_latency(world: World) -> None:
+    """Answers of tok_slow around the end of a hold, and all others every now and then."""
+    async for _ in world.turns(0.3, 1.0):
+        delay_s = world.chance.choice((0.0, 0.0, 0.4, 0.8, 1.0, 1.2))
+        world.proxy("payments-1", "provider").delay(delay_s)
+        slow_s = round(world.chance.uniform(1.6, 2.4), 2)
+        await _behave(world, slow_s=slow_s)
+        world.timeline.befell(f"the provider's way takes {delay_s:g} s, tok_slow {slow_s:g} s")
+
+
+@scenario(
+    11,
+    "the payment provider times out after it has charged",
+    "at most one charge; the truth is asked for, not assumed",
+    Ground(environment={"GAPLESS_HOLD_SECONDS": "60"}),
+)
+async def charged_in_silence(world: World) -> None:
+    """Charges whose answer never comes, comes late, or is cut; the payments worker is killed meanwhile."""
+    tokens = {"tok_ok": 50, "tok_timeout_charged": 15, "tok_cut": 15, "tok_duplicate": 10, "tok_late": 10}
+    shop = world.shop()
+    async with world.client(128) as client:
+        traffic = Traffic(client, shop, rate=1.0)
+        await traffic.prepare()
+        loading = asyncio.create_task(
+            shop_for(
+                traffic,
+                world.seconds,
+                _RATE,
+                lambda: shop.checkout(
+                    token=shop.chance.choices(list(tokens), list(tokens.values()))[0], sku=shop.articles[0], quantity=1
+                ),
+            )
+        )
+        try:
+            async for _ in world.turns(2.0, 5.0):
+                await world.restart("payments-1")
+        finally:
+            await loading
+    if await world.drained():
+        await _check_outcomes(world)
+    payments = _ledger(world)
+    asked = sum(value for name, value in world.metrics("payments-1").items() if 'calls_total{action="ask"' in name)
+    world.measured["charges"] = len(payments)
+    world.measured["asked by the last worker"] = asked
+    for payment in payments:
+        if payment["acted"] > 1 or payment["blind"]:
+            world.found.append(f"charged {payment['acted']} times, sent {payment['blind']} times unasked: {payment}")
+    if not asked:
+        world.found.append("the provider was never asked: nothing was tried")
+
+
+async def _check_outcomes(world: World) -> Counter[tuple[str, str]]:
+    """How many checkout orders ended how; what is neither sold and paid nor released and let go is found wrong."""
+    found: Counter[tuple[str, str]] = Counter()
+    async with world.client(32) as client:
+        kept = [
+            order_id for (kind, order_id), asked in world.record.asked.items() if kind is Kind.CHECKOUT and asked.kept
+        ]
+        for order_id in kept:
+            order = (await client.get_order(order_id)).json()
+            end = order.get("state", "none"), (order.get("payment") or {}).get("status", "none")
+            found[end] += 1
+            if end not in _ENDS:
+                world.found.append(f"{order_id} ended as {end}")
+    for (state, payment), count in sorted(found.items()):
+        world.measured[f"orders {state}, payment {payment}"] = count
+    return found
+
+
+#: State and payment of an order once nothing is on its way.
+_ENDS = frozenset(
+    {
+        ("CONFIRMED", "authorized"),
+        ("CANCELLED", "voided"),
+        ("CANCELLED", "failed"),
+        ("CANCELLED", "declined"),
+        ("REFUSED", "none"),
+        ("rejected", "none"),
+        ("SHIPPED", "captured"),
+        ("DELIVERED", "captured"),
+        ("SHIPPED", "partially-refunded"),
+        ("DELIVERED", "partially-refunded"),
+        ("REFUNDED", "refunded"),
+    }
+)
+
+
+def _calls(world: World) -> float:
+    """Calls of the provider by the payments worker since its start."""
+    told = world.metrics("payments-1")
+    return sum(value for name, value in told.items() if name.startswith("gapless_payment_calls_total{"))
+
+
+def _ledger(world: World) -> list[dict[str, Any]]:
+    """This run's payments, as the provider has them."""
+    with urlopen(f"{world.settings.provider_url}/ledger", timeout=_CALL_SECONDS_MAX) as answer:  # noqa: S310 - our own.
+        payments: list[dict[str, Any]] = json.load(answer)["payments"]
+    return [payment for payment in payments if payment["order_id"].startswith(world.prefix)]
+
+
+async def _behave(world: World, **changes: float) -> None:
+    """Change how the provider behaves."""
+    await asyncio.to_thread(_put, f"{world.settings.provider_url}/behaviour", changes)
+
+
+def _put(url: str, value: Mapping[str, Any]) -> None:
+    request = Request(url, json.dumps(value).encode(), method="PUT")  # noqa: S310 - our own.
+    with urlopen(request, timeout=_CALL_SECONDS_MAX):  # noqa: S310 - our own.
+        pass

@@ -1,0 +1,135 @@
+"""Faults of our own processes: killed at any step, stopped and continued too late, joining and leaving."""
+
+import asyncio
+import signal
+import statistics
+import time
+from collections.abc import Callable
+
+from chaos.grounds import WAYS
+from chaos.observe import all_moved, batches, numbers, positions
+from chaos.scenario import scenario
+from chaos.world import World
+
+#: Every process of ours that a crash may meet, the payment provider included.
+_OURS = ("provider", "gateway", "relay", "checkouts", "payments", "orders", "stock", "invoices", "documents")
+_WORKERS = ("checkouts", "payments", "orders", "stock", "invoices", "documents")
+#: What two workers share, and the topic that they read.
+_SHARED = {"checkouts": "checkout-requests", "invoices": "invoice-requests"}
+#: Partitions of a silent worker move when its session ends, after 6 s, and the others have met.
+_MOVED_S_MAX = 40.0
+_STOPPED_S_MAX = 60.0
+_WORK_S_MAX = 60.0
+_REFUSED_S_MAX = 15.0
+_FIRST_NUMBER_S_MAX = 60.0
+_POLL_S = 0.05
+
+
+@scenario(
+    1, "kill -9 of any agent at any step", "one effect per order; numbers 1..n in every series; seqs without holes"
+)
+async def kill_any(world: World) -> None:
+    """A process every second or so, whichever; sometimes two at once. They start again at once."""
+    names = world.processes(*_OURS)
+    gaps: list[float] = []
+    measuring: set[asyncio.Task[None]] = set()
+    async with world.traffic():
+        async for _ in world.turns(0.3, 1.5):
+            for name in world.chance.sample(names, world.chance.choice((1, 1, 1, 2))):
+                await world.restart(name)
+                if name.startswith("invoices"):
+                    measuring.add(asyncio.create_task(_first_numbers(world, gaps)))
+        await asyncio.gather(*measuring)
+    if gaps:
+        world.measured["kill of an invoices worker → a new number in every series, median, s"] = statistics.median(gaps)
+        world.measured["kill of an invoices worker → a new number in every series, worst, s"] = max(gaps)
+
+
+async def _first_numbers(world: World, gaps: list[float]) -> None:
+    """Note how long it takes until every series of orders goes on. Each partition has one, and whoever reads it."""
+    began = time.monotonic()
+    before = await asyncio.to_thread(numbers, world)
+    while time.monotonic() < began + _FIRST_NUMBER_S_MAX:
+        after = await asyncio.to_thread(numbers, world)
+        if all(after.get(series, 0) > number for series, number in before.items() if ".invoice." in series):
+            gaps.append(time.monotonic() - began)
+            return
+        await asyncio.sleep(_POLL_S)
+    world.found.append(f"not every series went on within {_FIRST_NUMBER_S_MAX:g} s of a kill")
+
+
+@scenario(
+    2,
+    "a worker is stopped for up to 60 s, its partitions move, it continues",
+    "each of its late writes is refused",
+    WAYS,
+)
+async def wake_in_another_world(world: World) -> None:
+    """Workers stop with a transaction on its way; it arrives, with all they had in hand, when others have gone on."""
+    names = world.processes(*_SHARED)
+    refused = 0
+    async with world.traffic():
+        async for _ in world.turns(1.0, 3.0):
+            refused += await _sleep_and_wake(world, world.chance.choice(names))
+    world.measured["late batches refused"] = refused
+    if not refused:
+        world.found.append("no late write was tried: nothing was refused, and nothing shown")
+
+
+async def _sleep_and_wake(world: World, name: str) -> int:
+    """Return how many batches the worker was refused when it went on."""
+    role, topic = name.rpartition("-")[0], _SHARED[name.rpartition("-")[0]]
+    way = world.proxy(name, "postgres")
+    done = await asyncio.to_thread(batches, world, name, "next")
+    # Who has just joined may have nothing to lose yet.
+    await world.until(lambda: batches(world, name, "next") > done + 1, f"{name} has work", _WORK_S_MAX)
+    before = await asyncio.to_thread(batches, world, name, "done")
+    pid = world.stack.process_pid(name)
+    # What it writes now stays on the way until others have done the same.
+    way.freeze()
+    await asyncio.sleep(world.chance.uniform(0.3, 1.0))
+    world.send(name, signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    stood = await asyncio.to_thread(positions, world, role)
+    if await world.until(
+        lambda: all_moved(stood, positions(world, role), topic), f"the partitions of {name} moved", _MOVED_S_MAX
+    ):
+        world.timeline.note(f"the partitions of {name} have moved, {time.monotonic() - stopped_at:.1f} s after")
+    rest = min(_STOPPED_S_MAX, world.seconds / 3) - (time.monotonic() - stopped_at)
+    await asyncio.sleep(max(0.0, rest * world.chance.random()))
+    world.send(name, signal.SIGCONT)
+    way.heal()
+    refused = await _grown(lambda: batches(world, name, "done"), before)
+    again = "" if world.stack.process_pid(name) == pid else ", and was started anew"
+    world.timeline.note(f"{name} was refused {refused} late batches{again}")
+    return refused
+
+
+async def _grown(count: Callable[[], int], before: int) -> int:
+    """By how much a count has grown, once it has and stands still for a second."""
+    give_up_at = time.monotonic() + _REFUSED_S_MAX
+    last, still_since = before, time.monotonic()
+    while time.monotonic() < give_up_at:
+        now = await asyncio.to_thread(count)
+        if now != last:
+            last, still_since = now, time.monotonic()
+        if last > before and time.monotonic() > still_since + 1.0:
+            break
+        await asyncio.sleep(_POLL_S)
+    return max(0, last - before)
+
+
+@scenario(3, "workers join and leave every 2 s under load", "order per key kept, no duplicates, lag drains")
+async def join_and_leave(world: World) -> None:
+    """Each turn a worker leaves, politely or not, or one that left joins again; some stay away for long."""
+    names = world.processes(*_WORKERS)
+    away: set[str] = set()
+    async with world.traffic():
+        async for _ in world.turns(2.0, 2.0):
+            name = world.chance.choice(names)
+            if name in away:
+                world.release(name)
+                away.discard(name)
+            else:
+                world.hold(name, world.chance.choice((signal.SIGTERM, signal.SIGKILL)))
+                away.add(name)

@@ -1,0 +1,207 @@
+"""Storefronts of every kind at once: invoices, checkouts, repeats, conflicts, commands; all noted in the record."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from chaos.record import Asked, Commanded, Kind, Record
+from producers.client import Answer, GaplessClient, UnavailableError
+from producers.generate import body as invoice_body
+
+#: How requests divide, by weight.
+_SHARES: Mapping[str, float] = {
+    "invoice": 40,
+    "checkout": 40,
+    "repeat": 10,
+    "conflict": 3,
+    "command": 7,
+}
+#: Means of payment, by weight: most pay, and some of the rest in every way.
+TOKENS: Mapping[str, float] = {
+    "tok_ok": 85,
+    "tok_decline": 7,
+    "tok_slow": 3,
+    "tok_5xx": 2,
+    "tok_cut": 2,
+    "tok_duplicate": 1,
+}
+PLENTY = 1_000_000
+#: Of the one article of which there is not enough.
+SCARCE = 25
+ARTICLES = 4
+_IN_FLIGHT_MAX = 128
+_WAIT_S = 5
+_BUYER = {
+    "name": "Zoë O'Neil",
+    "email": "zoe@example.com",
+    "address": {"street": "12 Rue de l'Église", "city": "Lyon", "postal_code": "69001", "country": "FR"},
+}
+
+
+class Shop:
+    """Makes requests, drawn from `chance`, and notes each before it is sent. Ids begin with `prefix`."""
+
+    def __init__(self, chance: random.Random, record: Record, prefix: str) -> None:
+        self.chance = chance
+        self.record = record
+        self.prefix = prefix
+        self.scarce = f"{prefix}-SCARCE"
+        self.articles = [*(f"{prefix}-ART-{number}" for number in range(ARTICLES)), self.scarce]
+        self._count = 0
+
+    def invoice(self, **changes: Any) -> Asked:
+        """A new order's invoice; `changes` replace fields of its body."""
+        return self.record.ask(Kind.INVOICE, {**invoice_body(self._new_id("I"), self.chance), **changes})
+
+    def checkout(
+        self,
+        *,
+        token: str | None = None,
+        sku: str | None = None,
+        quantity: int | None = None,
+        order_id: str | None = None,
+        customer: str | None = None,
+    ) -> Asked:
+        """A new order of a customer of its own: what isn't given is drawn."""
+        order_id = order_id or self._new_id("C")
+        skus = [sku] if sku else self.chance.sample(self.articles, self.chance.choice((1, 1, 1, 2, 3)))
+        lines = [self._line(each, quantity or self.chance.choice((1, 1, 2, 3))) for each in skus]
+        names, weights = list(TOKENS), list(TOKENS.values())
+        body = {
+            "order_id": order_id,
+            "customer": customer or f"{order_id}-customer",
+            "payment_token": token or self.chance.choices(names, weights)[0],
+            "currency": "EUR",
+            "buyer": _BUYER,
+            "lines": lines,
+        }
+        return self.record.ask(Kind.CHECKOUT, body)
+
+    def conflict(self, asked: Asked) -> Mapping[str, Any]:
+        """Other content under an id that was used already."""
+        body = {**asked.bodies[0], "note": f"another, {self.chance.randrange(1000)}"}
+        self.record.ask(asked.kind, body)
+        return body
+
+    def earlier(self) -> Asked | None:
+        """An order that was asked for already; None before the first."""
+        everything = list(self.record.asked.values())
+        return self.chance.choice(everything[-500:]) if everything else None
+
+    def _new_id(self, kind: str) -> str:
+        self._count += 1
+        return f"{self.prefix}-{kind}-{self._count}"
+
+    def _line(self, sku: str, quantity: int) -> dict[str, Any]:
+        price = self.chance.choice(("19.90", "0.99", "250.00"))
+        line = {"sku": sku, "description": f"Article {sku}", "quantity": str(quantity), "unit_price": price}
+        return {**line, "vat_rate": "20.00", "vat_category": "S"}
+
+
+class Traffic:
+    """Sends what a shop makes, so many a second, until it is told to stop."""
+
+    def __init__(self, client: GaplessClient, shop: Shop, rate: float) -> None:
+        self.client = client
+        self.shop = shop
+        self.rate = rate
+        self._record = shop.record
+        self._stopping = asyncio.Event()
+        self._room = asyncio.Semaphore(_IN_FLIGHT_MAX)
+        #: Orders that were told to be confirmed, or shipped: what commands are about.
+        self._confirmed: list[str] = []
+        self._shipped: list[str] = []
+
+    async def prepare(self) -> None:
+        """Put the articles into stock."""
+        for sku in self.shop.articles:
+            await self.stock(sku, SCARCE if sku == self.shop.scarce else PLENTY)
+
+    async def stock(self, sku: str, pieces: int) -> None:
+        """So many pieces of an article that nobody has bought yet."""
+        answer = await self.client.put_stock(sku, pieces)
+        if answer.status != 200:
+            raise RuntimeError(f"the stock of {sku} can't be set: {answer.status} {answer.payload[:200]!r}")
+        self._record.stock[sku] = pieces
+
+    def stop(self) -> None:
+        """Send nothing new."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Send until `stop`, and return when everything that was sent is answered or given up."""
+        begin = time.monotonic()
+        sent = 0
+        async with asyncio.TaskGroup() as group:
+            while not self._stopping.is_set():
+                await self._room.acquire()
+                group.create_task(self._one())
+                sent += 1
+                await asyncio.sleep(max(0.0, begin + sent / self.rate - time.monotonic()))
+
+    async def post(
+        self, asked: Asked, body: Mapping[str, Any] | None = None, wait_s: int | None = None
+    ) -> Answer | None:
+        """Post a body of an order, the first unless given; None if nobody answered until the client gave up."""
+        post = self.client.post_invoice if asked.kind is Kind.INVOICE else self.client.post_checkout
+        return await self.noted(asked, lambda: post(body or asked.bodies[0], wait_s))
+
+    async def noted(self, asked: Asked | Commanded, send: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        """Send, and note the answer."""
+        try:
+            answer = await send()
+        except UnavailableError:
+            self._record.unanswered += 1
+            return None
+        self._record.answer(asked, answer.status, answer.json())
+        return answer
+
+    async def _one(self) -> None:
+        try:
+            chance = self.shop.chance
+            what = chance.choices(list(_SHARES), list(_SHARES.values()))[0]
+            wait_s = _WAIT_S if chance.random() < 0.5 else None
+            earlier = self.shop.earlier()
+            if what == "command" and self._confirmed:
+                await self._command()
+            elif what == "repeat" and earlier is not None:
+                await self.post(earlier)
+            elif what == "conflict" and earlier is not None:
+                await self.post(earlier, self.shop.conflict(earlier))
+            elif what == "invoice":
+                await self.post(self.shop.invoice(), wait_s=wait_s)
+            else:
+                asked = self.shop.checkout()
+                answer = await self.post(asked, wait_s=wait_s)
+                if answer is not None and answer.status == 201:
+                    self._confirmed.append(asked.order_id)
+        finally:
+            self._room.release()
+
+    async def _command(self) -> None:
+        chance, client = self.shop.chance, self.client
+        if self._shipped and chance.random() < 0.5:
+            order_id = chance.choice(self._shipped)
+            if chance.random() < 0.5:
+                await self._commanded(order_id, "deliveries", {}, lambda: client.deliver(order_id))
+            else:
+                refund_id = f"R-{chance.randrange(10**6)}"
+                body = {"refund_id": refund_id}
+                await self._commanded(order_id, "refunds", body, lambda: client.refund(order_id, refund_id))
+            return
+        order_id = chance.choice(self._confirmed)
+        if chance.random() < 0.7:
+            answer = await self._commanded(order_id, "shipments", {}, lambda: client.ship(order_id, wait_s=_WAIT_S))
+            if answer is not None and answer.status == 200:
+                self._shipped.append(order_id)
+        else:
+            await self._commanded(order_id, "cancellations", {}, lambda: client.cancel(order_id))
+
+    async def _commanded(
+        self, order_id: str, what: str, body: Mapping[str, Any], send: Callable[[], Awaitable[Answer]]
+    ) -> Answer | None:
+        commanded = Commanded(order_id, what, body)
+        self._record.commanded.append(commanded)
+        return await self.noted(commanded, send)

@@ -1,0 +1,251 @@
+"""A stack under test, seen by a scenario: its processes by name, the ways between them, the load, and the seed."""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+from chaos.drain import Drain
+from chaos.object_store import Mood, ObjectServer
+from chaos.proxy import Proxies, Proxy
+from chaos.record import Record
+from chaos.scenario import Ground
+from chaos.timeline import Timeline
+from chaos.traffic import Shop, Traffic
+from producers.client import GaplessClient
+from runtime.local.layout import Special
+from runtime.local.stack import Stack
+from runtime.settings import ENV_PREFIX, Settings
+
+#: Of orders a second, of every kind: enough that every fault meets some, and little enough for two cores in a crisis.
+RATE = 40.0
+_POLL_S = 0.05
+_METRICS_SECONDS_MAX = 5.0
+#: Until everything that was kept is done, where a scenario itself looks at what came of it.
+_DRAIN_SECONDS_MAX = 180.0
+#: Until the supervisor has seen that a process ended; one that is told politely takes longer.
+_NOTICED_S_MAX = 12.0
+
+
+class World:
+    """One run of one scenario. What is drawn by chance is drawn from the seed; the moments are the machine's."""
+
+    def __init__(self, standing: "Standing", name: str, seed: int, seconds: float, say: Callable[[str], None]) -> None:
+        self.stack = standing.stack
+        self.objects = standing.objects
+        self.settings: Settings = self.stack.settings()
+        status = self.stack.status()
+        self.url: str = status["endpoints"]["gateway"]
+        self.api_key: str = status["api_key"]
+        self.redis_url: str = status["endpoints"]["redis"]
+        self.postgres_url = self.settings.postgres_url.get_secret_value()
+        #: How long faults go on.
+        self.seconds = seconds
+        self.seed = seed
+        #: What befalls is drawn from here; the load has a chance of its own, so that neither changes the other.
+        self.chance = random.Random(f"{name}/{seed}/faults")
+        self.record = Record()
+        self.timeline = Timeline(say)
+        #: What a scenario itself saw that must not be.
+        self.found: list[str] = []
+        #: Figures worth telling, by name: seconds until a first number, say.
+        self.measured: dict[str, float] = {}
+        #: The ids of this run's orders, customers and articles begin with it.
+        self.prefix = f"{name}-{seed}-{time.time_ns() % 10**9:09d}"
+        self._proxies = standing.proxies
+        self._held: set[str] = set()
+        self._stopped: set[str] = set()
+        self._began = time.monotonic()
+
+    def client(self, connections: int = 32, give_up_after_s: float = 120.0) -> GaplessClient:
+        """A storefront."""
+        return GaplessClient(self.url, self.api_key, connections=connections, give_up_after_s=give_up_after_s)
+
+    def shop(self) -> Shop:
+        """What storefronts of this run send: drawn from the seed, noted in the record."""
+        return Shop(random.Random(f"{self.prefix.rpartition('-')[0]}/load"), self.record, self.prefix)
+
+    @asynccontextmanager
+    async def traffic(self, rate: float = RATE) -> AsyncIterator[Traffic]:
+        """Orders of every kind while the block runs; at its end everybody who asked has an answer or has given up."""
+        async with self.client(64) as client:
+            traffic = Traffic(client, self.shop(), rate)
+            await traffic.prepare()
+            running = asyncio.create_task(traffic.run())
+            try:
+                yield traffic
+            finally:
+                traffic.stop()
+                await running
+        if not self.record.statuses:
+            self.found.append("the load had no answer at all: nothing was tried")
+
+    async def turns(self, least_s: float, most_s: float) -> AsyncIterator[None]:
+        """A turn now and again, for as long as faults go on."""
+        over_at = time.monotonic() + self.seconds
+        while time.monotonic() < over_at:
+            yield
+            await asyncio.sleep(self.chance.uniform(least_s, most_s))
+
+    def processes(self, *roles: str) -> list[str]:
+        """Names of the processes of these roles; of all our own without any, in the order of their start."""
+        ours = [each for each in self.stack.status()["processes"] if each["role"] not in ("kafka", "postgres", "redis")]
+        return [each["name"] for each in ours if not roles or each["role"] in roles]
+
+    def pids(self) -> dict[str, int | None]:
+        """Of all our own processes."""
+        return {name: self.stack.process_pid(name) for name in self.processes()}
+
+    def check_alive(self, before: Mapping[str, int | None]) -> None:
+        """Whoever has another pid than in `before` has died, and is found wrong."""
+        for name, pid in self.pids().items():
+            if pid != before[name]:
+                self.found.append(f"{name} has died: its pid was {before[name]} and is {pid}")
+
+    def kill(self, name: str) -> None:
+        """End a process as a power cut would; the supervisor starts it again."""
+        self.send(name, signal.SIGKILL)
+
+    async def restart(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a process and have it started again at once, however often it ended lately."""
+        pid = self.stack.process_pid(name)
+        self.stack.hold(name, number)
+        self.timeline.befell(f"{number.name} to {name}")
+        give_up_at = time.monotonic() + _NOTICED_S_MAX
+        # Released sooner, its end would count as a crash, after which the supervisor waits longer each time.
+        while pid is not None and self.stack.process_pid(name) == pid and time.monotonic() < give_up_at:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S / 5)
+        self.stack.release(name)
+
+    def send(self, name: str, number: signal.Signals) -> bool:
+        """Send a signal to a process; False if it is down."""
+        pid = self.stack.process_pid(name)
+        if pid is None:
+            return False
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        self.timeline.befell(f"{number.name} to {name}")
+        if number == signal.SIGSTOP:
+            self._stopped.add(name)
+        elif number == signal.SIGCONT:
+            self._stopped.discard(name)
+        return True
+
+    def hold(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a process and keep it down until `release`."""
+        self._held.add(name)
+        self.stack.hold(name, number)
+        self.timeline.befell(f"{name} is down ({number.name})")
+
+    def release(self, name: str) -> None:
+        """Let a process start again."""
+        self.stack.release(name)
+        self._held.discard(name)
+        self.timeline.note(f"{name} may start again")
+
+    def proxy(self, name: str, service: str) -> Proxy:
+        """The way from a process to a service; the scenario's ground must have a detour there."""
+        return self._proxies[name, service]
+
+    def proxies(self, service: str) -> dict[str, Proxy]:
+        """All ways to a service, by process."""
+        return {name: proxy for (name, its), proxy in self._proxies.items() if its == service}
+
+    def heal(self) -> None:
+        """End every fault that lasts: who is stopped goes on, who is held starts, every way is open."""
+        for name in list(self._stopped):
+            self.send(name, signal.SIGCONT)
+        for name in list(self._held):
+            self.release(name)
+        for proxy in self._proxies.values():
+            proxy.heal()
+        self.objects.mood = Mood()
+        self.timeline.note("healed")
+
+    async def until(self, condition: Callable[[], bool], what: str, seconds_max: float) -> bool:
+        """Return whether `condition` came to hold in time; if not, that is found wrong, as `what`."""
+        give_up_at = time.monotonic() + seconds_max
+        while not await asyncio.to_thread(condition):
+            if time.monotonic() > give_up_at:
+                self.found.append(f"not within {seconds_max:g} s: {what}")
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    async def until_ready(self, seconds_max: float = 90.0) -> bool:
+        """All processes run and say they are ready."""
+        return await self.until(lambda: bool(self.stack.status()["ready"]), "the stack is ready", seconds_max)
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """What a process measures now, by name and labels as its `/metrics` has them; nothing while it is down."""
+        if name == "gateway":
+            url = self.url
+        else:
+            url = f"http://127.0.0.1:{self.stack.environment(name)[f'{ENV_PREFIX}METRICS_PORT']}"
+        try:
+            with urlopen(f"{url}/metrics", timeout=_METRICS_SECONDS_MAX) as answer:  # noqa: S310 - our own process.
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return {}
+        told = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {what: float(value) for what, _, value in told}
+
+    async def drained(self) -> bool:
+        """Whether nothing was on its way in time; for scenarios that want to look at what came of it themselves."""
+        drain = Drain(self.postgres_url, self.settings.kafka_bootstrap)
+        if await self.until(drain.done, "everything is drained", _DRAIN_SECONDS_MAX):
+            return True
+        self.found.append(f"left: {drain.left}")
+        return False
+
+
+class Standing:
+    """A stack on a scenario's ground, and the proxies between its parts. To be used in `with`."""
+
+    def __init__(self, ground: Ground, data: Path) -> None:
+        self.ground = ground
+        self._proxies = Proxies()
+        self._data = data
+        self.proxies: dict[tuple[str, str], Proxy] = {}
+        #: Runs where the ground has it.
+        self.objects = ObjectServer()
+        self.stack: Stack
+
+    def __enter__(self) -> "Standing":
+        self._proxies.__enter__()
+        for name, services in self.ground.detours.items():
+            for service in services:
+                self.proxies[name, service] = self._proxies.add()
+        detours = _nested((name, service, proxy.port) for (name, service), proxy in self.proxies.items())
+        environment = dict(self.ground.environment)
+        if self.ground.object_server:
+            environment |= self.objects.__enter__().environment()
+        special = Special(detours, environment)
+        self.stack = Stack(self._data, self.ground.workers, bound=True, special=special)
+        self.stack.describe()
+        for (name, service), proxy in self.proxies.items():
+            proxy.target = self.stack.target(name, service)
+        self.stack.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for proxy in self.proxies.values():
+            proxy.heal()
+        self.stack.remove()
+        self._proxies.__exit__(None, None, None)
+        if self.ground.object_server:
+            self.objects.__exit__(None, None, None)
+
+
+def _nested(ways: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
+    nested: dict[str, dict[str, int]] = {}
+    for name, service, port in ways:
+        nested.setdefault(name, {})[service] = port
+    return nested

@@ -1,0 +1,375 @@
+"""Damage to a shop, one at a time, with the rule under which the judge must tell it and some of the words."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from chaos.judge.evidence import Evidence
+from chaos.judge.topics import Published, Topics
+from chaos.judge.web import Answer
+from chaos.record import Asked, Kind
+
+_IN = "WHERE order_id = '{%s}'"
+_INVOICED, _CONFIRMED, _SHIPPED, _DECLINED, _REFUNDED, _CANCELLED = (
+    _IN % name for name in ("invoiced", "confirmed", "shipped", "declined", "refunded", "cancelled")
+)
+_ANY_EVENT = "WHERE topic = 'order-events' AND seq = (SELECT max(seq) FROM journal WHERE topic = 'order-events')"
+
+#: What is done to the ledger; under which rule that is told, and in which words, among others.
+LEDGER = {
+    "a kept invoice is deleted": ([f"DELETE FROM invoices {_INVOICED}"], "promises", "kept, and has 0 invoices"),
+    "and leaves a gap": ([f"DELETE FROM invoices {_INVOICED}"], "numbers", "missing: ["),
+    "a number is another": (
+        [f"UPDATE invoices SET number = number + 1000 {_INVOICED}"],
+        "numbers",
+        "missing: [",
+    ),
+    "the number was told otherwise": (
+        [f"UPDATE invoices SET invoice_number = 'INV-99' {_INVOICED}"],
+        "promises",
+        "was told, INV-99 is in the ledger",
+    ),
+    "a printed number is another": (
+        [f"UPDATE invoices SET invoice_number = 'INV-99' {_CONFIRMED}"],
+        "numbers",
+        "is printed as INV-99",
+    ),
+    "a number was taken for nothing": (
+        ["UPDATE series SET next_number = next_number + 1 WHERE series_id LIKE '%.invoice.%'"],
+        "numbers",
+        "the next number is",
+    ),
+    "dates run backwards": (
+        ["UPDATE invoices SET issued_at = issued_at - interval '1 day' WHERE number > 1"],
+        "numbers",
+        "is dated before",
+    ),
+    "an invoice is another order's": (
+        [f"UPDATE invoices SET order_id = '{{declined}}' {_CONFIRMED}"],
+        "promises",
+        "never was confirmed, and has the invoice",
+    ),
+    "an invoice of another amount": (
+        [f"UPDATE invoices SET net_minor = net_minor + 1, gross_minor = gross_minor + 1 {_INVOICED}"],
+        "promises",
+        "what was posted to",
+    ),
+    "a kept order is deleted": (
+        [f"DELETE FROM {table} {_CONFIRMED}" for table in ("order_lines", "orders")],
+        "promises",
+        "there is neither an order nor a rejection",
+    ),
+    "an order that nobody asked for": (
+        [f"UPDATE {table} SET order_id = order_id || '000' {_DECLINED}" for table in ("orders", "order_lines")],
+        "promises",
+        "nobody asked for this: order",
+    ),
+    "an order of other content": (
+        [f"UPDATE orders SET customer = 'C-17' {_CONFIRMED}"],
+        "promises",
+        "the order is none of those that were posted",
+    ),
+    "an order is left undecided": (
+        [f"UPDATE orders SET state = 'PAYMENT_PENDING' {_DECLINED}"],
+        "promises",
+        "is still PAYMENT_PENDING",
+    ),
+    "a confirmed order never was": (
+        [f"UPDATE orders SET history = history - 2 {_CONFIRMED}"],
+        "promises",
+        "the buyer was told: confirmed",
+    ),
+    "a step is missing in a history": (
+        [f"UPDATE orders SET history = history - 2, version = version - 1 {_SHIPPED}"],
+        "steps",
+        "its history can't have happened",
+    ),
+    "a state that the history doesn't have": (
+        [f"UPDATE orders SET state = 'DELIVERED' {_SHIPPED}"],
+        "steps",
+        "is DELIVERED in version",
+    ),
+    "a step that no event tells": (
+        [
+            "UPDATE orders SET state = 'DELIVERED', version = version + 1, history = history || jsonb_build_object("
+            f"'version', version + 1, 'from', state, 'to', 'DELIVERED', 'reason', 'deliver') {_SHIPPED}"
+        ],
+        "steps",
+        "its events say",
+    ),
+    "a journal row is deleted": ([f"DELETE FROM journal {_ANY_EVENT}"], "journal", "missing in the journal: ["),
+    "a journal row is altered": (
+        [f"UPDATE journal SET payload = payload || 'x' {_ANY_EVENT}"],
+        "journal",
+        "is not what the journal has",
+    ),
+    "a journal row stands twice": (
+        [
+            "INSERT INTO journal SELECT topic, partition, seq, key, payload, occurred_at + interval '1 s' FROM journal"
+            f" {_ANY_EVENT}"
+        ],
+        "journal",
+        "stands 2 times",
+    ),
+    "a seq was taken for nothing": (
+        ["UPDATE journal_heads SET next_seq = next_seq + 1 WHERE topic = 'invoice-events'"],
+        "journal",
+        "missing in the journal: [",
+    ),
+    "an event is not published": (
+        ["UPDATE journal_published SET published_seq = published_seq - 1 WHERE topic = 'invoice-events'"],
+        "journal",
+        "published up to",
+    ),
+    "a refusal that no event tells": (
+        [
+            "INSERT INTO refused_requests SELECT 'invoice-requests', 0, 10^6, seller_id, order_id, kind, 'conflict',"
+            f" '', '', NULL, now(), '' FROM invoices {_INVOICED}"
+        ],
+        "once",
+        "0 times in the topic, 1 by the ledger",
+    ),
+    "a payment's end is another": (
+        [f"UPDATE payment_attempts SET state = 'failed' {_DECLINED}"],
+        "once",
+        "0 times in the topic, 1 by the ledger",
+    ),
+    "more is reserved": (
+        ["UPDATE stock SET reserved = reserved + 1 WHERE sku LIKE '%-ART-0'"],
+        "stock",
+        "are reserved, but open orders hold",
+    ),
+    "a piece is gone": (
+        ["UPDATE stock SET on_hand = on_hand - 1 WHERE sku LIKE '%-ART-0'"],
+        "stock",
+        "were put into stock",
+    ),
+    "an order wants more": (
+        [f"UPDATE order_lines SET quantity = quantity + 1 {_CONFIRMED}"],
+        "stock",
+        "its history asks for",
+    ),
+    "more was sold than there was": (
+        [f"UPDATE order_lines SET quantity = 2000000 {_CONFIRMED}"],
+        "stock",
+        "of 1000000",
+    ),
+    "a SKU has no row": (["DELETE FROM stock WHERE sku LIKE '%-ART-0'"], "stock", "the row is None"),
+    "a second attempt": (
+        [
+            "INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,"
+            " provider_key, state, next_try_at, created_at) SELECT seller_id, order_id, 'again', partition, action,"
+            f" amount_minor, currency, 'k', state, now(), now() FROM payment_attempts {_CONFIRMED}"
+        ],
+        "money",
+        "has a payment again (authorize) that nothing asks for",
+    ),
+    "a payment is left open": (
+        [f"UPDATE payment_attempts SET state = 'open' {_SHIPPED} AND action = 'capture'"],
+        "money",
+        "its payment capture is still open",
+    ),
+    "a credit note is missing": (
+        [f"DELETE FROM invoices {_REFUNDED} AND kind = 'credit_note'"],
+        "money",
+        "its refund R-1 is done, with 0 credit notes",
+    ),
+    "a refund is of another amount": (
+        [f"UPDATE refunds SET amount_minor = amount_minor - 1 {_REFUNDED}"],
+        "money",
+        "were given back, at the provider",
+    ),
+    "a cancelled sale has no credit": (
+        [f"DELETE FROM refunds {_CANCELLED}", f"DELETE FROM invoices {_CANCELLED} AND kind = 'credit_note'"],
+        "money",
+        "is CANCELLED, with the refunds []",
+    ),
+    "an invoice's document is missing": (
+        ["DELETE FROM documents WHERE number = 1 AND series_id LIKE '%.invoice.%'"],
+        "documents",
+        "has no document",
+    ),
+    "a document is another": (
+        ["UPDATE documents SET sha256 = sha256('x') WHERE number = 1 AND series_id LIKE '%.invoice.%'"],
+        "documents",
+        "0 times in the topic, 1 by the ledger",
+    ),
+}
+
+
+def _first(topics: Topics, topic: str) -> list[Published]:
+    """The records of a topic's first partition that has some."""
+    return next(records for (name, _), records in topics.published.items() if name == topic and len(records) > 2)
+
+
+def _lose_record(evidence: Evidence) -> None:
+    del _first(evidence.topics, "order-events")[1]
+
+
+def _lose_last_record(evidence: Evidence) -> None:
+    del _first(evidence.topics, "order-events")[-1]
+
+
+def _swap_records(evidence: Evidence) -> None:
+    records = _first(evidence.topics, "invoice-events")
+    records[0], records[1] = records[1], records[0]
+
+
+def _repeat_other_bytes(evidence: Evidence) -> None:
+    records = _first(evidence.topics, "payment-events")
+    records.append(records[0]._replace(digest=b"other"))
+
+
+def _forge_record(evidence: Evidence) -> None:
+    records = _first(evidence.topics, "inventory-events")
+    records.append(Published(records[-1].offset + 1, None, b"forged"))
+
+
+def _issue_twice(evidence: Evidence) -> None:
+    evidence.topics.issued.append(evidence.topics.issued[0])
+
+
+def _place_twice(evidence: Evidence) -> None:
+    told = next(iter(evidence.topics.steps.values()))
+    told.append(told[0])
+
+
+def _stray_partition(evidence: Evidence) -> None:
+    next(its for (topic, _), its in evidence.topics.partitions.items() if topic == "order-events").update((0, 1))
+
+
+def _lose_stock_event(evidence: Evidence) -> None:
+    events = next(iter(evidence.topics.stock.values()))
+    events.remove(max(events, key=lambda each: each.version))
+
+
+def _lose_dead_letter(evidence: Evidence) -> None:
+    evidence.topics.dead.clear()
+
+
+def _repeat_dead_letter(evidence: Evidence) -> None:
+    letters = next(iter(evidence.topics.dead.values()))
+    letters.append(letters[0])
+
+
+def _alter_dead_letter(evidence: Evidence) -> None:
+    letters = next(iter(evidence.topics.dead.values()))
+    letters[0] = (letters[0][0], b"other")
+
+
+def _lose_document_event(evidence: Evidence) -> None:
+    evidence.topics.stored.pop()
+
+
+def _show_other_document(evidence: Evidence) -> None:
+    key, answer = next(iter(evidence.shown.documents.items()))
+    evidence.shown.documents[key] = replace(answer, payload=answer.payload + b"\n")
+
+
+def _show_no_invoice(evidence: Evidence) -> None:
+    key = next(iter(evidence.shown.invoices))
+    evidence.shown.invoices[key] = Answer(404, {}, b"{}")
+
+
+def _show_other_stock(evidence: Evidence) -> None:
+    key, answer = next(iter(evidence.shown.stock.items()))
+    evidence.shown.stock[key] = replace(answer, payload=json.dumps({**answer.json(), "reserved": 10**6}).encode())
+
+
+def _charge_twice(evidence: Evidence) -> None:
+    payment = next(each for each in evidence.payments if each["acted"])
+    evidence.payments.append({**payment, "key": "other"})
+
+
+def _act_twice(evidence: Evidence) -> None:
+    next(each for each in evidence.payments if each["acted"])["acted"] = 2
+
+
+def _keep_money(evidence: Evidence) -> None:
+    next(each for each in evidence.payments if each["status"] == "voided")["status"] = "authorized"
+
+
+def _forget_payment(evidence: Evidence) -> None:
+    evidence.payments[:] = [each for each in evidence.payments if each["status"] != "authorized"]
+
+
+def _void_sold(evidence: Evidence) -> None:
+    next(each for each in evidence.payments if each["captured_minor"])["status"] = "voided"
+
+
+def _promise_invoice(evidence: Evidence) -> None:
+    body = next(each for each in evidence.record.asked.values() if each.kind is Kind.INVOICE).bodies[0]
+    asked = Asked(Kind.INVOICE, "never-posted", [{**body, "order_id": "never-posted"}], [(202, {})])
+    evidence.record.asked[Kind.INVOICE, asked.order_id] = asked
+
+
+def _promise_checkout(evidence: Evidence) -> None:
+    asked = Asked(Kind.CHECKOUT, "never-posted", [], [(202, {})])
+    evidence.record.asked[Kind.CHECKOUT, asked.order_id] = asked
+
+
+def _post_other_content(evidence: Evidence) -> None:
+    asked = next(each for each in evidence.record.asked.values() if each.kind is Kind.INVOICE and each.kept)
+    asked.bodies[:] = [{**body, "buyer": {**body["buyer"], "name": "Somebody else"}} for body in asked.bodies]
+
+
+def _tell_declined(evidence: Evidence) -> None:
+    answers = next(asked.answers for asked in evidence.record.asked.values() if 201 in dict(asked.answers))
+    answers.append((402, {"type": "/problems/payment-declined"}))
+
+
+def _tell_sold_out(evidence: Evidence) -> None:
+    answers = next(asked.answers for asked in evidence.record.asked.values() if 201 in dict(asked.answers))
+    answers[:] = [(409, {"type": "/problems/out-of-stock"})]
+
+
+def _tell_conflict(evidence: Evidence) -> None:
+    asked = next(each for each in evidence.record.asked.values() if each.kept and len(each.bodies) == 1)
+    asked.answers.append((409, {"type": "/problems/conflict"}))
+
+
+def _command_unheard(evidence: Evidence) -> None:
+    evidence.topics.answered.clear()
+
+
+def _more_garbage(evidence: Evidence) -> None:
+    evidence.record.garbage.add(("checkout-requests", 0, 10**6))
+
+
+def _look_away(evidence: Evidence) -> None:
+    evidence.shown.invoices.clear()
+
+
+#: What was found or told otherwise than it was; under which rule that is told, and in which words, among others.
+EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
+    "a record is lost": (_lose_record, "journal", "comes after"),
+    "the last record is lost": (_lose_last_record, "journal", "marked as published up to"),
+    "two records are in the wrong order": (_swap_records, "journal", "seq 2 comes after 0"),
+    "a repeat has other bytes": (_repeat_other_bytes, "journal", "is not what the journal has"),
+    "a record is nobody's": (_forge_record, "journal", "it has no seq"),
+    "an invoice is issued twice": (_issue_twice, "once", "its issue is told 2 times"),
+    "an order is placed twice": (_place_twice, "once", "2 times in the topic, 1 by the ledger"),
+    "an order is in two partitions": (_stray_partition, "steps", "its events stand in the partitions"),
+    "a stock event is lost": (_lose_stock_event, "stock", "events come to"),
+    "a dead letter is lost": (_lose_dead_letter, "dead letters", "has no dead letter"),
+    "a dead letter holds something else": (_alter_dead_letter, "dead letters", "holds something else"),
+    "a dead letter comes twice": (_repeat_dead_letter, "dead letters", "has 2 dead letters"),
+    "garbage has no dead letter": (_more_garbage, "dead letters", "has no dead letter"),
+    "a document is not told": (_lose_document_event, "documents", "0 times in the topic"),
+    "other bytes are shown": (_show_other_document, "documents", "its bytes have"),
+    "an invoice is not shown": (_show_no_invoice, "promises", "is shown as 404"),
+    "another stock is shown": (_show_other_stock, "stock", "is shown as 200"),
+    "an order is charged twice": (_charge_twice, "money", "was charged under 2 keys"),
+    "a key is charged twice": (_act_twice, "money", "was charged 2 times under one key"),
+    "a cancelled order's money is kept": (_keep_money, "money", "is cancelled, but its money is authorized"),
+    "a confirmed order is not paid": (_forget_payment, "money", "the provider has no payment of it"),
+    "a shipped order's money is gone": (_void_sold, "money", "but the provider has"),
+    "a kept invoice never came": (_promise_invoice, "promises", "kept, and has 0 invoices"),
+    "a kept checkout never came": (_promise_checkout, "promises", "neither an order nor a rejection"),
+    "another content was posted": (_post_other_content, "promises", "is none of what was posted"),
+    "told declined, and sold": (_tell_declined, "promises", "the buyer was told: declined"),
+    "told sold out, and sold": (_tell_sold_out, "promises", "told that it is sold out and are sold to"),
+    "told of a conflict with nothing": (_tell_conflict, "promises", "posted with one content only"),
+    "a command is not heard": (_command_unheard, "promises", "kept, and never answered"),
+    "nobody looked": (_look_away, "looked", "invoices looked at over HTTP: none were seen"),
+}

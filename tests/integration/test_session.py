@@ -1,0 +1,49 @@
+"""A worker that falls silent inside a transaction does not keep the others from its partition."""
+
+from collections.abc import Callable
+
+import pytest
+
+from sinks.postgres.lanes import Lane
+from sinks.postgres.positions import move_position, read_positions
+from sinks.postgres.session import OUTAGES, Session
+
+SILENCE = "500ms"
+
+
+async def test_who_falls_silent_amid_a_pipeline_is_let_go_and_the_next_worker_goes_on(ledger_url: str) -> None:
+    """Not idle to the server, which waits for the pipeline's next message: only the whole transaction's time counts."""
+    stopped, other = Session(ledger_url, transaction_timeout=SILENCE), Session(ledger_url, statement_timeout="5s")
+    await read_positions(await other.connection(), "invoices", "invoice-requests", [0])
+    with pytest.raises(OUTAGES):
+        async with stopped.pipelined_transaction() as silent:
+            assert await move_position(silent, "invoices", "invoice-requests", 0, 0, 10) is None
+            async with other.pipelined_transaction() as connection:
+                assert await move_position(connection, "invoices", "invoice-requests", 0, 0, 10) is None
+    positions = await read_positions(await other.connection(), "invoices", "invoice-requests", [0])
+    assert positions == {0: 10}
+    await other.close()
+
+
+async def test_every_session_bounds_its_transactions(ledger_url: str) -> None:
+    session = Session(ledger_url)
+    cursor = await (await session.connection()).execute("SHOW transaction_timeout")
+    assert await cursor.fetchone() == ("15s",)
+    await session.close()
+
+
+async def test_a_reader_whose_connection_was_lost_in_silence_is_answered_all_the_same(
+    ledger_url: str, query: Callable[..., list[tuple[object, ...]]]
+) -> None:
+    """Postgres has been back for long: only the connection doesn't know."""
+    lane = Lane(ledger_url, read_only=True)
+
+    async def backend(session: Session) -> object:
+        cursor = await (await session.connection()).execute("SELECT pg_backend_pid()")
+        return await cursor.fetchone()
+
+    before = await lane.run(backend)
+    query("SELECT pg_terminate_backend(%s)", before[0])  # type: ignore[index]
+    assert await lane.run(backend) not in (None, before)
+    assert lane.available
+    await lane.session.close()
