@@ -1,6 +1,8 @@
 """Others than the run's own seller, and how they talk to the gateway."""
 
 import asyncio
+import io
+import json
 import subprocess
 import sys
 import time
@@ -53,7 +55,7 @@ async def post(
 ) -> tuple[int, Mapping[str, Any]]:
     """Post with this key; return the status and the body of the answer."""
     headers = {"Authorization": f"Bearer {key}", "Prefer": f"wait={wait_s}"}
-    async with session.post(world.url + path, json=body, headers=headers) as answer:
+    async with session.post(world.url + path, data=io.BytesIO(json.dumps(body).encode()), headers=headers) as answer:
         return answer.status, await answer.json(content_type=None)
 
 

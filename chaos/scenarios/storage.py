@@ -44,7 +44,7 @@ async def lose_tables(world: World) -> None:
             if held:
                 world.hold(name, world.chance.choice((signal.SIGKILL, signal.SIGTERM)))
                 await world.until(lambda: world.stack.process_pid(name) is None, f"{name} is down", _DOWN_S_MAX)  # noqa: B023
-            torn += _spoil(world, folder, name)
+            torn += _spoil(world, folder, name, may_delete=torn > 0)
             if held:
                 world.release(name)
             elif world.chance.random() < 0.5:
@@ -59,10 +59,10 @@ def _runs(world: World, name: str) -> bool:
     return any(each["name"] == name and each["state"] == "running" for each in world.stack.status()["processes"])
 
 
-def _spoil(world: World, folder: Path, name: str) -> int:
+def _spoil(world: World, folder: Path, name: str, *, may_delete: bool) -> int:
     """Delete a worker's folder, or flip bytes in its tables' files; return in how many."""
     files = sorted(file for file in folder.rglob("*.db/*") if file.is_file() and file.name not in ("LOCK", "LOG"))
-    if not files or world.chance.random() < 0.3:
+    if not files or (may_delete and world.chance.random() < 0.4):
         shutil.rmtree(folder, ignore_errors=True)
         world.timeline.befell(f"the folder of {name} is deleted")
         return 0

@@ -1,5 +1,6 @@
 """The short form of every scenario, on real stacks: minutes of it run by `gapless chaos`."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from chaos.world import Standing
 
 #: Set to run another: the same requests and faults each time, at the machine's own moments.
 SEED = int(os.environ.get("GAPLESS_TEST_SEED", "1"))
-SECONDS = 6.0
+SECONDS = 4.0
 _KEPT_LOGS = Path("test-logs") / "chaos"
 
 #: Scenario by scenario, those on equal grounds side by side: they share a stack.
@@ -22,23 +23,47 @@ _GROUNDS = by_ground((each, SEED) for each in SCENARIOS.values())
 _RUNS = [(index, each.number) for index, (_, runs_there) in enumerate(_GROUNDS) for each, _ in runs_there]
 
 
+class Stage:
+    """One stack at a time: that of the ground that was asked for last."""
+
+    def __init__(self) -> None:
+        self._index: int | None = None
+        self._stack = contextlib.ExitStack()
+        self._made: Standing
+
+    def on(self, index: int) -> Standing:
+        """The stack on a ground; another one is taken down first."""
+        if index != self._index:
+            self.clear()
+            self._made = self._stack.enter_context(runs.standing(_GROUNDS[index][0], _KEPT_LOGS / f"ground-{index}"))
+            self._index = index
+        return self._made
+
+    def clear(self) -> None:
+        """Take the stack down."""
+        self._index = None
+        self._stack.close()
+
+
 @pytest.fixture(scope="module")
-def made(request: pytest.FixtureRequest) -> Iterator[Standing]:
-    """A stack on one of the grounds. If one of its tests fails, its logs stay."""
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Stacks for the scenarios. If one of them fails, all logs stay."""
     failed_before = request.session.testsfailed
-    logs = _KEPT_LOGS / f"ground-{request.param}"
-    with runs.standing(_GROUNDS[request.param][0], logs) as stack:
-        yield stack
+    stage = Stage()
+    try:
+        yield stage
+    finally:
+        stage.clear()
     if request.session.testsfailed == failed_before:
-        shutil.rmtree(logs, ignore_errors=True)
+        shutil.rmtree(_KEPT_LOGS, ignore_errors=True)
     else:
-        print(f"\nthe stack's logs are in {logs.absolute()}")
+        print(f"\nthe stacks' logs are in {_KEPT_LOGS.absolute()}")
 
 
-@pytest.mark.parametrize(("made", "number"), _RUNS, indirect=["made"], ids=lambda value: f"{value}")
-async def test_it_holds(made: Standing, number: int) -> None:
+@pytest.mark.parametrize(("ground", "number"), _RUNS, ids=[f"{number}" for _, number in _RUNS])
+async def test_it_holds(stage: Stage, ground: int, number: int) -> None:
     """Faults for some seconds, then everything healed and drained; nobody finds anything wrong."""
-    outcome = await runs.run(SCENARIOS[number], made, SEED, SECONDS, print)
+    outcome = await runs.run(SCENARIOS[number], stage.on(ground), SEED, SECONDS, print)
     assert outcome.holds, "\n".join((*outcome.found, *outcome.verdict.shown))
     assert outcome.verdict.counts.total(), "the judge looked at nothing"
 
