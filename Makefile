@@ -37,8 +37,9 @@ $(STAMP): requirements/dev.lock pyproject.toml
 demo: setup ## the whole way, shown on a stack of its own
 	@$(BIN)/gapless demo
 
+# By files: what a file's tests share is started once. Half of them wait for servers, so two at a time are worth it.
 test: setup ## all the tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 check: lint types imports test ## what CI runs
 

@@ -92,8 +92,11 @@ async def set_the_clock(world: World) -> None:
     await asyncio.to_thread(_number_by_year, world)
     clocks = Clocks(world)
     midnight = datetime(datetime.now(_ZONE).year + 1, 1, 1, tzinfo=_ZONE)
-    clocks.ahead_s = (midnight - timedelta(seconds=_BEFORE_MIDNIGHT_S) - datetime.now(UTC)).total_seconds()
     async with world.traffic():
+        clocks.ahead_s = (midnight - timedelta(seconds=_HOUR_S) - datetime.now(UTC)).total_seconds()
+        clocks.set(0)
+        await world.until(lambda: _has_numbers(world), "numbers of the old year", _SET_UP_S_MAX)
+        clocks.ahead_s = (midnight - timedelta(seconds=_BEFORE_MIDNIGHT_S) - datetime.now(UTC)).total_seconds()
         clocks.set(0)
         world.timeline.befell(f"it is {_BEFORE_MIDNIGHT_S:g} s to midnight of 31 December in {_ZONE.key}")
         await asyncio.sleep(2 * _BEFORE_MIDNIGHT_S)
@@ -117,6 +120,11 @@ def _number_by_year(world: World) -> None:
     options = ("--numbering-policy", "continuous", "--time-zone", _ZONE.key, "--data", str(world.stack.data))
     command = [sys.executable, "-m", "gapless", "sellers", "set", "demo", *options]
     subprocess.run(command, check=True, capture_output=True, timeout=_SET_UP_S_MAX)  # noqa: S603
+
+
+def _has_numbers(world: World) -> bool:
+    with psycopg.connect(world.postgres_url) as connection:
+        return connection.execute("SELECT FROM invoices LIMIT 1").fetchone() is not None
 
 
 def _check(world: World) -> None:
