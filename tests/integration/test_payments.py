@@ -147,6 +147,19 @@ async def test_the_token_is_in_no_event(payments: Payments, query: Query) -> Non
         b"\x00\x00\x00\x00\x09short",
         None,
     ],
+    # Their bytes hold the time, and who runs the tests tells them apart by their names.
+    ids=[
+        "of nobody",
+        "of another amount",
+        "captures another amount",
+        "captures another currency",
+        "refunds under a capture's id",
+        "asks to authorise",
+        "captures less than nothing",
+        "an id that can't be stored",
+        "cut off",
+        "a tombstone",
+    ],
 )
 async def test_what_no_order_owes_is_a_dead_letter_and_never_called(
     value: bytes | None, payments: Payments, provider: Simulator, query: Query
