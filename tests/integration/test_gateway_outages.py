@@ -256,7 +256,7 @@ async def test_without_a_broker_nothing_is_called_kept_and_it_recovers_alone(
 
 
 async def _assert_refused(client: Client) -> None:
-    """Each of many at once, and each of some in a row, with Retry-After; on a busy machine it may take twice as long."""
+    """Each of many at once, and of some in a row, with Retry-After; a busy machine may take twice as long."""
     answers = list(await asyncio.gather(*(client.post(order(new_id())) for _ in range(100))))
     answers.append(await client.post(order(new_id()), Prefer="wait=10"))
     for answer in answers:
