@@ -17,7 +17,6 @@ from chaos.drain import Drain
 from chaos.judge.judge import judge
 from chaos.judge.verdict import Access, Verdict
 from chaos.scenario import Ground, Scenario
-from chaos.timeline import Moment
 from chaos.world import Standing, World
 
 #: Until everything that was kept is done, once nothing hinders it any more.
@@ -34,7 +33,6 @@ class Outcome:
     verdict: Verdict
     #: What was seen wrong by the scenario itself, by the drain and by the product's own audit.
     found: list[str]
-    moments: list[Moment]
     faults: int
     statuses: dict[str, int]
     measured: dict[str, float]
@@ -101,7 +99,6 @@ async def run(
         seed,
         verdict,
         world.found,
-        world.timeline.moments,
         faults,
         {str(status): count for status, count in sorted(world.record.statuses.items())},
         world.measured,

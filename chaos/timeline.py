@@ -1,24 +1,14 @@
-"""What befell, and when: told while it happens, kept for the verdict."""
+"""What befell, and when: told while it happens, counted for the verdict."""
 
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Something that was done to the stack, or seen of it."""
-
-    seconds: float
-    what: str
 
 
 class Timeline:
-    """Moments in order, in seconds since it began."""
+    """Tells what happens, in seconds since it began."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self.moments: list[Moment] = []
         #: How often each fault happened.
         self.faults: Counter[str] = Counter()
         self._say = say
@@ -35,6 +25,4 @@ class Timeline:
 
     def note(self, what: str) -> None:
         """Something was seen, or done that is no fault."""
-        moment = Moment(time.monotonic() - self._began, what)
-        self.moments.append(moment)
-        self._say(f"{moment.seconds:7.1f} s  {what}")
+        self._say(f"{time.monotonic() - self._began:7.1f} s  {what}")

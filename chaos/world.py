@@ -60,7 +60,6 @@ class World:
         self._proxies = standing.proxies
         self._held: set[str] = set()
         self._stopped: set[str] = set()
-        self._began = time.monotonic()
 
     def client(self, connections: int = 32, give_up_after_s: float = 120.0) -> GaplessClient:
         """A storefront."""

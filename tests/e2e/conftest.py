@@ -10,8 +10,6 @@ import pytest
 from runtime.local.stack import Stack
 from tests.e2e.running import Running
 
-#: Two of what numbers, so that partitions move when one is lost.
-WORKERS = {"invoices": 2, "documents": 1}
 _KEPT_LOGS = Path("test-logs") / "e2e"
 
 
@@ -21,7 +19,7 @@ def session_stack(request: pytest.FixtureRequest) -> Iterator[Running]:
     data = Path(tempfile.mkdtemp(prefix="gapless-e2e-"))
     # Everybody may pass through: run by root, Postgres runs as somebody else.
     data.chmod(0o755)
-    stack = Stack(data, WORKERS, bound=True)
+    stack = Stack(data, bound=True)
     try:
         stack.start()
         yield Running(stack)

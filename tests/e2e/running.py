@@ -46,7 +46,6 @@ class Running:
         self._stack = stack
         status = stack.status()
         self.url: str = status["endpoints"]["gateway"]
-        self.redis_url: str = status["endpoints"]["redis"]
         self.api_key: str = status["api_key"]
         self.settings: Settings = stack.settings()
         self.postgres_url = self.settings.postgres_url.get_secret_value()
