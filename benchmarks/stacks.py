@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from chaos.memory import family_mb
 from gapless.demo_steps import Target
 from runtime.local.stack import Stack
 
@@ -52,18 +53,16 @@ def target_of(made: Stack) -> Target:
 
 def pid_of(made: Stack, name: str) -> int:
     """The pid of a process that runs."""
-    pid = next(each["pid"] for each in made.status()["processes"] if each["name"] == name)
+    pid = made.process_pid(name)
     if pid is None:
         raise LookupError(f"{name} is down")
-    return int(pid)
+    return pid
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
     """Memory of a process with its children, shared pages counted once (PSS), and the process's own RSS; in MB."""
     process = psutil.Process(pid)
-    family = [process, *process.children(recursive=True)]
-    pss = sum(each.memory_full_info().pss for each in family)
-    return pss / 2**20, process.memory_info().rss / 2**20
+    return family_mb(pid), process.memory_info().rss / 2**20
 
 
 def cpu_seconds(pid: int) -> float:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,9 @@ async def run(
     world = World(made, f"S{scenario.number}", seed, seconds, say)
     try:
         await scenario.befall(world)
+    # Whatever it is, the run did not hold; those after it are run all the same.
+    except Exception:  # noqa: BLE001
+        world.found.append(f"the scenario could not be carried through: {traceback.format_exc()}")
     finally:
         world.heal()
     faults = world.timeline.faults.total()

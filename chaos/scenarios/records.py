@@ -1,12 +1,14 @@
 """Records that no gateway would send, on every topic that an agent reads: poison and bombs."""
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Mapping
 
 import psutil
 from confluent_kafka import Message, Producer
 
+from chaos.memory import family_mb
 from chaos.scenario import Ground, scenario
 from chaos.world import RATE, World
 from schemas.catalog import (
@@ -157,4 +159,9 @@ def _varint(value: int) -> bytes:
 
 
 def _memory_mb(pids: Mapping[str, int | None]) -> dict[str, float]:
-    return {name: psutil.Process(pid).memory_info().rss / 2**20 for name, pid in pids.items() if pid is not None}
+    sizes = {}
+    for name, pid in pids.items():
+        # Who has died is found wrong by its pid.
+        with contextlib.suppress(psutil.Error, OSError):
+            sizes[name] = family_mb(pid) if pid is not None else 0.0
+    return sizes
