@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from chaos import run as runs
-from chaos.scenario import by_ground
+from chaos.scenario import Scenario, by_ground
 from chaos.scenarios.all import SCENARIOS
-from chaos.world import Standing
+from chaos.world import Standing, World
 
 #: Set to run another: the same requests and faults each time, at the machine's own moments.
 SEED = int(os.environ.get("GAPLESS_TEST_SEED", "1"))
@@ -66,6 +66,18 @@ async def test_it_holds(stage: Stage, ground: int, number: int) -> None:
     outcome = await runs.run(SCENARIOS[number], stage.on(ground), SEED, SECONDS, print)
     assert outcome.holds, "\n".join((*outcome.found, *outcome.verdict.shown))
     assert outcome.verdict.counts.total(), "the judge looked at nothing"
+
+
+async def test_a_scenario_that_breaks_does_not_hold(stage: Stage) -> None:
+    """And says where, so that the runs after it can go on."""
+
+    async def breaks(world: World) -> None:
+        raise RuntimeError("no such fault")
+
+    scenario = Scenario(0, "breaks", "never", breaks)
+    outcome = await runs.run(scenario, stage.on(len(_GROUNDS) - 1), SEED, SECONDS, print)
+    assert not outcome.holds
+    assert "no such fault" in outcome.found[0]
 
 
 def test_every_scenario_of_the_list_is_there() -> None:
