@@ -328,11 +328,18 @@ def _offsets(bootstrap: str, partitions: Iterable[tuple[str, int]], spec: Offset
             found = admin.list_offsets(wanted, request_timeout=_ADMIN_SECONDS_MAX)
             return {(at.topic, at.partition): future.result(_ADMIN_SECONDS_MAX).offset for at, future in found.items()}
         except (KafkaException, TimeoutError) as error:
-            # A partition just made, or whose broker just died, has no leader for a moment.
-            passing = isinstance(error, KafkaException) and error.args[0].code() in _LEADERLESS
-            if not passing or monotonic() > deadline:
+            if not _without_leader(admin, wanted, error) or monotonic() > deadline:
                 raise _unasked(error) from None
             sleep(_LEADERLESS_PAUSE_SECONDS)
+
+
+def _without_leader(admin: AdminClient, wanted: Iterable[TopicPartition], error: Exception) -> bool:
+    """Whether it passes: a partition just made, or whose broker just died, has no leader for a moment."""
+    code = error.args[0].code() if isinstance(error, KafkaException) else None
+    if code == KafkaError._NOENT:
+        # librdkafka's word where none of them has a leader, and where there is no such topic at all.
+        return {at.topic for at in wanted} <= _existing(admin).keys()
+    return code in _LEADERLESS
 
 
 def _admin(bootstrap: str) -> AdminClient:

@@ -3,43 +3,31 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+# Not librdkafka: it waits until moments of the wall clock, and one that is set back an hour holds it for an hour.
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 _TIMEOUT_S = 30.0
 
 
 def make_log_probe(bootstrap: str) -> Callable[[str, int, int], Awaitable[tuple[int, int]]]:
-    """`probe(topic, partition, offset) -> (offset of the first record at or after it, the log's start)`."""
+    """`probe(topic, partition, offset) -> (offset of the first record at or after it, the log's start)`.
+
+    Raises `aiokafka.errors.KafkaError`, or `TimeoutError` where the log has nothing at or after `offset`.
+    """
 
     async def probe(topic: str, partition: int, offset: int) -> tuple[int, int]:
-        return await asyncio.to_thread(_probe, bootstrap, topic, partition, offset)
+        at = TopicPartition(topic, partition)
+        # In no group, so that nothing is committed: partitions are assigned.
+        consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="none")
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await consumer.start()
+                consumer.assign([at])
+                start = (await consumer.beginning_offsets([at]))[at]
+                consumer.seek(at, max(offset, start))
+                record = await consumer.getone(at)
+        finally:
+            await consumer.stop()
+        return record.offset, start
 
     return probe
-
-
-def _probe(bootstrap: str, topic: str, partition: int, offset: int) -> tuple[int, int]:
-    """Raises `KafkaException`, or `TimeoutError` where the log has nothing at or after `offset`."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            # Required by the client, joined by nobody: partitions are assigned, nothing is committed.
-            "group.id": "gapless-log-probe",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-        }
-    )
-    try:
-        start, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT_S)
-        consumer.assign([TopicPartition(topic, partition, max(offset, start))])
-        message = consumer.poll(_TIMEOUT_S)
-        if message is None:
-            raise TimeoutError(f"{topic}/{partition} gave no record from {offset} on within {_TIMEOUT_S} s")
-        error = message.error()
-        if error is not None:
-            raise KafkaException(error)
-        found = message.offset()
-        if found is None:
-            raise TimeoutError(f"{topic}/{partition} gave a record without an offset")
-        return found, start
-    finally:
-        consumer.close()

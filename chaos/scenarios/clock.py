@@ -32,7 +32,7 @@ FROM invoices i JOIN sellers s USING (seller_id) GROUP BY 1
 """
 
 
-def _library() -> str | None:
+def faketime_library() -> str | None:
     """What a process is loaded with so that it believes another clock; None where there is none."""
     spec = importlib.util.find_spec("libfaketime")
     if spec is None or spec.origin is None or sys.platform != "linux":
@@ -42,7 +42,7 @@ def _library() -> str | None:
 
 
 def _environment() -> dict[str, str]:
-    library = _library()
+    library = faketime_library()
     if library is None:
         return dict(ENVIRONMENT)
     return {
@@ -86,7 +86,7 @@ class Clocks:
 )
 async def set_the_clock(world: World) -> None:
     """The year ends while orders come; then clocks jump, of all processes or of some, to the old year and back."""
-    if _library() is None:
+    if faketime_library() is None:
         world.found.append("clocks can't be set here: libfaketime is not installed")
         return
     await asyncio.to_thread(_number_by_year, world)

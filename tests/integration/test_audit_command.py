@@ -49,4 +49,6 @@ def test_what_is_wrong_is_shown_to_people_and_machines(query: Callable[..., obje
     shown = run()
     assert shown.return_value == 1
     assert "journal dead-letters/7: has 1 rows, but no head" in shown.stdout
-    assert "audit: 1 violations" in shown.stdout
+    # Other tests may have left records in the same topics, of which this ledger knows nothing.
+    violations = sum(each["count"] for each in told["violations"].values())
+    assert f"audit: {violations:,} violations" in shown.stdout

@@ -171,6 +171,22 @@ async def test_offsets_are_those_of_the_log(publisher: Publisher, services: Serv
     assert end_offsets(services.kafka_bootstrap, []) == {}
 
 
+def test_offsets_of_a_topic_just_made_are_waited_for(services: Services) -> None:
+    """Until a partition of it has a leader; those of one that was never made are not."""
+    for made in range(20):
+        name = f"just-made-{uuid4().hex[:12]}"
+        ensure_topics(services.kafka_bootstrap, [TopicSpec(name, 4, {})], 1)
+        assert end_offsets(services.kafka_bootstrap, [(name, 3)]) == {(name, 3): 0}, made
+
+
+def test_offsets_of_a_topic_that_was_never_made_are_refused_at_once(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "_LEADERLESS_PAUSE_SECONDS", float("nan"))  # No such pause is possible.
+    with pytest.raises(TopicError, match="No leaders found"):
+        end_offsets(services.kafka_bootstrap, [(f"never-made-{uuid4().hex}", 0)])
+
+
 def _murmur2(data: bytes) -> int:
     """`org.apache.kafka.common.utils.Utils.murmur2`, from its description: 32-bit MurmurHash2 with Kafka's seed."""
     m, mask = 0x5BD1E995, 0xFFFFFFFF
