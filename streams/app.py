@@ -34,7 +34,6 @@ _STOP_DEADLINE_S = 10.0
 _STANDSTILL_S_MAX = 30
 _TOPICS_PAUSE_S = 0.5
 _POSITIONS_PAUSE_S = 0.5
-_PACE_S = 0.1
 _PACE_A_RECORD_S = 0.006
 
 
@@ -47,8 +46,8 @@ class Wired:
     work: Work[Any]
     #: Bytes of values in one transaction: bounds its memory and its time, whatever the records are.
     batch_bytes_max: int
-    #: From the beginning of a partition's batch to that of its next, at most: see `_pace_s`.
-    pace_s_max: float = 0.5
+    #: From the beginning of a partition's batch to that of its next, at least and at most: see `_pace_s`.
+    pace_s: tuple[float, float] = (0.1, 0.5)
     #: Runs beside the batches until it is cancelled; its end, other than that, is a bug.
     service: Callable[[], Awaitable[None]] | None = None
     #: Called when the worker stops.
@@ -96,7 +95,7 @@ async def _serve(role: str, settings: Settings, wire: Callable[[BatchApp], Wired
             began_at = loop.time()
             events = [event, *_waiting(stream.channel.queue, batch_records_max - len(event.message.batch.records))]
             records = sum(len(each.message.batch.records) for each in events)
-            begin_at = began_at + _pace_s(records, wired.pace_s_max)
+            begin_at = began_at + _pace_s(records, *wired.pace_s)
             for batch in transactions((each.message.batch for each in events), wired.batch_bytes_max):
                 source = (batch.topic, batch.partition)
                 if source not in workers:
@@ -136,14 +135,14 @@ async def _until_topics_are_known(role: str, bootstrap: str, topics: Iterable[ca
         await asyncio.sleep(_TOPICS_PAUSE_S)
 
 
-def _pace_s(records: int, pace_s_max: float) -> float:
+def _pace_s(records: int, at_least: float, at_most: float) -> float:
     """From the beginning of a batch of so many records to that of the next; after a silence nothing is waited for.
 
     A transaction costs up to 10 ms of CPU with what it sets off elsewhere, however few records it is for. Begun sooner,
     the agents of a small machine are so busy with it that all of them are slower: the more comes, the longer it pays to
     gather.
     """
-    return min(_PACE_S + records * _PACE_A_RECORD_S, pace_s_max)
+    return min(at_least + records * _PACE_A_RECORD_S, at_most)
 
 
 def _waiting(queue: Any, records_max: int) -> Iterator[Any]:
@@ -170,9 +169,10 @@ async def _run_until_stopped(app: BatchApp, service: Callable[[], Awaitable[None
     await stop.wait()
     for task in beside:
         task.cancel()
-    await asyncio.wait(beside)
     try:
-        await asyncio.wait_for(app.stop(), _STOP_DEADLINE_S)
+        async with asyncio.timeout(_STOP_DEADLINE_S):
+            await asyncio.wait(beside)
+            await app.stop()
     except TimeoutError:
         _log.warning("the worker did not stop within %d s and is ended: its position holds", _STOP_DEADLINE_S)
 

@@ -30,7 +30,7 @@ AGENT = "invoices"
 #: Some 4 s of pricing at the worst; an ordinary batch of 1,000 has a tenth of it.
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 #: Somebody may be waiting for the number, and it is the only transaction on its way.
-_PACE_S_MAX = 0.1
+_PACE_S = (0.1, 0.1)
 
 OUTCOMES = Counter(
     "gapless_invoice_requests_total", "Invoice requests by what became of them.", ["outcome"], registry=REGISTRY
@@ -69,7 +69,7 @@ def run(settings: Settings) -> None:
         if table.changelog_topic_name != catalog.INVOICES_CHANGELOG.name:
             raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
         work = InvoicesWork(table, lambda: datetime.now(UTC))
-        return Wired((catalog.INVOICE_REQUESTS,), work, BATCH_BYTES_MAX, pace_s_max=_PACE_S_MAX)
+        return Wired((catalog.INVOICE_REQUESTS,), work, BATCH_BYTES_MAX, pace_s=_PACE_S)
 
     run_agent(AGENT, settings, wire)
 

@@ -190,8 +190,10 @@ class Caller:
                     await asyncio.sleep(0.01 if len(self._queue) < policy.in_flight_max else 0.1)
                     continue
             if gate is Gate.CLOSED:
+                # Not `wait_for`: cancelled in the moment that its event comes, it goes on as if nobody had.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._awake.wait(), policy.poll_seconds)
+                    async with asyncio.timeout(policy.poll_seconds):
+                        await self._awake.wait()
             else:
                 await asyncio.sleep(policy.poll_seconds)
 

@@ -24,6 +24,8 @@ from streams.transport import BatchApp
 
 AGENT = "payments"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
+#: A buyer waits for the payment; and of what it reads only the orders just placed are work.
+_PACE_S = (0.1, 0.15)
 
 _ID_CHARS_MAX = 128
 #: Of the year 9999, in microseconds since 1970.
@@ -56,7 +58,9 @@ def run(settings: Settings, policy: Policy | None = None) -> None:
     def wire(_: BatchApp) -> Wired:
         caller = Caller(connect(settings), settings.postgres_url.get_secret_value(), policy or Policy())
         work = PaymentsWork(caller, settings.provider, lambda: datetime.now(UTC))
-        return Wired((catalog.ORDER_EVENTS, catalog.PAYMENT_NOTICES), work, BATCH_BYTES_MAX, service=caller.run)
+        return Wired(
+            (catalog.ORDER_EVENTS, catalog.PAYMENT_NOTICES), work, BATCH_BYTES_MAX, pace_s=_PACE_S, service=caller.run
+        )
 
     _check(settings)
     run_agent(AGENT, settings, wire)

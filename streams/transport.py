@@ -1,9 +1,12 @@
-"""Faust, adapted in three places: one event per fetched batch, a start where Postgres says, and no topic left out.
+"""Faust, adapted in four places: one event per fetched batch, fetches that gather, a start where Postgres says, and no
+topic left out.
 
 Faust spends 0.17 ms of Python on each event; with a batch as its event it spends that once per batch. And it starts at
 the consumer group's committed offset, which may run ahead of the effects; ours starts at the agent's position.
 """
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -20,6 +23,9 @@ from yarl import URL
 from runtime.exits import fatal
 from streams.batch import Batch
 
+#: From taking what was fetched to taking more. A fetch costs some 2 ms of CPU, here and at the broker, and is asked for
+#: again as soon as its records are taken: under load that would be every few records. After a silence none waits.
+_TAKE_PACE_S = 0.04
 #: `(topic, partitions) -> next offset of each`, from the positions in Postgres.
 ReadPositions = Callable[[str, list[int]], Awaitable[Mapping[int, int]]]
 
@@ -46,6 +52,7 @@ class BatchConsumer(AiokafkaConsumer):
     """Reads from the positions, and hands over whole batches."""
 
     app: BatchApp
+    _take_at = 0.0
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every assigned partition, changelogs excepted, to its agent's position; return the offsets."""
@@ -74,7 +81,11 @@ class BatchConsumer(AiokafkaConsumer):
                 )
 
     async def _wait_next_records(self, timeout: float) -> Any:
+        await asyncio.sleep(self._take_at - time.monotonic())
         records, active = await super()._wait_next_records(timeout)
+        # A table that is rebuilt is waited for.
+        if records and not any(map(self._is_changelog_tp, records)):
+            self._take_at = time.monotonic() + _TAKE_PACE_S
         if records:
             records = {
                 tp: fetched if self._is_changelog_tp(tp) else [Batch(tp.topic, tp.partition, fetched)]
