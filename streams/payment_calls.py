@@ -10,7 +10,6 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
@@ -27,6 +26,7 @@ from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, Leased, Retried
 from sinks.postgres.session import OUTAGES, Session
 from streams.dead_letters import micros
+from streams.payment_policy import Policy
 
 _log = logging.getLogger(__name__)
 
@@ -57,35 +57,6 @@ _IN_ORDER = {**_BY_KEY, "enable_sort": "off"}
 _WRITTEN_MAX = 500
 #: Between two such transactions: each costs some 10 ms of CPU with what it sets off elsewhere.
 _WRITE_PACE_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The bounds of calling."""
-
-    #: Of each call.
-    timeout_seconds: float = 8.0
-    #: How long a row is ours; what a crash delays its order by. Longer than asking and sending take together.
-    lease_seconds: float = 30.0
-    #: How often rows are looked for that are due; new ones of this worker don't wait for it.
-    poll_seconds: float = 0.5
-    in_flight_max: int = 256
-    #: Attempts in memory that wait for their call; the rest waits in its rows.
-    queued_max: int = 2_000
-    #: Calls without an answer, one after the other, that open the breaker.
-    breaker_failures: int = 5
-    breaker_seconds: float = 30.0
-    backoff_first_seconds: float = 0.5
-    backoff_longest_seconds: float = 60.0
-    #: How long after the hold's end an authorisation may still come through.
-    give_up_after_hold_seconds: float = 30.0
-    #: How long the calls under way may take when the worker stops.
-    stop_seconds: float = 4.0
-
-    @property
-    def lease_left_seconds_min(self) -> float:
-        """A lease that is shorter than this is not called under: its row might be taken up meanwhile."""
-        return min(2 * self.timeout_seconds + 1, self.lease_seconds / 2)
 
 
 class _Waiting(NamedTuple):

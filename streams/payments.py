@@ -19,7 +19,8 @@ from sinks.postgres.session import Connection
 from streams.app import Wired, run_agent
 from streams.batch import Batch, Record
 from streams.dead_letters import dead_letter
-from streams.payment_calls import FINISHED, Caller, Policy, finished_event
+from streams.payment_calls import FINISHED, Caller, finished_event
+from streams.payment_policy import Policy
 from streams.transport import BatchApp
 
 AGENT = "payments"

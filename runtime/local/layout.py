@@ -63,7 +63,7 @@ def describe(data: Path, workers: Mapping[str, int] | None, servers_only: bool, 
     Raises `StackError` where the folder can't be made, or has no free port left.
     """
     from runtime.local.postgres import write_secret
-    from runtime.supervise import write_json
+    from runtime.supervised import write_json
 
     try:
         data.mkdir(parents=True, exist_ok=True)

@@ -97,13 +97,13 @@ class Stack:
 
     def pid(self) -> int | None:
         """The supervisor's pid; None if the stack is down."""
-        from runtime.supervise import supervisor_pid
+        from runtime.supervised import supervisor_pid
 
         return supervisor_pid(self.data)
 
     def stop(self, timeout: float = STOP_SECONDS_MAX) -> bool:
         """Stop everything, also what a killed supervisor left behind. Returns whether anything ran."""
-        from runtime.supervise import end_leftovers
+        from runtime.supervised import end_leftovers
 
         pid = self.pid()
         if pid is None:
@@ -139,7 +139,7 @@ class Stack:
 
         Raises `StackError` if there never was a stack in the folder.
         """
-        from runtime.supervise import read_state
+        from runtime.supervised import read_state
 
         description = layout.read_description(self.data)
         state = read_state(self.data) if self.pid() is not None else None
@@ -162,7 +162,7 @@ class Stack:
 
         Raises `StackError` for a name that the stack doesn't have.
         """
-        from runtime.supervise import held
+        from runtime.supervised import held
 
         if name not in (each["name"] for each in self.status()["processes"]):
             raise StackError(f"the stack in {self.data} has no process {name}")
@@ -178,7 +178,7 @@ class Stack:
 
     def release(self, name: str) -> None:
         """Let the supervisor start a process again that is held."""
-        from runtime.supervise import held
+        from runtime.supervised import held
 
         held(self.data, name).unlink(missing_ok=True)
 

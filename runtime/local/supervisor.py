@@ -15,7 +15,8 @@ from typing import Any
 from runtime.local import kafka, layout, postgres, redis
 from runtime.local.errors import StackError
 from runtime.settings import ENV_PREFIX
-from runtime.supervise import ProcessSpec, SuperviseError, Supervisor, take_folder
+from runtime.supervise import ProcessSpec, Supervisor
+from runtime.supervised import SuperviseError, take_folder
 
 
 def _specs(data: Path, description: Mapping[str, Any]) -> list[ProcessSpec]:

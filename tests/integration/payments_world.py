@@ -24,7 +24,8 @@ from sinks.payments.provider import Provider
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
 from streams.batch import Batch
-from streams.payment_calls import Caller, Policy
+from streams.payment_calls import Caller
+from streams.payment_policy import Policy
 from streams.payments import AGENT, PaymentsWork
 from streams.work import Worker
 

@@ -364,7 +364,8 @@ def test_a_process_killed_again_and_again_charges_each_order_once(
 _CALLER = """
 import asyncio, os
 from sinks.payments.local import LocalProvider
-from streams.payment_calls import Caller, Policy
+from streams.payment_calls import Caller
+from streams.payment_policy import Policy
 
 async def main():
     policy = Policy(timeout_seconds=1, lease_seconds=2.2, poll_seconds=0.05, in_flight_max=20, queued_max=40)

@@ -8,7 +8,8 @@ from sinks.payments.provider import NotNowError, UnknownOutcomeError
 from sinks.postgres import payments as ledger
 from sinks.postgres.session import OUTAGES
 from streams.orders import expire_once
-from streams.payment_calls import Caller, Policy
+from streams.payment_calls import Caller
+from streams.payment_policy import Policy
 from streams.payments import PaymentsWork
 from tests.simulation.scheduler import Process
 from tests.simulation.sessions import STEP, SimulatedSession, Step

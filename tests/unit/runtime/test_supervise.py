@@ -14,17 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from runtime.supervise import (
-    BACKOFF_SECONDS_MAX,
-    ProcessSpec,
-    SuperviseError,
-    backoff_seconds,
-    end_leftovers,
-    held,
-    read_state,
-    start_levels,
-    take_folder,
-)
+from runtime.supervise import BACKOFF_SECONDS_MAX, ProcessSpec, backoff_seconds, start_levels
+from runtime.supervised import SuperviseError, end_leftovers, held, read_state, take_folder
 
 SLEEPER = 'import time; print("up", flush=True); time.sleep(600)'
 DEAF = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print("up", flush=True); time.sleep(600)'
@@ -41,7 +32,8 @@ def supervise(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]
         code = textwrap.dedent("""
             import asyncio, signal, sys
             from pathlib import Path
-            from runtime.supervise import ProcessSpec, SuperviseError, Supervisor, take_folder
+            from runtime.supervise import ProcessSpec, Supervisor
+            from runtime.supervised import SuperviseError, take_folder
 
             folder = Path(sys.argv[1])
             def python(name, code, **how):
