@@ -1,6 +1,7 @@
 """Every checkout in the log up to the agent's position, and what became of it: exactly one thing."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
@@ -11,13 +12,9 @@ from domain.numbering import SELLER_ID
 from domain.refusals import ALREADY_INVOICED, UNKNOWN_SELLER, Refusal
 from schemas.catalog import CHECKOUT_REQUEST, CHECKOUT_REQUESTS
 from schemas.codec import DecodeError, decode
-from sinks.audit import order_statements, statements
-from sinks.audit.dead_letters import DeadLetters
-from sinks.audit.log import Log
-from sinks.audit.report import Report
-from sinks.audit.snapshot import Snapshot
+from sinks.audit import order_statements
+from sinks.audit.outcomes import OutcomeCheck, Refused, judge_number, judge_undecodable
 
-_TOPIC = CHECKOUT_REQUESTS.name
 _KIND = "checkout"
 #: Refusals that depend on what there was at the time, which can't be told now.
 _OF_THE_MOMENT = (UNKNOWN_SELLER, ALREADY_INVOICED)
@@ -45,49 +42,18 @@ class _Standing(NamedTuple):
     offset: int
 
 
-class CheckoutCheck:
-    """Re-reads the requests and looks up what became of each."""
+class CheckoutCheck(OutcomeCheck):
+    """Checkouts, each of which leads to an order, a refusal or a dead letter, or repeats another."""
 
-    def __init__(self, snapshot: Snapshot, log: Log, report: Report, dead_letters: DeadLetters) -> None:
-        self._snapshot = snapshot
-        self._log = log
-        self._report = report
-        self._dead_letters = dead_letters
+    topic = CHECKOUT_REQUESTS.name
+    noun = "checkouts"
+    made = "decided"
+    count_made = order_statements.COUNT_ORDERS
 
-    def check(self, partition: int, position: int) -> None:
-        """Check the records of a partition before `position`."""
-        first, _ = self._log.bounds(_TOPIC, partition)
-        if first:
-            self._report.counts["requests deleted from the log"] += first
-        decided = self._snapshot.count(order_statements.COUNT_ORDERS, partition=partition, first=first)
-        self.check_from(partition, first, self._log.read(_TOPIC, partition, position), decided)
-
-    def check_from(self, partition: int, first: int, log: Iterable[list[Message]], decided: int) -> None:
-        """Check the records from `first` up to the position; the ledger has `decided` orders of them."""
-        found = {"decided": 0, "refused": 0, "dead": 0}
-        for messages in log:
-            self._check_batch(partition, [_request(message) for message in messages], found)
-        held = {
-            "decided": decided,
-            "refused": self._snapshot.count(statements.COUNT_REFUSED, topic=_TOPIC, partition=partition, first=first),
-            "dead": self._dead_letters.count(partition, first),
-        }
-        for outcome, count in held.items():
-            if count != found[outcome]:
-                what = f"the ledger holds {count} {outcome}, the log {found[outcome]} checkouts that led to it"
-                self._report.add("outcome", f"{_TOPIC}/{partition}", what)
-
-    def _check_batch(self, partition: int, requests: Sequence[_Request], found: dict[str, int]) -> None:
+    def _check_batch(self, partition: int, messages: Sequence[Message], found: Counter[str]) -> None:
+        requests = [_request(message) for message in messages]
         orders = self._orders([request.identity for request in requests if request.body is not None])
-        refused = {
-            row["log_offset"]: row
-            for row in self._snapshot.dicts(
-                statements.REFUSED_BY_OFFSET,
-                topic=_TOPIC,
-                partition=partition,
-                offsets=[request.offset for request in requests],
-            )
-        }
+        refused = self._refused(partition, [request.offset for request in requests])
         for request in requests:
             self._report.counts["checkouts"] += 1
             dead = self._dead_letters.matches(partition, request.offset, request.key, request.value)
@@ -97,19 +63,15 @@ class CheckoutCheck:
             found["dead"] += len(dead)
             found["refused"] += refusal is not None
             found["decided"] += is_first
-            held = [f"{len(dead)} dead letters"] if dead else []
-            held += [f"a refusal ({refusal['outcome']})"] if refusal is not None else []
-            held += ["an order"] if is_first else []
-            if len(held) > 1 or len(dead) > 1:
-                outcome, wrong = "wrong", f"has more than one outcome: {', '.join(held)}"
-            elif request.body is None:
-                outcome, wrong = _judge_undecodable(dead)
-            else:
-                outcome, wrong = _judge(request, partition, bool(dead), refusal, order)
+            outcome, wrong = judge_number(dead, refusal, "an order" if is_first else None) or (
+                judge_undecodable(dead)
+                if request.body is None
+                else _judge(request, partition, bool(dead), refusal, order)
+            )
             self._report.checkouts[outcome] += 1
             if wrong:
                 name = f" (order {'/'.join(request.identity)})" if request.body is not None else ""
-                self._report.add("outcome", f"{_TOPIC}/{partition} offset {request.offset}{name}", wrong)
+                self._report.add("outcome", f"{self.topic}/{partition} offset {request.offset}{name}", wrong)
 
     def _orders(self, identities: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Standing]:
         if not identities:
@@ -130,14 +92,8 @@ def _request(message: Message) -> _Request:
     return _Request(offset, key, value, body if storable else None)
 
 
-def _judge_undecodable(dead: list[bool]) -> tuple[str, str]:
-    if not dead:
-        return "lost", "can't be decoded, and has no dead letter"
-    return ("dead letter", "") if all(dead) else ("wrong", "its dead letter holds other bytes")
-
-
 def _judge(
-    request: _Request, partition: int, is_dead: bool, refusal: dict[str, Any] | None, order: _Standing | None
+    request: _Request, partition: int, is_dead: bool, refusal: Refused | None, order: _Standing | None
 ) -> tuple[str, str]:
     """What became of a checkout that can be decoded, and what is wrong with that; empty if nothing."""
     if is_dead:

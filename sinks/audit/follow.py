@@ -37,6 +37,7 @@ from sinks.audit.log import Log
 from sinks.audit.numbers import Numbered, judge_ends, judge_without_event, take_number
 from sinks.audit.objects import ReadObject, SizeOf, check_some
 from sinks.audit.orders import TOPICS, order_name
+from sinks.audit.outcomes import OutcomeCheck
 from sinks.audit.payments import CREDIT_NOTE, INVOICE
 from sinks.audit.report import AuditError, Report
 from sinks.audit.requests import RequestCheck
@@ -302,7 +303,7 @@ class _Round:
         requests = RequestCheck(self._snapshot, self._log, self._report, self._letters[NUMBERING])
         checkouts = CheckoutCheck(self._snapshot, self._log, self._report, self._letters[CHECKOUTS])
         issued = Counter(self._issued.values())
-        made: tuple[tuple[tuple[str, str], Any, Mapping[int, int]], ...] = (
+        made: tuple[tuple[tuple[str, str], OutcomeCheck, Mapping[int, int]], ...] = (
             (NUMBERING, requests, issued),
             (CHECKOUTS, checkouts, self._orders.decided),
         )

@@ -1,6 +1,7 @@
 """Every request in the log up to the agent's position, and what became of it: exactly one thing."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
@@ -13,13 +14,8 @@ from domain.refusals import UNKNOWN_SELLER, Refusal
 from schemas.catalog import CREDIT_NOTE_REQUEST, INVOICE_REQUESTS
 from schemas.codec import DecodeError, decode
 from sinks.audit import statements
-from sinks.audit.dead_letters import DeadLetters
-from sinks.audit.log import Log
-from sinks.audit.report import Report
-from sinks.audit.snapshot import Snapshot
+from sinks.audit.outcomes import OutcomeCheck, Refused, judge_number, judge_undecodable
 from sinks.audit.standing import Standing, invoices_of
-
-_TOPIC = INVOICE_REQUESTS.name
 
 
 class _Request(NamedTuple):
@@ -32,51 +28,20 @@ class _Request(NamedTuple):
     identity: OrderKey | None
 
 
-class RequestCheck:
-    """Re-reads the requests and looks up what became of each."""
+class RequestCheck(OutcomeCheck):
+    """Invoice requests, each of which leads to a number, a refusal or a dead letter, or repeats another."""
 
-    def __init__(self, snapshot: Snapshot, log: Log, report: Report, dead_letters: DeadLetters) -> None:
-        self._snapshot = snapshot
-        self._log = log
-        self._report = report
-        self._dead_letters = dead_letters
+    topic = INVOICE_REQUESTS.name
+    noun = "requests"
+    made = "issued"
+    count_made = statements.COUNT_ISSUED
 
-    def check(self, partition: int, position: int) -> None:
-        """Check the records of a partition before `position`."""
-        first, _ = self._log.bounds(_TOPIC, partition)
-        if first:
-            self._report.counts["requests deleted from the log"] += first
-        issued = self._snapshot.count(statements.COUNT_ISSUED, partition=partition, first=first)
-        self.check_from(partition, first, self._log.read(_TOPIC, partition, position), issued)
-
-    def check_from(self, partition: int, first: int, log: Iterable[list[Message]], issued: int) -> None:
-        """Check the records from `first` up to the position; the ledger has `issued` numbers of them."""
-        found = {"issued": 0, "refused": 0, "dead": 0}
-        for messages in log:
-            self._check_batch(partition, [_request(message) for message in messages], found)
-        held = {
-            "issued": issued,
-            "refused": self._snapshot.count(statements.COUNT_REFUSED, topic=_TOPIC, partition=partition, first=first),
-            "dead": self._dead_letters.count(partition, first),
-        }
-        for outcome, count in held.items():
-            if count != found[outcome]:
-                what = f"the ledger holds {count} {outcome}, the log {found[outcome]} requests that led to it"
-                self._report.add("outcome", f"{_TOPIC}/{partition}", what)
-
-    def _check_batch(self, partition: int, requests: Sequence[_Request], found: dict[str, int]) -> None:
+    def _check_batch(self, partition: int, messages: Sequence[Message], found: Counter[str]) -> None:
+        requests = [_request(message) for message in messages]
         identities = {request.identity for request in requests if request.identity is not None}
         # A credit note's fate hangs on the invoice too.
         invoices = invoices_of(self._snapshot, identities | {identity.invoice for identity in identities})
-        refused = {
-            row["log_offset"]: row
-            for row in self._snapshot.dicts(
-                statements.REFUSED_BY_OFFSET,
-                topic=_TOPIC,
-                partition=partition,
-                offsets=[request.offset for request in requests],
-            )
-        }
+        refused = self._refused(partition, [request.offset for request in requests])
         for request in requests:
             self._report.counts["requests"] += 1
             dead = self._dead_letters.matches(partition, request.offset, request.key, request.value)
@@ -91,7 +56,7 @@ class RequestCheck:
             self._report.outcomes[outcome] += 1
             if wrong:
                 order = f" (order {_named(identity)})" if identity is not None else ""
-                self._report.add("outcome", f"{_TOPIC}/{partition} offset {request.offset}{order}", wrong)
+                self._report.add("outcome", f"{self.topic}/{partition} offset {request.offset}{order}", wrong)
 
 
 def _named(identity: OrderKey) -> str:
@@ -125,20 +90,16 @@ def _judge(
     request: _Request,
     partition: int,
     dead: list[bool],
-    refusal: dict[str, Any] | None,
+    refusal: Refused | None,
     invoice: Standing | None,
     preceding: Standing | None,
 ) -> tuple[str, str]:
     """What became of a request, and what is wrong with that; empty if nothing."""
-    outcomes = [f"{len(dead)} dead letters"] if dead else []
-    outcomes += [f"a refusal ({refusal['outcome']})"] if refusal is not None else []
-    outcomes += ["an invoice"] if _is_made_from(invoice, partition, request) else []
-    if len(outcomes) > 1 or len(dead) > 1:
-        return "wrong", f"has more than one outcome: {', '.join(outcomes)}"
+    too_many = judge_number(dead, refusal, "an invoice" if _is_made_from(invoice, partition, request) else None)
+    if too_many is not None:
+        return too_many
     if request.body is None:
-        if not dead:
-            return "lost", "can't be decoded, and has no dead letter"
-        return ("dead letter", "") if all(dead) else ("wrong", "its dead letter holds other bytes")
+        return judge_undecodable(dead)
     if dead:
         return "wrong", "can be decoded, yet has a dead letter"
     if refusal is not None:
@@ -159,7 +120,7 @@ def _judge_not_invoiced(request: _Request, partition: int, preceding: Standing |
 
 
 def _judge_decoded(
-    request: _Request, partition: int, refusal: dict[str, Any] | None, invoice: Standing | None
+    request: _Request, partition: int, refusal: Refused | None, invoice: Standing | None
 ) -> tuple[str, str]:
     body = request.body or {}
     is_credit_note = request.identity is not None and request.identity.kind == CREDIT_NOTE
