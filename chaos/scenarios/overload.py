@@ -45,7 +45,7 @@ _JUDGED_FROM_S = 20.0
 #: The first seconds of too much go to thousands of new connections, and show nothing but that.
 _RAMP_S = 4.0
 _GOODPUT_LEAST = 0.8
-#: An answer that takes longer than this is of no use to anybody.
+#: An answer that takes longer than this, from when the request was sent, is of no use to anybody.
 _USEFUL_SECONDS_MAX = 10.0
 _WARM_UP_ORDERS = 500
 #: More than two cores can carry: so many are made beforehand.
@@ -96,10 +96,11 @@ async def too_much(world: World) -> None:
     world.measured["peak before, kept a second"] = peak.good_a_second
     world.measured["peak after, kept a second"] = again.good_a_second
     world.measured["offered a second"] = over.offered / (over.seconds + _RAMP_S)
+    world.measured["answered a second"] = over.statuses.total() / (over.seconds + _RAMP_S)
     world.measured["goodput, kept a second"] = over.good_a_second
     world.measured["p95 of useful answers, ms"] = percentile(over.useful_s, 95) * 1000
     if set(over.statuses) - {200, 201, 202, 429, 503}:
-        world.found.append(f"answers beyond are {dict(over.statuses)}")
+        world.found.append(f"answers beyond are {dict(over.statuses)} {dict(over.unanswered)}")
     if over.silent:
         world.found.append(f"{over.silent} answers 429 or 503 say not when to come again")
     if world.seconds >= _JUDGED_FROM_S and over.good_a_second < _GOODPUT_LEAST * peak_a_second:
@@ -116,8 +117,11 @@ class _Offered:
     """What came of a load."""
 
     seconds: float = 0.0
+    #: Also those for whom no connection was free.
     offered: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
+    #: Why there was no answer at all.
+    unanswered: Counter[str] = field(default_factory=Counter)
     #: How long those took that were kept, and answered while the load went on.
     useful_s: "array[float]" = field(default_factory=lambda: array("d"))
     silent: int = 0
@@ -187,24 +191,32 @@ async def _offer(
 ) -> _Offered:
     """Post as fast as it is answered, or so many a second whatever the answers, until the time or the orders end.
 
-    What is kept in the first `ramp_s` seconds doesn't count.
+    No more than `connections` at once: who finds none free waits, and sends nothing once the time is over. What is kept
+    in the first `ramp_s` seconds doesn't count.
     """
     offered = _Offered()
+    free = asyncio.Semaphore(connections)
     began = time.monotonic()
     over_at = began + seconds
     source = iter(orders)
     async with OnceClient(world.url, world.api_key, connections=connections, timeout_s=_ANSWER_SECONDS_MAX) as client:
 
         async def post(asked: Asked, payload: bytes) -> None:
+            offered.offered += 1
+            async with free:
+                if time.monotonic() < over_at:
+                    await send_now(asked, payload)
+
+        async def send_now(asked: Asked, payload: bytes) -> None:
             sent_at = time.monotonic()
             world.record.asked[asked.kind, asked.order_id] = asked
-            offered.offered += 1
             try:
                 send = client.post_invoice if asked.kind is Kind.INVOICE else client.post_checkout
                 answer = await send(payload)
-            except UnavailableError:
+            except UnavailableError as error:
                 world.record.unanswered += 1
                 offered.statuses[0] += 1
+                offered.unanswered[str(error)] += 1
                 return
             now = time.monotonic()
             world.record.answer(asked, answer.status, answer.json())
