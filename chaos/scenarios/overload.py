@@ -29,8 +29,9 @@ from producers.load import percentile
 #: Nobody waits longer for an answer.
 _ANSWER_SECONDS_MAX = 45.0
 _PAYS = "tok_ok"
-#: Connections that find out how much it can carry; and those over which more than that comes.
-_PEAK_CONNECTIONS = 128
+#: Connections that find out how much it can carry, as many as the gateway serves however late it is: with fewer its
+#: batches are small, and less is the most. And those over which more than that comes.
+_PEAK_CONNECTIONS = 500
 _OVER_CONNECTIONS = 2_000
 _TIMES = 3.0
 #: The gateway has but a part of a core: clients that share two cores with all servers could not offer three times of
