@@ -45,6 +45,7 @@ def test_what_is_wrong_is_shown_to_people_and_machines(query: Callable[..., obje
     assert result.return_value == 1
     told = json.loads(result.stdout)
     assert told["clean"] is False
+    assert told["violations"]["journal"]["count"] == 1
     assert told["violations"]["journal"]["samples"][0] == {"where": "dead-letters/7", "what": "has 1 rows, but no head"}
     shown = run()
     assert shown.return_value == 1
