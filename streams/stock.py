@@ -70,7 +70,7 @@ _FREED = {"reserved": -1, "retaken": -1, "released": 1, "shipped": 0, "adjusted"
 #: Of each number in a change of stock: no count of ours comes near, and doubles hold it.
 _PIECES_MAX = 10**15
 
-#: Nobody waits for a hint to be right to the tenth of a second; who does, waits for others' transactions less.
+#: No buyer waits for it: what it gathers leaves the cores to the agents that somebody does wait for.
 _PACE_S = (0.4, 0.5)
 
 

@@ -83,10 +83,10 @@ class BatchConsumer(AiokafkaConsumer):
     async def _wait_next_records(self, timeout: float) -> Any:
         await asyncio.sleep(self._take_at - time.monotonic())
         records, active = await super()._wait_next_records(timeout)
-        # A table that is rebuilt is waited for.
-        if records and not any(map(self._is_changelog_tp, records)):
-            self._take_at = time.monotonic() + _TAKE_PACE_S
         if records:
+            # A table that is rebuilt is waited for.
+            if not any(map(self._is_changelog_tp, records)):
+                self._take_at = time.monotonic() + _TAKE_PACE_S
             records = {
                 tp: fetched if self._is_changelog_tp(tp) else [Batch(tp.topic, tp.partition, fetched)]
                 for tp, fetched in records.items()

@@ -13,7 +13,7 @@ from domain.refusals import ALREADY_INVOICED, UNKNOWN_SELLER, Refusal
 from schemas.catalog import CHECKOUT_REQUEST, CHECKOUT_REQUESTS
 from schemas.codec import DecodeError, decode
 from sinks.audit import order_statements
-from sinks.audit.outcomes import OutcomeCheck, Refused, judge_number, judge_undecodable
+from sinks.audit.outcomes import OutcomeCheck, Refused, judge_surplus, judge_undecodable
 
 _KIND = "checkout"
 #: Refusals that depend on what there was at the time, which can't be told now.
@@ -63,7 +63,7 @@ class CheckoutCheck(OutcomeCheck):
             found["dead"] += len(dead)
             found["refused"] += refusal is not None
             found["decided"] += is_first
-            outcome, wrong = judge_number(dead, refusal, "an order" if is_first else None) or (
+            outcome, wrong = judge_surplus(dead, refusal, "an order" if is_first else None) or (
                 judge_undecodable(dead)
                 if request.body is None
                 else _judge(request, partition, bool(dead), refusal, order)

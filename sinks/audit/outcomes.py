@@ -70,7 +70,7 @@ class OutcomeCheck(ABC):
         return {row["log_offset"]: row for row in rows}
 
 
-def judge_number(dead: list[bool], refusal: Refused | None, made: str | None) -> tuple[str, str] | None:
+def judge_surplus(dead: list[bool], refusal: Refused | None, made: str | None) -> tuple[str, str] | None:
     """What is wrong with a record that has more than one outcome, or None. `made` names what was made of it."""
     outcomes = [f"{len(dead)} dead letters"] if dead else []
     outcomes += [f"a refusal ({refusal['outcome']})"] if refusal is not None else []

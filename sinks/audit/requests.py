@@ -14,7 +14,7 @@ from domain.refusals import UNKNOWN_SELLER, Refusal
 from schemas.catalog import CREDIT_NOTE_REQUEST, INVOICE_REQUESTS
 from schemas.codec import DecodeError, decode
 from sinks.audit import statements
-from sinks.audit.outcomes import OutcomeCheck, Refused, judge_number, judge_undecodable
+from sinks.audit.outcomes import OutcomeCheck, Refused, judge_surplus, judge_undecodable
 from sinks.audit.standing import Standing, invoices_of
 
 
@@ -95,7 +95,7 @@ def _judge(
     preceding: Standing | None,
 ) -> tuple[str, str]:
     """What became of a request, and what is wrong with that; empty if nothing."""
-    too_many = judge_number(dead, refusal, "an invoice" if _is_made_from(invoice, partition, request) else None)
+    too_many = judge_surplus(dead, refusal, "an invoice" if _is_made_from(invoice, partition, request) else None)
     if too_many is not None:
         return too_many
     if request.body is None:
