@@ -19,6 +19,7 @@ from gateway.checkouts import Checkouts
 from gateway.commands import Commands
 from gateway.health import Health
 from gateway.intake import BODY_BYTES_MAX, Intake
+from gateway.listening import ListeningSite
 from gateway.notices import Notices
 from gateway.order_reading import OrderReading
 from gateway.problems import ProblemError
@@ -50,8 +51,6 @@ _log = logging.getLogger(__name__)
 ACKNOWLEDGE_SECONDS_MAX = 4.5
 #: How long requests under way may take after SIGTERM. Those who wait are let go at once.
 _STOP_SECONDS_MAX = 8.0
-#: Connections that the system holds until we accept them: 500 clients may come at the same instant.
-_BACKLOG = 4096
 #: Encoded requests that wait for the brokers.
 _QUEUED_BYTES_MAX = 64 * 1024 * 1024
 
@@ -163,7 +162,7 @@ class Gateway:
         self._keeping_fresh = asyncio.create_task(self._keys.keep_fresh())
         await self._runner.setup()
         settings = self._settings
-        await web.TCPSite(self._runner, settings.gateway_host, settings.gateway_port, backlog=_BACKLOG).start()
+        await ListeningSite(self._runner, settings.gateway_host, settings.gateway_port).start()
 
     async def until(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set. Raises what ended the reading of keys: revoked ones would be valid for ever."""

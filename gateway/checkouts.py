@@ -16,7 +16,7 @@ from gateway import measures, order_views, problems, requests
 from gateway.answers import json_answer
 from gateway.auth import KeyRing
 from gateway.bodies import IDEMPOTENCY_KEY
-from gateway.intake import PREFER, Intake, begin_again, read_body, wait_seconds
+from gateway.intake import PREFER, Intake, not_ours, read_body, wait_seconds
 from gateway.openapi import Answer, operation
 from gateway.order_shapes import AcceptedOrder, OrderView
 from gateway.problems import ProblemError
@@ -154,7 +154,8 @@ class Checkouts:
             return None
         outcome = _Outcome(self._reader, sale, delivered)
         look_at_once = order is None and hint is not None
-        return await until_known(waiter, outcome, max(0.0, deadline - monotonic()), look_at_once=look_at_once)
+        with not_ours():
+            return await until_known(waiter, outcome, max(0.0, deadline - monotonic()), look_at_once=look_at_once)
 
     async def _find_or_admit(
         self, request: web.Request, sale: Sale, hint: bytes | Silence | None, waiter: Waiter | None, deadline: float
@@ -176,8 +177,8 @@ class Checkouts:
             if standing.placed is not None:
                 return standing.placed
         if isinstance(verdict, SoldOut) and waiter is not None:
-            verdict = await self._wait_in_line(request, sale.asked, waiter, deadline - monotonic())
-            begin_again()
+            with not_ours():
+                verdict = await self._wait_in_line(request, sale.asked, waiter, deadline - monotonic())
         if isinstance(verdict, SoldOut):
             measures.CHECKOUTS.labels("out-of-stock").inc()
             raise order_views.out_of_stock(sale.order_id, verdict.short)

@@ -12,6 +12,8 @@ from aiohttp import web
 from gateway import measures, problems
 from gateway.openapi import Parameter
 from gateway.problems import ProblemError
+from gateway.server import BoundedHandler
+from gateway.shedding import Backlog, Stay
 from runtime.kafka import Delivered, NotAcknowledgedError, OverloadedError, Publisher
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -23,13 +25,6 @@ WAIT_SECONDS_MAX = 30
 IN_FLIGHT_MAX = 20_000
 #: Bytes of the bodies under way. Decoded, each byte takes some ten: this is what bounds the gateway's memory.
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
-#: A request that took longer than this until it was kept shows that more come than can be served. Those that come now
-#: would take longer still, until nobody waits for any of them; so they are sent away while there are too many.
-LATE_SECONDS = 2.0
-#: As long as no more than these are under way, each is served, however late: a rush that comes once, on a slow machine.
-LATE_IN_FLIGHT = 500
-#: What is known of the last request is believed for so long.
-_LATE_BELIEVED_SECONDS = 1.0
 
 PREFER = Parameter(
     "Prefer",
@@ -40,8 +35,8 @@ PREFER = Parameter(
 
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?:;|,|$)', re.IGNORECASE)
 
-#: When the request of this task began to be served.
-_began_at: ContextVar[float] = ContextVar("began_at", default=0.0)
+#: Of the request that this task serves.
+_stay: ContextVar[Stay] = ContextVar("stay")
 
 
 def wait_seconds(prefer: str | None, default: int = 0) -> int:
@@ -56,7 +51,6 @@ class Intake:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._in_flight_bytes = 0
-        self._late_until = 0.0
         #: How many requests are under way.
         self.in_flight = 0
 
@@ -71,15 +65,16 @@ class Intake:
         held_bytes = BODY_BYTES_MAX if is_unknown else length or 0
         if self.in_flight >= IN_FLIGHT_MAX or self._in_flight_bytes + held_bytes > IN_FLIGHT_BYTES_MAX:
             raise ProblemError(problems.OVERLOADED, "too many requests are under way", retry_after_seconds=1)
-        if self.in_flight >= LATE_IN_FLIGHT and monotonic() < self._late_until:
-            raise ProblemError(problems.OVERLOADED, "requests come faster than they are kept", retry_after_seconds=1)
-        began = _began_at.set(monotonic())
+        # Only the gateway's own server sheds; any other of aiohttp's serves tests.
+        stay = request.protocol.stay if isinstance(request.protocol, BoundedHandler) else Stay(Backlog())
+        stay.join()
+        outer = _stay.set(stay)
         self.in_flight += 1
         self._in_flight_bytes += held_bytes
         try:
             yield
         finally:
-            _began_at.reset(began)
+            _stay.reset(outer)
             self.in_flight -= 1
             self._in_flight_bytes -= held_bytes
 
@@ -89,8 +84,10 @@ class Intake:
         Raises `ProblemError`: whether it is kept is unknown for `NOT_ACKNOWLEDGED`; for others it is not.
         """
         began = monotonic()
+        is_kept = False
         try:
             delivered = await self._publisher.publish(topic, key, payload)
+            is_kept = True
         except OverloadedError:
             raise ProblemError(
                 problems.OVERLOADED, "too many requests wait for the brokers", retry_after_seconds=1
@@ -105,19 +102,20 @@ class Intake:
         except ValueError:
             raise too_large() from None
         finally:
-            self._note_lateness()
+            _stay.get().end(is_kept=is_kept)
         measures.ACKNOWLEDGE_SECONDS.observe(monotonic() - began)
         return delivered
 
-    def _note_lateness(self) -> None:
-        now = monotonic()
-        is_late = now - (_began_at.get() or now) > LATE_SECONDS
-        self._late_until = now + _LATE_BELIEVED_SECONDS if is_late else 0.0
 
-
-def begin_again() -> None:
-    """What this task's request took so far was its client's time, such as that of a slow body or a place in line."""
-    _began_at.set(monotonic())
+@contextmanager
+def not_ours() -> Iterator[None]:
+    """What the block waits for is not up to the gateway: a place in line for stock, or an outcome."""
+    stay = _stay.get()
+    stay.leave()
+    try:
+        yield
+    finally:
+        stay.begin()
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -125,7 +123,7 @@ async def read_body(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
             body = await request.read()
-        begin_again()
+        _stay.get().begin()
         return body
     except TimeoutError:
         raise ProblemError(

@@ -1,7 +1,8 @@
 """aiohttp's server, with an end to slow requests, and our own words for malformed ones.
 
-It overrides `data_received`, `handle_error` and `log_exception` of aiohttp's `RequestHandler`, and reads its
-`_request_count` and `_waiter`; tests over a real socket say whether the installed version still has them.
+It overrides `data_received`, `finish_response`, `handle_error` and `log_exception` of aiohttp's `RequestHandler`, and
+reads its `_request_count`, `_messages` and `_waiter`; tests over a real socket say whether the installed version still
+has them.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from aiohttp.web_server import Server
 
 from gateway import problems
 from gateway.problems import ProblemError
+from gateway.shedding import Backlog, Refusals, Stay
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +34,15 @@ KEEPALIVE_SECONDS = 75.0
 class BoundedHandler(RequestHandler):
     """One connection."""
 
-    __slots__ = ("_head_timer",)
+    __slots__ = ("_backlog", "_head_timer", "_is_amid_head", "_refusals", "stay")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, backlog: Backlog, refusals: Refusals, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._backlog, self._refusals = backlog, refusals
         self._head_timer: asyncio.TimerHandle | None = None
+        self._is_amid_head = False
+        #: Of the request that came last.
+        self.stay = Stay(backlog)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection that sends nothing at all ends like one that drips."""
@@ -44,18 +50,33 @@ class BoundedHandler(RequestHandler):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        """Note whether a head has begun, and whether it is complete."""
+        """Note whether a head has begun, and whether it is complete; refuse what is too much."""
+        if self._backlog.is_full and self._is_refused(data):
+            return
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
             self._head_is_there()
-        elif self._waiter is not None and self._head_timer is None and not self._waiter.done():
-            self._await_head()
+            # From here on it waits for us, not only once its handler is called: with a thousand others that is late.
+            if data.startswith(b"POST ") and self._messages[-1][1].is_eof() and not self._backlog.is_full:
+                self.stay.begin()
+        elif self._waiter is not None and not self._waiter.done():
+            self._is_amid_head = True
+            if self._head_timer is None:
+                self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Wait for nothing any more."""
         self._head_is_there()
+        self.stay.leave()
         super().connection_lost(exc)
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Whatever became of the request, it waits no more."""
+        self.stay.leave()
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,
@@ -85,10 +106,24 @@ class BoundedHandler(RequestHandler):
         else:
             super().log_exception(*args, **kw)
 
+    def _is_refused(self, data: bytes) -> bool:
+        """Whether this was all of a request for an order, which is refused with that."""
+        if self._is_amid_head or self._waiter is None or self._waiter.done() or self.transport is None:
+            return False
+        answer = self._refusals.answer_to(data)
+        if answer is None:
+            return False
+        self._backlog.refuse()
+        self._head_is_there()
+        self._next_keepalive_close_time = self._loop.time() + KEEPALIVE_SECONDS
+        self.transport.write(answer)
+        return True
+
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(HEAD_SECONDS_MAX, self._give_up)
 
     def _head_is_there(self) -> None:
+        self._is_amid_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -99,7 +134,11 @@ class BoundedHandler(RequestHandler):
 
 
 class BoundedServer(Server):
-    """Makes a `BoundedHandler` for each connection."""
+    """Makes a `BoundedHandler` for each connection; all share one backlog."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kwargs |= {"backlog": Backlog(), "refusals": Refusals(SERVER)}
 
     def __call__(self) -> RequestHandler:
         return BoundedHandler(self, loop=self._loop, **self._kwargs)

@@ -1,12 +1,10 @@
 """More than the product can carry: it says so, and goes on with the rest."""
 
 import asyncio
-import contextlib
 import math
-import os
 import random
-import signal
-import threading
+import subprocess
+import sys
 import time
 from array import array
 from collections import Counter
@@ -36,8 +34,7 @@ _OVER_CONNECTIONS = 2_000
 _TIMES = 3.0
 #: The gateway has but a part of a core: clients that share two cores with all servers could not offer three times of
 #: what a whole one carries.
-_RUNS_SHARE = 0.25
-_PERIOD_S = 0.1
+_RUNS_SHARE = 0.1
 #: Shares of the run. Each second beyond the most leaves some hundred orders more to be drained and judged.
 _PEAK_SHARE, _OVER_SHARE = 0.3, 0.7
 _LOAD_SECONDS_MAX = 60.0
@@ -137,24 +134,14 @@ class _Offered:
 def _slowed(world: World, name: str) -> Iterator[None]:
     """Let a process run for a part of the time only, by signals."""
     pid = world.stack.process_pid(name)
-    over = threading.Event()
-
-    def slow() -> None:
-        while pid is not None and not over.is_set():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
-                over.wait(_PERIOD_S * (1 - _RUNS_SHARE))
-                os.kill(pid, signal.SIGCONT)
-            over.wait(_PERIOD_S * _RUNS_SHARE)
-
-    thread = threading.Thread(target=slow, name="slowed")
-    thread.start()
+    slowing = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "chaos.slowed", str(pid), str(_RUNS_SHARE)], stdin=subprocess.PIPE
+    )
     world.timeline.note(f"{name} runs for {_RUNS_SHARE:.0%} of the time")
     try:
         yield
     finally:
-        over.set()
-        thread.join()
+        slowing.communicate()
 
 
 class _Source:

@@ -38,7 +38,9 @@ def test_a_compressed_body_takes_the_place_of_the_largest() -> None:
     """What it becomes isn't known before, and it is what the memory must hold."""
     publisher: Any = None
     intake = Intake(publisher)
-    request: Any = SimpleNamespace(content_length=100, can_read_body=True, headers={"Content-Encoding": "gzip"})
+    request: Any = SimpleNamespace(
+        content_length=100, can_read_body=True, headers={"Content-Encoding": "gzip"}, protocol=None
+    )
     places = [intake.place(request) for _ in range(IN_FLIGHT_BYTES_MAX // (1024 * 1024) + 1)]
     for place in places[:-1]:
         place.__enter__()

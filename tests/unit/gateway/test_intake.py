@@ -1,82 +1,107 @@
-"""How the gateway finds out that more comes than it can serve, and what it does about it."""
+"""What every request that is kept goes through: what it tells the backlog."""
 
 import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 
-from gateway import intake, problems
-from gateway.intake import LATE_IN_FLIGHT, LATE_SECONDS, Intake
+from gateway import problems
+from gateway.intake import Intake, not_ours
 from gateway.problems import ProblemError
-from runtime.kafka import Delivered
-
-_REQUEST = cast(Any, SimpleNamespace(content_length=10, can_read_body=True, headers={}))
+from gateway.server import BoundedHandler
+from gateway.shedding import LATE_SECONDS, SERVED_ALWAYS, Backlog, Refusals, Stay
+from runtime.kafka import Delivered, NotAcknowledgedError
 
 
 class Brokers:
-    """Acknowledge at once; each time so much of the clock has gone by."""
+    """Acknowledge at once, or not at all; each time so much of the clock has gone by."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = 1_000.0
         self.takes_s = 0.0
-        monkeypatch.setattr(intake, "monotonic", lambda: self.now)
+        self.failure: Exception | None = None
 
-    def publish(self, *_: Any) -> "asyncio.Future[Delivered]":
+    async def publish(self, *_: Any) -> Delivered:
         self.now += self.takes_s
-        acknowledged: asyncio.Future[Delivered] = asyncio.get_running_loop().create_future()
-        acknowledged.set_result(Delivered(0, 0))
-        return acknowledged
+        if self.failure is not None:
+            raise self.failure
+        return Delivered(0, 0)
+
+
+class Door:
+    """An intake, and connections of the gateway's own server."""
+
+    def __init__(self) -> None:
+        self.brokers = Brokers()
+        self.backlog = Backlog(lambda: self.brokers.now)
+        self.intake = Intake(cast(Any, self.brokers))
+
+    def request(self) -> web.Request:
+        """On a connection of its own."""
+        manager: Any = SimpleNamespace(request_handler=None, request_factory=None)
+        handler = BoundedHandler(
+            manager, loop=asyncio.get_running_loop(), backlog=self.backlog, refusals=Refusals("gapless")
+        )
+        return cast(web.Request, SimpleNamespace(content_length=10, can_read_body=True, headers={}, protocol=handler))
+
+    async def keep(self) -> None:
+        request = self.request()
+        with self.intake.place(request):
+            cast(BoundedHandler, request.protocol).stay.begin()
+            await self.intake.keep("topic", b"key", b"payload")
+
+    def crowd(self, count: int) -> None:
+        """So many others are in the backlog."""
+        for _ in range(count):
+            Stay(self.backlog).begin()
 
 
 @pytest.fixture
-def brokers(monkeypatch: pytest.MonkeyPatch) -> Brokers:
-    return Brokers(monkeypatch)
+def door() -> Door:
+    return Door()
 
 
-async def _keep(taking: Intake) -> None:
-    with taking.place(_REQUEST):
-        await taking.keep("topic", b"key", b"payload")
-
-
-async def test_while_requests_are_kept_late_more_than_can_be_served_are_sent_away(brokers: Brokers) -> None:
-    taking = Intake(cast(Any, brokers))
-    brokers.takes_s = LATE_SECONDS + 0.1
-    await _keep(taking)
-    taking.in_flight = LATE_IN_FLIGHT
-    with pytest.raises(ProblemError) as refused, taking.place(_REQUEST):
-        pass
+async def test_who_is_kept_late_shows_that_more_come_than_can_be_served(door: Door) -> None:
+    door.brokers.takes_s = LATE_SECONDS + 0.1
+    await door.keep()
+    door.crowd(SERVED_ALWAYS)
+    with pytest.raises(ProblemError) as refused:
+        await door.keep()
     assert refused.value.kind is problems.OVERLOADED
     assert problems.response(refused.value).headers["Retry-After"] == "1"
 
 
-async def test_a_rush_that_the_gateway_can_hold_is_served_however_late(brokers: Brokers) -> None:
-    taking = Intake(cast(Any, brokers))
-    brokers.takes_s = LATE_SECONDS + 0.1
-    await _keep(taking)
-    taking.in_flight = LATE_IN_FLIGHT - 1
-    await _keep(taking)
+async def test_so_does_who_is_not_kept_in_time(door: Door) -> None:
+    door.brokers.takes_s = LATE_SECONDS + 0.1
+    door.brokers.failure = NotAcknowledgedError()
+    with pytest.raises(ProblemError) as unknown:
+        await door.keep()
+    assert unknown.value.kind is problems.NOT_ACKNOWLEDGED
+    door.crowd(SERVED_ALWAYS)
+    with pytest.raises(ProblemError) as refused:
+        await door.keep()
+    assert refused.value.kind is problems.OVERLOADED
 
 
-async def test_what_was_late_is_forgotten_with_the_next_that_is_not_and_with_time(brokers: Brokers) -> None:
-    taking = Intake(cast(Any, brokers))
-    brokers.takes_s = LATE_SECONDS + 0.1
-    await _keep(taking)
-    brokers.takes_s = 0.0
-    await _keep(taking)
-    taking.in_flight = LATE_IN_FLIGHT
-    await _keep(taking)
-    taking.in_flight, brokers.takes_s = 0, LATE_SECONDS + 0.1
-    await _keep(taking)
-    taking.in_flight, brokers.takes_s, brokers.now = LATE_IN_FLIGHT, 0.0, brokers.now + 1.1
-    await _keep(taking)
+async def test_who_is_in_the_backlog_already_is_served(door: Door) -> None:
+    """It was there before the others, and only its handler comes late."""
+    request = door.request()
+    cast(BoundedHandler, request.protocol).stay.begin()
+    door.brokers.takes_s = LATE_SECONDS + 0.1
+    await door.keep()
+    door.crowd(SERVED_ALWAYS)
+    with door.intake.place(request):
+        pass
 
 
-async def test_the_time_that_a_client_takes_for_itself_is_not_the_gateways(brokers: Brokers) -> None:
-    taking = Intake(cast(Any, brokers))
-    with taking.place(_REQUEST):
-        brokers.now += 10
-        intake.begin_again()
-        await taking.keep("topic", b"key", b"payload")
-    taking.in_flight = LATE_IN_FLIGHT
-    await _keep(taking)
+async def test_what_is_not_up_to_the_gateway_makes_nobody_late(door: Door) -> None:
+    request = door.request()
+    with door.intake.place(request):
+        cast(BoundedHandler, request.protocol).stay.begin()
+        with not_ours():
+            door.brokers.now += 10
+        await door.intake.keep("topic", b"key", b"payload")
+    door.crowd(SERVED_ALWAYS)
+    await door.keep()

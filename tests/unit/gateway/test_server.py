@@ -2,20 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from time import monotonic
 from typing import Any, cast
 
 import pytest
 from aiohttp import web
 
-from gateway import intake, server
+from gateway import intake, measures, server
 from gateway.accepting import Accepting
 from gateway.app import make_app
 from gateway.auth import KeyRing
 from gateway.health import Health
+from gateway.listening import ListeningSite
 from gateway.reading import Reading
 from gateway.server import BoundedRunner
+from gateway.shedding import Backlog, Stay
 from schemas import catalog
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -47,9 +49,17 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     ]
     runner = BoundedRunner(make_app(routes), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await ListeningSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0][1]
     await runner.cleanup()
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """More comes than can be kept, as long as this holds anything."""
+    is_full = [True]
+    monkeypatch.setattr(Backlog, "is_full", property(lambda _: bool(is_full)))
+    yield is_full
 
 
 async def talk(port: int, *parts: bytes, pause: float = 0.0) -> tuple[bytes, float]:
@@ -133,6 +143,94 @@ async def test_beyond_what_it_can_hold_the_gateway_says_so(
     assert headers["retry-after"] == "1"
     await slow
     assert split((await talk(port, head + b"x" * 100))[0])[0] == 400
+
+
+ORDER = b"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+LAST_ORDER = ORDER.replace(b"Host: x", b"Host: x\r\nConnection: close")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (ORDER, ORDER, LAST_ORDER),
+        (LAST_ORDER,),
+        (ORDER, HEAD + b"Connection: close\r\n\r\n"),
+        (LAST_ORDER[:9], LAST_ORDER[9:-1], LAST_ORDER[-1:]),
+        (ORDER, LAST_ORDER[:30], LAST_ORDER[30:]),
+        (ORDER + LAST_ORDER,),
+    ],
+)
+async def test_of_too_much_every_order_is_refused_and_only_orders(
+    port: int, full: list[bool], parts: tuple[bytes, ...]
+) -> None:
+    """However it comes in pieces: each has one answer, and the connection goes on."""
+    answer, _ = await talk(port, *parts, pause=0.1)
+    heads = [part for part in answer.split(b"\r\n") if part.startswith((b"HTTP/1.1 ", b"}HTTP/1.1 "))]
+    whole = b"".join(parts)
+    assert answer.count(b"HTTP/1.1 503 ") == answer.count(b"/problems/overloaded") == whole.count(b"POST"), heads
+    assert answer.count(b"Retry-After: 1\r\n") == whole.count(b"POST")
+    assert answer.count(b"HTTP/1.1 200 ") == whole.count(b"GET")
+
+
+async def test_what_only_looks_like_an_order_is_not_answered(port: int, full: list[bool]) -> None:
+    """The rest of a head, or a body: its answer would be taken for the next one's."""
+    last = HEAD + b"Connection: close\r\n\r\n"
+    answer, _ = await talk(port, b"GET /healthz HTTP/1.1\r\nX: ", ORDER, last, pause=0.1)
+    assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 ") == 2
+    head = LAST_ORDER.partition(b"Content-Length")[0] + f"Content-Length: {len(ORDER)}\r\n\r\n".encode()
+    answer, _ = await talk(port, head, ORDER, pause=0.1)
+    assert answer.count(b"HTTP/1.1 503 ") == answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_what_was_refused_over_a_connection_does_not_hinder_what_comes_then(port: int, full: list[bool]) -> None:
+    """The slow head after it too has its time, and no more."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(10):
+            writer.write(ORDER)
+            assert b" 503 " in await reader.readuntil(b"}")
+            full.clear()
+            writer.write(ORDER)
+            assert b" 400 " in await reader.readuntil(b"}")
+            full.append(True)
+            writer.write(ORDER)
+            assert b" 503 " in await reader.readuntil(b"}")
+            writer.write(ORDER[:20])
+            assert await reader.read() == b""
+    finally:
+        writer.close()
+
+
+async def test_refusals_are_counted_as_answers_are(port: int, full: list[bool]) -> None:
+    count = measures.REQUEST_SECONDS.labels("POST /v1/invoices", "503")
+    before = _count(count)
+    await talk(port, ORDER, LAST_ORDER, pause=0.1)
+    assert _count(count) == before + 2
+
+
+def _count(histogram: Any) -> float:
+    [value] = [sample.value for sample in histogram._samples() if sample.name == "_count"]
+    return float(value)
+
+
+async def test_whoever_is_answered_is_in_the_backlog_no_more(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept or not, or gone before: else the gateway would fill up with requests that are not there."""
+    made: list[Backlog] = []
+    begin = Stay.begin
+
+    def note(its: Stay) -> None:
+        made.append(its._backlog)
+        begin(its)
+
+    monkeypatch.setattr(Stay, "begin", note)
+    await talk(port, ORDER, ORDER + ORDER, LAST_ORDER, pause=0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(ORDER)
+    writer.transport.abort()
+    del reader
+    async with asyncio.timeout(10):
+        while len(made) < 5 or made[0]._count:  # noqa: ASYNC110 - it tells nobody.
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
