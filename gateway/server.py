@@ -16,7 +16,7 @@ from aiohttp.web_server import Server
 
 from gateway import problems
 from gateway.problems import ProblemError
-from gateway.shedding import Backlog, Refusals, Stay
+from gateway.shedding import Backlog, Refusals, Stay, whole_order
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +34,17 @@ KEEPALIVE_SECONDS = 75.0
 class BoundedHandler(RequestHandler):
     """One connection."""
 
-    __slots__ = ("_backlog", "_head_timer", "_is_amid_head", "_refusals", "stay")
+    __slots__ = ("_backlog", "_head_timer", "_is_at_rest", "_is_whole", "_refusals", "stay")
 
     def __init__(self, *args: Any, backlog: Backlog, refusals: Refusals, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._backlog, self._refusals = backlog, refusals
         self._head_timer: asyncio.TimerHandle | None = None
-        self._is_amid_head = False
+        #: Whether everything that came is answered, and the parser holds nothing back. Known only while more comes
+        #: than can be kept: what came before was not looked at.
+        self._is_at_rest = True
+        #: Whether what came last is one whole request, and everything before it is answered.
+        self._is_whole = False
         #: Of the request that came last.
         self.stay = Stay(backlog)
 
@@ -51,19 +55,23 @@ class BoundedHandler(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Note whether a head has begun, and whether it is complete; refuse what is too much."""
-        if self._backlog.is_full and self._is_refused(data):
+        route = whole_order(data) if self._backlog.is_shedding else None
+        if route is not None and self._is_at_rest and self._backlog.is_full:
+            self._refuse(route)
             return
+        is_waiting = self._waiter is not None and not self._waiter.done()
+        is_next = self._is_at_rest or is_waiting
+        self._is_at_rest = False
         before = self._request_count
         super().data_received(data)
+        self._is_whole = route is not None and is_next and self._request_count == before + 1
         if self._request_count != before:
             self._head_is_there()
             # From here on it waits for us, not only once its handler is called: with a thousand others that is late.
             if data.startswith(b"POST ") and self._messages[-1][1].is_eof() and not self._backlog.is_full:
                 self.stay.begin()
-        elif self._waiter is not None and not self._waiter.done():
-            self._is_amid_head = True
-            if self._head_timer is None:
-                self._await_head()
+        elif is_waiting and self._head_timer is None:
+            self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Wait for nothing any more."""
@@ -76,7 +84,9 @@ class BoundedHandler(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Whatever became of the request, it waits no more."""
         self.stay.leave()
-        return await super().finish_response(request, resp, start_time)
+        answer, is_broken = await super().finish_response(request, resp, start_time)
+        self._is_at_rest = self._is_whole and not is_broken and bool(answer.keep_alive) and not self._close
+        return answer, is_broken
 
     def handle_error(
         self,
@@ -106,24 +116,18 @@ class BoundedHandler(RequestHandler):
         else:
             super().log_exception(*args, **kw)
 
-    def _is_refused(self, data: bytes) -> bool:
-        """Whether this was all of a request for an order, which is refused with that."""
-        if self._is_amid_head or self._waiter is None or self._waiter.done() or self.transport is None:
-            return False
-        answer = self._refusals.answer_to(data)
-        if answer is None:
-            return False
+    def _refuse(self, route: str) -> None:
+        """Answer in the handler's place: at rest, it waits for nothing but the next request, which this was."""
         self._backlog.refuse()
         self._head_is_there()
         self._next_keepalive_close_time = self._loop.time() + KEEPALIVE_SECONDS
-        self.transport.write(answer)
-        return True
+        if self.transport is not None:
+            self.transport.write(self._refusals.answer(route))
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(HEAD_SECONDS_MAX, self._give_up)
 
     def _head_is_there(self) -> None:
-        self._is_amid_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

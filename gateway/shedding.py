@@ -18,6 +18,8 @@ LATE_SECONDS = 2.0
 #: So many are served however late they are: a rush that comes once, on a slow machine.
 SERVED_ALWAYS = 500
 
+#: What opens new work. Everything else is done for orders that are kept already.
+ORDER_PATHS = ("/v1/checkouts", "/v1/invoices")
 #: A head without a liberty that another reader might take for something else.
 _HEAD = re.compile(
     rb"POST (/v1/(?:checkouts|invoices)) HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n\0]*+\r\n)++\r\n"
@@ -41,6 +43,11 @@ class Backlog:
         self._count_max = math.inf
         self._kept = 0
         self._refused_at = -math.inf
+
+    @property
+    def is_shedding(self) -> bool:
+        """Whether there is a bound, since more came than could be kept."""
+        return self._count_max < math.inf
 
     @property
     def is_full(self) -> bool:
@@ -102,27 +109,32 @@ def refused() -> ProblemError:
     return ProblemError(problems.OVERLOADED, "requests come faster than they are kept", retry_after_seconds=1)
 
 
+def whole_order(data: bytes) -> str | None:
+    """The path, if this is one whole request for an order and nothing else; None for all that needs a parser."""
+    match = _HEAD.match(data)
+    if match is None:
+        return None
+    head = match.group()
+    lengths = _LENGTH.findall(head)
+    if len(lengths) != 1 or int(lengths[0]) != len(data) - len(head) or _UNUSUAL.search(head):
+        return None
+    return match.group(1).decode()
+
+
 class Refusals:
-    """Answers to what came over a connection at rest, without a look at more than its head."""
+    """Answers to requests of which nothing but the head was looked at; counted like all others."""
 
     def __init__(self, server: str) -> None:
+        """`server` is what its header says."""
         answer = problems.response(refused())
         headers = {**answer.headers, "Content-Length": str(answer.content_length), "Server": server}
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._answer = f"HTTP/1.1 {answer.status} {answer.reason}\r\n{head}\r\n".encode() + cast(bytes, answer.body)
         self._seconds = {
-            path.encode(): measures.REQUEST_SECONDS.labels(f"POST {path}", str(answer.status))
-            for path in ("/v1/checkouts", "/v1/invoices")
+            path: measures.REQUEST_SECONDS.labels(f"POST {path}", str(answer.status)) for path in ORDER_PATHS
         }
 
-    def answer_to(self, data: bytes) -> bytes | None:
-        """The answer, if this is one whole request for an order and nothing else; None for all that needs a parser."""
-        match = _HEAD.match(data)
-        if match is None:
-            return None
-        head = match.group()
-        lengths = _LENGTH.findall(head)
-        if len(lengths) != 1 or int(lengths[0]) != len(data) - len(head) or _UNUSUAL.search(head):
-            return None
-        self._seconds[match.group(1)].observe(0.0)
+    def answer(self, path: str) -> bytes:
+        """The whole answer to a request for an order, one of `ORDER_PATHS`."""
+        self._seconds[path].observe(0.0)
         return self._answer

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from time import monotonic
 from typing import Any, cast
 
 import pytest
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from gateway import intake, measures, server
 from gateway.accepting import Accepting
@@ -58,7 +60,8 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     """More comes than can be kept, as long as this holds anything."""
     is_full = [True]
-    monkeypatch.setattr(Backlog, "is_full", property(lambda _: bool(is_full)))
+    for name in ("is_full", "is_shedding"):
+        monkeypatch.setattr(Backlog, name, property(lambda _: bool(is_full)))
     yield is_full
 
 
@@ -145,7 +148,12 @@ async def test_beyond_what_it_can_hold_the_gateway_says_so(
     assert split((await talk(port, head + b"x" * 100))[0])[0] == 400
 
 
-ORDER = b"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+def order(body: bytes) -> bytes:
+    """A whole request."""
+    return b"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+ORDER = order(b"{}")
 LAST_ORDER = ORDER.replace(b"Host: x", b"Host: x\r\nConnection: close")
 
 
@@ -177,9 +185,16 @@ async def test_what_only_looks_like_an_order_is_not_answered(port: int, full: li
     last = HEAD + b"Connection: close\r\n\r\n"
     answer, _ = await talk(port, b"GET /healthz HTTP/1.1\r\nX: ", ORDER, last, pause=0.1)
     assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 ") == 2
+    answer, _ = await talk(port, ORDER + b"GET /healthz HTTP/1.1\r\nX: ", ORDER, last, pause=0.1)
+    assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"503", b"200", b"200"]
     head = LAST_ORDER.partition(b"Content-Length")[0] + f"Content-Length: {len(ORDER)}\r\n\r\n".encode()
     answer, _ = await talk(port, head, ORDER, pause=0.1)
     assert answer.count(b"HTTP/1.1 503 ") == answer.count(b"HTTP/1.1 ") == 1
+    inner = HEAD + b"\r\nGET /healthz HTTP/1.1\r\nX: "
+    looks_whole = order(inner)
+    head = order(b"").replace(b"Content-Length: 0", f"Content-Length: {len(looks_whole) - len(inner)}".encode())
+    answer, _ = await talk(port, head, looks_whole, ORDER, last, pause=0.1)
+    assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"503", b"200", b"200", b"200"]
 
 
 async def test_what_was_refused_over_a_connection_does_not_hinder_what_comes_then(port: int, full: list[bool]) -> None:
@@ -197,6 +212,42 @@ async def test_what_was_refused_over_a_connection_does_not_hinder_what_comes_the
             assert b" 503 " in await reader.readuntil(b"}")
             writer.write(ORDER[:20])
             assert await reader.read() == b""
+    finally:
+        writer.close()
+
+
+async def test_refusals_cost_no_parser_as_soon_as_a_connection_is_known(
+    port: int, full: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came over it before more came than could be kept was not looked at; nor is what is sent in pieces."""
+    parsed: list[bytes] = []
+    feed = RequestHandler.data_received
+
+    def note(its: RequestHandler, data: bytes) -> None:
+        parsed.append(data)
+        feed(its, data)
+
+    monkeypatch.setattr(RequestHandler, "data_received", note)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(10):
+            for is_full, sent, expected in [
+                (True, ORDER, False),
+                (False, ORDER, True),
+                (True, ORDER, True),
+                (True, ORDER, False),
+                (True, ORDER, False),
+                (True, ORDER + ORDER, True),
+                (True, ORDER, True),
+                (True, ORDER, False),
+            ]:
+                full[:] = [True] * is_full
+                parsed.clear()
+                for _ in range(sent.count(b"POST")):
+                    writer.write(sent)
+                    sent = b""
+                    await reader.readuntil(b"}")
+                assert bool(parsed) is expected
     finally:
         writer.close()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.problems import ProblemError
-from gateway.shedding import LATE_SECONDS, SERVED_ALWAYS, Backlog, Refusals, Stay
+from gateway.shedding import LATE_SECONDS, SERVED_ALWAYS, Backlog, Refusals, Stay, whole_order
 
 _TICK_S = 0.01
 
@@ -154,8 +154,8 @@ def _request(path: str = "/v1/invoices", body: bytes = b"{}", *headers: str, ver
 @pytest.mark.parametrize("path", ["/v1/invoices", "/v1/checkouts"])
 @pytest.mark.parametrize("headers", [(), ("Connection: keep-alive",), ("Idempotency-Key: a", "Prefer: wait=10")])
 def test_a_whole_request_for_an_order_is_answered(path: str, headers: tuple[str, ...]) -> None:
-    answer = Refusals("gapless").answer_to(_request(path, b'{"a": 1}', *headers))
-    assert answer is not None
+    assert whole_order(_request(path, b'{"a": 1}', *headers)) == path
+    answer = Refusals("gapless").answer(path)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"\r\nRetry-After: 1" in head
@@ -191,7 +191,7 @@ def test_a_whole_request_for_an_order_is_answered(path: str, headers: tuple[str,
     ],
 )
 def test_whatever_else_it_is_goes_to_the_parser(data: bytes) -> None:
-    assert Refusals("gapless").answer_to(data) is None
+    assert whole_order(data) is None
 
 
 _LINES = st.sampled_from(
@@ -229,7 +229,7 @@ _LINES = st.sampled_from(
 def test_what_is_answered_is_exactly_one_request_for_the_parser_too(first: str, lines: list[str], body: bytes) -> None:
     """If the two saw different ends of it, the rest of a refused request would be read as the next one."""
     data = "\r\n".join([first, "Host: x", *lines]).encode() + b"\r\n\r\n" + body
-    if Refusals("gapless").answer_to(data) is None:
+    if whole_order(data) is None:
         return
     loop = asyncio.new_event_loop()
     try:
