@@ -55,16 +55,18 @@ class BoundedHandler(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Note whether a head has begun, and whether it is complete; refuse what is too much."""
-        route = whole_order(data) if self._backlog.is_shedding else None
+        route = whole_order(data) if self._backlog.is_crowded else None
         if route is not None and self._is_at_rest and self._backlog.is_full:
             self._refuse(route)
             return
         is_waiting = self._waiter is not None and not self._waiter.done()
         is_next = self._is_at_rest or is_waiting
-        self._is_at_rest = False
         before = self._request_count
         super().data_received(data)
-        self._is_whole = route is not None and is_next and self._request_count == before + 1
+        # aiohttp also calls this with nothing, to have parsed what it held back.
+        if data or self._request_count != before:
+            self._is_at_rest = False
+            self._is_whole = route is not None and is_next and self._request_count == before + 1
         if self._request_count != before:
             self._head_is_there()
             # From here on it waits for us, not only once its handler is called: with a thousand others that is late.

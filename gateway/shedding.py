@@ -45,9 +45,9 @@ class Backlog:
         self._refused_at = -math.inf
 
     @property
-    def is_shedding(self) -> bool:
-        """Whether there is a bound, since more came than could be kept."""
-        return self._count_max < math.inf
+    def is_crowded(self) -> bool:
+        """Whether somebody may have to be refused soon."""
+        return self._count >= SERVED_ALWAYS or self._count_max < math.inf
 
     @property
     def is_full(self) -> bool:

@@ -57,12 +57,12 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
 
 @pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """More comes than can be kept, as long as this holds anything."""
-    is_full = [True]
-    for name in ("is_full", "is_shedding"):
-        monkeypatch.setattr(Backlog, name, property(lambda _: bool(is_full)))
-    yield is_full
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """More comes than can be kept, while this holds "full"; it may soon, while this holds anything."""
+    says = ["full"]
+    monkeypatch.setattr(Backlog, "is_full", property(lambda _: "full" in says))
+    monkeypatch.setattr(Backlog, "is_crowded", property(lambda _: bool(says)))
+    yield says
 
 
 async def talk(port: int, *parts: bytes, pause: float = 0.0) -> tuple[bytes, float]:
@@ -169,7 +169,7 @@ LAST_ORDER = ORDER.replace(b"Host: x", b"Host: x\r\nConnection: close")
     ],
 )
 async def test_of_too_much_every_order_is_refused_and_only_orders(
-    port: int, full: list[bool], parts: tuple[bytes, ...]
+    port: int, full: list[str], parts: tuple[bytes, ...]
 ) -> None:
     """However it comes in pieces: each has one answer, and the connection goes on."""
     answer, _ = await talk(port, *parts, pause=0.1)
@@ -180,7 +180,7 @@ async def test_of_too_much_every_order_is_refused_and_only_orders(
     assert answer.count(b"HTTP/1.1 200 ") == whole.count(b"GET")
 
 
-async def test_what_only_looks_like_an_order_is_not_answered(port: int, full: list[bool]) -> None:
+async def test_what_only_looks_like_an_order_is_not_answered(port: int, full: list[str]) -> None:
     """The rest of a head, or a body: its answer would be taken for the next one's."""
     last = HEAD + b"Connection: close\r\n\r\n"
     answer, _ = await talk(port, b"GET /healthz HTTP/1.1\r\nX: ", ORDER, last, pause=0.1)
@@ -197,7 +197,7 @@ async def test_what_only_looks_like_an_order_is_not_answered(port: int, full: li
     assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"503", b"200", b"200", b"200"]
 
 
-async def test_what_was_refused_over_a_connection_does_not_hinder_what_comes_then(port: int, full: list[bool]) -> None:
+async def test_what_was_refused_over_a_connection_does_not_hinder_what_comes_then(port: int, full: list[str]) -> None:
     """The slow head after it too has its time, and no more."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -207,7 +207,7 @@ async def test_what_was_refused_over_a_connection_does_not_hinder_what_comes_the
             full.clear()
             writer.write(ORDER)
             assert b" 400 " in await reader.readuntil(b"}")
-            full.append(True)
+            full.append("full")
             writer.write(ORDER)
             assert b" 503 " in await reader.readuntil(b"}")
             writer.write(ORDER[:20])
@@ -217,7 +217,7 @@ async def test_what_was_refused_over_a_connection_does_not_hinder_what_comes_the
 
 
 async def test_refusals_cost_no_parser_as_soon_as_a_connection_is_known(
-    port: int, full: list[bool], monkeypatch: pytest.MonkeyPatch
+    port: int, full: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What came over it before more came than could be kept was not looked at; nor is what is sent in pieces."""
     parsed: list[bytes] = []
@@ -231,17 +231,19 @@ async def test_refusals_cost_no_parser_as_soon_as_a_connection_is_known(
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(10):
-            for is_full, sent, expected in [
-                (True, ORDER, False),
-                (False, ORDER, True),
-                (True, ORDER, True),
-                (True, ORDER, False),
-                (True, ORDER, False),
-                (True, ORDER + ORDER, True),
-                (True, ORDER, True),
-                (True, ORDER, False),
+            for says, sent, expected in [
+                ("full", ORDER, False),
+                ("", ORDER, True),
+                ("full", ORDER, True),
+                ("full", ORDER, False),
+                ("full", ORDER, False),
+                ("crowded", ORDER, True),
+                ("full", ORDER, False),
+                ("full", ORDER + ORDER, True),
+                ("full", ORDER, True),
+                ("full", ORDER, False),
             ]:
-                full[:] = [True] * is_full
+                full[:] = filter(None, [says])
                 parsed.clear()
                 for _ in range(sent.count(b"POST")):
                     writer.write(sent)
@@ -252,7 +254,7 @@ async def test_refusals_cost_no_parser_as_soon_as_a_connection_is_known(
         writer.close()
 
 
-async def test_refusals_are_counted_as_answers_are(port: int, full: list[bool]) -> None:
+async def test_refusals_are_counted_as_answers_are(port: int, full: list[str]) -> None:
     count = measures.REQUEST_SECONDS.labels("POST /v1/invoices", "503")
     before = _count(count)
     await talk(port, ORDER, LAST_ORDER, pause=0.1)
