@@ -133,15 +133,15 @@ class _Offered:
 @contextmanager
 def _slowed(world: World, name: str) -> Iterator[None]:
     """Let a process run for a part of the time only, by signals."""
-    pid = world.stack.process_pid(name)
-    slowing = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "chaos.slowed", str(pid), str(_RUNS_SHARE)], stdin=subprocess.PIPE
-    )
+    command = [sys.executable, "-m", "chaos.slowed", str(world.stack.process_pid(name)), str(_RUNS_SHARE)]
+    slowing = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
     world.timeline.note(f"{name} runs for {_RUNS_SHARE:.0%} of the time")
     try:
         yield
     finally:
         slowing.communicate()
+        if slowing.returncode:
+            world.found.append(f"{name} could not be slowed: status {slowing.returncode}")
 
 
 class _Source:
