@@ -1,7 +1,8 @@
 """Calls the payment provider, beside the batches, from the attempts' rows.
 
-A row is taken up under a lease: nobody else calls for it meanwhile. A crash leaves the row open and its lease runs out;
-whoever takes it up again asks the provider first. So nothing is forgotten, and nothing is charged twice.
+A row is taken up under a lease: nobody else calls for it meanwhile. A crash leaves the row open, until the slot's next
+worker ends the lease or it runs out; whoever takes it up again asks the provider first. So nothing is forgotten, and
+nothing is charged twice.
 """
 
 import asyncio
@@ -73,12 +74,14 @@ class Caller:
         provider: Provider,
         url: str,
         policy: Policy,
+        slot: str,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`url` is the ledger's, `chance` gives numbers in [0, 1)."""
+        """`url` is the ledger's, `slot` this worker's among those of its role, `chance` gives numbers in [0, 1)."""
         self.policy = policy
+        self.slot = slot
         self._provider = provider
         self._url = url
         self._now = now
@@ -92,6 +95,7 @@ class Caller:
         self._queue: deque[_Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
+        self._has_begun = False
         self._stopping = False
         self._hopeless_at = 0.0
         self._bug: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -99,7 +103,8 @@ class Caller:
     @property
     def room(self) -> int:
         """How many more attempts can be handed over; what is more must wait in its rows."""
-        if self._stopping or self._breaker.gate(_clock()) is not Gate.CLOSED:
+        # Before it has begun, what it leased would be taken for its predecessor's.
+        if not self._has_begun or self._stopping or self._breaker.gate(_clock()) is not Gate.CLOSED:
             return 0
         return max(0, self.policy.queued_max - len(self._queue))
 
@@ -114,6 +119,10 @@ class Caller:
 
     async def run(self) -> None:
         """Call until cancelled; calls under way are then given a moment. Raises what is a bug."""
+        ended = await self._patiently(self._rows, self._end_leases)
+        self._has_begun = True
+        if ended:
+            _log.info("%d payments were under way when this worker's predecessor ended; they are asked for now", ended)
         polling = [asyncio.create_task(self._poll()), asyncio.create_task(self._count())]
         try:
             await asyncio.wait({self._bug, *polling}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,13 +136,15 @@ class Caller:
             await self._stop()
 
     async def _stop(self) -> None:
-        """Leases that nobody used would keep their orders waiting, but no longer than a crash would."""
         self._queue.clear()
         if self._calls:
             await asyncio.wait(self._calls, timeout=self.policy.stop_seconds)
         for call in self._calls:
             call.cancel()
         await self._written.close()
+        # Nobody is at what is left; whoever comes next in this slot would find out too, but others may be there now.
+        with contextlib.suppress(*OUTAGES):
+            await self._end_leases(self._outcomes)
         await self._provider.close()
         await self._rows.close()
         await self._outcomes.close()
@@ -182,9 +193,14 @@ class Caller:
     async def _take(self, limit: int, *, hopeless: bool = False) -> list[Leased]:
         async def take(session: Session) -> list[Leased]:
             connection = await session.connection()
-            return await ledger.take_attempts(connection, limit, self.policy.lease_seconds, hopeless=hopeless)
+            return await ledger.take_attempts(
+                connection, limit, self.slot, self.policy.lease_seconds, hopeless=hopeless
+            )
 
         return await self._patiently(self._rows, take)
+
+    async def _end_leases(self, session: Session) -> int:
+        return await ledger.end_leases(await session.connection(), self.slot)
 
     async def _count(self) -> None:
         session = Session(self._url)

@@ -9,7 +9,8 @@ class Policy:
 
     #: Of each call.
     timeout_seconds: float = 8.0
-    #: How long a row is ours; what a crash delays its order by. Longer than asking and sending take together.
+    #: How long a row is ours; a worker that ends and doesn't start again delays its orders by this. Longer than asking
+    #: and sending take together.
     lease_seconds: float = 30.0
     #: How often rows are looked for that are due; new ones of this worker don't wait for it.
     poll_seconds: float = 0.5

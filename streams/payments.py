@@ -57,7 +57,9 @@ def run(settings: Settings, policy: Policy | None = None) -> None:
     """Run a payments worker until SIGTERM. Raises `SettingsError`."""
 
     def wire(_: BatchApp) -> Wired:
-        caller = Caller(connect(settings), settings.postgres_url.get_secret_value(), policy or Policy())
+        caller = Caller(
+            connect(settings), settings.postgres_url.get_secret_value(), policy or Policy(), settings.worker_slot
+        )
         work = PaymentsWork(caller, settings.provider, lambda: datetime.now(UTC))
         return Wired(
             (catalog.ORDER_EVENTS, catalog.PAYMENT_NOTICES), work, BATCH_BYTES_MAX, pace_s=_PACE_S, service=caller.run
@@ -165,7 +167,8 @@ class PaymentsWork:
         prepared.wanted = {
             row.id: (row, record) for row, (_, record) in zip(rows, prepared.wanted.values(), strict=True)
         }
-        return await ledger.insert_attempts(connection, batch.partition, rows, self._caller.policy.lease_seconds)
+        caller = self._caller
+        return await ledger.insert_attempts(connection, batch.partition, rows, caller.slot, caller.policy.lease_seconds)
 
     def _wanted(self, record: Record) -> NewAttempt | None:
         """The attempt that an event asks for. Raises `DecodeError`."""

@@ -75,9 +75,11 @@ _FINISHED_COLUMNS = ("provider_keys", "states", "references", "reasons", "keys",
 
 
 async def insert_attempts(
-    connection: Connection, partition: int, rows: Sequence[NewAttempt], lease_seconds: float
+    connection: Connection, partition: int, rows: Sequence[NewAttempt], slot: str, lease_seconds: float
 ) -> dict[tuple[str, str, str], Leased]:
     """Insert those not yet there, in the caller's transaction; return the new ones by their ids.
+
+    Those with `is_leased` are for `lease_seconds` the worker's in this slot.
 
     Left out are those that exist, those without an order, and those that ask for more than their order's whole sum.
     """
@@ -85,7 +87,7 @@ async def insert_attempts(
     columns["actions"] = [str(each) for each in columns["actions"]]
     columns["states"] = [str(each) for each in columns["states"]]
     cursor = await connection.execute(
-        SQL["insert_payment_attempts"], {**columns, "partition": partition, "lease": lease_seconds}
+        SQL["insert_payment_attempts"], {**columns, "partition": partition, "slot": slot, "lease": lease_seconds}
     )
     asked = {row.id: row for row in rows}
     made = {}
@@ -122,16 +124,26 @@ async def known_attempts(connection: Connection, ids: Sequence[tuple[str, str, s
 
 
 async def take_attempts(
-    connection: Connection, limit: int, lease_seconds: float, *, hopeless: bool = False
+    connection: Connection, limit: int, slot: str, lease_seconds: float, *, hopeless: bool = False
 ) -> list[Leased]:
-    """Take up to `limit` rows that are due, longest due first; they are ours for `lease_seconds`. Commits.
+    """Take up to `limit` rows that are due, longest due first; they are this slot's for `lease_seconds`. Commits.
 
     With `hopeless`, only authorisations whose time is over and that nobody ever called for.
     """
     cursor = await connection.execute(
-        SQL["take_payment_attempts"], {"limit": limit, "lease": lease_seconds, "hopeless": hopeless}
+        SQL["take_payment_attempts"], {"limit": limit, "slot": slot, "lease": lease_seconds, "hopeless": hopeless}
     )
     return [_leased(row) for row in await cursor.fetchall()]
+
+
+async def end_leases(connection: Connection, slot: str) -> int:
+    """Make due what the worker in this slot had taken up and not finished; return how many. Commits.
+
+    Only for who knows that nobody is at them: the slot's next worker, or this one when it stops. Should somebody be,
+    the provider is asked for the same payment twice, which has one effect.
+    """
+    cursor = await connection.execute(SQL["end_payment_leases"], {"slot": slot})
+    return len(await cursor.fetchall())
 
 
 async def finish_attempts(connection: Connection, topic: str, rows: Sequence[Finished], now: datetime) -> set[str]:

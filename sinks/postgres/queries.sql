@@ -257,10 +257,11 @@ WITH asked AS (
     WHERE o.currency = row.currency AND row.amount_minor <= o.gross_minor
 ), inserted AS (
     INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,
-                                  provider_key, state, tries, next_try_at, give_up_at, reference, created_at,
-                                  finished_at)
+                                  provider_key, state, tries, next_try_at, leased_by, give_up_at, reference,
+                                  created_at, finished_at)
     SELECT seller_id, order_id, request_id, %(partition)s, action, amount_minor, currency, provider_key, state,
            is_leased::int, now() + CASE WHEN is_leased THEN make_interval(secs => %(lease)s) ELSE interval '0' END,
+           CASE WHEN is_leased THEN %(slot)s END,
            CASE WHEN action = 'authorize' THEN to_timestamp(give_up_at) END, reference, now(),
            CASE WHEN state <> 'open' THEN now() END
     FROM asked
@@ -295,7 +296,7 @@ WITH due AS (
     FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE payment_attempts p
-    SET tries = p.tries + 1, next_try_at = now() + make_interval(secs => %(lease)s)
+    SET tries = p.tries + 1, next_try_at = now() + make_interval(secs => %(lease)s), leased_by = %(slot)s
     FROM due WHERE (p.seller_id, p.order_id, p.request_id) = (due.seller_id, due.order_id, due.request_id)
     RETURNING p.*
 )
@@ -348,9 +349,15 @@ RETURNING provider_key
 
 -- name: retry_payment_attempts
 -- Only by who has taken the row up last.
-UPDATE payment_attempts p SET next_try_at = now() + make_interval(secs => row.after)
+UPDATE payment_attempts p SET next_try_at = now() + make_interval(secs => row.after), leased_by = NULL
 FROM unnest(%(provider_keys)b::text[], %(tries)b::int[], %(afters)b::float8[]) AS row (provider_key, tries, after)
 WHERE p.provider_key = row.provider_key AND p.tries = row.tries AND p.state || '' = 'open'
+
+-- name: end_payment_leases
+-- Those that are finished meanwhile keep the name: only what is open is looked at, by its index.
+UPDATE payment_attempts SET next_try_at = now(), leased_by = NULL
+WHERE state = 'open' AND next_try_at > now() AND leased_by = %(slot)s
+RETURNING provider_key
 
 -- name: hasten_payment_attempts
 -- A row that is locked is being taken up or finished at this moment: there is nothing to hasten.

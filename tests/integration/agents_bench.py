@@ -44,6 +44,7 @@ class NoCaller:
 
     room = 10
     policy = QUICK
+    slot = "0"
 
     def offer(self, leased: Sequence[Leased], lease_ends_at: float) -> None:
         """Leave them."""

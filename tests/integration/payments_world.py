@@ -124,12 +124,12 @@ def simulator(folder: Path, *options: str, webhook_url: str | None = None) -> It
 class Payments:
     """A payments worker of partition 0, fed by hand."""
 
-    def __init__(self, url: str, provider: Provider | str, policy: Policy = QUICK) -> None:
+    def __init__(self, url: str, provider: Provider | str, policy: Policy = QUICK, slot: str = "0") -> None:
         self.url = url
         self.policy = policy
         self.session = Session(url)
         self.provider: Provider = LocalProvider(provider, API_KEY) if isinstance(provider, str) else provider
-        self.caller = Caller(self.provider, url, policy, chance=lambda: 0.5)
+        self.caller = Caller(self.provider, url, policy, slot, chance=lambda: 0.5)
         self.work = PaymentsWork(self.caller, self.provider.name, lambda: datetime.now(UTC))
         self.worker = Worker(self.session, self._no_log)
         self._service: asyncio.Task[None] | None = None
@@ -141,6 +141,8 @@ class Payments:
         for topic in (EVENTS, NOTICES):
             self._offsets[topic] = (await read_positions(connection, AGENT, topic, [0]))[0]
         self._service = asyncio.create_task(self.caller.run())
+        while not self.caller.room and not self._service.done():  # noqa: ASYNC110 - it tells nobody.
+            await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
         """End as a process does that is told to."""
@@ -153,7 +155,7 @@ class Payments:
 
     async def crash(self) -> None:
         """End as a process does that is killed: nothing more is written."""
-        self.caller.policy = Policy(stop_seconds=0)
+        self.caller.policy, self.caller.slot = Policy(stop_seconds=0), "nobody's"
         await self.stop()
 
     async def run(self, *values: bytes | None, topic: str = EVENTS) -> None:

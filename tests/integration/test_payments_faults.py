@@ -278,6 +278,57 @@ async def test_a_worker_that_dies_at_the_call_is_followed_by_one_that_asks(
         check_charges(await provider.ledger(), 1)
 
 
+async def test_what_a_dead_worker_had_taken_up_is_asked_for_by_the_next_in_its_slot_and_by_nobody_else(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    """At once: its lease would last for a minute."""
+    policy = replace(QUICK, timeout_seconds=30, lease_seconds=60)
+    with simulator(tmp_path / "provider") as provider:
+        dying = Counting(provider.url)
+        dying.stops_after_call = True
+        first = Payments(ledger_url, dying, policy, slot="0")
+        await first.start()
+        add_orders(ledger_url, [("A", "tok_ok"), ("B", "tok_ok")])
+        await first.run(placed("A"), placed("B"))
+        async with asyncio.timeout(10):
+            while len(await provider.ledger()) < 2:  # noqa: ASYNC110 - it tells nobody.
+                await asyncio.sleep(0.02)
+        await first.crash()
+        assert query("SELECT count(*) FROM payment_attempts WHERE next_try_at > now() + interval '30 s'") == [(2,)]
+        other = Counting(provider.url)
+        following = Counting(provider.url)
+        workers = [Payments(ledger_url, other, policy, slot="1"), Payments(ledger_url, following, policy, slot="0")]
+        await workers[0].start()
+        await asyncio.sleep(5 * policy.poll_seconds)
+        assert other.calls == 0
+        await workers[1].start()
+        assert set((await until_finished(query, 2)).values()) == {OK}
+        for each in workers:
+            await each.stop()
+        assert other.asked + following.asked == 2
+        check_charges(await provider.ledger(), 2)
+
+
+async def test_a_worker_that_is_stopped_leaves_what_it_could_not_finish_to_others_at_once(
+    tmp_path: Path, ledger_url: str, query: Query
+) -> None:
+    policy = replace(QUICK, timeout_seconds=30, lease_seconds=60, stop_seconds=0)
+    with simulator(tmp_path / "provider") as provider:
+        stopping = Counting(provider.url)
+        stopping.stops_before_call = True
+        first = Payments(ledger_url, stopping, policy, slot="0")
+        await first.start()
+        add_order(ledger_url, "A")
+        await first.run(placed("A"))
+        await asyncio.sleep(0.3)
+        await first.stop()
+        second = Payments(ledger_url, provider.url, policy, slot="1")
+        await second.start()
+        assert await until_finished(query, 1) == {("A", "authorize"): OK}
+        await second.stop()
+        check_charges(await provider.ledger(), 1)
+
+
 async def test_two_workers_that_ask_for_the_same_payment_write_one_outcome(
     tmp_path: Path, ledger_url: str, query: Query
 ) -> None:
@@ -348,7 +399,8 @@ def test_a_process_killed_again_and_again_charges_each_order_once(
         kills = 0
         while len(outcomes(query)) < len(ids):
             assert time.monotonic() < deadline
-            process = subprocess.Popen([sys.executable, "-c", _CALLER], env=environment)
+            # Of slots that nobody starts in again: the leases must run out.
+            process = subprocess.Popen([sys.executable, "-c", _CALLER], env={**environment, "SLOT": str(kills)})
             time.sleep(0.9 if kills < 6 else 2.5)
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -369,7 +421,8 @@ from streams.payment_policy import Policy
 
 async def main():
     policy = Policy(timeout_seconds=1, lease_seconds=2.2, poll_seconds=0.05, in_flight_max=20, queued_max=40)
-    await Caller(LocalProvider(os.environ["PROVIDER"], os.environ["API_KEY"]), os.environ["LEDGER"], policy).run()
+    provider = LocalProvider(os.environ["PROVIDER"], os.environ["API_KEY"])
+    await Caller(provider, os.environ["LEDGER"], policy, os.environ["SLOT"]).run()
 
 asyncio.run(main())
 """
@@ -382,9 +435,9 @@ async def test_what_is_being_voided_can_not_succeed_any_more(ledger_url: str, qu
     key = provider_key("demo", "O-1", "authorize")
     row = NewAttempt("demo", "O-1", "authorize", Action.AUTHORIZE, 4798, "EUR", key, "", State.OPEN, 0.0, False)
     connection = await session.connection()
-    await ledger.insert_attempts(connection, 0, [row], 0.0)
+    await ledger.insert_attempts(connection, 0, [row], "0", 0.0)
     assert await ledger.settle_attempt(connection, key)
-    [taken] = await ledger.take_attempts(connection, 1, 0.0)
+    [taken] = await ledger.take_attempts(connection, 1, "0", 0.0)
     assert taken.attempt.settling
 
     async def finish(state: State) -> set[str]:

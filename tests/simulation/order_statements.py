@@ -40,6 +40,7 @@ class Paying(NamedTuple):
     reference: str
     created_at: float
     settling: bool = False
+    leased_by: str | None = None
 
 
 _ORDER_COLUMNS = "seller_ids order_ids states histories currencies grosses requests digests offsets tokens"
@@ -190,7 +191,7 @@ def insert_payment_attempts(tx: Backend, p: Parameters) -> Rows:
             tries, next_try_at = int(is_leased), now + (p["lease"] if is_leased else 0)
             rows[(seller_id, order_id, request_id)] = Paying(
                 p["partition"], action, amount, currency, key, state, tries, next_try_at, give_up_at, reference, now
-            )
+            )._replace(leased_by=p["slot"] if is_leased else None)
     for attempt in rows:
         tx.lock("attempts", attempt)
     found = []
@@ -213,7 +214,7 @@ def take_payment_attempts(tx: Backend, p: Parameters) -> Rows:
     for _, key in due[: p["limit"]]:
         tx.lock("attempts", key)
         row = tx.read("attempts", key)
-        row = row._replace(tries=row.tries + 1, next_try_at=now + p["lease"])
+        row = row._replace(tries=row.tries + 1, next_try_at=now + p["lease"], leased_by=p["slot"])
         tx.write("attempts", key, row)
         token = tx.read("orders", key[:2]).payment_token
         about = (row.partition, row.action, row.amount_minor, row.currency, row.provider_key, row.tries)
@@ -274,8 +275,21 @@ def retry_payment_attempts(tx: Backend, p: Parameters) -> Rows:
         row = tx.read("attempts", key)
         tries, after = wanted[name]
         if row.state == "open" and row.tries == tries:
-            tx.write("attempts", key, row._replace(next_try_at=tx.database.clock() + after))
+            tx.write("attempts", key, row._replace(next_try_at=tx.database.clock() + after, leased_by=None))
     return ()
+
+
+def end_payment_leases(tx: Backend, p: Parameters) -> Rows:
+    now = tx.database.clock()
+    found = []
+    for key, seen in sorted(tx.database.table("attempts").items()):
+        if seen.state == "open" and seen.next_try_at > now and seen.leased_by == p["slot"]:
+            tx.lock("attempts", key)
+            row = tx.read("attempts", key)
+            if row.state == "open" and row.next_try_at > now and row.leased_by == p["slot"]:
+                tx.write("attempts", key, row._replace(next_try_at=now, leased_by=None))
+                found.append((row.provider_key,))
+    return found
 
 
 def _by_provider_key(tx: Backend, names: Mapping[str, Any], among: Collection[str] = ("open",)) -> dict[str, Any]:
@@ -310,5 +324,6 @@ NAMED: dict[str, Statement] = {
         finish_payment_attempts,
         settle_payment_attempt,
         retry_payment_attempts,
+        end_payment_leases,
     )
 }

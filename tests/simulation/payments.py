@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Short, so that leases run out within a history. A step is a tenth of a second.
 POLICY = Policy(lease_seconds=4.0, timeout_seconds=1.0, backoff_first_seconds=1.0, give_up_after_hold_seconds=3.0)
+SLOT = "0"
 
 
 class Provider:
@@ -98,6 +99,7 @@ class Calls(Caller):
 
     def __init__(self, cluster: "Cluster", session: SimulatedSession) -> None:
         self.policy = POLICY
+        self.slot = SLOT
         self._provider: Any = cluster.provider
         self._outcomes = session
         self._written: Any = self
@@ -126,13 +128,15 @@ def payer(cluster: "Cluster") -> Callable[[Process], Coroutine[Any, None, None]]
     async def body(process: Process) -> None:
         rows = SimulatedSession(cluster, process)
         calls = Calls(cluster, SimulatedSession(cluster, process))
+        # However many there are at once, each believes that the slot is its own: who comes later ends their leases.
+        await calls._patiently(rows, calls._end_leases)
         while True:
             await Step(cluster.payments_are_due)
             # Read before the rows are taken, so that the lease ends here first.
             lease_ends_at = cluster.server_now() + POLICY.lease_seconds
             try:
                 connection = await rows.connection()
-                taken = await ledger.take_attempts(connection, 1 + cluster.choices.below(2), POLICY.lease_seconds)
+                taken = await ledger.take_attempts(connection, 1 + cluster.choices.below(2), SLOT, POLICY.lease_seconds)
             except OUTAGES:
                 await rows.close()
                 continue
@@ -172,4 +176,4 @@ class Rows(PaymentsWork):
 
     async def _insert(self, connection: Any, batch: Any, prepared: Any) -> Any:
         rows = [row for row, _ in prepared.wanted.values()]
-        return await ledger.insert_attempts(connection, batch.partition, rows, POLICY.lease_seconds)
+        return await ledger.insert_attempts(connection, batch.partition, rows, SLOT, POLICY.lease_seconds)
