@@ -36,10 +36,15 @@ class Nobody(KeyRing):
 
 
 @pytest.fixture
-async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """A gateway that has nothing behind it, and little patience."""
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little patience with slow heads and bodies. Not for tests without any: a machine may stand still for so long."""
     monkeypatch.setattr(server, "HEAD_SECONDS_MAX", 0.4)
     monkeypatch.setattr(intake, "BODY_SECONDS_MAX", 0.4)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """A gateway that has nothing behind it."""
     nothing = cast(Any, None)
     keys = Nobody()
     taking = intake.Intake(nothing)
@@ -95,6 +100,7 @@ async def get(port: int, path: str) -> tuple[int, dict[str, str], Any]:
     return split(answer)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_connection_that_says_nothing_is_closed(port: int) -> None:
     """It holds memory."""
     answer, seconds = await talk(port)
@@ -102,6 +108,7 @@ async def test_a_connection_that_says_nothing_is_closed(port: int) -> None:
     assert seconds < 2
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_head_that_drips_is_closed(port: int) -> None:
     """However steadily: the whole head has so long."""
     answer, seconds = await talk(port, *[HEAD[at : at + 1] for at in range(len(HEAD))], pause=0.05)
@@ -109,6 +116,7 @@ async def test_a_head_that_drips_is_closed(port: int) -> None:
     assert seconds < 3
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_second_head_that_drips_is_closed_too(port: int) -> None:
     """After a proper request on the same connection."""
     answer, seconds = await talk(port, HEAD + b"\r\n", HEAD, pause=0.1)
@@ -116,6 +124,7 @@ async def test_a_second_head_that_drips_is_closed_too(port: int) -> None:
     assert seconds < 3
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_an_idle_connection_is_kept(port: int) -> None:
     """Longer than a head may take: clients keep their connections."""
     last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -123,6 +132,7 @@ async def test_an_idle_connection_is_kept(port: int) -> None:
     assert answer.count(b"200 OK") == 2
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_body_that_does_not_come_is_a_timeout(port: int) -> None:
     """408, and the connection ends."""
     head = b"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
@@ -132,6 +142,7 @@ async def test_a_body_that_does_not_come_is_a_timeout(port: int) -> None:
     assert seconds < 5
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("limit", "value"), [("IN_FLIGHT_MAX", 1), ("IN_FLIGHT_BYTES_MAX", 150)])
 async def test_beyond_what_it_can_hold_the_gateway_says_so(
     port: int, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
@@ -197,6 +208,7 @@ async def test_what_only_looks_like_an_order_is_not_answered(port: int, full: li
     assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"503", b"200", b"200", b"200"]
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_what_was_refused_over_a_connection_does_not_hinder_what_comes_then(port: int, full: list[str]) -> None:
     """The slow head after it too has its time, and no more."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
