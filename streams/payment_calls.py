@@ -119,12 +119,13 @@ class Caller:
 
     async def run(self) -> None:
         """Call until cancelled; calls under way are then given a moment. Raises what is a bug."""
-        ended = await self._patiently(self._rows, self._end_leases)
-        self._has_begun = True
-        if ended:
-            _log.info("%d payments were under way when this worker's predecessor ended; they are asked for now", ended)
-        polling = [asyncio.create_task(self._poll()), asyncio.create_task(self._count())]
+        polling: list[asyncio.Task[None]] = []
         try:
+            ended = await self._patiently(self._rows, self._end_leases)
+            if ended:
+                _log.info("%d payments were under way when this slot's last worker ended; now they are asked for", ended)
+            self._has_begun = True
+            polling += [asyncio.create_task(self._poll()), asyncio.create_task(self._count())]
             await asyncio.wait({self._bug, *polling}, return_when=asyncio.FIRST_COMPLETED)
             for each in (self._bug, *polling):
                 if each.done():

@@ -320,7 +320,9 @@ async def test_a_worker_that_is_stopped_leaves_what_it_could_not_finish_to_other
         await first.start()
         add_order(ledger_url, "A")
         await first.run(placed("A"))
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(10):
+            while not stopping.calls:  # noqa: ASYNC110 - it tells nobody.
+                await asyncio.sleep(0.02)
         await first.stop()
         second = Payments(ledger_url, provider.url, policy, slot="1")
         await second.start()
