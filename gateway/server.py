@@ -1,8 +1,8 @@
 """aiohttp's server, with an end to slow requests, and our own words for malformed ones.
 
 It overrides `data_received`, `finish_response`, `handle_error` and `log_exception` of aiohttp's `RequestHandler`, and
-reads its `_request_count`, `_messages` and `_waiter`; tests over a real socket say whether the installed version still
-has them.
+uses its `_request_count`, `_messages`, `_waiter`, `_close` and `_next_keepalive_close_time`; tests over a real socket
+say whether the installed version still has them.
 """
 
 import asyncio

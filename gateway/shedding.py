@@ -22,7 +22,8 @@ SERVED_ALWAYS = 500
 ORDER_PATHS = ("/v1/checkouts", "/v1/invoices")
 #: A head without a liberty that another reader might take for something else.
 _HEAD = re.compile(
-    rb"POST (/v1/(?:checkouts|invoices)) HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n\0]*+\r\n)++\r\n"
+    rb"POST (" + "|".join(map(re.escape, ORDER_PATHS)).encode() + rb") HTTP/1\.1\r\n"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n\0]*+\r\n)++\r\n"
 )
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,7})[ \t]*(?=\r\n)", re.IGNORECASE)
 #: What says more about a message and its connection than its length does.

@@ -266,6 +266,28 @@ async def test_refusals_cost_no_parser_as_soon_as_a_connection_is_known(
         writer.close()
 
 
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle connections are kept for a second."""
+    monkeypatch.setattr(server, "KEEPALIVE_SECONDS", 1.0)
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_connection_over_which_only_refusals_go_is_not_idle(port: int, full: list[str]) -> None:
+    """It would be closed in the moment in which its client sends the next request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    began = monotonic()
+    try:
+        async with asyncio.timeout(10):
+            while monotonic() < began + 2.5:
+                writer.write(ORDER)
+                assert b" 503 " in await reader.readuntil(b"}")
+                await asyncio.sleep(0.2)
+            assert await reader.read() == b""
+    finally:
+        writer.close()
+
+
 async def test_refusals_are_counted_as_answers_are(port: int, full: list[str]) -> None:
     count = measures.REQUEST_SECONDS.labels("POST /v1/invoices", "503")
     before = _count(count)
