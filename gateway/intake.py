@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
+from typing import cast
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ from gateway import measures, problems
 from gateway.openapi import Parameter
 from gateway.problems import ProblemError
 from gateway.server import BoundedHandler
-from gateway.shedding import Backlog, Stay
+from gateway.shedding import Stay
 from runtime.kafka import Delivered, NotAcknowledgedError, OverloadedError, Publisher
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -65,8 +66,7 @@ class Intake:
         held_bytes = BODY_BYTES_MAX if is_unknown else length or 0
         if self.in_flight >= IN_FLIGHT_MAX or self._in_flight_bytes + held_bytes > IN_FLIGHT_BYTES_MAX:
             raise ProblemError(problems.OVERLOADED, "too many requests are under way", retry_after_seconds=1)
-        # Only the gateway's own server sheds; any other of aiohttp's serves tests.
-        stay = request.protocol.stay if isinstance(request.protocol, BoundedHandler) else Stay(Backlog())
+        stay = cast(BoundedHandler, request.protocol).stay
         stay.join()
         outer = _stay.set(stay)
         self.in_flight += 1

@@ -123,7 +123,7 @@ class Caller:
         try:
             ended = await self._patiently(self._rows, self._end_leases)
             if ended:
-                _log.info("%d payments were under way when this slot's last worker ended; now they are asked for", ended)
+                _log.info("%d payments were under way when this slot's last worker ended; they are asked for", ended)
             self._has_begun = True
             polling += [asyncio.create_task(self._poll()), asyncio.create_task(self._count())]
             await asyncio.wait({self._bug, *polling}, return_when=asyncio.FIRST_COMPLETED)

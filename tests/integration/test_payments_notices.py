@@ -16,6 +16,7 @@ from domain.signature import sign
 from gateway.app import make_app
 from gateway.intake import Intake
 from gateway.notices import Notices
+from gateway.server import BoundedRunner
 from runtime.kafka import Delivered
 from runtime.local.layout import free_port
 from runtime.settings import load
@@ -53,7 +54,7 @@ class Door:
         self.log = Log()
         self.url = f"http://127.0.0.1:{free_port()}"
         notices = Notices(Intake(self.log), load(**settings))  # type: ignore[arg-type]
-        self._runner = web.AppRunner(make_app(notices.routes()), access_log=None)
+        self._runner = BoundedRunner(make_app(notices.routes()), access_log=None)
 
     async def __aenter__(self) -> "Door":
         await self._runner.setup()

@@ -14,6 +14,7 @@ from gateway.app import make_app
 from gateway.auth import KeyRing
 from gateway.checkouts import Checkouts
 from gateway.intake import Intake
+from gateway.server import BoundedRunner
 from gateway.waiting import Waiters
 from runtime.kafka import Delivered, NotAcknowledgedError, OverloadedError
 from schemas import catalog, codec
@@ -88,6 +89,13 @@ class World:
         self.calls.append("release")
 
 
+class OwnServer(TestServer):
+    """The gateway's, whose connections know how long their requests stay."""
+
+    async def _make_runner(self, **kwargs: Any) -> web.BaseRunner:
+        return BoundedRunner(self.app, **kwargs)
+
+
 @pytest.fixture
 def world() -> World:
     return World()
@@ -102,7 +110,7 @@ def waiters() -> Waiters:
 async def client(world: World, waiters: Waiters) -> AsyncIterator[TestClient[Any, Any]]:
     services = cast(Any, world)
     checkouts = Checkouts(Nobody(), Intake(services), services, services, services, waiters)
-    async with TestClient(TestServer(make_app(checkouts.routes()))) as made:
+    async with TestClient(OwnServer(make_app(checkouts.routes()))) as made:
         yield made
 
 

@@ -10,6 +10,7 @@ from domain.order import Trigger
 from gateway.commands import read
 from gateway.intake import IN_FLIGHT_BYTES_MAX, Intake
 from gateway.problems import ProblemError
+from gateway.shedding import Backlog, Stay
 from schemas import catalog, codec
 from streams.batch import Batch
 from streams.orders import OrdersWork
@@ -38,9 +39,9 @@ def test_a_compressed_body_takes_the_place_of_the_largest() -> None:
     """What it becomes isn't known before, and it is what the memory must hold."""
     publisher: Any = None
     intake = Intake(publisher)
-    request: Any = SimpleNamespace(
-        content_length=100, can_read_body=True, headers={"Content-Encoding": "gzip"}, protocol=None
-    )
+    connection = SimpleNamespace(stay=Stay(Backlog()))
+    headers = {"Content-Encoding": "gzip"}
+    request: Any = SimpleNamespace(content_length=100, can_read_body=True, headers=headers, protocol=connection)
     places = [intake.place(request) for _ in range(IN_FLIGHT_BYTES_MAX // (1024 * 1024) + 1)]
     for place in places[:-1]:
         place.__enter__()
