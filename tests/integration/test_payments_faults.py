@@ -19,6 +19,7 @@ from sinks.payments.local import LocalProvider
 from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, NewAttempt
 from sinks.postgres.session import Session
+from streams.payment_calls import Caller
 from tests.integration.payments_world import (
     API_KEY,
     QUICK,
@@ -329,6 +330,26 @@ async def test_a_worker_that_is_stopped_leaves_what_it_could_not_finish_to_other
         assert await until_finished(query, 1) == {("A", "authorize"): OK}
         await second.stop()
         check_charges(await provider.ledger(), 1)
+
+
+async def test_a_worker_that_is_stopped_while_it_waits_for_the_ledger_lets_go_of_its_provider() -> None:
+    """Before it has begun: nothing was asked for yet, and what is open must be closed all the same."""
+
+    class Closing(LocalProvider):
+        is_closed = False
+
+        async def close(self) -> None:
+            self.is_closed = True
+            await super().close()
+
+    provider = Closing("http://127.0.0.1:9", API_KEY)
+    caller = Caller(provider, "postgresql://nobody@127.0.0.1:9/nothing", QUICK, "0")
+    running = asyncio.create_task(caller.run())
+    await asyncio.sleep(0)
+    assert caller.room == 0
+    running.cancel()
+    await asyncio.wait({running})
+    assert provider.is_closed
 
 
 async def test_two_workers_that_ask_for_the_same_payment_write_one_outcome(
