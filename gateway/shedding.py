@@ -23,11 +23,14 @@ ORDER_PATHS = ("/v1/checkouts", "/v1/invoices")
 #: A head without a liberty that another reader might take for something else.
 _HEAD = re.compile(
     rb"POST (" + "|".join(map(re.escape, ORDER_PATHS)).encode() + rb") HTTP/1\.1\r\n"
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n\0]*+\r\n)++\r\n"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)++\r\n"
 )
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,7})[ \t]*(?=\r\n)", re.IGNORECASE)
+_LENGTHS = re.compile(rb"\r\ncontent-length:([^\r]*)", re.IGNORECASE)
+_LENGTH = re.compile(rb"[ \t]*[0-9]{1,7}[ \t]*")
 #: What says more about a message and its connection than its length does.
-_UNUSUAL = re.compile(rb"\r\n(?:transfer-encoding|expect|upgrade|connection:[^\r]*(?:close|upgrade))", re.IGNORECASE)
+_UNUSUAL = re.compile(
+    rb"\r\n(?:transfer-encoding|expect|upgrade|(?:proxy-)?connection:[^\r]*(?:close|upgrade))", re.IGNORECASE
+)
 
 
 class Backlog:
@@ -116,8 +119,10 @@ def whole_order(data: bytes) -> str | None:
     if match is None:
         return None
     head = match.group()
-    lengths = _LENGTH.findall(head)
-    if len(lengths) != 1 or int(lengths[0]) != len(data) - len(head) or _UNUSUAL.search(head):
+    lengths = _LENGTHS.findall(head)
+    if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]) or _UNUSUAL.search(head):
+        return None
+    if int(lengths[0]) != len(data) - len(head):
         return None
     return match.group(1).decode()
 
