@@ -7,7 +7,7 @@ ends the process before the batch is acknowledged: nothing is lost, for the rest
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import psycopg
 from prometheus_client import Counter, Histogram
@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 from domain.position import Standing, standing
 from runtime.exits import fatal
 from runtime.metrics import REGISTRY
-from sinks.postgres.positions import move_position
+from sinks.postgres.positions import TransactionId, move_position, was_committed
 from sinks.postgres.session import OUTAGES, Connection, Session
 from streams.batch import Batch
 
@@ -63,7 +63,10 @@ class Work(Protocol[Prepared]):
         ...
 
     async def committed(self, batch: Batch, prepared: Prepared) -> None:
-        """Called once after the commit: the place to mark hints."""
+        """Called once after the commit, also if that was only found out: the place to mark hints.
+
+        Not after every commit: a worker that dies between never gets here, so nothing may rest on it.
+        """
         ...
 
     def distrust(self, prepared: Prepared) -> bool:
@@ -75,6 +78,13 @@ class Work(Protocol[Prepared]):
 ProbeLog = Callable[[str, int, int], Awaitable[tuple[int, int]]]
 
 
+class _Unanswered(NamedTuple):
+    """A transaction whose COMMIT was sent, and what it was made from."""
+
+    transaction: TransactionId
+    prepared: Any
+
+
 class Worker:
     """Runs the batches of one partition, one after the other, on a session of its own."""
 
@@ -84,10 +94,12 @@ class Worker:
         self._session = session
         self._probe_log = probe_log
         self._sleep = sleep
+        self._unanswered: _Unanswered | None = None
 
     async def run(self, work: Work[Prepared], batch: Batch) -> None:
         """Return when the batch is done, by whomever. Never raises but to be cancelled: a bug ends the process."""
         pause_s = _BACKOFF_FIRST_S
+        self._unanswered = None
         with BATCH_SECONDS.labels(work.agent).time():
             while True:
                 try:
@@ -116,10 +128,13 @@ class Worker:
             position = await self._commit(work, batch, prepared, position)
         if position is None:
             BATCHES.labels(work.agent, Standing.NEXT.value).inc()
-            RECORDS.labels(work.agent).inc(len(batch.records))
-            await work.committed(batch, prepared)
+            await _committed(work, batch, prepared)
             return None
         found = standing(batch.first_offset, batch.next_offset, position)
+        if found is Standing.DONE and self._unanswered is not None:
+            connection = await self._session.connection()
+            if await was_committed(connection, self._unanswered.transaction):
+                await _committed(work, batch, self._unanswered.prepared)
         BATCHES.labels(work.agent, found.value).inc()
         return batch.since(position) if found in (Standing.PARTLY_DONE, Standing.NEXT) else None
 
@@ -135,12 +150,14 @@ class Worker:
     async def _transact(self, work: Work[Prepared], batch: Batch, prepared: Prepared, first_offset: int) -> int | None:
         """Move the position from `first_offset` and apply, in one transaction; else return where it stands."""
         async with self._session.pipelined_transaction() as connection:
-            position = await move_position(
+            moved = await move_position(
                 connection, work.agent, batch.topic, batch.partition, first_offset, batch.next_offset
             )
-            if position is None:
-                await work.apply(connection, batch, prepared)
-        return position
+            if isinstance(moved, int):
+                return moved
+            await work.apply(connection, batch, prepared)
+            self._unanswered = _Unanswered(moved, prepared)
+        return None
 
     async def _step_over_hole(self, work: Work[Prepared], batch: Batch, position: int) -> None:
         """Return if the log itself has nothing in [position, first offset); else records were lost on the way here."""
@@ -158,6 +175,11 @@ class Worker:
                 position,
                 log_start - 1,
             )
+
+
+async def _committed(work: Work[Prepared], batch: Batch, prepared: Prepared) -> None:
+    RECORDS.labels(work.agent).inc(len(batch.records))
+    await work.committed(batch, prepared)
 
 
 def _first_line(error: BaseException) -> str:

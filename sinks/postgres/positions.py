@@ -1,9 +1,13 @@
 """Positions: where each agent stands in each partition."""
 
 from collections.abc import Sequence
+from typing import NewType
 
 from sinks.postgres.session import Connection
 from sinks.postgres.sql import SQL
+
+#: The transaction that moved a position, by the id that Postgres gave it.
+TransactionId = NewType("TransactionId", str)
 
 
 async def read_positions(connection: Connection, agent: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
@@ -20,10 +24,10 @@ async def read_positions(connection: Connection, agent: str, topic: str, partiti
 
 async def move_position(
     connection: Connection, agent: str, topic: str, partition: int, first_offset: int, next_offset: int
-) -> int | None:
+) -> TransactionId | int:
     """Move the position from `first_offset` to `next_offset`, inside the caller's transaction.
 
-    Returns None if it moved, else where it stands: the transaction must then write nothing.
+    Returns the transaction's id if it moved, else where it stands: the transaction must then write nothing.
     """
     cursor = await connection.execute(
         SQL["move_position"],
@@ -35,10 +39,20 @@ async def move_position(
             "next_offset": next_offset,
         },
     )
-    if await cursor.fetchone() is not None:
-        return None
+    moved = await cursor.fetchone()
+    if moved is not None:
+        return TransactionId(moved[0])
     cursor = await connection.execute(SQL["read_position"], {"agent": agent, "topic": topic, "partition": partition})
     row = await cursor.fetchone()
     if row is None:
         raise LookupError(f"no position of {agent} in {topic}/{partition}: it is made when a worker starts there")
     return int(row[0])
+
+
+async def was_committed(connection: Connection, transaction: TransactionId) -> bool:
+    """Whether a transaction whose COMMIT was not answered was done, as far as the server knows.
+
+    Not for what must never be wrong: an id that was given just before the server crashed may be given again.
+    """
+    cursor = await connection.execute(SQL["was_committed"], {"transaction_id": transaction})
+    return await cursor.fetchone() == (True,)

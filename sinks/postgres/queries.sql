@@ -4,10 +4,15 @@
 -- Moved first: it locks the row, so a second worker waits here, before it takes anything.
 UPDATE positions SET next_offset = %(next_offset)s
 WHERE agent = %(agent)s AND topic = %(topic)s AND partition = %(partition)s AND next_offset = %(first_offset)s
-RETURNING next_offset
+RETURNING pg_current_xact_id()::text
 
 -- name: read_position
 SELECT next_offset FROM positions WHERE agent = %(agent)s AND topic = %(topic)s AND partition = %(partition)s
+
+-- name: was_committed
+-- A crash forgets ids that were given and not written down; asked for one that is yet to come, Postgres would fail.
+SELECT CASE WHEN %(transaction_id)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
+    THEN pg_xact_status(%(transaction_id)s::xid8) = 'committed' END IS TRUE
 
 -- name: make_positions
 INSERT INTO positions (agent, topic, partition)

@@ -253,6 +253,32 @@ async def test_a_commit_whose_answer_is_lost_is_found_out_and_not_repeated(
     monkeypatch.setattr(agent.worker, "_commit", commit_and_lose)
     await agent.run(sent(0, "A"), sent(1, "B"))
     assert numbers(query) == [("A", 1), ("B", 2)]
+    marked = {digest(("demo", order_id, "invoice")): number for order_id, number in numbers(query)}
+    assert agent.table.numbers == marked
+
+
+async def test_what_somebody_else_has_done_meanwhile_is_not_taken_for_ours(
+    agent: Agent, ledger_url: str, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its COMMIT never arrives, and the partition moves to another worker before it is back."""
+    other = Agent(ledger_url)
+    batch = [sent(0, "A"), sent(1, "B")]
+    apply = agent.work.apply
+
+    async def apply_and_lose(connection: Any, batch: Batch, prepared: Any) -> None:
+        await apply(connection, batch, prepared)
+        query("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
+
+    async def sleep(_: float) -> None:
+        await other.run(*batch)
+
+    monkeypatch.setattr(agent.work, "apply", apply_and_lose)
+    monkeypatch.setattr(agent.worker, "_sleep", sleep)
+    await agent.run(*batch)
+    await other.session.close()
+    assert numbers(query) == [("A", 1), ("B", 2)]
+    assert len(other.table.numbers) == 2
+    assert agent.table.numbers == {}
 
 
 async def test_dates_never_run_backwards_along_the_numbers(agent: Agent, query: Query) -> None:

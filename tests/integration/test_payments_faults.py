@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from domain.payment import Action, Answer, Attempt, Known, State, provider_key
@@ -329,6 +330,32 @@ async def test_a_worker_that_is_stopped_leaves_what_it_could_not_finish_to_other
         await second.start()
         assert await until_finished(query, 1) == {("A", "authorize"): OK}
         await second.stop()
+        check_charges(await provider.ledger(), 1)
+
+
+async def test_what_was_committed_without_an_answer_is_called_for_at_once(
+    tmp_path: Path, ledger_url: str, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease would last for a minute, and nobody else may call meanwhile."""
+    with simulator(tmp_path / "provider") as provider:
+        counting = Counting(provider.url)
+        payments = Payments(ledger_url, counting, replace(QUICK, lease_seconds=60))
+        await payments.start()
+        commit = payments.worker._commit
+        losses = iter([True, False])
+
+        async def commit_and_lose(*arguments: Any) -> int | None:
+            outcome = await commit(*arguments)
+            if next(losses):
+                raise psycopg.OperationalError("the server closed the connection unexpectedly")
+            return outcome
+
+        monkeypatch.setattr(payments.worker, "_commit", commit_and_lose)
+        add_order(ledger_url, "A")
+        await payments.run(placed("A"))
+        assert await until_finished(query, 1) == {("A", "authorize"): OK}
+        await payments.stop()
+        assert (counting.calls, counting.asked) == (1, 0)
         check_charges(await provider.ledger(), 1)
 
 

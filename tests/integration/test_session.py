@@ -17,9 +17,9 @@ async def test_who_falls_silent_amid_a_pipeline_is_let_go_and_the_next_worker_go
     await read_positions(await other.connection(), "invoices", "invoice-requests", [0])
     with pytest.raises(OUTAGES):
         async with stopped.pipelined_transaction() as silent:
-            assert await move_position(silent, "invoices", "invoice-requests", 0, 0, 10) is None
+            assert await move_position(silent, "invoices", "invoice-requests", 0, 0, 10) != 0
             async with other.pipelined_transaction() as connection:
-                assert await move_position(connection, "invoices", "invoice-requests", 0, 0, 10) is None
+                assert await move_position(connection, "invoices", "invoice-requests", 0, 0, 10) != 0
     positions = await read_positions(await other.connection(), "invoices", "invoice-requests", [0])
     assert positions == {0: 10}
     await other.close()

@@ -23,7 +23,7 @@ def no_compare_and_set(rules: Rules) -> Iterator[None]:
         key = (p["agent"], p["topic"], p["partition"])
         tx.lock("positions", key)
         tx.write("positions", key, p["next_offset"])
-        return ((p["next_offset"],),)
+        return ((tx.transaction,),)
 
     rules.statements["move_position"] = move
     yield
@@ -38,7 +38,7 @@ def compare_and_set_without_the_row_lock(rules: Rules) -> Iterator[None]:
         if tx.read("positions", key) != p["first_offset"]:
             return ()
         tx.write("positions", key, p["next_offset"])
-        return ((p["next_offset"],),)
+        return ((tx.transaction,),)
 
     rules.statements["move_position"] = move
     yield
@@ -54,13 +54,15 @@ class _Apart(Worker):
             async with self._session.pipelined_transaction() as connection:
                 await work.apply(connection, batch, prepared)
         async with self._session.pipelined_transaction() as connection:
-            position = await ledger.move_position(
+            moved = await ledger.move_position(
                 connection, work.agent, batch.topic, batch.partition, first_offset, batch.next_offset
             )
-        if position is None and self.position_first:
+        if isinstance(moved, int):
+            return moved
+        if self.position_first:
             async with self._session.pipelined_transaction() as connection:
                 await work.apply(connection, batch, prepared)
-        return position
+        return None
 
 
 @mutation
@@ -132,16 +134,17 @@ def trim_one_too_many(rules: Rules) -> Iterator[None]:
                 position = await ledger.move_position(
                     connection, work.agent, batch.topic, batch.partition, first_offset, batch.next_offset
                 )
-                inside = position is not None and batch.first_offset < position < batch.next_offset
-                if inside and position is not None:
+                if not isinstance(position, int):
+                    await work.apply(connection, batch, prepared)
+                    return None
+                inside = batch.first_offset < position < batch.next_offset
+                if inside:
                     rest = batch.since(position)
                     rest = Batch(rest.topic, rest.partition, rest.records[1:] or rest.records)
                     await ledger.move_position(
                         connection, work.agent, batch.topic, batch.partition, position, batch.next_offset
                     )
                     await work.apply(connection, rest, await work.prepare(rest))
-                elif position is None:
-                    await work.apply(connection, batch, prepared)
             return None if inside else position
 
     rules.worker = Trimming

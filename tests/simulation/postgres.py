@@ -74,6 +74,14 @@ class Database:
         self.locks: dict[Key, Backend] = {}
         self.advisory: dict[tuple[int, int], Backend] = {}
         self.backends: list[Backend] = []
+        #: The transactions that were, by their ids.
+        self.committed: set[str] = set()
+        self._transactions = 0
+
+    def begin(self) -> str:
+        """The id of a new transaction."""
+        self._transactions += 1
+        return str(self._transactions)
 
     def table(self, name: str) -> dict[Any, Any]:
         """The committed rows of a table."""
@@ -106,6 +114,7 @@ class Backend:
         self.held: list[Key] = []
         self.blocked_on: Key | None = None
         self.in_transaction = False
+        self.transaction = ""
         self.failed = False
         #: The client is gone: what has been received is still done, then the session ends.
         self.client_gone = False
@@ -195,10 +204,12 @@ class Backend:
         text = pending.text
         if text == "BEGIN":
             self.in_transaction = True
+            self.transaction = self.database.begin()
             return ()
         if text == "COMMIT":
             pending.status = "ROLLBACK" if self.failed else "COMMIT"
             if not self.failed:
+                self.database.committed.add(self.transaction)
                 self._commit()
             self._release()
             self.in_transaction = self.failed = False

@@ -30,7 +30,11 @@ def move_position(tx: Backend, p: Parameters) -> Rows:
     if tx.read("positions", key) != p["first_offset"]:
         return ()
     tx.write("positions", key, p["next_offset"])
-    return ((p["next_offset"],),)
+    return ((tx.transaction,),)
+
+
+def was_committed(tx: Backend, p: Parameters) -> Rows:
+    return ((p["transaction_id"] in tx.database.committed,),)
 
 
 def read_position(tx: Backend, p: Parameters) -> Rows:
@@ -255,6 +259,7 @@ def nothing(_: Backend, __: Parameters) -> Rows:
 #: By name, as in `queries.sql`.
 NAMED: dict[str, Statement] = {
     "move_position": move_position,
+    "was_committed": was_committed,
     "read_position": read_position,
     "make_positions": make_positions,
     "read_positions": read_positions,

@@ -23,7 +23,7 @@ class Ledger:
 
     async def execute(self, _: str, parameters: Any) -> Any:
         moves = parameters.get("first_offset") == self.position
-        rows = [(self.position,)] if moves or "first_offset" not in parameters else []
+        rows = [("7",)] if moves else [(self.position,)] if "first_offset" not in parameters else []
 
         async def fetchone() -> Any:
             return rows[0] if rows else None
