@@ -84,12 +84,12 @@ class World:
         if not self.record.statuses:
             self.found.append("the load had no answer at all: nothing was tried")
 
-    async def turns(self, least_s: float, most_s: float) -> AsyncIterator[None]:
-        """A turn now and again, for as long as faults go on."""
+    async def turns(self, least_s: float, most_s: float, chance: random.Random | None = None) -> AsyncIterator[None]:
+        """A turn now and again, for as long as faults go on; drawn from `chance` where several go on side by side."""
         over_at = time.monotonic() + self.seconds
         while time.monotonic() < over_at:
             yield
-            await asyncio.sleep(self.chance.uniform(least_s, most_s))
+            await asyncio.sleep((chance or self.chance).uniform(least_s, most_s))
 
     def processes(self, *roles: str) -> list[str]:
         """Names of the processes of these roles; of all our own without any, in the order of their start."""

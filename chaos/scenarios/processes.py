@@ -1,6 +1,7 @@
 """Faults of our own processes: killed at any step, stopped and continued too late, joining and leaving."""
 
 import asyncio
+import random
 import signal
 import statistics
 import time
@@ -66,19 +67,26 @@ async def _first_numbers(world: World, gaps: list[float]) -> None:
 )
 async def wake_in_another_world(world: World) -> None:
     """Workers stop with a transaction on its way; it arrives, with all they had in hand, when others have gone on."""
-    names = world.processes(*_SHARED)
-    refused = 0
     async with world.traffic():
-        async for _ in world.turns(1.0, 3.0):
-            refused += await _sleep_and_wake(world, world.chance.choice(names))
+        # Side by side, each with a chance of its own: whose turn it is would be the machine's.
+        chances = {role: random.Random(world.chance.random()) for role in _SHARED}
+        refused = sum(await asyncio.gather(*(_sleepers(world, role, chance) for role, chance in chances.items())))
     world.measured["late batches refused"] = refused
     if not refused:
         world.found.append("no late write was tried: nothing was refused, and nothing shown")
 
 
-async def _sleep_and_wake(world: World, name: str) -> int:
+async def _sleepers(world: World, role: str, chance: random.Random) -> int:
+    """One worker of the role after the other; return how many batches they were refused."""
+    names = world.processes(role)
+    refused = 0
+    async for _ in world.turns(1.0, 3.0, chance):
+        refused += await _sleep_and_wake(world, role, chance.choice(names), chance)
+    return refused
+
+
+async def _sleep_and_wake(world: World, role: str, name: str, chance: random.Random) -> int:
     """Return how many batches the worker was refused when it went on."""
-    role, topic = name.rpartition("-")[0], _SHARED[name.rpartition("-")[0]]
     way = world.proxy(name, "postgres")
     done = await asyncio.to_thread(batches, world, name, "next")
     # Who has just joined may have nothing to lose yet.
@@ -87,16 +95,16 @@ async def _sleep_and_wake(world: World, name: str) -> int:
     pid = world.stack.process_pid(name)
     # What it writes now stays on the way until others have done the same.
     way.freeze()
-    await asyncio.sleep(world.chance.uniform(0.3, 1.0))
+    await asyncio.sleep(chance.uniform(0.3, 1.0))
     world.send(name, signal.SIGSTOP)
     stopped_at = time.monotonic()
     stood = await asyncio.to_thread(positions, world, role)
     if await world.until(
-        lambda: all_moved(stood, positions(world, role), topic), f"the partitions of {name} moved", _MOVED_S_MAX
+        lambda: all_moved(stood, positions(world, role), _SHARED[role]), f"the partitions of {name} moved", _MOVED_S_MAX
     ):
         world.timeline.note(f"the partitions of {name} have moved, {time.monotonic() - stopped_at:.1f} s after")
     rest = min(_STOPPED_S_MAX, world.seconds / 3) - (time.monotonic() - stopped_at)
-    await asyncio.sleep(max(0.0, rest * world.chance.random()))
+    await asyncio.sleep(max(0.0, rest * chance.random()))
     world.send(name, signal.SIGCONT)
     way.heal()
     refused = await _grown(lambda: batches(world, name, "done"), before)

@@ -7,7 +7,7 @@ import shutil
 import socket
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from urllib.parse import urlsplit
 
 from chaos.buyers import SOLD_OUT, Buyers, connections_max, put_stock
@@ -171,30 +171,27 @@ async def _check_the_door(world: World, sale: Buyers) -> None:
     _GROUND,
 )
 async def sales(world: World) -> None:
-    """Of 500 pieces, of 1; in the long form also while Redis, or the checkouts workers, are killed again and again."""
+    """Of 500 pieces, then of 1; meanwhile Redis, or the checkouts workers, are killed again and again, or nobody is."""
     full = world.seconds >= _FULL_SECONDS
     buyers = _BUYERS_FULL if full else int(world.seconds * _BUYERS_A_SECOND)
     stock = max(2, _STOCK_FULL * buyers // _BUYERS_FULL)
     connections = connections_max(_CONNECTIONS_FULL if full else _CONNECTIONS)
-    await _sell(world, "many", buyers, stock, connections)
-    await _sell(world, "one", buyers, 1, connections)
-    if full:
-        async with _again_and_again(_REDIS_KILL_EVERY_S, lambda: world.restart("redis")):
-            await _sell(world, "redis-killed", buyers, stock, connections)
-        # In turn: a worker that is killed as soon as it is there would show nothing but that.
-        names = itertools.cycle(world.processes("checkouts"))
-        async with _again_and_again(_KILL_EVERY_S, lambda: world.restart(next(names))):
-            await _sell(world, "checkouts-killed", buyers, stock, connections)
-
-
-async def _sell(world: World, name: str, buyers: int, stock: int, connections: int) -> None:
-    sale = Buyers(world, f"{world.prefix}-{name}", stock)
-    await put_stock(world, (sale.sku, stock))
-    world.timeline.note(f"{buyers:,} buyers want {stock:,} pieces: {name}")
-    await sale.rush(buyers, connections, wait_s=_WAIT_S)
-    await sale.until_decided()
-    sale.check(SOLD_OUT, sold=min(buyers, stock))
-    sale.measure(name)
+    # In turn: a worker that is killed as soon as it is there would show nothing but that.
+    workers = itertools.cycle(world.processes("checkouts"))
+    faults: dict[str, Callable[[], AbstractAsyncContextManager[None]]] = {
+        "nobody is killed": contextlib.nullcontext,
+        "Redis is killed": lambda: _again_and_again(_REDIS_KILL_EVERY_S, lambda: world.restart("redis")),
+        "checkouts workers are killed": lambda: _again_and_again(_KILL_EVERY_S, lambda: world.restart(next(workers))),
+    }
+    for pieces, what in zip((stock, 1), world.chance.sample(list(faults), 2), strict=True):
+        sale = Buyers(world, f"{world.prefix}-{pieces}", pieces)
+        await put_stock(world, (sale.sku, pieces))
+        world.timeline.note(f"{buyers:,} buyers want {pieces:,}, while {what}")
+        async with faults[what]():
+            await sale.rush(buyers, connections, wait_s=_WAIT_S)
+            await sale.until_decided()
+        sale.check(SOLD_OUT, sold=pieces)
+        sale.measure(f"{pieces:,} for sale")
 
 
 @asynccontextmanager
