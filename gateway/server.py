@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 SERVER = "gapless"
 #: From a request's first byte to the end of its head; a client that drips holds a connection no longer.
 HEAD_SECONDS_MAX = 10.0
-#: After an answer that came before the body's end, so much of the rest is read and thrown away: a client that is still
-#: sending would see a broken connection instead of the answer.
+#: After an answer that came before the body's end, the rest is read and thrown away for so long; then the connection
+#: ends. Sooner, a client that is still sending would see a broken connection instead of the answer.
 LINGERING_SECONDS = 2.0
 #: How long an idle connection is kept: longer than the usual load balancer, which must be the one to close.
 KEEPALIVE_SECONDS = 75.0
@@ -86,6 +86,10 @@ class BoundedHandler(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Whatever became of the request, it waits no more."""
         self.stay.leave()
+        if not request.content.is_eof():
+            # What still comes of it may be too much to read away. Then the connection ends, and a client that wasn't
+            # told would send its next request into that end.
+            resp.force_close()
         answer, is_broken = await super().finish_response(request, resp, start_time)
         self._is_at_rest = self._is_whole and not is_broken and bool(answer.keep_alive) and not self._close
         return answer, is_broken
