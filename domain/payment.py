@@ -236,9 +236,11 @@ class Gate(StrEnum):
 class Breaker:
     """Spares a provider that doesn't answer, and ourselves the wait. Times are seconds of any steady clock."""
 
-    def __init__(self, *, failures_max: int = 5, open_seconds: float = 30.0) -> None:
+    def __init__(self, *, failures_max: int = 5, open_seconds: float = 30.0, probes_max: int = 3) -> None:
+        """It opens after `failures_max` in a row, and again after `probes_max`: one that fails may always fail."""
         self._failures_max = failures_max
         self._open_seconds = open_seconds
+        self._probes_max = probes_max
         self._failures = 0
         self._answered_at = float("-inf")
         self._opened_at: float | None = None
@@ -248,10 +250,6 @@ class Breaker:
         if self._opened_at is None:
             return Gate.CLOSED
         return Gate.OPEN if now - self._opened_at < self._open_seconds else Gate.HALF_OPEN
-
-    def half_open_in(self, now: float) -> float:
-        """Seconds until the next probe is due; 0 if the breaker is not open."""
-        return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self._open_seconds - now)
 
     def succeeded(self, now: float) -> None:
         """The provider has answered, whatever it said."""
@@ -270,10 +268,11 @@ class Breaker:
         if gate is Gate.OPEN:
             return False
         self._failures += 1
-        if gate is Gate.HALF_OPEN or self._failures >= self._failures_max:
-            self._opened_at = now
-            return gate is Gate.CLOSED
-        return False
+        if self._failures < (self._failures_max if gate is Gate.CLOSED else self._probes_max):
+            return False
+        self._opened_at = now
+        self._failures = 0
+        return gate is Gate.CLOSED
 
 
 def action_of(request_id: str) -> Action | None:

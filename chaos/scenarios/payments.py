@@ -17,8 +17,9 @@ from chaos.world import World
 _CALL_SECONDS_MAX = 10.0
 #: Checkouts a second where payments are what is tried.
 _RATE = 20.0
-#: How long an open breaker lets nothing through; then one call tries. See `docs/payments.md`.
+#: How long an open breaker lets nothing through, and how many calls then try. See `docs/payments.md`.
 _BREAKER_SECONDS = 30.0
+_PROBES_MAX = 3
 _BREAKER_SEEN_SECONDS_MAX = 30.0
 _AWAY_SECONDS_MAX = 300.0
 _AWAY_SHARE = 0.7
@@ -45,7 +46,7 @@ async def provider_down(world: World) -> None:
         await asyncio.sleep(away_s)
         spent = _calls(world) - before
         world.measured["calls of a provider that is away, behind an open breaker"] = spent
-        probes_max = math.ceil(away_s / _BREAKER_SECONDS) + 1
+        probes_max = _PROBES_MAX * (math.ceil(away_s / _BREAKER_SECONDS) + 1)
         if opened and spent > probes_max:
             world.found.append(f"{spent:g} calls in {away_s:g} s of an open breaker, which permits {probes_max} probes")
         world.release("provider")

@@ -137,8 +137,8 @@ async def test_the_breaker_spares_a_provider_that_is_away_and_nothing_is_lost(
         assert counted.calls == before
         assert outcomes(query) == {}
         await asyncio.sleep(1.2)
-        # One probe.
-        assert counted.calls == before + 1
+        # A few probes, one after the other.
+        assert before < counted.calls <= before + 3
         provider.start()
         found = await until_finished(query, 100)
         await payments.stop()

@@ -166,17 +166,27 @@ def test_the_breaker_opens_after_five_failures_in_a_row() -> None:
     assert breaker.gate(100) is breaker.gate(129.9) is Gate.OPEN
 
 
-def test_the_open_breaker_lets_one_through_after_its_time_which_decides() -> None:
-    breaker = Breaker(failures_max=1)
-    breaker.failed(100, began_at=100)
-    assert breaker.half_open_in(110) == 20
-    assert breaker.gate(130) is Gate.HALF_OPEN
-    breaker.failed(131, began_at=131)
-    assert breaker.gate(160.9) is Gate.OPEN
-    assert breaker.gate(161) is Gate.HALF_OPEN
-    breaker.succeeded(161)
-    assert breaker.gate(161) is Gate.CLOSED
-    assert breaker.half_open_in(161) == 0
+def test_after_its_time_the_breaker_opens_again_when_three_have_failed() -> None:
+    """The first may be one that always fails; the others would wait for its sake."""
+    breaker = Breaker()
+    for _ in range(5):
+        breaker.failed(100, began_at=100)
+    for at in (130, 132, 134):
+        assert breaker.gate(at) is Gate.HALF_OPEN
+        assert not breaker.failed(at + 1, began_at=at)
+    assert breaker.gate(135) is breaker.gate(164.9) is Gate.OPEN
+    assert breaker.gate(165) is Gate.HALF_OPEN
+
+
+def test_one_answer_closes_the_breaker_and_all_begins_anew() -> None:
+    breaker = Breaker()
+    for _ in range(5):
+        breaker.failed(100, began_at=100)
+    for at in (130, 131):
+        breaker.failed(at, began_at=at)
+    breaker.succeeded(132)
+    assert breaker.gate(132) is Gate.CLOSED
+    assert [breaker.failed(133, began_at=133) for _ in range(5)] == [False] * 4 + [True]
 
 
 def test_calls_that_began_before_it_opened_do_not_keep_the_breaker_open() -> None:
