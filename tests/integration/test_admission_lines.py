@@ -208,7 +208,7 @@ async def test_whose_time_ends_while_redis_is_late_is_told_sold_out(
     assert await waiting == sold_out()
     began = monotonic()
     while await shop.gateways[1].admit(shop.asked("b", f"C{monotonic()}", S=1)) != HELD:
-        assert monotonic() - began < 1
+        assert monotonic() - began < 10
         await asyncio.sleep(0.02)
 
 

@@ -78,9 +78,9 @@ async def test_a_line_ends_when_the_last_payment_is_known(shop: Shop) -> None:
             turn(shop, order_id, "CONFIRMED")
         began = monotonic()
         assert await waiting[1] == SOLD_OUT
-        assert monotonic() - began < 1
+        assert monotonic() - began < 10
         assert await shop.world.wait("d", 30, S=1) == SOLD_OUT
-        assert monotonic() - began < 1
+        assert monotonic() - began < 10
 
 
 async def test_a_line_stays_while_an_order_holds_that_postgres_has_not_seen(shop: Shop) -> None:
