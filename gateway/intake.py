@@ -126,14 +126,11 @@ async def read_body(request: web.Request) -> bytes:
         _stay.get().begin()
         return body
     except TimeoutError:
-        raise ProblemError(
-            problems.TIMEOUT, f"the body did not come within {BODY_SECONDS_MAX:g} s", headers={"Connection": "close"}
-        ) from None
+        raise ProblemError(problems.TIMEOUT, f"the body did not come within {BODY_SECONDS_MAX:g} s") from None
     except web.RequestPayloadError:
         raise ProblemError(
             problems.MALFORMED,
             "the body is not encoded as its Content-Encoding or Transfer-Encoding says",
-            headers={"Connection": "close"},
         ) from None
     except web.HTTPRequestEntityTooLarge:
         raise too_large() from None
