@@ -233,14 +233,17 @@ class Gate(StrEnum):
     HALF_OPEN = "half-open"
 
 
+#: Failures in a row after which a breaker that was tried opens again. One call would not do: it may be for a payment
+#: that always fails, and all others would wait once more for its sake.
+_PROBES_MAX = 3
+
+
 class Breaker:
     """Spares a provider that doesn't answer, and ourselves the wait. Times are seconds of any steady clock."""
 
-    def __init__(self, *, failures_max: int = 5, open_seconds: float = 30.0, probes_max: int = 3) -> None:
-        """It opens after `failures_max` in a row, and again after `probes_max`: one that fails may always fail."""
+    def __init__(self, *, failures_max: int = 5, open_seconds: float = 30.0) -> None:
         self._failures_max = failures_max
         self._open_seconds = open_seconds
-        self._probes_max = probes_max
         self._failures = 0
         self._answered_at = float("-inf")
         self._opened_at: float | None = None
@@ -268,7 +271,7 @@ class Breaker:
         if gate is Gate.OPEN:
             return False
         self._failures += 1
-        if self._failures < (self._failures_max if gate is Gate.CLOSED else self._probes_max):
+        if self._failures < (self._failures_max if gate is Gate.CLOSED else _PROBES_MAX):
             return False
         self._opened_at = now
         self._failures = 0
