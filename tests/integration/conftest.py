@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 
 from sinks.postgres.migrate import migrate
+from streams.work import Worker
 from tests.conftest import Services
 from tests.integration.gateways import Topics, add_keys, make_topics
 
@@ -77,3 +79,17 @@ def add_seller(connection: psycopg.Connection[tuple[object, ...]], seller_id: st
 
 def _with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def lose_an_answer(monkeypatch: pytest.MonkeyPatch, worker: Worker) -> None:
+    """The worker's next COMMIT is done, and its answer lost."""
+    commit = worker._commit
+    losses = iter([True, False])
+
+    async def commit_and_lose(*arguments: Any) -> int | None:
+        outcome = await commit(*arguments)
+        if next(losses):
+            raise psycopg.OperationalError("the server closed the connection unexpectedly")
+        return outcome
+
+    monkeypatch.setattr(worker, "_commit", commit_and_lose)

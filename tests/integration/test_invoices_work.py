@@ -18,7 +18,7 @@ from streams.batch import Batch
 from streams.dedupe_table import digest
 from streams.invoices import InvoicesWork
 from streams.work import Worker
-from tests.integration.conftest import add_seller
+from tests.integration.conftest import add_seller, lose_an_answer
 from tests.unit.domain.test_invoice import line, request
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -241,16 +241,7 @@ async def test_a_connection_lost_before_the_commit_is_tried_again_with_the_same_
 async def test_a_commit_whose_answer_is_lost_is_found_out_and_not_repeated(
     agent: Agent, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = agent.worker._commit
-    losses = iter([True, False])
-
-    async def commit_and_lose(*arguments: Any) -> int | None:
-        outcome = await commit(*arguments)
-        if next(losses):
-            raise psycopg.OperationalError("the server closed the connection unexpectedly")
-        return outcome
-
-    monkeypatch.setattr(agent.worker, "_commit", commit_and_lose)
+    lose_an_answer(monkeypatch, agent.worker)
     await agent.run(sent(0, "A"), sent(1, "B"))
     assert numbers(query) == [("A", 1), ("B", 2)]
     marked = {digest(("demo", order_id, "invoice")): number for order_id, number in numbers(query)}

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from domain.payment import Action, Answer, Attempt, Known, State, provider_key
@@ -21,6 +20,7 @@ from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, NewAttempt
 from sinks.postgres.session import Session
 from streams.payment_calls import Caller
+from tests.integration.conftest import lose_an_answer
 from tests.integration.payments_world import (
     API_KEY,
     QUICK,
@@ -341,16 +341,7 @@ async def test_what_was_committed_without_an_answer_is_called_for_at_once(
         counting = Counting(provider.url)
         payments = Payments(ledger_url, counting, replace(QUICK, lease_seconds=60))
         await payments.start()
-        commit = payments.worker._commit
-        losses = iter([True, False])
-
-        async def commit_and_lose(*arguments: Any) -> int | None:
-            outcome = await commit(*arguments)
-            if next(losses):
-                raise psycopg.OperationalError("the server closed the connection unexpectedly")
-            return outcome
-
-        monkeypatch.setattr(payments.worker, "_commit", commit_and_lose)
+        lose_an_answer(monkeypatch, payments.worker)
         add_order(ledger_url, "A")
         await payments.run(placed("A"))
         assert await until_finished(query, 1) == {("A", "authorize"): OK}
