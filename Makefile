@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check simulate fuzz chaos lint format types imports bench lock clean
+.PHONY: help setup demo test check simulate fuzz chaos lint format types imports picture bench lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -11,7 +11,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## the virtual environment and Kafka's jars, once
-	@$(BIN)/python -m runtime.local.kafka
+	@$(BIN)/python -m local.kafka
 
 # Candidates are run, not only found: the shims of version managers are there without a version behind them.
 $(STAMP): requirements/dev.lock pyproject.toml
@@ -38,8 +38,9 @@ demo: setup ## the whole way, shown on a stack of its own
 	@$(BIN)/gapless demo
 
 # By files: what a file's tests share is started once. Half of them wait for servers, so two at a time are worth it.
+# In the order of their names, which has those that take longest first: else one of the two is left with them.
 test: setup ## all the tests
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint types imports test ## what CI runs
 
@@ -49,12 +50,12 @@ simulate: setup ## histories of the batch rules under faults: make simulate SEED
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 fuzz: setup ## twenty times the examples that the tests draw, over HTTP and on every topic
-	@GAPLESS_FUZZ_EXAMPLES=20 $(BIN)/pytest tests/integration/test_fuzz_http.py tests/integration/test_fuzz_topics.py
+	@FUZZ_EXAMPLES=20 $(BIN)/pytest tests/integration/test_fuzz_http.py tests/integration/test_fuzz_topics.py
 
 MINUTES ?= 1
 
 chaos: setup ## every fault on a real stack, and the judge's verdict: make chaos MINUTES=5
-	@$(BIN)/gapless chaos --scenario all --minutes $(MINUTES)
+	@$(BIN)/python -m chaos --scenario all --minutes $(MINUTES)
 
 lint: setup ## style and formatting
 	@$(BIN)/ruff check .
@@ -69,6 +70,9 @@ types: setup ## mypy, strict
 
 imports: setup ## which room may know which
 	@$(BIN)/lint-imports
+
+picture: setup ## the invoice that the README shows, from a document rendered now
+	@$(BIN)/python -m tests.unit.documents.picture
 
 bench: setup ## measure, as benchmarks/README.md says
 	@$(BIN)/python -m benchmarks

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agents, checkouts, recovery, sale, waiting, whole_way
+from benchmarks import agents, checkouts, readiness, recovery, sale, soak, waiting, whole_way
 from benchmarks.result import Result
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,14 +35,23 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "checkouts": checkouts.run,
     "sale": sale.run,
     "waiting": waiting.run,
+    "readiness": readiness.run,
     "recovery": recovery.run,
+    "soak": soak.run,
 }
+#: Takes an hour, and is run when it is named.
+WHEN_NAMED = ("soak",)
 
 
 def main() -> None:
     """Run the benchmarks named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the product on this machine.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(BENCHMARKS)}; all but {', '.join(WHEN_NAMED)} by default",
+    )
     parser.add_argument("--record", action="store_true", help="keep the results in benchmarks/results/")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - BENCHMARKS.keys()
@@ -51,7 +60,7 @@ def main() -> None:
     console = Console(highlight=False, width=None if os.isatty(1) else 140)
     load_before = os.getloadavg()[0]
     results: dict[str, list[Result]] = {}
-    for name in arguments.names or BENCHMARKS:
+    for name in arguments.names or [each for each in BENCHMARKS if each not in WHEN_NAMED]:
         with console.status(name):
             results[name] = BENCHMARKS[name]()
         console.print(_table(name, results[name]))

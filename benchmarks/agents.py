@@ -4,15 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import psycopg
 from confluent_kafka import Producer
 
+from benchmarks.rate import per_second
 from benchmarks.result import Result
-from benchmarks.stacks import servers
+from benchmarks.stacks import PARTITIONS, servers
+from domain.records import Address, Buyer, CheckoutRequest, InvoiceRequest, RequestedLine
 from schemas import catalog, codec
 
 #: Enough for some 5 s of steady work.
@@ -21,17 +21,17 @@ REPEAT_EVERY = 10
 #: SKUs of a shop whose orders are spread.
 SPREAD_SKUS = 10_000
 _LINES = 3
-_DEADLINE_S = 120.0
+_POLL_S = 0.02
 
-_ADDRESS = {"street": "1 Main St", "city": "Lyon", "postal_code": "69001", "country": "FR"}
-_BUYER = {"name": "Zoë O'Neil", "email": "zoe@example.com", "vat_id": None, "address": _ADDRESS}
+_ADDRESS: Address = {"street": "1 Main St", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+_BUYER: Buyer = {"name": "Zoë O'Neil", "email": "zoe@example.com", "vat_id": None, "address": _ADDRESS}
 
 
 def invoices() -> list[Result]:
     """One invoices worker, a tenth of the requests repeats."""
     with servers() as environment:
         rate, rss_mb = _run(environment, "invoices", catalog.INVOICE_REQUESTS, _invoice_requests())
-    note = f"{REQUESTS} requests of {_LINES} lines, 1 in {REPEAT_EVERY} a repeat, 4 partitions"
+    note = f"{REQUESTS} requests of {_LINES} lines, 1 in {REPEAT_EVERY} a repeat, {PARTITIONS} partitions"
     return [
         Result("invoices agent, one worker", rate, "orders/s", 8_000, note=note),
         Result("invoices worker, resident memory", rss_mb, "MB", 250, less_is_better=True),
@@ -45,7 +45,7 @@ def checkouts() -> list[Result]:
         with servers() as environment:
             _stock(environment["GAPLESS_POSTGRES_URL"], skus)
             rates[skus], rss_mb = _run(environment, "checkouts", catalog.CHECKOUT_REQUESTS, _checkout_requests(skus))
-    note = f"{REQUESTS} orders of one line, 1 in {REPEAT_EVERY} a repeat, 4 partitions"
+    note = f"{REQUESTS} orders of one line, 1 in {REPEAT_EVERY} a repeat, {PARTITIONS} partitions"
     return [
         Result("checkouts agent, one worker, all on one SKU", rates[1], "orders/s", note=note),
         Result(f"checkouts agent, one worker, over {SPREAD_SKUS:,} SKUs", rates[SPREAD_SKUS], "orders/s", note=note),
@@ -78,30 +78,31 @@ def _run(
             worker.send_signal(signal.SIGTERM)
 
 
-def _orders() -> Iterator[tuple[str, int]]:
+def _orders(prefix: str) -> Iterator[tuple[str, int]]:
     for index in range(REQUESTS):
         order = index - 7 if index % REPEAT_EVERY == REPEAT_EVERY - 1 else index
-        yield f"bench-{order}", order
+        yield f"{prefix}-{order}", order
 
 
 def _invoice_requests() -> Iterator[tuple[str, bytes]]:
-    for order_id, order in _orders():
+    for order_id, order in _orders("INVOICE"):
         lines = [_line("S-1", f"{(order + each) % 1_000}.99") for each in range(_LINES)]
-        yield order_id, codec.encode(catalog.INVOICE_REQUEST, {**_request(order_id, lines), "kind": "invoice"})
+        yield order_id, codec.encode(catalog.INVOICE_REQUEST, _invoice_request(order_id, lines))
 
 
 def _checkout_requests(skus: int) -> Iterator[tuple[str, bytes]]:
-    for order_id, order in _orders():
+    for order_id, order in _orders(f"OF-{skus}"):
         # Neighbours in the log want SKUs far apart, as customers do.
-        body = _request(order_id, [_line(f"S-{order * 7_919 % skus}", "19.99")])
-        yield order_id, codec.encode(catalog.CHECKOUT_REQUEST, {**body, "customer": "C-1", "payment_token": "tok_ok"})
+        body = _checkout_request(order_id, [_line(f"S-{order * 7_919 % skus}", "19.99")])
+        yield order_id, codec.encode(catalog.CHECKOUT_REQUEST, body)
 
 
-def _request(order_id: str, lines: list[dict[str, str]]) -> dict[str, Any]:
+def _invoice_request(order_id: str, lines: list[RequestedLine]) -> InvoiceRequest:
     return {
         "received_at": 0,
         "seller_id": "demo",
         "order_id": order_id,
+        "kind": "invoice",
         "currency": "EUR",
         "note": None,
         "buyer": _BUYER,
@@ -109,34 +110,50 @@ def _request(order_id: str, lines: list[dict[str, str]]) -> dict[str, Any]:
     }
 
 
-def _line(sku: str, unit_price: str) -> dict[str, str]:
-    texts = {"description": "Café crème", "quantity": "2", "vat_rate": "20.00", "vat_category": "S"}
-    return {"sku": sku, "unit_price": unit_price, **texts}
+def _checkout_request(order_id: str, lines: list[RequestedLine]) -> CheckoutRequest:
+    return {
+        "received_at": 0,
+        "seller_id": "demo",
+        "order_id": order_id,
+        "customer": "C-1",
+        "payment_token": "tok_ok",
+        "currency": "EUR",
+        "note": None,
+        "buyer": _BUYER,
+        "lines": lines,
+    }
+
+
+def _line(sku: str, unit_price: str) -> RequestedLine:
+    return {
+        "sku": sku,
+        "description": "Café crème",
+        "quantity": "2",
+        "unit_price": unit_price,
+        "vat_rate": "20.00",
+        "vat_category": "S",
+    }
 
 
 def _stock(postgres_url: str, skus: int) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO stock (seller_id, sku, on_hand) SELECT 'demo', 'S-' || n, %s FROM generate_series(0, %s) AS n",
+            "INSERT INTO stock (seller_id, sku, on_hand) SELECT 'demo', 'S-' || n, %s FROM generate_series(0, %s) AS n"
+            " ON CONFLICT (seller_id, sku) DO NOTHING",
             (10 * REQUESTS, skus - 1),
         )
 
 
 def _measure(postgres_url: str, role: str, pid: int) -> tuple[float, float]:
-    """Requests a second from the first commit that is seen to the last, and the worker's memory in MB then."""
-    deadline = time.monotonic() + _DEADLINE_S
-    first: tuple[float, int] | None = None
+    """Requests committed a second, and the worker's memory in MB then."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        while time.monotonic() < deadline:
+
+        def committed() -> int:
             row = connection.execute("SELECT coalesce(sum(next_offset), 0) FROM positions WHERE agent = %s", (role,))
-            done = int((row.fetchone() or (0,))[0])
-            now = time.monotonic()
-            if done and first is None:
-                first = (now, done)
-            if first is not None and done >= REQUESTS:
-                return (done - first[1]) / (now - first[0]), _rss_mb(pid)
-            time.sleep(0.02)
-    raise TimeoutError(f"the worker did not finish {REQUESTS} requests within {_DEADLINE_S:.0f} s")
+            return int((row.fetchone() or (0,))[0])
+
+        before = committed()
+        return per_second(lambda: committed() - before, REQUESTS, poll_s=_POLL_S), _rss_mb(pid)
 
 
 def _rss_mb(pid: int) -> float:

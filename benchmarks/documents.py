@@ -6,14 +6,14 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import psutil
 
 from benchmarks.result import Result
+from documents.render import render, warm
 from domain.money import divide_half_away, scaled
-from sinks.pdf.render import render, warm
+from domain.records import Address, InvoiceIssued, InvoiceLine
 from streams.rendering import Renderer
 
 RUNS = 7
@@ -35,9 +35,9 @@ _THINGS = (
 )
 
 
-def invoice(number: int, lines: int, thing: Callable[[int], str], buyer_name: str) -> dict[str, Any]:
-    """An `InvoiceIssued` event; each number gives another."""
-    items = []
+def invoice(number: int, lines: int, thing: Callable[[int], str], buyer_name: str) -> InvoiceIssued:
+    """An event; each number gives another."""
+    items: list[InvoiceLine] = []
     net = 0
     for place in range(lines):
         quantity, cents = (number + place) % 9 + 1, (number * 37 + place * 911) % 20_000 + 99
@@ -58,6 +58,9 @@ def invoice(number: int, lines: int, thing: Callable[[int], str], buyer_name: st
     return {
         "seller_id": f"seller-{seller}",
         "order_id": f"A-{1_000_000 + number}",
+        "kind": "invoice",
+        "series_id": f"seller-{seller}.invoice.2026",
+        "number": number + 1,
         "invoice_number": f"INV-2026-{number:06d}",
         "issued_at": 1_795_254_000_000_000 + number * 1_000,
         "issue_date": "2026-11-21",
@@ -86,13 +89,13 @@ def invoice(number: int, lines: int, thing: Callable[[int], str], buyer_name: st
     }
 
 
-def typical(number: int) -> dict[str, Any]:
+def typical(number: int) -> InvoiceIssued:
     """Three to five lines in Latin letters, other names and goods each time."""
     name = f"{_GIVEN[number % 10]} {_FAMILY[number // 10 % 10]}"
     return invoice(number, 3 + number % 3, lambda place: _THINGS[place % len(_THINGS)], name)
 
 
-def _address(number: int) -> dict[str, str]:
+def _address(number: int) -> Address:
     return {
         "street": f"{_STREETS[number % len(_STREETS)]}, {number % 300}",
         "city": _CITIES[number % len(_CITIES)],
@@ -101,7 +104,7 @@ def _address(number: int) -> dict[str, str]:
     }
 
 
-KINDS: dict[str, Callable[[int], Mapping[str, Any]]] = {
+KINDS: dict[str, Callable[[int], InvoiceIssued]] = {
     "3-5 lines, Latin": typical,
     "5 lines, Cyrillic": lambda number: invoice(number, 5, lambda place: f"Чай чёрный № {place}", "Екатерина Щёголева"),
     "5 lines, Arabic": lambda number: invoice(number, 5, lambda place: f"قهوة عربية {place}", "عبد الرحمن القحطاني"),

@@ -14,10 +14,10 @@ import uvloop
 from benchmarks.result import Result
 from benchmarks.stacks import pid_of, stack, target_of
 from gapless.demo_steps import Target, warm_up
+from local.stack import Stack
+from local.supervise import PROVEN_AFTER_SECONDS
 from producers.generate import bodies
 from producers.load import run as run_load
-from runtime.local.stack import Stack
-from runtime.supervise import PROVEN_AFTER_SECONDS
 
 KILLS = 5
 RATE = 100.0

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -12,16 +12,16 @@ import psycopg
 import uvloop
 
 from benchmarks.result import Result
-from benchmarks.stacks import stack, target_of
+from benchmarks.stacks import stack, target_of, wait_until_ready
 from gapless.demo_sale import raise_file_limit
 from gapless.demo_steps import Target
 from gapless.load_checkouts import put_stock
 from gapless.stock import connected, copy_levels
+from local.stack import Stack
 from producers import load
-from producers.client import Answer
+from producers.client import GatewayAnswer
 from producers.generate import checkouts
-from producers.load import Report
-from runtime.local.stack import Stack
+from producers.load import LoadReport
 
 BUYERS = 50_000
 #: Buyers at the same instant, each on a connection of its own; the next comes when one of them is answered.
@@ -44,12 +44,12 @@ _CONFIRMED, _KEPT, _SHORT = 201, 202, 409
 class _Sale:
     """What the buyers of one sale were told."""
 
-    answers: Report = field(default_factory=Report)
+    answers: LoadReport = field(default_factory=LoadReport)
     #: The last status of each, by what it sent.
     told: dict[bytes, int] = field(default_factory=dict)
     decided_after_s: float = 0.0
 
-    def take(self, payload: bytes, answer: Answer) -> None:
+    def take(self, payload: bytes, answer: GatewayAnswer) -> None:
         """Note an answer."""
         self.told[payload] = answer.status
 
@@ -63,18 +63,31 @@ def run() -> list[Result]:
         _sell(made, "WARM", _WARM_UP, PIECES, connections)
         results += _results("50,000 buyers of 500", _sell(made, "MANY", BUYERS, PIECES, connections))
         results += _results("50,000 buyers of 1", _sell(made, "ONE", BUYERS, 1, connections))
-        with _killed(made, ["redis"], after_s=_REDIS_KILLED_AFTER_S):
-            sale = _sell(made, "REDIS", BUYERS, PIECES, connections)
+        killed = _killed(made, ["redis"], after_s=_REDIS_KILLED_AFTER_S)
+        sale = _sell(made, "REDIS", BUYERS, PIECES, connections, killed)
         results += _results("the same of 500, Redis killed", sale)
-        with _killed(made, workers, after_s=0.0, every_s=_CHECKOUTS_KILLED_EVERY_S):
-            sale = _sell(made, "WORKERS", BUYERS, PIECES, connections)
+        killed = _killed(made, workers, after_s=0.0, every_s=_CHECKOUTS_KILLED_EVERY_S)
+        sale = _sell(made, "WORKERS", BUYERS, PIECES, connections, killed)
         results += _results("the same of 500, a checkouts worker killed every 3 s", sale)
     return results
 
 
-def _sell(made: Stack, sku: str, buyers: int, pieces: int, connections: int) -> _Sale:
-    """Sell; return when everybody knows what became of it. Raises `RuntimeError` unless the sale is exact."""
-    sale = uvloop.run(_rush(made, sku, buyers, pieces, connections))
+def _sell(
+    made: Stack,
+    sku: str,
+    buyers: int,
+    pieces: int,
+    connections: int,
+    beside: AbstractContextManager[None] | None = None,
+) -> _Sale:
+    """Sell, within `beside` while there are buyers; return when everybody knows what became of it.
+
+    Raises `RuntimeError` unless the sale is exact.
+    """
+    orders = uvloop.run(_prepare(made, sku, buyers, pieces))
+    # Only now: what prepares the sale needs all that may be killed.
+    with beside or nullcontext():
+        sale = uvloop.run(_rush(made, orders, connections))
     told = Counter(sale.told.values())
     if sale.answers.failed or told != {_CONFIRMED: pieces, _SHORT: buyers - pieces}:
         raise RuntimeError(f"{sku}: {dict(told)} for {pieces} pieces, {sale.answers.failed} without an answer")
@@ -90,14 +103,17 @@ def _sell(made: Stack, sku: str, buyers: int, pieces: int, connections: int) -> 
     return sale
 
 
-async def _rush(made: Stack, sku: str, buyers: int, pieces: int, connections: int) -> _Sale:
-    sale = _Sale()
-    target = target_of(made)
-    async with target.client(4) as client:
+async def _prepare(made: Stack, sku: str, buyers: int, pieces: int) -> list[bytes]:
+    async with target_of(made).client(4) as client:
         await put_stock(client, [sku], pieces)
     # As a seller does before a sale: the stock is known to those at the door.
     await connected(made.settings(), lambda mirror, session: copy_levels(mirror, session, [sku], shards=1))
-    orders = list(checkouts(buyers, seed=1, skus=[sku], customers=buyers, tokens={"tok_ok": 1.0}, prefix=sku))
+    return list(checkouts(buyers, seed=1, skus=[sku], customers=buyers, tokens={"tok_ok": 1.0}, prefix=f"SALE-{sku}"))
+
+
+async def _rush(made: Stack, orders: Sequence[bytes], connections: int) -> _Sale:
+    sale = _Sale()
+    target = target_of(made)
     began = time.perf_counter()
     sale.answers = await _post(target, orders, sale, connections)
     for _ in range(_ASKED_MAX):
@@ -111,7 +127,7 @@ async def _rush(made: Stack, sku: str, buyers: int, pieces: int, connections: in
 
 async def _post(
     target: Target, orders: Sequence[bytes], sale: _Sale, connections: int, wait_s: int | None = None
-) -> Report:
+) -> LoadReport:
     async with target.client(connections) as client:
         return await load.run(
             client, orders, workers=connections, wait_s=wait_s, on_answer=sale.take, post=client.post_checkout
@@ -152,6 +168,8 @@ def _killed(made: Stack, names: Sequence[str], *, after_s: float, every_s: float
     finally:
         over.set()
         thread.join()
+        # The next sale begins with all of it, as this one did.
+        wait_until_ready(made)
 
 
 def _restart(made: Stack, name: str) -> None:

@@ -4,24 +4,31 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import redis
+import redis.exceptions
 
 from chaos.memory import family_mb
 from gapless.demo_steps import Target
-from runtime.local.stack import Stack
+from local.layout import Special
+from local.stack import Stack
+
+#: Of each topic: as many as a deployment begins with that means to grow.
+PARTITIONS = 16
+_READY_S_MAX = 60.0
 
 
 @contextmanager
 def stack(workers: Mapping[str, int] | None = None, *, servers_only: bool = False) -> Iterator[Stack]:
     """A stack that is ready."""
     data = Path(tempfile.mkdtemp(prefix="gapless-bench-"))
-    # Everybody may pass through: run by root, Postgres runs as somebody else.
-    data.chmod(0o755)
-    made = Stack(data, workers, servers_only=servers_only, bound=True)
+    special = Special(partitions=PARTITIONS)
+    made = Stack(data, workers, servers_only=servers_only, bound=True, special=special)
     try:
         made.start()
         yield made
@@ -35,7 +42,7 @@ def servers() -> Iterator[dict[str, str]]:
     with stack(servers_only=True) as made:
         environment = made.environment("bench-1")
         environment["GAPLESS_POSTGRES_URL"] = made.endpoints()["postgres"]
-        for command in (("migrate",), ("topics",), ("sellers", "ensure-local")):
+        for command in (("migrate",), ("topics", "--partitions", str(PARTITIONS)), ("sellers", "ensure-local")):
             subprocess.run(
                 [sys.executable, "-m", "gapless", *command],
                 env={**os.environ, **environment},
@@ -49,6 +56,24 @@ def target_of(made: Stack) -> Target:
     """Where to post to."""
     status = made.status()
     return Target(status["endpoints"]["gateway"], status["api_key"], status["endpoints"]["postgres"])
+
+
+def wait_until_ready(made: Stack) -> None:
+    """Return when every process is ready. Raises `TimeoutError`."""
+    give_up_at = time.monotonic() + _READY_S_MAX
+    # What the stack says of itself may be of before a kill.
+    while not (made.status()["ready"] and _redis_answers(made)):
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"the stack is not ready again within {_READY_S_MAX:g} s")
+        time.sleep(0.05)
+
+
+def _redis_answers(made: Stack) -> bool:
+    try:
+        with redis.Redis.from_url(made.endpoints()["redis"]) as client:
+            return bool(client.ping())
+    except redis.exceptions.RedisError:
+        return False
 
 
 def pid_of(made: Stack, name: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from chaos.record import Asked
 from chaos.traffic import Traffic
 from chaos.world import World
-from producers.client import Answer
+from producers.client import GatewayAnswer
 from producers.load import percentile
 from producers.wire import WireClient
 
@@ -128,7 +128,7 @@ async def _at_once(works: Iterable[Coroutine[Any, Any, None]]) -> None:
             group.create_task(work)
 
 
-def _outcome(answer: Answer | None) -> str:
+def _outcome(answer: GatewayAnswer | None) -> str:
     if answer is None:
         return UNANSWERED
     if answer.status == 201:

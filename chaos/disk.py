@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
-import psycopg
 
 from chaos.world import World
 
@@ -84,9 +83,7 @@ class _Mounted(Disk):
 @asynccontextmanager
 async def small_disk(world: World) -> AsyncIterator[Disk]:
     """Have Postgres on a disk that can be full while the block runs. It is restarted before and after."""
-    with psycopg.connect(world.postgres_url) as connection:
-        row = connection.execute("SHOW data_directory").fetchone()
-    folder = Path(row[0] if row else "")
+    folder = world.stack.data / "postgres" / "cluster"
     disk: Disk = Disk(world)
     kept = folder.with_name("cluster.kept")
     mounted = os.geteuid() == 0 and await _with_postgres_down(world, lambda: _move_in(folder, kept))

@@ -1,14 +1,14 @@
 """When is a stack quiet: every request handled, every event published, every document stored, nobody waiting."""
 
 import psycopg
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from schemas.catalog import PARTITIONS, READERS
+from runtime.kafka import TopicError, end_offsets
+from runtime.roles import READERS
+from runtime.unread import unread
 
-_TIMEOUT_S = 10.0
 #: Each is nought when nothing is on its way.
 _OPEN = """
-SELECT (SELECT count(*) FROM orders WHERE state IN ('RESERVED', 'PAYMENT_PENDING')),
+SELECT (SELECT count(*) FROM orders WHERE state IN ('PLACED', 'PAYMENT_PENDING')),
        (SELECT count(*) FROM payment_attempts WHERE state = 'open'),
        (SELECT count(*) FROM refunds WHERE state = 'requested'),
        (SELECT count(*) FROM invoices) - (SELECT count(*) FROM documents),
@@ -21,9 +21,10 @@ _WORDS = ("orders undecided", "payments under way", "refunds under way", "docume
 class Drain:
     """Asks again and again, over connections that it keeps; what can't be asked isn't drained."""
 
-    def __init__(self, postgres_url: str, kafka_bootstrap: str) -> None:
+    def __init__(self, postgres_url: str, kafka_bootstrap: str, partitions: int) -> None:
         self._postgres_url = postgres_url
         self._kafka_bootstrap = kafka_bootstrap
+        self._partitions = range(partitions)
         #: What was still on its way when it was asked last.
         self.left = "nothing was asked yet"
 
@@ -31,7 +32,7 @@ class Drain:
         """Whether nothing is on its way now. Blocks."""
         try:
             self.left = self._left()
-        except (psycopg.OperationalError, KafkaException) as error:
+        except (psycopg.OperationalError, TopicError) as error:
             self.left = " ".join(str(error).split())
         return not self.left
 
@@ -44,25 +45,22 @@ class Drain:
         left = [f"{count} {what}" for count, what in zip(row, _WORDS, strict=True) if count]
         positions = {(agent, topic, partition): next_offset for agent, topic, partition, next_offset in rows}
         for agent, topics in READERS.items():
-            behind = sum(
-                max(0, before[topic.name, partition] - positions.get((agent, topic.name, partition), 0))
+            its = {
+                (topic.name, partition): positions.get((agent, topic.name, partition), 0)
                 for topic in topics
-                for partition in range(PARTITIONS)
-            )
-            if behind:
-                left.append(f"{behind} records before {agent}")
+                for partition in self._partitions
+            }
+            found = unread(self._kafka_bootstrap, its).values()
+            if readable := sum(each.readable for each in found):
+                left.append(f"{readable} records before {agent}")
+            if held_back := sum(each.held_back for each in found):
+                left.append(f"{held_back} records behind open transactions before {agent}")
         if not left and self._ends() != before:
             left.append("topics still grow")
         return ", ".join(left)
 
     def _ends(self) -> dict[tuple[str, int], int]:
-        consumer = Consumer({"bootstrap.servers": self._kafka_bootstrap, "group.id": "gapless-chaos", "log_level": 0})
-        try:
-            topics = {topic.name for its in READERS.values() for topic in its}
-            return {
-                (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT_S)[1]
-                for topic in topics
-                for partition in range(PARTITIONS)
-            }
-        finally:
-            consumer.close()
+        topics = {topic.name for its in READERS.values() for topic in its}
+        return end_offsets(
+            self._kafka_bootstrap, [(topic, partition) for topic in topics for partition in self._partitions]
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from runtime.local.stack import Stack
+from local.stack import Stack
 
 _EVERY_S = 0.5
 _BARS = "▁▂▃▄▅▆▇█"

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from chaos.record import Asked
 from chaos.traffic import Shop
 from chaos.world import World
-from schemas.catalog import OUTPUT_TOPICS, PARTITIONS, SEQ_HEADER
+from schemas.catalog import OUTPUT_TOPICS, SEQ_HEADER
 
 _TIMEOUT_S = 10.0
 _POLL_S = 0.05
@@ -43,9 +43,11 @@ def numbers(world: World) -> dict[str, int]:
         return {}
 
 
-def all_moved(before: Mapping[tuple[str, int], int], after: Mapping[tuple[str, int], int], topic: str) -> bool:
-    """Whether every partition of a topic was worked on meanwhile."""
-    return all(after.get((topic, each), 0) > before.get((topic, each), 0) for each in range(PARTITIONS))
+def all_moved(
+    before: Mapping[tuple[str, int], int], after: Mapping[tuple[str, int], int], topic: str, partitions: int
+) -> bool:
+    """Whether every one of a topic's partitions was worked on meanwhile."""
+    return all(after.get((topic, each), 0) > before.get((topic, each), 0) for each in range(partitions))
 
 
 def batches(world: World, name: str, standing: str) -> int:
@@ -67,7 +69,7 @@ def ends(world: World) -> dict[tuple[str, int], int]:
                 1
             ]
             for topic in OUTPUT_TOPICS
-            for partition in range(PARTITIONS)
+            for partition in range(world.partitions)
         }
     finally:
         consumer.close()
@@ -103,7 +105,7 @@ def repeats(world: World, since: Mapping[tuple[str, int], int]) -> int:
 
 def _consumer(world: World) -> Consumer:
     config = {"bootstrap.servers": world.settings.kafka_bootstrap, "group.id": "gapless-chaos", "log_level": 0}
-    return Consumer({**config, "enable.auto.commit": False})
+    return Consumer({**config, "enable.auto.commit": False, "isolation.level": "read_committed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +173,9 @@ async def probing(world: World, rate: float = 10.0) -> AsyncIterator[Probe]:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
             await probe.finish()
-    if silent := [each for each in probe.seen if each.status == 503 and not (each.retry_after or "").isdigit()]:
-        world.found.append(f"{len(silent)} answers were 503 and did not say when to come back")
-    if odd := sorted({each.status for each in probe.seen} - {200, 202, 503}):
+    if silent := [each for each in probe.seen if each.status in (429, 503) and not (each.retry_after or "").isdigit()]:
+        world.found.append(f"{len(silent)} answers were 429 or 503 and did not say when to come back")
+    if odd := sorted({each.status for each in probe.seen} - {200, 202, 429, 503}):
         world.found.append(f"new invoices were answered with {odd}")
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from producers.client import Answer, UnavailableError
+from producers.client import GatewayAnswer, UnavailableError
 from producers.wire import WireClient
 
 
 @dataclass(frozen=True, slots=True)
-class OneAnswer(Answer):
+class OneAnswer(GatewayAnswer):
     """An answer to a request that was sent once."""
 
     #: What a "later" says about when.
@@ -20,7 +20,7 @@ class OnceClient(WireClient):
 
     async def _until_answered(
         self, method: str, path: str, payload: bytes | None, headers: Mapping[str, str] | None
-    ) -> Answer:
+    ) -> GatewayAnswer:
         try:
             status, answer, retry_after = await self._request(method, path, payload, headers)
         except OSError as error:

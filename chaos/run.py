@@ -65,8 +65,6 @@ class Outcome:
 def standing(ground: Ground, keep_logs: Path | None = None) -> Iterator[Standing]:
     """A stack on this ground in a temporary folder; its logs are copied to `keep_logs` at the end, if given."""
     data = Path(tempfile.mkdtemp(prefix="gapless-chaos-"))
-    # Everybody may pass through: run by root, Postgres runs as somebody else.
-    data.chmod(0o755)
     try:
         with Standing(ground, data) as made:
             try:
@@ -115,7 +113,7 @@ async def _settle(world: World) -> float:
     """Wait until everything runs and nothing is on its way; return how long that took."""
     began = time.monotonic()
     await world.until_ready()
-    drain = Drain(world.postgres_url, world.settings.kafka_bootstrap)
+    drain = Drain(world.postgres_url, world.settings.kafka_bootstrap, world.partitions)
     if not await world.until(drain.done, "everything is drained", DRAIN_SECONDS_MAX):
         world.found.append(f"left: {drain.left}")
     seconds = time.monotonic() - began

@@ -24,6 +24,8 @@ class Ground:
     workers: Mapping[str, int] = field(default_factory=lambda: dict(WORKERS))
     detours: Detours = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))
+    #: Of each topic.
+    partitions: int = 4
     #: A run leaves traces that are wrong for good, such as records on topics that are not its own.
     single_use: bool = False
     #: Documents go to an S3 server of the world's own, which can misbehave, and not to a folder.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from chaos.record import Asked, Commanded, Kind, Record
-from producers.client import Answer, GaplessClient, UnavailableError
+from producers.client import GaplessClient, GatewayAnswer, UnavailableError
 from producers.generate import body as invoice_body
 
 #: How requests divide, by weight.
@@ -16,6 +16,7 @@ _SHARES: Mapping[str, float] = {
     "checkout": 40,
     "repeat": 10,
     "conflict": 3,
+    "twins": 3,
     "command": 7,
 }
 #: Means of payment, by weight: most pay, and some of the rest in every way.
@@ -85,6 +86,12 @@ class Shop:
         self.record.ask(asked.kind, body)
         return body
 
+    def twin(self, asked: Asked) -> Asked:
+        """An invoice under a checkout's id, or the other way round: one of both must be refused."""
+        if asked.kind is Kind.INVOICE:
+            return self.checkout(order_id=asked.order_id)
+        return self.record.ask(Kind.INVOICE, invoice_body(asked.order_id, self.chance))
+
     def earlier(self) -> Asked | None:
         """An order that was asked for already; None before the first."""
         everything = list(self.record.asked.values())
@@ -143,12 +150,14 @@ class Traffic:
 
     async def post(
         self, asked: Asked, body: Mapping[str, Any] | None = None, wait_s: int | None = None
-    ) -> Answer | None:
+    ) -> GatewayAnswer | None:
         """Post a body of an order, the first unless given; None if nobody answered until the client gave up."""
         post = self.client.post_invoice if asked.kind is Kind.INVOICE else self.client.post_checkout
         return await self.noted(asked, lambda: post(body or asked.bodies[0], wait_s))
 
-    async def noted(self, asked: Asked | Commanded, send: Callable[[], Awaitable[Answer]]) -> Answer | None:
+    async def noted(
+        self, asked: Asked | Commanded, send: Callable[[], Awaitable[GatewayAnswer]]
+    ) -> GatewayAnswer | None:
         """Send, and note the answer."""
         try:
             answer = await send()
@@ -170,6 +179,9 @@ class Traffic:
                 await self.post(earlier)
             elif what == "conflict" and earlier is not None:
                 await self.post(earlier, self.shop.conflict(earlier))
+            elif what == "twins":
+                asked = self.shop.checkout() if chance.random() < 0.5 else self.shop.invoice()
+                await asyncio.gather(*(self.post(each, wait_s=wait_s) for each in (asked, self.shop.twin(asked))))
             elif what == "invoice":
                 await self.post(self.shop.invoice(), wait_s=wait_s)
             else:
@@ -192,16 +204,31 @@ class Traffic:
                 await self._commanded(order_id, "refunds", body, lambda: client.refund(order_id, refund_id))
             return
         order_id = chance.choice(self._confirmed)
-        if chance.random() < 0.7:
+        if chance.random() < 0.2:
+            await self._hasty(order_id)
+        elif chance.random() < 0.7:
             answer = await self._commanded(order_id, "shipments", {}, lambda: client.ship(order_id, wait_s=_WAIT_S))
             if answer is not None and answer.status == 200:
                 self._shipped.append(order_id)
         else:
             await self._commanded(order_id, "cancellations", {}, lambda: client.cancel(order_id))
 
+    async def _hasty(self, order_id: str) -> None:
+        """One refund asked for twice, around the shipment that it needs: the first may be refused, the second done."""
+        refund_id = f"R-{self.shop.chance.randrange(10**6)}"
+
+        async def refund() -> None:
+            body = {"refund_id": refund_id}
+            await self._commanded(
+                order_id, "refunds", body, lambda: self.client.refund(order_id, refund_id, wait_s=_WAIT_S)
+            )
+
+        ship = self._commanded(order_id, "shipments", {}, lambda: self.client.ship(order_id, wait_s=_WAIT_S))
+        await asyncio.gather(refund(), ship, refund())
+
     async def _commanded(
-        self, order_id: str, what: str, body: Mapping[str, Any], send: Callable[[], Awaitable[Answer]]
-    ) -> Answer | None:
+        self, order_id: str, what: str, body: Mapping[str, Any], send: Callable[[], Awaitable[GatewayAnswer]]
+    ) -> GatewayAnswer | None:
         commanded = Commanded(order_id, what, body)
         self._record.commanded.append(commanded)
         return await self.noted(commanded, send)

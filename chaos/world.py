@@ -11,15 +11,16 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from chaos.drain import Drain
+from chaos.logo import set_logo
 from chaos.object_store import Mood, ObjectServer
 from chaos.proxy import Proxies, Proxy
 from chaos.record import Record
 from chaos.scenario import Ground
 from chaos.timeline import Timeline
 from chaos.traffic import Shop, Traffic
+from local.layout import Special
+from local.stack import Stack
 from producers.client import GaplessClient
-from runtime.local.layout import Special
-from runtime.local.stack import Stack
 from runtime.settings import ENV_PREFIX, Settings
 
 #: Of orders a second, of every kind: enough that every fault meets some, and little enough for two cores in a crisis.
@@ -38,6 +39,8 @@ class World:
     def __init__(self, standing: "Standing", name: str, seed: int, seconds: float, say: Callable[[str], None]) -> None:
         self.stack = standing.stack
         self.objects = standing.objects
+        #: Of each topic.
+        self.partitions = standing.ground.partitions
         self.settings: Settings = self.stack.settings()
         status = self.stack.status()
         self.url: str = status["endpoints"]["gateway"]
@@ -198,7 +201,7 @@ class World:
 
     async def drained(self) -> bool:
         """Whether nothing was on its way in time; for scenarios that want to look at what came of it themselves."""
-        drain = Drain(self.postgres_url, self.settings.kafka_bootstrap)
+        drain = Drain(self.postgres_url, self.settings.kafka_bootstrap, self.partitions)
         if await self.until(drain.done, "everything is drained", _DRAIN_SECONDS_MAX):
             return True
         self.found.append(f"left: {drain.left}")
@@ -226,12 +229,13 @@ class Standing:
         environment = dict(self.ground.environment)
         if self.ground.object_server:
             environment |= self.objects.__enter__().environment()
-        special = Special(detours, environment)
+        special = Special(detours, environment, self.ground.partitions)
         self.stack = Stack(self._data, self.ground.workers, bound=True, special=special)
         self.stack.describe()
         for (name, service), proxy in self.proxies.items():
             proxy.target = self.stack.target(name, service)
         self.stack.start()
+        set_logo(self.stack)
         return self
 
     def __exit__(self, *_: object) -> None:

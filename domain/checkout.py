@@ -1,20 +1,25 @@
-"""A checkout request: an order to be priced like an invoice, of whole pieces, by a customer who pays with a token."""
+"""A checkout request: an order to be priced like an invoice, of whole pieces, by a customer or guest with a token."""
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from domain.invoice import Priced, price
+from domain.invoice import Priced, check_segment, price, with_plain_zeros
+from domain.records import CheckoutRequest, InvoiceRequest
 from domain.refusals import INVALID_FIELD, Refusal
 from domain.reservation import Sku, wanted_of
 
-CUSTOMER_CHARS_MAX = 64
+#: Of an e-mail address (RFC 5321), which many shops know their customers by.
+CUSTOMER_CHARS_MAX = 254
+#: The customer of a checkout by somebody whom the storefront doesn't know.
+GUEST = ""
 PAYMENT_TOKEN_CHARS_MAX = 200
 SKU_CHARS_MAX = 64
 #: Pieces of one line: sums over 1,000 lines stay far inside 64 bits, and a slip of the finger is seen.
 PIECES_MAX = 1_000_000
+
+_NOT_INVOICED = ("customer", "payment_token")
 
 TOKEN = re.compile(r"[\x21-\x7e]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -26,7 +31,7 @@ class Checkout:
     """A request that may become an order."""
 
     #: The invoice that the order will have.
-    invoice_request: dict[str, Any]
+    invoice_request: InvoiceRequest
     priced: Priced
     #: Whole pieces of each line, in the order of the lines.
     pieces: tuple[int, ...]
@@ -36,14 +41,14 @@ class Checkout:
     content_sha256: bytes
 
 
-def check(request: Mapping[str, Any]) -> Checkout | Refusal:
-    """Check a `CheckoutRequest` by every rule; the first one broken is the refusal."""
-    refusal = check_name("customer", request["customer"], CUSTOMER_CHARS_MAX) or _check_token(request["payment_token"])
+def check(request: CheckoutRequest) -> Checkout | Refusal:
+    """Check the request by every rule; the first one broken is the refusal."""
+    refusal = _check_customer(request["customer"]) or _check_token(request["payment_token"])
     if refusal is not None:
         return refusal
     pieces = []
     for index, line in enumerate(request["lines"]):
-        refusal = check_name("sku", line["sku"], SKU_CHARS_MAX)
+        refusal = check_sku(line["sku"])
         if refusal is not None:
             return Refusal(refusal.reason, f"lines[{index}].sku", refusal.detail)
         if _PIECES.fullmatch(line["quantity"]) is None or int(line["quantity"].partition(".")[0]) > PIECES_MAX:
@@ -51,10 +56,10 @@ def check(request: Mapping[str, Any]) -> Checkout | Refusal:
                 INVALID_FIELD, f"lines[{index}].quantity", f"must be a whole number of pieces from 1 to {PIECES_MAX}"
             )
         pieces.append(int(line["quantity"].partition(".")[0]))
-    invoice_request = {
-        name: request[name] for name in ("received_at", "seller_id", "order_id", "currency", "note", "buyer", "lines")
-    }
-    invoice_request["kind"] = "invoice"
+    # All else: a field that both requests gain is invoiced, and in the digest, without a word here.
+    asked: dict[str, Any] = {name: value for name, value in request.items() if name not in _NOT_INVOICED}
+    asked |= {"kind": "invoice", "lines": with_plain_zeros(request["lines"])}
+    invoice_request = cast(InvoiceRequest, asked)
     priced = price(invoice_request)
     if isinstance(priced, Refusal):
         return priced
@@ -76,6 +81,15 @@ def check_name(field: str, text: str, chars_max: int) -> Refusal | None:
     if not text.isprintable() and _CONTROL.search(text):
         return Refusal(INVALID_FIELD, field, "must hold no control characters")
     return None
+
+
+def _check_customer(customer: str) -> Refusal | None:
+    return None if customer == GUEST else check_name("customer", customer, CUSTOMER_CHARS_MAX)
+
+
+def check_sku(sku: str) -> Refusal | None:
+    """A SKU of which there may be stock: a name that a URL can hold."""
+    return check_name("sku", sku, SKU_CHARS_MAX) or check_segment("sku", sku)
 
 
 def _check_token(token: str) -> Refusal | None:

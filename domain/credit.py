@@ -11,11 +11,12 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from domain.invoice import RATE_MAX, Priced, RateTotal, price
+from domain.checkout import check_name
+from domain.invoice import RATE_MAX, Priced, check_segment, price_as, rate_text, rate_total
 from domain.iso import CURRENCY_EXPONENTS
 from domain.money import RATE_DECIMALS, SCALE, SCALE_DECIMALS, divide_half_away, scaled
+from domain.records import CreditNoteRequest, InvoiceRequest, RateTotal, Totals
 from domain.refusals import INVALID_FIELD, TOTALS_DISAGREE, Refusal
 
 #: The refund of a confirmed order that was cancelled: all of it.
@@ -50,10 +51,18 @@ class Credit:
         return self.net_minor + self.tax_minor
 
 
-def credit(order: Mapping[str, Any], before: Mapping[int, int], now: Mapping[int, int]) -> Credit:
+def is_same_refund(lines: Mapping[int, int], for_all_left: bool | None, asked: Mapping[int, int]) -> bool:
+    """Whether a refund of `asked` pieces by line (none: of all that is left) is the one that stands under its id.
+
+    That one is for `lines`; `for_all_left` if it was asked for without lines, None if nobody noted that.
+    """
+    return dict(asked) == dict(lines) if asked else for_all_left is not False
+
+
+def credit(order: InvoiceRequest, before: Mapping[int, int], now: Mapping[int, int]) -> Credit:
     """Credit `now` pieces by line, after `before` pieces were credited; both within what was ordered.
 
-    `order` is an `InvoiceRequest` that `price` has accepted, its quantities whole numbers. With everything credited,
+    `price` has accepted `order`, whose quantities are whole numbers. With everything credited,
     all credits together are exactly the invoice: as long as none is taken back that a later one was made after. Of
     three pieces at 0.664, credited one by one, the second is 0.67; with the first taken back and the other two
     credited at 1.33, 2.00 of 1.99 are. So a credit that may still fail has to end before the next one is made.
@@ -70,11 +79,11 @@ def credit(order: Mapping[str, Any], before: Mapping[int, int], now: Mapping[int
     for group, (taxable, tax) in sorted(rates_after.items()):
         taxable_before, tax_before = rates_before.get(group, (0, 0))
         category, rate = group
-        total = RateTotal(category, _rate_text(rate), taxable - taxable_before, tax - tax_before)
+        total = rate_total(category, rate, taxable - taxable_before, tax - tax_before)
         if any(_group(order, each.line) == group for each in lines):
             per_rate.append(total)
     return Credit(
-        lines, tuple(per_rate), sum(each.net_minor for each in lines), sum(each.tax_minor for each in per_rate)
+        lines, tuple(per_rate), sum(each.net_minor for each in lines), sum(each["tax_minor"] for each in per_rate)
     )
 
 
@@ -87,8 +96,15 @@ def check_refund_id(refund_id: str) -> Refusal | None:
     return None
 
 
-def check(request: Mapping[str, Any]) -> Priced | Refusal:
-    """Check the amounts of a `CreditNoteRequest`, or of the `CreditNoteIssued` that came of it.
+def check_asked_refund_id(refund_id: str) -> Refusal | None:
+    """The id of a refund that is asked for: a name that a URL can hold, and not the one kept for cancellations."""
+    if refund_id == CANCELLATION:
+        return Refusal(INVALID_FIELD, "refund_id", f"must not be {CANCELLATION}, which stands for a cancelled order")
+    return check_name("refund_id", refund_id, REFUND_ID_CHARS_MAX) or check_segment("refund_id", refund_id)
+
+
+def check(request: CreditNoteRequest) -> Priced | Refusal:
+    """Check the amounts of a request, or of the credit note that came of it.
 
     They stand as they were asked for, as far as they add up: which of two cents a refund gets depends on those before
     it. The digest is that of all it says, the amounts included.
@@ -97,7 +113,7 @@ def check(request: Mapping[str, Any]) -> Priced | Refusal:
     if refusal is not None:
         return refusal
     # Head and lines must be those of an invoice; the amounts may be some cents beside what they come to by themselves.
-    exact = price({**request, "kind": "invoice"})
+    exact = price_as("invoice", request)
     if isinstance(exact, Refusal):
         return exact
     refusal = _check_lines(request) or _check_rates(request) or _check_totals(request["totals"])
@@ -105,23 +121,23 @@ def check(request: Mapping[str, Any]) -> Priced | Refusal:
         return refusal
     totals = request["totals"]
     nets = tuple(line["net_minor"] for line in request["lines"])
-    per_rate = tuple(
-        RateTotal(total["vat_category"], total["vat_rate"], total["taxable_minor"], total["tax_minor"])
-        for total in totals["per_rate"]
-    )
+    per_rate = tuple(totals["per_rate"])
     # The reason, which may hold anything, comes last.
     content = (
         exact.content_sha256.hex(),
         request["refund_id"],
         ",".join(map(str, nets)),
-        ",".join(f"{each.vat_category} {each.vat_rate} {each.taxable_minor} {each.tax_minor}" for each in per_rate),
+        ",".join(
+            f"{each['vat_category']} {each['vat_rate']} {each['taxable_minor']} {each['tax_minor']}"
+            for each in per_rate
+        ),
         request["reason"],
     )
     digest = hashlib.sha256("\x1e".join(content).encode("utf-8", "surrogatepass")).digest()
     return Priced(nets, per_rate, totals["net_minor"], totals["tax_minor"], totals["gross_minor"], digest)
 
 
-def _check_lines(request: Mapping[str, Any]) -> Refusal | None:
+def _check_lines(request: CreditNoteRequest) -> Refusal | None:
     unit = 10 ** CURRENCY_EXPONENTS[request["currency"]]
     for index, line in enumerate(request["lines"]):
         quantity = scaled(line["quantity"], SCALE_DECIMALS)
@@ -134,10 +150,10 @@ def _check_lines(request: Mapping[str, Any]) -> Refusal | None:
     return None
 
 
-def _check_rates(request: Mapping[str, Any]) -> Refusal | None:
+def _check_rates(request: CreditNoteRequest) -> Refusal | None:
     taxables: dict[tuple[str, str], int] = {}
     for line in request["lines"]:
-        group = (line["vat_category"], _rate_text(scaled(line["vat_rate"], RATE_DECIMALS)))
+        group = (line["vat_category"], rate_text(scaled(line["vat_rate"], RATE_DECIMALS)))
         taxables[group] = taxables.get(group, 0) + line["net_minor"]
     per_rate = request["totals"]["per_rate"]
     if len(per_rate) != len(taxables):
@@ -160,21 +176,21 @@ def _check_rates(request: Mapping[str, Any]) -> Refusal | None:
     return None
 
 
-def _check_totals(totals: Mapping[str, Any]) -> Refusal | None:
+def _check_totals(totals: Totals) -> Refusal | None:
     net = sum(total["taxable_minor"] for total in totals["per_rate"])
     tax = sum(total["tax_minor"] for total in totals["per_rate"])
-    for name, sums in (("net", net), ("tax", tax), ("gross", net + tax)):
-        if totals[f"{name}_minor"] != sums:
-            detail = f"the lines amount to {sums}, not {totals[f'{name}_minor']}"
+    for name, stated, sums in (
+        ("net", totals["net_minor"], net),
+        ("tax", totals["tax_minor"], tax),
+        ("gross", totals["gross_minor"], net + tax),
+    ):
+        if stated != sums:
+            detail = f"the lines amount to {sums}, not {stated}"
             return Refusal(TOTALS_DISAGREE, f"totals.{name}_minor", detail)
     return None
 
 
-def _rate_text(rate: int) -> str:
-    return f"{rate // 100}.{rate % 100:02d}"
-
-
-def _nets(order: Mapping[str, Any], pieces: Mapping[int, int]) -> dict[int, int]:
+def _nets(order: InvoiceRequest, pieces: Mapping[int, int]) -> dict[int, int]:
     unit = 10 ** CURRENCY_EXPONENTS[order["currency"]]
     return {
         line: divide_half_away(quantity * scaled(order["lines"][line]["unit_price"], SCALE_DECIMALS) * unit, SCALE)
@@ -182,7 +198,7 @@ def _nets(order: Mapping[str, Any], pieces: Mapping[int, int]) -> dict[int, int]
     }
 
 
-def _per_rate(order: Mapping[str, Any], nets: Mapping[int, int]) -> dict[tuple[str, int], tuple[int, int]]:
+def _per_rate(order: InvoiceRequest, nets: Mapping[int, int]) -> dict[tuple[str, int], tuple[int, int]]:
     taxables: dict[tuple[str, int], int] = {}
     for line, net in nets.items():
         group = _group(order, line)
@@ -190,6 +206,6 @@ def _per_rate(order: Mapping[str, Any], nets: Mapping[int, int]) -> dict[tuple[s
     return {group: (taxable, divide_half_away(taxable * group[1], RATE_MAX)) for group, taxable in taxables.items()}
 
 
-def _group(order: Mapping[str, Any], line: int) -> tuple[str, int]:
+def _group(order: InvoiceRequest, line: int) -> tuple[str, int]:
     asked = order["lines"][line]
     return asked["vat_category"], scaled(asked["vat_rate"], RATE_DECIMALS)

@@ -1,18 +1,38 @@
 """An invoice request: what it must be, what it amounts to, and when two of them say the same.
 
-A request is the mapping that the `InvoiceRequest` schema describes. Totals follow EN 16931: each line is rounded once
+Totals follow EN 16931: each line is rounded once
 (BR-DEC-23), tax is rounded once per category and rate (BR-CO-17), and sums are sums of rounded amounts (BR-CO-10 ff.).
 """
 
-import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, TypeVar
 
+from domain.content import digest
 from domain.iso import COUNTRIES, CURRENCY_EXPONENTS
-from domain.money import RATE_DECIMALS, SCALE, SCALE_DECIMALS, NotDecimalError, divide_half_away, minor_text, scaled
+from domain.money import (
+    RATE_DECIMALS,
+    SCALE,
+    SCALE_DECIMALS,
+    NotDecimalError,
+    divide_half_away,
+    minor_text,
+    scaled,
+    unsigned_zero,
+)
+from domain.records import (
+    CreditNoteRequest,
+    InvoiceLine,
+    InvoiceRequest,
+    RateTotal,
+    RequestedLine,
+)
 from domain.refusals import INVALID_FIELD, NEGATIVE_TOTAL, TOTALS_DISAGREE, Refusal
+
+#: What has the content of an invoice.
+Invoiced: TypeAlias = InvoiceRequest | CreditNoteRequest
+_Line = TypeVar("_Line", RequestedLine, InvoiceLine)
 
 #: Beyond this the document is a book, and one order holds up a whole batch.
 LINES_MAX = 1_000
@@ -54,20 +74,11 @@ EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 @dataclass(frozen=True, slots=True)
-class RateTotal:
-    """One VAT category and rate (BG-23). `vat_rate` is canonical text with two decimals."""
-
-    vat_category: str
-    vat_rate: str
-    taxable_minor: int
-    tax_minor: int
-
-
-@dataclass(frozen=True, slots=True)
 class Priced:
     """A request that may be invoiced: the net of each line, the totals, and the digest of its content (32 bytes)."""
 
     nets_minor: tuple[int, ...]
+    #: `vat_rate` is canonical text with two decimals.
     per_rate: tuple[RateTotal, ...]
     net_minor: int
     tax_minor: int
@@ -75,13 +86,18 @@ class Priced:
     content_sha256: bytes
 
 
-def price(request: Mapping[str, Any]) -> Priced | Refusal:
+def price(request: InvoiceRequest) -> Priced | Refusal:
     """Check every rule and compute the totals; the first rule broken is the refusal."""
-    currency: str = request["currency"]
+    return price_as(request["kind"], request)
+
+
+def price_as(kind: str, request: Invoiced) -> Priced | Refusal:
+    """Like `price`, as if the request were of this kind."""
+    currency = request["currency"]
     exponent = CURRENCY_EXPONENTS.get(currency)
     if exponent is None:
         return _invalid("currency", "must be an ISO 4217 code in capitals, such as EUR")
-    refusal = _check_head(request)
+    refusal = _check_head(kind, request)
     if refusal is not None:
         return refusal
     lines = request["lines"]
@@ -89,7 +105,7 @@ def price(request: Mapping[str, Any]) -> Priced | Refusal:
         return _invalid("lines", f"must be 1 to {LINES_MAX} lines, not {len(lines)}")
     nets: list[int] = []
     taxables: dict[tuple[str, int], int] = {}
-    content = [_head_text(request)]
+    content = [_head_text(kind, request)]
     unit = 10**exponent
     for index, line in enumerate(lines):
         amounts = _line_amounts(line)
@@ -104,15 +120,14 @@ def price(request: Mapping[str, Any]) -> Priced | Refusal:
         taxables[category, rate] = taxables.get((category, rate), 0) + net
         content.append(f"{line['sku']}\x1f{line['description']}\x1f{quantity}\x1f{unit_price}\x1f{rate}\x1f{category}")
     per_rate = tuple(
-        RateTotal(category, _rate_text(rate), taxable, divide_half_away(taxable * rate, RATE_MAX))
+        rate_total(category, rate, taxable, divide_half_away(taxable * rate, RATE_MAX))
         for (category, rate), taxable in sorted(taxables.items())
     )
     net_minor = sum(nets)
-    tax_minor = sum(total.tax_minor for total in per_rate)
+    tax_minor = sum(total["tax_minor"] for total in per_rate)
     if net_minor + tax_minor < 0:
         return Refusal(NEGATIVE_TOTAL, "lines", "an invoice's total must not be negative: ask for a credit note")
-    digest = hashlib.sha256("\x1e".join(content).encode()).digest()
-    return Priced(tuple(nets), per_rate, net_minor, tax_minor, net_minor + tax_minor, digest)
+    return Priced(tuple(nets), per_rate, net_minor, tax_minor, net_minor + tax_minor, digest(content, request))
 
 
 def compare_totals(priced: Priced, claimed: Mapping[str, str], currency: str) -> Refusal | None:
@@ -128,23 +143,48 @@ def compare_totals(priced: Priced, claimed: Mapping[str, str], currency: str) ->
     return None
 
 
+def rate_total(vat_category: str, rate: int, taxable_minor: int, tax_minor: int) -> RateTotal:
+    """The totals of a category and a rate in hundredths of a percent."""
+    return {
+        "vat_category": vat_category,
+        "vat_rate": rate_text(rate),
+        "taxable_minor": taxable_minor,
+        "tax_minor": tax_minor,
+    }
+
+
+def with_plain_zeros(lines: Sequence[_Line]) -> list[_Line]:
+    """Lines that `price` has accepted, as they are shown: a price or a rate of negative zero is zero."""
+    return [
+        {**line, "unit_price": unsigned_zero(line["unit_price"]), "vat_rate": unsigned_zero(line["vat_rate"])}
+        if line["unit_price"].startswith("-") or line["vat_rate"].startswith("-")
+        else line
+        for line in lines
+    ]
+
+
 def check_order_id(order_id: str) -> Refusal | None:
-    """1-64 characters, none of them a control character."""
+    """1-64 characters, none of them a control character. They are compared one by one: nothing is trimmed or folded."""
     if not 1 <= len(order_id) <= ORDER_ID_CHARS_MAX:
         return _invalid("order_id", f"must have 1 to {ORDER_ID_CHARS_MAX} characters")
-    if order_id in (".", ".."):
-        return _invalid("order_id", "must not be . or .., which clients take out of a URL")
-    return _check_text("order_id", order_id, ORDER_ID_CHARS_MAX)
+    return check_segment("order_id", order_id) or _check_text("order_id", order_id, ORDER_ID_CHARS_MAX)
 
 
-def _head_text(request: Mapping[str, Any]) -> str:
-    """What a repeat must equal, besides the lines. No text holds the separators: control characters are refused."""
+def check_segment(field: str, text: str) -> Refusal | None:
+    """An id can be a segment of a URL's path."""
+    if text in (".", ".."):
+        return _invalid(field, "must not be . or .., which clients take out of a URL")
+    return None
+
+
+def _head_text(kind: str, request: Invoiced) -> str:
+    """What a repeat must equal in version 1 of the content, besides the lines. No text holds a control character."""
     buyer = request["buyer"]
     address = buyer["address"]
     texts = (
         request["seller_id"],
         request["order_id"],
-        request["kind"],
+        kind,
         request["currency"],
         request["note"] or "",
         buyer["name"],
@@ -158,10 +198,10 @@ def _head_text(request: Mapping[str, Any]) -> str:
     return "\x1f".join(texts)
 
 
-def _check_head(request: Mapping[str, Any]) -> Refusal | None:
+def _check_head(kind: str, request: Invoiced) -> Refusal | None:
     buyer = request["buyer"]
     address = buyer["address"]
-    if request["kind"] not in KINDS:
+    if kind not in KINDS:
         return _invalid("kind", f"must be one of {', '.join(KINDS)}")
     refusal = (
         check_order_id(request["order_id"])
@@ -185,7 +225,7 @@ def _check_head(request: Mapping[str, Any]) -> Refusal | None:
     return None
 
 
-def _line_amounts(line: Mapping[str, Any]) -> tuple[int, int, int] | Refusal:
+def _line_amounts(line: RequestedLine | InvoiceLine) -> tuple[int, int, int] | Refusal:
     """Quantity and unit price scaled by 10^6, and the rate in hundredths of a percent."""
     refusal = _check_text("sku", line["sku"]) or _check_text("description", line["description"], required=True)
     if refusal is not None:
@@ -228,7 +268,8 @@ def _check_text(field: str, text: str, chars_max: int | None = None, *, required
     return None
 
 
-def _rate_text(rate: int) -> str:
+def rate_text(rate: int) -> str:
+    """A rate in hundredths of a percent, as text with two decimals."""
     return f"{rate // 100}.{rate % 100:02d}"
 
 

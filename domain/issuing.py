@@ -13,7 +13,7 @@ KINDS = (INVOICE, CREDIT_NOTE)
 NOT_INVOICED = "not-invoiced"
 
 
-class OrderKey(NamedTuple):
+class InvoiceIdentity(NamedTuple):
     """The identity of an order's invoice, or of the credit note of one of its refunds."""
 
     seller_id: str
@@ -23,16 +23,16 @@ class OrderKey(NamedTuple):
     refund_id: str = ""
 
     @property
-    def invoice(self) -> "OrderKey":
+    def invoice(self) -> "InvoiceIdentity":
         """That of the order's invoice."""
-        return OrderKey(self.seller_id, self.order_id, INVOICE)
+        return InvoiceIdentity(self.seller_id, self.order_id, INVOICE)
 
 
 class Content(NamedTuple):
     """A priced request, as far as deciding needs it."""
 
     offset: int
-    key: OrderKey
+    key: InvoiceIdentity
     content_sha256: bytes
 
 
@@ -55,7 +55,7 @@ class Decision:
     not_invoiced: list[Content]
 
 
-def decide(requests: Iterable[Content], issued: Mapping[OrderKey, bytes]) -> Decision:
+def decide(requests: Iterable[Content], issued: Mapping[InvoiceIdentity, bytes]) -> Decision:
     """`issued` maps each key of the batch that was issued before to the digest of the content that stands.
 
     For a credit note the key of its order's invoice is one of them.

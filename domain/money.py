@@ -17,6 +17,7 @@ RATE_DECIMALS = 2
 
 #: How a caller writes an amount.
 DECIMAL = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,6}))?", re.ASCII)
+_NEGATIVE_ZERO = re.compile(r"-0+(?:\.0+)?", re.ASCII)
 
 
 class NotDecimalError(ValueError):
@@ -38,6 +39,11 @@ def scaled(text: str, decimals: int) -> int:
         raise NotDecimalError(text)
     value = int(whole + fraction) * int(10 ** (decimals - len(fraction)))
     return -value if sign else value
+
+
+def unsigned_zero(text: str) -> str:
+    """A decimal text without the sign of a zero: `unsigned_zero("-0.00") == "0.00"`; any other as it is."""
+    return text[1:] if _NEGATIVE_ZERO.fullmatch(text) else text
 
 
 def divide_half_away(numerator: int, denominator: int) -> int:

@@ -11,7 +11,13 @@ CONTINUOUS = "continuous"
 POLICIES = (PARTITIONED, CONTINUOUS)
 
 DEFAULT_FORMATS = {PARTITIONED: "INV-{partition:02d}-{number:08d}", CONTINUOUS: "INV-{year}-{number:08d}"}
-INVOICE_NUMBER_CHARS_MAX = 40
+#: French platforms refuse a longer number (BR-FR-01), and other characters than `_LITERAL` has (BR-FR-02).
+INVOICE_NUMBER_CHARS_MAX = 35
+#: A deployment has at most so many.
+PARTITIONS_MAX = 1_000
+#: The longest that a format must have room for: the last partition, and of one series 10,000 numbers a second for three
+#: years.
+_LONGEST = {"partition": PARTITIONS_MAX - 1, "year": 9999, "number": 10**12}
 
 #: A seller has one format. A credit note's number is printed by it too, with this in place of the other.
 _INVOICE_PREFIX = "INV-"
@@ -21,7 +27,7 @@ _CREDIT_NOTE_PREFIX = "CN-"
 SELLER_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 _FIELD = re.compile(r"\{(partition|year|number)(?::0([1-9][0-9]?)d)?\}")
-_LITERAL = re.compile(r"[A-Za-z0-9._/-]*")
+_LITERAL = re.compile(r"[A-Za-z0-9+_/-]*")
 
 
 class NumberFormatError(ValueError):
@@ -29,7 +35,7 @@ class NumberFormatError(ValueError):
 
 
 def check_format(number_format: str, policy: str) -> None:
-    """Raise `NumberFormatError` unless any two numbers of the seller print differently.
+    """Raise `NumberFormatError` unless any two numbers of the seller print differently, and all as platforms take them.
 
     Fields are `{number}`, `{partition}` and `{year}`, each with an optional width such as `{number:08d}`.
     """
@@ -44,13 +50,15 @@ def check_format(number_format: str, policy: str) -> None:
     if re.search(r"\}[0-9]*\{", number_format):
         raise NumberFormatError("put a letter or a sign between two fields, or two numbers may print alike")
     if _LITERAL.fullmatch(_FIELD.sub("", number_format)) is None:
-        raise NumberFormatError("letters, digits and ._/- are permitted beside the fields")
+        raise NumberFormatError("a number format has only A-Z a-z 0-9 + - _ / beside its fields (BR-FR-02)")
     # A credit note's number may be the longer one.
     for its_format in (number_format, credit_note_format(number_format)):
-        if len(print_number(its_format, partition=999, year=9999, number=10**12)) > INVOICE_NUMBER_CHARS_MAX:
+        longest = print_number(its_format, **_LONGEST)
+        if len(longest) > INVOICE_NUMBER_CHARS_MAX:
             raise NumberFormatError(
                 f"a printed number, that of a credit note ({_CREDIT_NOTE_PREFIX}…) too, must stay within"
-                f" {INVOICE_NUMBER_CHARS_MAX} characters"
+                f" {INVOICE_NUMBER_CHARS_MAX} characters (BR-FR-01) however far its series goes: {longest} has"
+                f" {len(longest)}"
             )
 
 
@@ -75,7 +83,7 @@ def print_number(number_format: str, *, partition: int, year: int, number: int) 
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class NumberRange:
     """`count` numbers of a series, taken at once: first, first + 1 …"""
 
     series_id: str
@@ -83,7 +91,7 @@ class Taken:
     count: int
 
 
-def assign(series_of: Sequence[str], taken: Sequence[Taken]) -> list[int]:
+def assign(series_of: Sequence[str], taken: Sequence[NumberRange]) -> list[int]:
     """The number of each fresh order, in offset order, from what was taken of each series.
 
     Raises `ValueError` unless exactly what was taken is used: a number over would be a gap, one short a repeat.

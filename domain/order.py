@@ -7,11 +7,19 @@ the event that says so is what asks for the payment.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from domain.refusals import NOT_PERMITTED, Refusal
 
 
-class State(StrEnum):
+class OrderIdentity(NamedTuple):
+    """The identity of an order, and what orders are sorted by when they are locked."""
+
+    seller_id: str
+    order_id: str
+
+
+class OrderState(StrEnum):
     """Where an order stands."""
 
     PLACED = "PLACED"
@@ -58,10 +66,10 @@ class PaymentAction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OrderStep:
     """What a trigger does in a state. `to` is the state after it, or the same one."""
 
-    to: State
+    to: OrderState
     stock: StockAction | None = None
     payment: PaymentAction | None = None
     #: The order's invoice is asked for.
@@ -71,44 +79,45 @@ class Step:
 #: Commands from storefronts.
 COMMANDS = (Trigger.SHIP, Trigger.DELIVER, Trigger.CANCEL, Trigger.REFUND)
 
-_S, _T = State, Trigger
-_RELEASED = Step(_S.CANCELLED, stock=StockAction.RELEASE)
+_S, _T = OrderState, Trigger
+_RELEASED = OrderStep(_S.CANCELLED, stock=StockAction.RELEASE)
 
 #: Everything that an order may do. What is not here is refused (commands) or has no effect (payments, clocks).
-TABLE: Mapping[tuple[State, Trigger], Step] = {
-    (_S.PAYMENT_PENDING, _T.PAYMENT_AUTHORIZED): Step(_S.CONFIRMED, invoices=True),
+TABLE: Mapping[tuple[OrderState, Trigger], OrderStep] = {
+    (_S.PAYMENT_PENDING, _T.PAYMENT_AUTHORIZED): OrderStep(_S.CONFIRMED, invoices=True),
     (_S.PAYMENT_PENDING, _T.PAYMENT_DECLINED): _RELEASED,
     (_S.PAYMENT_PENDING, _T.PAYMENT_FAILED): _RELEASED,
     (_S.PAYMENT_PENDING, _T.HOLD_EXPIRED): _RELEASED,
     (_S.PAYMENT_PENDING, _T.CANCEL): _RELEASED,
-    (_S.CONFIRMED, _T.SHIP): Step(_S.SHIPPED, stock=StockAction.SHIP, payment=PaymentAction.CAPTURE),
-    (_S.CONFIRMED, _T.CANCEL): Step(_S.CANCELLED, stock=StockAction.RELEASE, payment=PaymentAction.VOID),
-    (_S.SHIPPED, _T.DELIVER): Step(_S.DELIVERED),
+    (_S.CONFIRMED, _T.SHIP): OrderStep(_S.SHIPPED, stock=StockAction.SHIP, payment=PaymentAction.CAPTURE),
+    (_S.CONFIRMED, _T.CANCEL): OrderStep(_S.CANCELLED, stock=StockAction.RELEASE, payment=PaymentAction.VOID),
+    (_S.SHIPPED, _T.DELIVER): OrderStep(_S.DELIVERED),
     # Also before the delivery: a parcel may be lost.
-    (_S.SHIPPED, _T.REFUND): Step(_S.SHIPPED, payment=PaymentAction.REFUND),
-    (_S.DELIVERED, _T.REFUND): Step(_S.DELIVERED, payment=PaymentAction.REFUND),
-    (_S.SHIPPED, _T.REFUNDED_IN_FULL): Step(_S.REFUNDED),
-    (_S.DELIVERED, _T.REFUNDED_IN_FULL): Step(_S.REFUNDED),
+    (_S.SHIPPED, _T.REFUND): OrderStep(_S.SHIPPED, payment=PaymentAction.REFUND),
+    (_S.DELIVERED, _T.REFUND): OrderStep(_S.DELIVERED, payment=PaymentAction.REFUND),
+    (_S.SHIPPED, _T.REFUNDED_IN_FULL): OrderStep(_S.REFUNDED),
+    (_S.DELIVERED, _T.REFUNDED_IN_FULL): OrderStep(_S.REFUNDED),
     # Late: taken back into stock if there is some, else voided. Which of both is `late_payment`'s to say.
-    (_S.CANCELLED, _T.PAYMENT_AUTHORIZED): Step(_S.CANCELLED, payment=PaymentAction.VOID),
+    (_S.CANCELLED, _T.PAYMENT_AUTHORIZED): OrderStep(_S.CANCELLED, payment=PaymentAction.VOID),
 }
 #: The other way a late payment may end.
-RETAKEN = Step(_S.CONFIRMED, stock=StockAction.RETAKE, invoices=True)
+RETAKEN = OrderStep(_S.CONFIRMED, stock=StockAction.RETAKE, invoices=True)
 #: Somebody cancels what has expired: noted, so that a late payment doesn't bring the order back.
-GIVEN_UP = Step(_S.CANCELLED)
+GIVEN_UP = OrderStep(_S.CANCELLED)
 #: Reason of the step that notes that a late payment goes back. The event that told of it may come again, when there is
 #: stock once more: without the note the order would be confirmed, and its payment voided.
 LATE_PAYMENT_VOIDED = "late-payment-voided"
 
-#: Commands that an order in these states has already obeyed: repeating one is answered as it was the first time.
-OBEYED: Mapping[Trigger, frozenset[State]] = {
+#: States that only an order which has obeyed the command can be in. A delivery needs the history: a refund in full may
+#: come before it or after it.
+_OBEYED: Mapping[Trigger, frozenset[OrderState]] = {
     _T.SHIP: frozenset({_S.SHIPPED, _S.DELIVERED, _S.REFUNDED}),
     _T.DELIVER: frozenset({_S.DELIVERED}),
     _T.CANCEL: frozenset({_S.CANCELLED}),
 }
 
 #: Steps that a history may show, with the reason it gives: the birth, the late payment's, and the table's.
-WALKS: frozenset[tuple[State | None, State, str]] = frozenset(
+WALKS: frozenset[tuple[OrderState | None, OrderState, str]] = frozenset(
     {
         (None, _S.PLACED, "placed"),
         (None, _S.REFUSED, "out-of-stock"),
@@ -124,27 +133,35 @@ WALKS: frozenset[tuple[State | None, State, str]] = frozenset(
 CLAIMING = frozenset({_S.PLACED, _S.PAYMENT_PENDING, _S.CONFIRMED})
 
 
-def step(state: State, trigger: Trigger) -> Step | None:
+def step(state: OrderState, trigger: Trigger) -> OrderStep | None:
     """What the table says; None where it says nothing."""
     return TABLE.get((state, trigger))
 
 
-def late_payment(last_reason: str, *, stock_is_free: bool) -> Step:
+def has_obeyed(command: Trigger, state: OrderState, *, was_delivered: bool) -> bool:
+    """Whether an order has obeyed the command before: repeating it is answered as it was the first time.
+
+    `was_delivered` if its history has a step to DELIVERED. Refunds have ids of their own: not for them.
+    """
+    return state in _OBEYED[command] or (command is Trigger.DELIVER and was_delivered)
+
+
+def late_payment(last_reason: str, *, stock_is_free: bool) -> OrderStep:
     """A payment authorised after the order was cancelled: only an expired hold may be taken up again.
 
     `last_reason` is the cancellation's. Whoever cancelled, or was declined, doesn't want the order any more.
     """
     if last_reason == Trigger.HOLD_EXPIRED and stock_is_free:
         return RETAKEN
-    return TABLE[State.CANCELLED, Trigger.PAYMENT_AUTHORIZED]
+    return TABLE[OrderState.CANCELLED, Trigger.PAYMENT_AUTHORIZED]
 
 
-def give_up(state: State, last_reason: str) -> Step | None:
+def give_up(state: OrderState, last_reason: str) -> OrderStep | None:
     """The step of who cancels an order whose hold has expired; None for any other order."""
-    return GIVEN_UP if state is State.CANCELLED and last_reason == Trigger.HOLD_EXPIRED else None
+    return GIVEN_UP if state is OrderState.CANCELLED and last_reason == Trigger.HOLD_EXPIRED else None
 
 
-def forbid(state: State, command: Trigger) -> Refusal:
+def forbid(state: OrderState, command: Trigger) -> Refusal:
     """Why the table forbids a command, in words."""
     permitted = sorted({before.value for before, trigger in TABLE if trigger is command})
     return Refusal(
@@ -155,12 +172,12 @@ def forbid(state: State, command: Trigger) -> Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class StepTaken:
     """One entry of an order's history."""
 
     version: int
-    from_state: State | None
-    to_state: State
+    from_state: OrderState | None
+    to_state: OrderState
     reason: str
     detail: str
     #: Microseconds since 1970, UTC.
@@ -173,27 +190,27 @@ REASON_CHARS_MAX = 500
 PLACED, PAYMENT_REQUESTED, OUT_OF_STOCK = "placed", "payment-requested", "out-of-stock"
 
 
-def birth(at: int) -> list[Taken]:
+def birth(at: int) -> list[StepTaken]:
     """The first steps of an order whose stock is claimed, at `at` in microseconds since 1970."""
     return [
-        Taken(1, None, State.PLACED, PLACED, "", at),
-        Taken(2, State.PLACED, State.PAYMENT_PENDING, PAYMENT_REQUESTED, "", at),
+        StepTaken(1, None, OrderState.PLACED, PLACED, "", at),
+        StepTaken(2, OrderState.PLACED, OrderState.PAYMENT_PENDING, PAYMENT_REQUESTED, "", at),
     ]
 
 
-def is_walk(history: list[Taken]) -> bool:
+def is_walk(history: list[StepTaken]) -> bool:
     """Whether a history could have come from the table: versions 1, 2, 3 …, each from where the last one ended.
 
     The reasons count too: whoever cancelled never finds the order confirmed, and a late payment goes back once.
     """
-    before: State | None = None
+    before: OrderState | None = None
     last_reason = ""
     for version, taken in enumerate(history, 1):
         if taken.version != version or taken.from_state is not before:
             return False
         if (before, taken.to_state, taken.reason) not in WALKS:
             return False
-        if before is State.CANCELLED and last_reason != Trigger.HOLD_EXPIRED:
+        if before is OrderState.CANCELLED and last_reason != Trigger.HOLD_EXPIRED:
             is_noted = taken.reason == LATE_PAYMENT_VOIDED != last_reason
             if not is_noted:
                 return False

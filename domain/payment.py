@@ -1,4 +1,4 @@
-"""What is asked of a payment provider next, and when: an attempt's rules, its retries, and the breaker.
+"""What is asked of a payment provider next, and when: an attempt's rules and its retries.
 
 Everything here follows from one thought: an attempt whose outcome is unknown may have had its effect. So nothing is
 sent twice without asking in between, and nothing is given up without making sure that it can have no effect any more.
@@ -20,7 +20,7 @@ class Action(StrEnum):
     REFUND = "refund"
 
 
-class State(StrEnum):
+class AttemptState(StrEnum):
     """Where an attempt stands."""
 
     OPEN = "open"
@@ -64,7 +64,7 @@ class Pending:
     """The provider is still at it."""
 
 
-Answer = Succeeded | Declined
+ProviderAnswer = Succeeded | Declined
 Known = Succeeded | Declined | Absent | Pending
 
 
@@ -72,7 +72,7 @@ Known = Succeeded | Declined | Absent | Pending
 class Prior:
     """The attempt that must have succeeded before this one."""
 
-    state: State
+    state: AttemptState
     reference: str = ""
 
 
@@ -113,7 +113,7 @@ class Attempt:
 class Finish:
     """The attempt's outcome is certain."""
 
-    state: State
+    state: AttemptState
     reference: str = ""
     reason: str = ""
 
@@ -138,9 +138,9 @@ class Settle:
     """Void the authorisation under its own key, known to the provider or not: one still on its way finds it void."""
 
 
-Step = Finish | Wait | Ask | Send | Settle
+AttemptStep = Finish | Wait | Ask | Send | Settle
 
-_GIVEN_UP = Finish(State.FAILED, reason=GAVE_UP)
+_GIVEN_UP = Finish(AttemptState.FAILED, reason=GAVE_UP)
 
 
 def provider_key(seller_id: str, order_id: str, request_id: str) -> str:
@@ -149,13 +149,13 @@ def provider_key(seller_id: str, order_id: str, request_id: str) -> str:
     return hashlib.sha256(ids).hexdigest()[:32]
 
 
-def first_step(attempt: Attempt) -> Step:
+def first_step(attempt: Attempt) -> AttemptStep:
     """What to do with an attempt that was just taken up."""
     if attempt.settling:
         # Not asked: it may be there by now, and be void in a moment.
         return Settle()
     if attempt.amount_minor == 0:
-        return Finish(State.SUCCEEDED)
+        return Finish(AttemptState.SUCCEEDED)
     before = _await_prior(attempt)
     if before is not None:
         return before
@@ -165,7 +165,7 @@ def first_step(attempt: Attempt) -> Step:
     return _GIVEN_UP if attempt.expired else Send()
 
 
-def step_after_asking(attempt: Attempt, known: Known) -> Step:
+def step_after_asking(attempt: Attempt, known: Known) -> AttemptStep:
     """What to do once the provider has said what it knows of the attempt."""
     if isinstance(known, Absent):
         return Settle() if attempt.expired else Send()
@@ -174,12 +174,12 @@ def step_after_asking(attempt: Attempt, known: Known) -> Step:
     return finish(known)
 
 
-def finish(answer: Answer) -> Finish:
+def finish(answer: ProviderAnswer) -> Finish:
     """The provider's answer as the attempt's outcome, its words such that they can be stored and passed on."""
     reference = _plain(answer.reference, REFERENCE_CHARS_MAX)
     if isinstance(answer, Succeeded):
-        return Finish(State.SUCCEEDED, reference)
-    return Finish(State.DECLINED, reference, _plain(answer.reason, DECLINE_CODE_CHARS_MAX) or "declined")
+        return Finish(AttemptState.SUCCEEDED, reference)
+    return Finish(AttemptState.DECLINED, reference, _plain(answer.reason, DECLINE_CODE_CHARS_MAX) or "declined")
 
 
 def finish_settled() -> Finish:
@@ -193,7 +193,7 @@ def _plain(words: str, chars_max: int) -> str:
     return line[:chars_max].rstrip()
 
 
-def _await_prior(attempt: Attempt) -> Step | None:
+def _await_prior(attempt: Attempt) -> AttemptStep | None:
     """What is done about an attempt that stands behind another; None if it may go on."""
     match attempt.action:
         case Action.AUTHORIZE:
@@ -202,14 +202,14 @@ def _await_prior(attempt: Attempt) -> Step | None:
             prior, missing = attempt.capture, NOT_CAPTURED
         case Action.CAPTURE | Action.VOID:
             prior, missing = attempt.authorization, NOT_AUTHORIZED
-    if prior is None or prior.state is State.OPEN:
+    if prior is None or prior.state is AttemptState.OPEN:
         return Wait()
-    if prior.state is State.SUCCEEDED:
+    if prior.state is AttemptState.SUCCEEDED:
         return None
     # Where nothing was authorised, nothing is left to be voided.
     if attempt.action is Action.VOID:
-        return Finish(State.SUCCEEDED)
-    return Finish(State.FAILED, reason=missing)
+        return Finish(AttemptState.SUCCEEDED)
+    return Finish(AttemptState.FAILED, reason=missing)
 
 
 def backoff_seconds(tries: int, chance: float, *, first: float = 0.5, longest: float = 60.0) -> float:
@@ -221,61 +221,6 @@ def backoff_seconds(tries: int, chance: float, *, first: float = 0.5, longest: f
         raise ValueError("chance lies in [0, 1)")
     whole = min(first * 2.0 ** min(max(tries, 1) - 1, 30), longest)
     return whole * (1 - chance / 2)
-
-
-class Gate(StrEnum):
-    """What the breaker lets through."""
-
-    CLOSED = "closed"
-    #: Nothing.
-    OPEN = "open"
-    #: One call at a time, which tells how it goes on.
-    HALF_OPEN = "half-open"
-
-
-#: Failures in a row after which a breaker that was tried opens again. One call would not do: it may be for a payment
-#: that always fails, and all others would wait once more for its sake.
-_PROBES_MAX = 3
-
-
-class Breaker:
-    """Spares a provider that doesn't answer, and ourselves the wait. Times are seconds of any steady clock."""
-
-    def __init__(self, *, failures_max: int = 5, open_seconds: float = 30.0) -> None:
-        self._failures_max = failures_max
-        self._open_seconds = open_seconds
-        self._failures = 0
-        self._answered_at = float("-inf")
-        self._opened_at: float | None = None
-
-    def gate(self, now: float) -> Gate:
-        """What it lets through."""
-        if self._opened_at is None:
-            return Gate.CLOSED
-        return Gate.OPEN if now - self._opened_at < self._open_seconds else Gate.HALF_OPEN
-
-    def succeeded(self, now: float) -> None:
-        """The provider has answered, whatever it said."""
-        self._failures = 0
-        self._answered_at = now
-        self._opened_at = None
-
-    def failed(self, now: float, *, began_at: float) -> bool:
-        """The provider did not answer a call that began then. Returns whether this has opened the breaker."""
-        # It has answered another one since: what is wrong is wrong with this one. Of many calls at once five may well
-        # fail one after the other, and all would wait for what befell a few of them.
-        if began_at < self._answered_at:
-            return False
-        gate = self.gate(now)
-        # Calls that began before it opened end in it, one after the other: they are no news.
-        if gate is Gate.OPEN:
-            return False
-        self._failures += 1
-        if self._failures < (self._failures_max if gate is Gate.CLOSED else _PROBES_MAX):
-            return False
-        self._opened_at = now
-        self._failures = 0
-        return gate is Gate.CLOSED
 
 
 def action_of(request_id: str) -> Action | None:

@@ -29,10 +29,14 @@ NOT_PERMITTED = "not-permitted"
 REFUND_TOO_LARGE = "refund-too-large"
 #: A refund's id came again with other lines.
 REFUND_CONFLICT = "refund-conflict"
+#: Another refund of the order is not finished; this one may be sent again.
+REFUND_IN_PROGRESS = "refund-in-progress"
 #: There is no such order.
 UNKNOWN_ORDER = "unknown-order"
 #: The order id has an invoice that was asked for directly.
 ALREADY_INVOICED = "already-invoiced"
+#: The order id belongs to a checkout.
+ALREADY_ORDERED = "already-ordered"
 
 #: Every reason, for the documentation and the HTTP problem types.
 REASONS = (
@@ -43,6 +47,8 @@ REASONS = (
     NOT_PERMITTED,
     REFUND_TOO_LARGE,
     REFUND_CONFLICT,
+    REFUND_IN_PROGRESS,
     UNKNOWN_ORDER,
     ALREADY_INVOICED,
+    ALREADY_ORDERED,
 )

@@ -13,7 +13,7 @@ TOLERANCE_SECONDS = 300
 _PARTS_MAX = 16
 
 
-class Verdict(StrEnum):
+class SignatureVerdict(StrEnum):
     """What became of a check."""
 
     VALID = "valid"
@@ -27,7 +27,7 @@ def sign(secret: str, body: bytes, now: int) -> str:
     return f"t={now},v1={_digest(secret, str(now), body)}"
 
 
-def verify(secret: str, body: bytes, header: str, now: int) -> Verdict:
+def verify(secret: str, body: bytes, header: str, now: int) -> SignatureVerdict:
     """Whether one of the header's signatures is right. `now` in seconds since 1970."""
     signed_at = ""
     signatures = []
@@ -38,13 +38,13 @@ def verify(secret: str, body: bytes, header: str, now: int) -> Verdict:
         elif name == "v1":
             signatures.append(value)
     if not (signed_at.isascii() and signed_at.isdigit() and len(signed_at) <= 12):
-        return Verdict.INVALID
+        return SignatureVerdict.INVALID
     expected = _digest(secret, signed_at, body).encode()
     # Every one is compared, in constant time: how long it takes tells nothing.
     matches = [hmac.compare_digest(expected, each.encode(errors="replace")) for each in signatures]
     if not any(matches):
-        return Verdict.INVALID
-    return Verdict.VALID if abs(now - int(signed_at)) <= TOLERANCE_SECONDS else Verdict.STALE
+        return SignatureVerdict.INVALID
+    return SignatureVerdict.VALID if abs(now - int(signed_at)) <= TOLERANCE_SECONDS else SignatureVerdict.STALE
 
 
 def _digest(secret: str, signed_at: str, body: bytes) -> str:

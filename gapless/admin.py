@@ -1,7 +1,6 @@
 """Commands that prepare a stack: tables, topics, sellers."""
 
 import asyncio
-import os
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,16 +9,16 @@ from typing import TypeVar
 import click
 import psycopg
 
-from domain.numbering import PARTITIONED, POLICIES
-from gapless.local import settings_for
-from runtime.kafka import TopicError, TopicSpec, ensure_topics
+from domain.numbering import PARTITIONED, PARTITIONS_MAX, POLICIES
+from gapless.local import Folder, settings_for
+from runtime.kafka import TopicError
 from runtime.settings import ENV_PREFIX, Settings
 from schemas.catalog import TOPICS
+from sinks.deployment import PARTITIONS_DEFAULT, make_topics
 from sinks.postgres import sellers as store
 from sinks.postgres.migrate import migrate as run_migrations
 
 _CONNECT_SECONDS_MAX = 10
-_LOCAL_API_KEY_FILE = f"{ENV_PREFIX}LOCAL_API_KEY_FILE"
 _Result = TypeVar("_Result")
 _META = "gapless.admin.data"
 
@@ -32,7 +31,7 @@ def _remember(context: click.Context, _: click.Parameter, value: Path | None) ->
 
 _data = click.option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(),
     expose_value=False,
     callback=_remember,
     help="Folder of the local stack to use. Default: GAPLESS_… if set, else ./.gapless.",
@@ -53,15 +52,21 @@ def migrate() -> None:
 
 @click.command()
 @_data
-def topics() -> None:
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, PARTITIONS_MAX),
+    help=f"How many each topic gets, once and for all; needed the first time only.  [default: {PARTITIONS_DEFAULT}]",
+)
+def topics(partitions: int | None) -> None:
     """Create the topics that are missing and check the others against the catalogue. Nothing that exists is changed."""
     settings = _settings()
-    specs = [TopicSpec(topic.name, topic.partitions, topic.config) for topic in TOPICS.values()]
+    url, bootstrap = settings.postgres_url.get_secret_value(), settings.kafka_bootstrap
     try:
-        made = ensure_topics(settings.kafka_bootstrap, specs, settings.replication_factor)
+        count, made = make_topics(url, bootstrap, settings.replication_factor, partitions)
     except TopicError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"created {', '.join(made)}" if made else f"all {len(specs)} topics are as the catalogue wants them")
+    done = f"created {', '.join(made)}" if made else f"all {len(TOPICS)} topics are as the catalogue wants them"
+    click.echo(f"{done}, with {count} partitions each")
 
 
 @click.group()
@@ -107,7 +112,7 @@ def add_seller(seller_id: str, **given: str | None) -> None:
 
     async def add(connection: store.Connection) -> None:
         async with connection.transaction():
-            await store.create(connection, store.Seller(seller_id, **values))
+            await store.create(connection, store.SellerRow(seller_id, **values))
             await store.add_key(connection, seller_id, "first", key)
 
     _run(add)
@@ -121,6 +126,7 @@ def list_sellers() -> None:
     """List the sellers."""
     for seller in _run(store.read_all):
         click.echo(f"{seller.seller_id}\t{seller.legal_name}\t{seller.country}\t{seller.number_format}")
+        _warn_of_numbering(seller)
 
 
 @sellers.command("show")
@@ -129,12 +135,13 @@ def list_sellers() -> None:
 def show_seller(seller_id: str) -> None:
     """Show a seller and the names of its keys."""
 
-    async def show(connection: store.Connection) -> tuple[store.Seller, list[store.ApiKey]]:
+    async def show(connection: store.Connection) -> tuple[store.SellerRow, list[store.ApiKey]]:
         return await store.read(connection, seller_id), await store.read_keys(connection, seller_id)
 
     seller, keys = _run(show)
-    for name in store.Seller.__dataclass_fields__:
+    for name in store.SellerRow.__dataclass_fields__:
         click.echo(f"{name:17} {getattr(seller, name) or '-'}")
+    _warn_of_numbering(seller)
     for key in keys:
         state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "valid"
         click.echo(f"{'key':17} {key.name}  {state}  {key.created_at:%Y-%m-%d %H:%M}  {key.label}")
@@ -199,15 +206,18 @@ def revoke_key(seller_id: str, name: str) -> None:
 @_data
 def ensure_local() -> None:
     """Make the local stack's seller, with the key that GAPLESS_LOCAL_API_KEY_FILE holds."""
-    file = os.environ.get(_LOCAL_API_KEY_FILE)
-    if not file:
-        raise click.ClickException(f"{_LOCAL_API_KEY_FILE} is not set: it names the file that holds the key")
-    try:
-        key = Path(file).read_text().strip()
-    except OSError as error:
-        raise click.ClickException(f"{_LOCAL_API_KEY_FILE}: cannot read the file: {error.strerror}") from None
+    secret = _settings().local_api_key
+    if secret is None:
+        raise click.ClickException(f"{ENV_PREFIX}LOCAL_API_KEY_FILE is not set: it names the file that holds the key")
+    key = secret.get_secret_value()
     seller = _run(lambda connection: store.ensure_local(connection, key))
     click.echo(f"the local stack's seller is {seller.seller_id}")
+
+
+def _warn_of_numbering(seller: store.SellerRow) -> None:
+    fault = store.numbering_fault(seller)
+    if fault is not None:
+        click.echo(f"warning: {seller.seller_id}'s number format {seller.number_format}: {fault}", err=True)
 
 
 def _new_key() -> str:

@@ -9,12 +9,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from audit.report import CHECKS, AuditError, AuditReport
+from audit.run import run_audit
+from audit.store import open_reader
 from gapless.local import data_option, settings_for
 from runtime import logs
 from runtime.settings import Settings
-from sinks.audit.report import CHECKS, AuditError, Report
-from sinks.audit.run import run_audit
-from sinks.audit.store import open_reader
 
 EXIT_VIOLATIONS = 1
 EXIT_UNREADABLE = 2
@@ -81,17 +81,17 @@ def audit(
 
 def _follow(settings: Settings, every: float, wait_max: float, as_json: bool) -> int:
     # Imported on use: the gauges are this process's alone.
-    from sinks.audit import watch
+    from audit import watch
 
     logs.configure(settings.log_level, {"process": "audit"})
 
-    def tell(report: Report) -> None:
+    def tell(report: AuditReport) -> None:
         click.echo(json.dumps(report.as_json()))
 
     return watch.run(settings, every_seconds=every, wait_seconds_max=wait_max, tell=tell if as_json else None)
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: AuditReport, console: Console) -> None:
     """For people: what was looked at, each check, and what is wrong."""
     console.print(_counted(report), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -113,12 +113,13 @@ def show(report: Report, console: Console) -> None:
     console.print(verdict(report), soft_wrap=True)
 
 
-def verdict(report: Report) -> str:
+def verdict(report: AuditReport) -> str:
     """The last line: clean or not, and what is still on its way."""
     waiting = [
         f"{count:,} {what}"
         for count, what in (
             (report.lag.total(), "records not yet handled"),
+            (report.held_back.total(), "offsets held back by open transactions"),
             (report.unpublished, "journal rows not yet published"),
             (report.pending_documents, "documents not yet made"),
             *((count, f"orders {what}") for what, count in sorted(report.pending.items())),
@@ -133,7 +134,7 @@ def verdict(report: Report) -> str:
     )
 
 
-def _counted(report: Report) -> str:
+def _counted(report: AuditReport) -> str:
     counts = report.counts
     return (
         f"{counts['requests']:,} requests ({_most_common(report.outcomes)}); {counts['invoices']:,} invoices in"

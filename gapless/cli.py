@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 import click
 
-from runtime.local.errors import StackError
+from local.errors import StackError
+from runtime.exits import StartRefusedError
 from runtime.settings import SettingsError
 
 #: Command → where it is, and what it does. Imported on use: `gapless --help` must not load Kafka, Faust and the rest.
@@ -17,7 +18,7 @@ COMMANDS = {
     "status": ("gapless.local:status", "Say what runs in the local stack, and where it listens."),
     "settings": ("gapless.settings:settings", "List every setting of the processes."),
     "gateway": ("gapless.processes:gateway", "Run the HTTP gateway."),
-    "worker": ("gapless.processes:worker", "Run one worker: invoices or documents."),
+    "worker": ("gapless.processes:worker", "Run one worker of a role, such as checkouts or invoices."),
     "relay": ("gapless.processes:relay", "Publish the journal to Kafka."),
     "migrate": ("gapless.admin:migrate", "Bring Postgres's tables up to date."),
     "topics": ("gapless.admin:topics", "Create Kafka's topics and check them against the catalogue."),
@@ -25,7 +26,6 @@ COMMANDS = {
     "stock": ("gapless.stock:stock", "Copy stock to Redis before a sale, and compare both after it."),
     "load": ("gapless.load:load", "Send invoice requests from files, or checkouts."),
     "audit": ("gapless.audit:audit", "Prove that nothing is missing, doubled or different."),
-    "chaos": ("gapless.chaos:chaos", "Run faults against a stack of its own, and judge what came of it."),
     "demo": ("gapless.demo:demo", "Show the whole way, on a stack of its own."),
 }
 
@@ -62,10 +62,10 @@ def cli() -> None:
     """Checkouts and invoices over Kafka: every accepted order has exactly one effect and one number, without a gap."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 something known went wrong, 2 wrong usage, 70 a bug."""
+def main(arguments: list[str] | None = None, command: click.Command = cli, name: str = "gapless") -> None:
+    """Run a command line and exit: 0 done, 1 something known went wrong, 2 wrong usage, 70 a bug."""
     try:
-        result = cli.main(arguments, prog_name="gapless", standalone_mode=False)
+        result = command.main(arguments, prog_name=name, standalone_mode=False)
     except click.UsageError as error:
         error.show()
         sys.exit(2)
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message())
     except click.Abort:
         sys.exit(130)
-    except (SettingsError, StackError) as error:
+    except (SettingsError, StackError, StartRefusedError) as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
         if error.name not in LOCAL_MODULES:

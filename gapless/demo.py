@@ -15,17 +15,17 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from audit.report import AuditError, AuditReport
+from audit.run import run_audit
+from audit.store import open_reader
 from gapless import audit
-from gapless.demo_sale import OTHERS, PIECES, Sale, flash_sale, raise_file_limit
-from gapless.demo_steps import Document, Found, Target, fetch_document, rush, storm, wait_until_drained, warm_up
+from gapless.demo_sale import OTHERS, PIECES, SaleResult, flash_sale, raise_file_limit
+from gapless.demo_steps import FetchedDocument, Found, Target, fetch_document, rush, storm, wait_until_drained, warm_up
+from local.errors import StackError
+from local.stack import Stack
 from producers.client import UnavailableError
 from producers.load import percentile
-from runtime.local.errors import StackError
-from runtime.local.stack import Stack
 from runtime.settings import Settings
-from sinks.audit.report import AuditError, Report
-from sinks.audit.run import run_audit
-from sinks.audit.store import open_reader
 
 #: Who posts at the same instant.
 CLIENTS = 500
@@ -81,21 +81,21 @@ def demo(clients: int, requests: int, buyers: int) -> int:
 
 async def _run(
     console: Console, target: Target, settings: Settings, clients: int, requests: int
-) -> tuple[Found, Document]:
+) -> tuple[Found, FetchedDocument]:
     found = Found()
-    console.print(f"   {await warm_up(target)} orders go ahead, so that nothing is cold")
+    console.print(f"   {await warm_up(target)} orders warm everything up")
     await wait_until_drained(target, settings.kafka_bootstrap)
-    console.print(f"[bold]1.[/bold] {clients} clients post at the same instant, and wait for their number")
+    console.print(f"[bold]1.[/bold] {clients} clients post at the same instant and wait for their invoice number")
     found.waits_s = await rush(target, clients)
     median, slowest = percentile(found.waits_s, 50), max(found.waits_s)
-    console.print(f"   every one has it: half of them after {median * 1000:.0f} ms, all after {slowest * 1000:.0f} ms")
+    console.print(f"   all have it: median {median * 1000:.0f} ms, slowest {slowest * 1000:.0f} ms")
     console.print(f"[bold]2.[/bold] {requests:,} requests at full speed, a tenth of them repeats")
     await storm(console, target, found, requests, REPEAT_SHARE)
     await wait_until_drained(target, settings.kafka_bootstrap)
     return found, await fetch_document(target)
 
 
-async def _sell(console: Console, target: Target, settings: Settings, buyers: int, connections: int) -> Sale:
+async def _sell(console: Console, target: Target, settings: Settings, buyers: int, connections: int) -> SaleResult:
     console.print(
         f"[bold]3.[/bold] {buyers:,} buyers want one of {PIECES} pieces at the same instant, {OTHERS} others shop"
     )
@@ -106,7 +106,7 @@ async def _sell(console: Console, target: Target, settings: Settings, buyers: in
     return sale
 
 
-def _audit(console: Console, settings: Settings) -> Report:
+def _audit(console: Console, settings: Settings) -> AuditReport:
     console.print("[bold]4.[/bold] the audit reads everything back: Postgres, Kafka, the documents")
     try:
         return run_audit(
@@ -116,11 +116,11 @@ def _audit(console: Console, settings: Settings) -> Report:
         raise DemoError(str(error)) from None
 
 
-def _table(found: Found, sale: Sale, report: Report) -> Table:
-    table = Table(show_header=False, title="what came of it", title_justify="left")
+def _table(found: Found, sale: SaleResult, report: AuditReport) -> Table:
+    table = Table(show_header=False, title="results", title_justify="left")
     table.add_column("what")
     table.add_column("value", justify="right")
-    clients = f"{len(found.waits_s)} at once, until each had its number"
+    clients = f"{len(found.waits_s)} at once, time to the invoice number"
     for name, percent in (("p50", 50), ("p99", 99), ("slowest", 100)):
         table.add_row(f"{clients}: {name}", f"{percentile(found.waits_s, percent) * 1000:.0f} ms")
     table.add_section()
@@ -129,12 +129,12 @@ def _table(found: Found, sale: Sale, report: Report) -> Table:
     table.add_section()
     table.add_row(f"buyers of {PIECES} pieces, all answered", f"{sale.answers.answered:,}")
     for name, percent in (("p50", 50), ("p95", 95)):
-        table.add_row(f"their answer: {name}", f"{sale.answers.percentile_s(percent) * 1000:.0f} ms")
+        table.add_row(f"time to answer: {name}", f"{sale.answers.percentile_s(percent) * 1000:.0f} ms")
     table.add_row("sold", f"{sale.sold:,}")
     table.add_row("holds left", f"{sale.holds_left:,}")
-    table.add_row("others meanwhile", ", ".join(f"{n:,} {what}" for what, n in sale.others_outcomes.most_common()))
+    table.add_row("other orders", ", ".join(f"{n:,} {what}" for what, n in sale.others_outcomes.most_common()))
     for name, percent in (("p50", 50), ("p95", 95)):
-        table.add_row(f"their answer, paid or declined: {name}", f"{sale.others.percentile_s(percent) * 1000:.0f} ms")
+        table.add_row(f"time to paid or declined: {name}", f"{sale.others.percentile_s(percent) * 1000:.0f} ms")
     table.add_section()
     table.add_row("invoices", f"{report.counts['invoices']:,} in {report.counts['series']} series")
     table.add_row("gaps", f"{report.violations['gap']:,}")
@@ -147,11 +147,9 @@ def _table(found: Found, sale: Sale, report: Report) -> Table:
 def _stack(console: Console) -> Iterator[Stack]:
     """A stack in a temporary folder, which goes however this ends; only the logs stay, if it failed."""
     data = Path(tempfile.mkdtemp(prefix="gapless-demo-"))
-    # Everybody may pass through: run by root, Postgres runs as somebody else.
-    data.chmod(0o755)
     # Bound: should this process be killed, the stack sees its standard input end and stops too.
     stack = Stack(data, bound=True)
-    console.print("[bold]0.[/bold] Kafka, Postgres, Valkey, a payment provider and our processes start")
+    console.print("[bold]0.[/bold] Kafka, Postgres, Valkey, a payment provider and gapless start")
     began = time.monotonic()
     try:
         with console.status("starting"):

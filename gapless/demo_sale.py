@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from gapless.demo_steps import StuckError, Target
 from gapless.load_checkouts import outcome_of, put_stock
 from gapless.stock import connected, copy_levels
-from producers.client import Answer
+from producers.client import GatewayAnswer
 from producers.generate import checkouts
-from producers.load import Report, run
+from producers.load import LoadReport, run
 from runtime.settings import Settings
 
 #: The article of the sale, and how many there are of it.
@@ -44,13 +44,13 @@ FROM orders o LEFT JOIN order_lines l USING (seller_id, order_id)
 
 
 @dataclass(slots=True)
-class Sale:
+class SaleResult:
     """What came of it."""
 
     buyers: int
-    answers: Report = field(default_factory=Report)
+    answers: LoadReport = field(default_factory=LoadReport)
     outcomes: Counter[str] = field(default_factory=Counter)
-    others: Report = field(default_factory=Report)
+    others: LoadReport = field(default_factory=LoadReport)
     others_outcomes: Counter[str] = field(default_factory=Counter)
     sold: int = 0
     #: Orders that hold stock without being paid, at the end.
@@ -79,13 +79,13 @@ def raise_file_limit(buyers: int) -> int:
     return max(1, min(buyers, soft - _FILES_KEPT))
 
 
-async def flash_sale(console: Console, target: Target, settings: Settings, buyers: int, connections: int) -> Sale:
+async def flash_sale(console: Console, target: Target, settings: Settings, buyers: int, connections: int) -> SaleResult:
     """Sell, and return when everybody is answered and no payment is under way.
 
     As many buyers as there are `connections` post at the same instant, the others as soon as one of those is answered.
     Raises `StuckError`, `producers.client.UnavailableError`.
     """
-    sale = Sale(buyers)
+    sale = SaleResult(buyers)
     articles = [f"SKU-{number}" for number in range(1, _ARTICLES + 1)]
     async with target.client(8) as client:
         await put_stock(client, [SKU], PIECES)
@@ -119,13 +119,13 @@ async def flash_sale(console: Console, target: Target, settings: Settings, buyer
 
 
 def _counted(outcomes: Counter[str]) -> Any:
-    def count(payload: bytes, answer: Answer) -> None:
+    def count(payload: bytes, answer: GatewayAnswer) -> None:
         outcomes[outcome_of(answer)] += 1
 
     return count
 
 
-async def _watch(console: Console, target: Target, sale: Sale, tasks: list["asyncio.Task[None]"]) -> None:
+async def _watch(console: Console, target: Target, sale: SaleResult, tasks: list["asyncio.Task[None]"]) -> None:
     """Show how far it is until all are answered and decided."""
     columns = (
         TextColumn("   {task.description:<21}"),

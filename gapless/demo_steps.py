@@ -11,12 +11,12 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from producers.client import Answer, GaplessClient
+from audit.backlog import is_drained, read_progress
+from producers.client import GaplessClient, GatewayAnswer
 from producers.generate import bodies
 from producers.load import WORKERS, run, with_repeats
 from producers.wire import WireClient
 from runtime.kafka import TopicError
-from sinks.audit.backlog import is_drained, read_progress
 
 _SEED = 1
 _WAIT_S = 30
@@ -54,7 +54,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class FetchedDocument:
     """A PDF, and the number of the invoice it shows."""
 
     body: bytes
@@ -138,7 +138,7 @@ async def _send(
 ) -> None:
     began = time.perf_counter()
 
-    def count(payload: bytes, answer: Answer) -> None:
+    def count(payload: bytes, answer: GatewayAnswer) -> None:
         found.sent += 1
         if found.sent % 50 == 0 or found.sent == requests:
             _show(bars, task, found.sent, time.perf_counter() - began)
@@ -171,11 +171,11 @@ async def wait_until_drained(target: Target, kafka_bootstrap: str) -> None:
     raise StuckError(f"not drained within {_DRAIN_S_MAX:g} s")
 
 
-async def fetch_document(target: Target) -> Document:
+async def fetch_document(target: Target) -> FetchedDocument:
     """One of the PDFs, as its customer gets it."""
     async with target.client(1) as client:
         order = (await client.get_invoice("RUSH-1")).json()
         document = await client.get_document("RUSH-1")
     if not document.payload.startswith(b"%PDF"):
         raise StuckError(f"the document is no PDF: {document.status} {document.payload[:200]!r}")
-    return Document(document.payload, str(order["invoice_number"]))
+    return FetchedDocument(document.payload, str(order["invoice_number"]))

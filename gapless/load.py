@@ -11,9 +11,9 @@ import uvloop
 
 from gapless.load_checkouts import checkouts
 from gapless.load_report import is_refused, refusal, show, target, target_options, told
-from producers.client import Answer, GaplessClient
+from producers.client import GaplessClient, GatewayAnswer
 from producers.files import FileError, read_requests
-from producers.load import WORKERS, WORKERS_OPEN_LOOP, Report, run, with_repeats
+from producers.load import WORKERS, WORKERS_OPEN_LOOP, LoadReport, run, with_repeats
 from producers.wire import WireClient
 
 #: Answers that were no: so many are shown with their reason.
@@ -74,11 +74,11 @@ def invoices(
     where, api_key = target(data, url, api_key_file)
     refusals: list[str] = []
 
-    def look(payload: bytes, answer: Answer) -> None:
+    def look(payload: bytes, answer: GatewayAnswer) -> None:
         if is_refused(answer.status) and len(refusals) < _REFUSALS_MAX:
             refusals.append(refusal(payload, answer))
 
-    async def send(payloads: Iterable[bytes]) -> Report:
+    async def send(payloads: Iterable[bytes]) -> LoadReport:
         workers = WORKERS if rate is None else WORKERS_OPEN_LOOP
         make = WireClient if where.startswith("http://") else GaplessClient
         async with make(

@@ -12,16 +12,16 @@ import msgspec
 import uvloop
 
 from gapless.load_report import Bar, is_refused, refusal, show, target, target_options, told
-from producers.client import Answer, GaplessClient
+from producers.client import GaplessClient, GatewayAnswer
 from producers.generate import checkouts as make_checkouts
-from producers.load import WORKERS, Report, run
+from producers.load import WORKERS, LoadReport, run
 from producers.wire import WireClient
 
 #: Answers that nobody would expect: so many are shown with their reason.
 _ODDITIES_MAX = 10
 _STOCK_AT_ONCE = 32
 #: The words of the report, by the answer's status or the problem's name.
-_CONFIRMED, _PENDING = "confirmed", "kept"
+_CONFIRMED, _PENDING = "confirmed", "accepted"
 _EXPECTED = {
     "out-of-stock": "out of stock",
     "payment-declined": "declined",
@@ -38,7 +38,7 @@ class _Problem(msgspec.Struct):
 _problems = msgspec.json.Decoder(_Problem)
 
 
-class Shares(click.ParamType):
+class TokenShares(click.ParamType):
     """`tok_ok=0.9,tok_decline=0.1`; without a number it is 1."""
 
     name = "shares"
@@ -65,7 +65,9 @@ class Shares(click.ParamType):
 @click.option("--stock", type=click.IntRange(min=0), metavar="PIECES", help="Set each article's stock first.")
 @click.option("--customers", type=click.IntRange(min=1), help="Who buys, in turn. Default: each a customer of its own.")
 @click.option("--wait", type=click.IntRange(1, 30), metavar="SECONDS", help="Have each answer wait for the sale.")
-@click.option("--tokens", type=Shares(), default="tok_ok", show_default=True, help="Means of payment, by their shares.")
+@click.option(
+    "--tokens", type=TokenShares(), default="tok_ok", show_default=True, help="Means of payment, by their shares."
+)
 @click.option(
     "--buyers",
     type=click.IntRange(min=1),
@@ -111,14 +113,14 @@ def checkouts(
     outcomes: Counter[str] = Counter()
     oddities: list[str] = []
 
-    def look(payload: bytes, answer: Answer) -> None:
+    def look(payload: bytes, answer: GatewayAnswer) -> None:
         outcome = outcome_of(answer)
         outcomes[outcome] += 1
         if is_refused(answer.status) and outcome not in _EXPECTED.values() and len(oddities) < _ODDITIES_MAX:
             oddities.append(refusal(payload, answer))
         bar.moved()
 
-    async def send() -> Report:
+    async def send() -> LoadReport:
         make = WireClient if where.startswith("http://") else GaplessClient
         chance = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing.
         async with make(where, api_key, connections=buyers, give_up_after_s=give_up_after, chance=chance) as client:
@@ -139,7 +141,7 @@ def checkouts(
     return 1 if oddities or report.failed else 0
 
 
-def outcome_of(answer: Answer) -> str:
+def outcome_of(answer: GatewayAnswer) -> str:
     """What became of a checkout, in the words of the report."""
     if not is_refused(answer.status):
         return _PENDING if answer.status == 202 else _CONFIRMED

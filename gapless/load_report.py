@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gapless.local import DEFAULT_DATA
-from producers.client import Answer
-from producers.load import Report, percentile
-from runtime.local.stack import Stack
+from gapless.local import DEFAULT_DATA, Folder
+from local.stack import Stack
+from producers.client import GatewayAnswer
+from producers.load import LoadReport, percentile
 
 _REFUSED_FROM = 400
 _DRAW_S = 0.25
@@ -32,7 +32,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--url", help="Gateway to send to instead."),
         click.option(
             "--data",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=Folder(),
             default=DEFAULT_DATA,
             show_default=True,
             help="Folder of the local stack to send to.",
@@ -62,7 +62,7 @@ def is_refused(status: int) -> bool:
     return status >= _REFUSED_FROM
 
 
-def refusal(payload: bytes, answer: Answer) -> str:
+def refusal(payload: bytes, answer: GatewayAnswer) -> str:
     """Why a request was refused, in one line."""
     order_id = json.loads(payload).get("order_id", "")
     try:
@@ -73,7 +73,7 @@ def refusal(payload: bytes, answer: Answer) -> str:
     return f"{order_id}: {answer.status} {why}".rstrip()
 
 
-def told(report: Report, outcomes: Counter[str] | None = None) -> dict[str, object]:
+def told(report: LoadReport, outcomes: Counter[str] | None = None) -> dict[str, object]:
     """For programs."""
     found: dict[str, object] = {} if outcomes is None else {"outcomes": dict(sorted(outcomes.items()))}
     return found | {
@@ -96,7 +96,7 @@ def _latencies_ms(latencies_s: "array[float]") -> dict[str, float]:
     return {name: round(percentile(latencies_s, percent) * 1000, 2) for name, percent in _PERCENTILES}
 
 
-def show(report: Report, outcomes: Counter[str] | None = None) -> None:
+def show(report: LoadReport, outcomes: Counter[str] | None = None) -> None:
     """For people: on standard output."""
     table = Table(title=f"{report.answered + report.failed:,} requests in {report.seconds:.1f} s", title_justify="left")
     table.add_column("what")

@@ -9,17 +9,32 @@ from typing import Any
 
 import click
 
-from runtime.local.errors import StackError
-from runtime.local.layout import WORKER_ROLES, WORKERS_MAX
-from runtime.local.stack import READY_SECONDS_MAX, Stack
+from local.errors import StackError
+from local.layout import WORKERS_MAX
+from local.stack import READY_SECONDS_MAX, Stack
+from runtime.roles import READERS
 from runtime.settings import ENV_PREFIX, Settings, load
 
 DEFAULT_DATA = Path(".gapless")
 
+
+class Folder(click.Path):
+    """A folder's path; an empty one is refused, for it would be the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        if value == "":
+            self.fail("is empty: name a folder, or leave the option out", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 #: The option `--data` for a command that works on a local stack, which has a folder in any case.
 stack_option: Callable[[Any], Any] = click.option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(),
     default=DEFAULT_DATA,
     show_default=True,
     help="Folder of the local stack.",
@@ -28,7 +43,7 @@ stack_option: Callable[[Any], Any] = click.option(
 #: The option `--data` for a command that also works on configured services: see `settings_for`.
 data_option: Callable[[Any], Any] = click.option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(),
     default=None,
     help="Folder of the local stack to use. Default: GAPLESS_… if set, else ./.gapless.",
 )
@@ -54,8 +69,8 @@ def _workers(_: click.Context, __: click.Parameter, value: str | None) -> dict[s
     workers: dict[str, int] = {}
     for part in value.split(","):
         role, _equals, count = part.strip().partition("=")
-        if role not in WORKER_ROLES or not count.isdecimal() or not 0 <= int(count) <= WORKERS_MAX:
-            roles = " and ".join(WORKER_ROLES)
+        if role not in READERS or not count.isdecimal() or not 0 <= int(count) <= WORKERS_MAX:
+            roles = " and ".join(READERS)
             raise click.BadParameter(f"{part!r} is not ROLE=COUNT; roles are {roles}, counts 0 to {WORKERS_MAX}")
         workers[role] = int(count)
     return workers
@@ -75,7 +90,7 @@ def up(detach: bool, data: Path, workers: dict[str, int] | None) -> None:
         stack.start(READY_SECONDS_MAX)
         click.echo(_summary(stack))
         return
-    from runtime.local.supervisor import supervise
+    from local.supervisor import supervise
 
     stack.describe()
 
@@ -112,7 +127,8 @@ def _summary(stack: Stack) -> str:
     # The password in Postgres's URL is for programs: `--json` has it.
     shown = {**told["endpoints"], "postgres": _without_password(told["endpoints"]["postgres"])}
     lines += [f"  {name:10} {where}" for name, where in shown.items()]
-    lines.append(f"  {'api key':10} in {stack.data / 'api_key'}")
+    # Of use on this machine only: whoever sees it can read the stack's folder as well.
+    lines.append(f"  {'api key':10} {told['api_key']}")
     for process in told["processes"]:
         lines.append(f"  {process['name']:14} {process['state']:9} {process['pid'] or ''}".rstrip())
     return "\n".join(lines)

@@ -5,52 +5,47 @@ import importlib
 import click
 
 from runtime import logs
-from runtime.settings import load
+from runtime.roles import READERS, ROLES
+from runtime.settings import Settings, load
 
-#: Imported on use: an invoices worker should not carry the renderer's fonts.
-_WORKERS = {
-    "checkouts": "streams.checkouts",
-    "payments": "streams.payments",
-    "orders": "streams.orders",
-    "stock": "streams.stock",
-    "invoices": "streams.invoices",
-    "documents": "streams.documents",
-}
+_HELP = "\n".join(
+    [
+        "Run one worker until SIGTERM. GAPLESS_WORKER_SLOT must differ among the workers of a role.",
+        "",
+        "\b",
+        *(f"{name:<9}  {ROLES[name].does}" for name in READERS),
+    ]
+)
 
 
-@click.command()
-@click.argument("role", type=click.Choice(list(_WORKERS)))
+@click.command(help=_HELP)
+@click.argument("role", type=click.Choice(list(READERS)))
 def worker(role: str) -> None:
-    """Run one worker until SIGTERM. GAPLESS_WORKER_SLOT must differ among the workers of a role.
-
-    \b
-    checkouts  claims stock for orders, or refuses them
-    payments   calls the payment provider
-    orders     moves orders on: by payments, by commands, by time
-    stock      keeps what Redis knows of stock after what Postgres decides
-    invoices   numbers invoices and credit notes
-    documents  renders them and stores them
-    """
+    """Run one worker."""
     settings = load()
-    logs.configure(settings.log_level, {"process": f"{role}-{settings.worker_slot}"})
-    importlib.import_module(_WORKERS[role]).run(settings)
+    _run(role, settings, f"{role}-{settings.worker_slot}")
 
 
 @click.command()
 def relay() -> None:
     """Publish the journal to Kafka until SIGTERM. Several may run: each output partition has one publisher."""
-    settings = load()
-    logs.configure(settings.log_level, {"process": "relay"})
-    importlib.import_module("streams.relay").run(settings)
+    _run("relay", load(), "relay")
 
 
 @click.command()
 def gateway() -> None:
     """Run the HTTP gateway until SIGTERM. Any number may run: it holds no state."""
     settings = load()
-    logs.configure(settings.log_level, {"process": "gateway"})
     try:
-        importlib.import_module("gateway.app").run(settings)
+        _run("gateway", settings, "gateway")
     except OSError as error:
         where = f"{settings.gateway_host}:{settings.gateway_port}"
-        raise click.ClickException(f"cannot listen at {where}: {error.strerror or error}") from None
+        raise click.ClickException(
+            f"GAPLESS_GATEWAY_PORT: cannot listen at {where}: {error.strerror or error}; name a free port, or an"
+            " address of this machine in GAPLESS_GATEWAY_HOST"
+        ) from None
+
+
+def _run(role: str, settings: Settings, process: str) -> None:
+    logs.configure(settings.log_level, {"process": process})
+    importlib.import_module(ROLES[role].module).run(settings)

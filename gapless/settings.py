@@ -38,6 +38,8 @@ def _type(field: FieldInfo) -> str:
     annotation: Any = field.annotation
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not types.NoneType)
+    if typing.get_origin(annotation) is typing.Literal:
+        return " or ".join(typing.get_args(annotation))
     name = {"str": "text", "int": "integer", "Path": "folder", "bool": "true or false", "float": "number"}.get(
         annotation.__name__, annotation.__name__
     )

@@ -12,13 +12,13 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from admission.admission_call import RedisAwayError
+from admission.mirror import SHARDS_MAX, Mirror
+from admission.reconcile import Drift, Reconciler
 from gapless.local import data_option, settings_for
 from runtime.settings import Settings
 from sinks.postgres.levels import read_sellers_with_stock
 from sinks.postgres.session import Session
-from sinks.redis.admission_call import RedisAwayError
-from sinks.redis.mirror import SHARDS_MAX, Mirror
-from sinks.redis.reconcile import Drift, Reconciler
 
 EXIT_DRIFT = 1
 _WIDTH = 120
@@ -69,12 +69,12 @@ def reconcile(dry_run: bool, seller_id: str | None, as_json: bool, data: Path | 
     """
 
     async def compare(mirror: Mirror, session: Session) -> tuple[list[Drift], list[str]]:
-        sellers = [seller_id] if seller_id else await read_sellers_with_stock(await session.connection())
+        sellers = [seller_id] if seller_id else await _sellers(session)
         reconciler = Reconciler(mirror, session)
         found: list[Drift] = []
         begun: list[str] = []
         for seller in sellers:
-            complete, run_id, _ = await mirror.tick(seller)
+            complete, run_id, *_ = await mirror.tick(seller)
             # Where Redis has lost everything there is nothing to compare: it is not believed, and copied anew.
             if complete:
                 found += await reconciler.reconcile(seller, correct=not dry_run)
@@ -115,7 +115,7 @@ async def copy_levels(
     seller = seller_id or await _only_seller(session)
     reconciler = Reconciler(mirror, session)
     unknown = await reconciler.preload(seller, skus, shards)
-    complete, run_id, _ = await mirror.tick(seller)
+    complete, run_id, *_ = await mirror.tick(seller)
     return seller, unknown, complete or await reconciler.rebuild(seller, run_id)
 
 
@@ -130,8 +130,13 @@ async def connected(settings: Settings, work: Callable[[Mirror, Session], Awaita
         await mirror.close()
 
 
+async def _sellers(session: Session) -> list[str]:
+    async with session.connection() as connection:
+        return await read_sellers_with_stock(connection)
+
+
 async def _only_seller(session: Session) -> str:
-    sellers = await read_sellers_with_stock(await session.connection())
+    sellers = await _sellers(session)
     if len(sellers) != 1:
         raise click.UsageError("say which --seller: " + (", ".join(sellers) or "none has stock"))
     return sellers[0]

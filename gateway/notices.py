@@ -12,11 +12,12 @@ from aiohttp import web
 
 from domain.invoice import check_order_id
 from domain.numbering import SELLER_ID
-from domain.signature import Verdict, verify
-from gateway import problems
-from gateway.intake import Intake, read_body
-from gateway.openapi import Answer, Parameter, operation
-from gateway.problems import ProblemError
+from domain.records import PaymentNotice
+from domain.signature import SignatureVerdict, verify
+from gateway.http import bodies, problems, telemetry
+from gateway.http.intake import Intake, read_body
+from gateway.http.openapi import DeclaredResponse, Parameter, open_operation
+from gateway.http.problems import ProblemError
 from runtime.settings import Settings
 from schemas.catalog import PAYMENT_NOTICE, PAYMENT_NOTICES, Topic
 from schemas.codec import encode
@@ -30,30 +31,22 @@ EVENT_ID_CHARS_MAX = 255
 SIGNATURE_HEADERS = {"stripe": "Stripe-Signature", "local": "Provider-Signature"}
 
 
-class NoticeObject(msgspec.Struct):
-    """The payment; its metadata says which order it is for."""
-
-    metadata: dict[str, Any] = {}
-
-
-class NoticeData(msgspec.Struct):
-    """What it is about."""
-
-    object: NoticeObject
-
-
 class Notice(msgspec.Struct):
-    """As Stripe writes it, and the local provider too; what is not named here is not looked at."""
+    """A notice as Stripe and the local provider write it; other fields are ignored.
 
-    id: str
-    data: NoticeData
+    `data.object.metadata` says which order it is about. A provider's account is used for other things as well, whose
+    notices have none of it, or something else in its place.
+    """
+
+    id: str = ""
+    data: Any = None
 
 
-class Notices:
-    """Takes the notices of the one provider that the settings name."""
+class NoticeIntake:
+    """Accepts notices of the provider in the settings, and publishes those about orders to the payments agent."""
 
     def __init__(self, intake: Intake, settings: Settings, *, topic: Topic = PAYMENT_NOTICES) -> None:
-        """Notices go to `topic`."""
+        """Notices are published to `topic`. Without a webhook secret in `settings`, every request gets 404."""
         secret = settings.provider_webhook_secret
         self._secret = None if secret is None else secret.get_secret_value()
         self._provider = settings.provider
@@ -62,12 +55,12 @@ class Notices:
         self._decoder = msgspec.json.Decoder(Notice)
 
     def routes(self) -> list[web.RouteDef]:
-        """The one."""
+        """The resource."""
         return [web.post("/v1/providers/{provider}/notices", self.post)]
 
-    @operation(
+    @open_operation(
         "A payment provider's notice",
-        Answer(202, "Kept, or of no interest"),
+        DeclaredResponse(202, "Accepted, or of no interest"),
         body=Notice,
         parameters=[
             Parameter("provider", "path", {"enum": list(SIGNATURE_HEADERS)}, "Who says so.", required=True),
@@ -76,57 +69,63 @@ class Notices:
                 for provider, header in SIGNATURE_HEADERS.items()
             ),
         ],
-        needs_key=False,
         problems=[problems.NOT_FOUND, problems.UNSIGNED, problems.NOT_ACKNOWLEDGED],
     )
     async def post(self, request: web.Request) -> web.Response:
-        """202 once the notice is kept; also for one about a payment that is none of ours."""
+        """202 once the brokers have acknowledged the notice, or if it is not about an order of ours.
+
+        Raises `ProblemError` for another provider, a missing, wrong or stale signature, and without acknowledgement.
+        """
         provider = request.match_info["provider"]
         if not self._secret or provider != self._provider:
             raise ProblemError(problems.NOT_FOUND, "there is no resource at this path")
-        if request.content_length is not None and request.content_length > BODY_BYTES_MAX:
-            raise ProblemError(problems.TOO_LARGE, f"a notice has at most {BODY_BYTES_MAX} bytes")
-        with self._intake.place(request):
-            body = await read_body(request)
+        with self._intake.place(request, None):
+            body = await read_body(request, BODY_BYTES_MAX)
             self._check(request, body)
-            return await self._keep(provider, body)
+            return await self._keep(request, provider, body)
 
     def _check(self, request: web.Request, body: bytes) -> None:
         header = request.headers.get(SIGNATURE_HEADERS[self._provider], "")
         verdict = self._verdict(body, header)
-        if verdict is Verdict.STALE:
+        if verdict is SignatureVerdict.STALE:
             raise ProblemError(problems.UNSIGNED, "the signature is too old")
-        if verdict is not Verdict.VALID:
-            raise ProblemError(problems.UNSIGNED, "the notice is not taken")
+        if verdict is not SignatureVerdict.VALID:
+            raise ProblemError(problems.UNSIGNED, "the notice's signature is missing or wrong")
 
-    def _verdict(self, body: bytes, header: str) -> Verdict:
+    def _verdict(self, body: bytes, header: str) -> SignatureVerdict:
         secret = self._secret or ""
         if self._provider == "stripe":
             # On use: the package is large, and most gateways do without.
-            from sinks.payments.stripe import verify_notice
+            from providers.stripe import verify_notice
 
             return verify_notice(secret, body, header)
         return verify(secret, body, header, int(time()))
 
-    async def _keep(self, provider: str, body: bytes) -> web.Response:
-        try:
-            notice = self._decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise ProblemError(problems.MALFORMED, "this is no notice") from None
-        metadata = notice.data.object.metadata
-        seller_id, order_id = metadata.get("seller_id"), metadata.get("order_id")
+    async def _keep(self, request: web.Request, provider: str, body: bytes) -> web.Response:
+        notice = bodies.decode(self._decoder, body)
+        metadata = _inner(notice.data, "object", "metadata")
+        seller_id, order_id = _inner(metadata, "seller_id"), _inner(metadata, "order_id")
         if not _is_ours(seller_id, order_id):
             # The account is used for other things as well. Any other answer would have it sent again for days.
             return web.Response(status=202)
-        value = {
+        seller_id, order_id = str(seller_id), str(order_id)
+        request[telemetry.SELLER_ID], request[telemetry.ORDER_ID] = seller_id, order_id
+        value: PaymentNotice = {
             "received_at": time_ns() // 1000,
             "seller_id": seller_id,
             "order_id": order_id,
             "provider": provider,
             "event_id": notice.id[:EVENT_ID_CHARS_MAX],
         }
-        await self._intake.keep(self._topic, str(order_id).encode(), encode(PAYMENT_NOTICE, value))
+        await self._intake.keep(self._topic, order_id.encode(), encode(PAYMENT_NOTICE, value))
         return web.Response(status=202)
+
+
+def _inner(node: Any, *names: str) -> Any:
+    """The value under these names, one inside the other; None if there is none."""
+    for name in names:
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
 
 
 def _is_ours(seller_id: object, order_id: object) -> bool:

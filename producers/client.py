@@ -15,6 +15,7 @@ import msgspec
 
 #: Answers that say "later": worth another try with the same order id, which makes the repeat harmless.
 _LATER = frozenset((429, 502, 503, 504))
+_CONFLICT = 409
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0
 #: Beyond this a Retry-After is not obeyed but cut: the caller set the deadline, not the server.
@@ -27,7 +28,7 @@ class UnavailableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GatewayAnswer:
     """The gateway's last answer, whatever its status."""
 
     status: int
@@ -84,7 +85,7 @@ class GaplessClient:
             await self._session.close()
             self._session = None
 
-    async def post_invoice(self, body: Mapping[str, Any] | bytes, wait_s: int | None = None) -> Answer:
+    async def post_invoice(self, body: Mapping[str, Any] | bytes, wait_s: int | None = None) -> GatewayAnswer:
         """Post a request; with `wait_s` (1-30) the answer waits for the number that long.
 
         Raises `UnavailableError` when nothing but failures came back until the deadline.
@@ -93,15 +94,15 @@ class GaplessClient:
         headers = {"Prefer": f"wait={wait_s}"} if wait_s else None
         return await self._until_answered("POST", "/v1/invoices", payload, headers)
 
-    async def get_invoice(self, order_id: str) -> Answer:
+    async def get_invoice(self, order_id: str) -> GatewayAnswer:
         """What became of an order's request."""
         return await self._until_answered("GET", f"/v1/invoices/{quote(order_id, safe='')}", None, None)
 
-    async def get_document(self, order_id: str) -> Answer:
+    async def get_document(self, order_id: str) -> GatewayAnswer:
         """The PDF of an order's invoice, as the answer's payload."""
         return await self._until_answered("GET", f"/v1/invoices/{quote(order_id, safe='')}/document", None, None)
 
-    async def post_checkout(self, body: Mapping[str, Any] | bytes, wait_s: int | None = None) -> Answer:
+    async def post_checkout(self, body: Mapping[str, Any] | bytes, wait_s: int | None = None) -> GatewayAnswer:
         """Check out; with `wait_s` (1-30) the answer waits that long for stock and for the payment.
 
         201 is confirmed, 202 kept, 402 declined, 409 short of stock, or a conflict. A customer who is too fast (429)
@@ -111,23 +112,23 @@ class GaplessClient:
         headers = {"Prefer": f"wait={wait_s}"} if wait_s else None
         return await self._until_answered("POST", "/v1/checkouts", payload, headers)
 
-    async def get_order(self, order_id: str) -> Answer:
+    async def get_order(self, order_id: str) -> GatewayAnswer:
         """A checkout order as it stands."""
         return await self._until_answered("GET", f"/v1/orders/{quote(order_id, safe='')}", None, None)
 
-    async def get_orders(self, customer: str, *, limit: int = 20, cursor: str | None = None) -> Answer:
+    async def get_orders(self, customer: str, *, limit: int = 20, cursor: str | None = None) -> GatewayAnswer:
         """A page of a customer's orders, newest first; `cursor` is the `next` of the page before."""
         return await self._until_answered("GET", _page("/v1/orders", limit, cursor, customer=customer), None, None)
 
-    async def ship(self, order_id: str, reason: str = "", wait_s: int | None = None) -> Answer:
+    async def ship(self, order_id: str, reason: str = "", wait_s: int | None = None) -> GatewayAnswer:
         """The order leaves the warehouse. 200 with the order, 409 with the reason, 202 if it takes longer."""
         return await self._command(order_id, "shipments", {"reason": reason}, wait_s)
 
-    async def deliver(self, order_id: str, reason: str = "", wait_s: int | None = None) -> Answer:
+    async def deliver(self, order_id: str, reason: str = "", wait_s: int | None = None) -> GatewayAnswer:
         """The order has arrived; answered as `ship`."""
         return await self._command(order_id, "deliveries", {"reason": reason}, wait_s)
 
-    async def cancel(self, order_id: str, reason: str = "", wait_s: int | None = None) -> Answer:
+    async def cancel(self, order_id: str, reason: str = "", wait_s: int | None = None) -> GatewayAnswer:
         """The order is not wanted any more; answered as `ship`."""
         return await self._command(order_id, "cancellations", {"reason": reason}, wait_s)
 
@@ -138,40 +139,40 @@ class GaplessClient:
         lines: Mapping[int, int] | None = None,
         reason: str = "",
         wait_s: int | None = None,
-    ) -> Answer:
+    ) -> GatewayAnswer:
         """Give back the money for so many pieces by line, the first is 0; for all that is left without `lines`."""
         body: dict[str, Any] = {"refund_id": refund_id, "reason": reason}
         if lines is not None:
             body["lines"] = [{"line": line, "quantity": quantity} for line, quantity in lines.items()]
         return await self._command(order_id, "refunds", body, wait_s)
 
-    async def put_stock(self, sku: str, on_hand: int) -> Answer:
+    async def put_stock(self, sku: str, on_hand: int) -> GatewayAnswer:
         """So many pieces are in the warehouse."""
         return await self._put_stock(sku, {"on_hand": on_hand})
 
-    async def adjust_stock(self, sku: str, adjust: int, key: str) -> Answer:
+    async def adjust_stock(self, sku: str, adjust: int, key: str) -> GatewayAnswer:
         """So many pieces came, or went; once for each key, however often it is sent."""
         return await self._put_stock(sku, {"adjust": adjust, "key": key})
 
-    async def get_stock(self, sku: str) -> Answer:
+    async def get_stock(self, sku: str) -> GatewayAnswer:
         """A SKU's stock."""
         return await self._until_answered("GET", f"/v1/stock/{quote(sku, safe='')}", None, None)
 
-    async def list_stock(self, *, limit: int = 100, cursor: str | None = None) -> Answer:
+    async def list_stock(self, *, limit: int = 100, cursor: str | None = None) -> GatewayAnswer:
         """A page of all stock, by SKU; `cursor` is the `next` of the page before."""
         return await self._until_answered("GET", _page("/v1/stock", limit, cursor), None, None)
 
-    async def _command(self, order_id: str, what: str, body: Mapping[str, Any], wait_s: int | None) -> Answer:
+    async def _command(self, order_id: str, what: str, body: Mapping[str, Any], wait_s: int | None) -> GatewayAnswer:
         path = f"/v1/orders/{quote(order_id, safe='')}/{what}"
         headers = None if wait_s is None else {"Prefer": f"wait={wait_s}"}
         return await self._until_answered("POST", path, msgspec.json.encode(body), headers)
 
-    async def _put_stock(self, sku: str, body: Mapping[str, Any]) -> Answer:
+    async def _put_stock(self, sku: str, body: Mapping[str, Any]) -> GatewayAnswer:
         return await self._until_answered("PUT", f"/v1/stock/{quote(sku, safe='')}", msgspec.json.encode(body), None)
 
     async def _until_answered(
         self, method: str, path: str, payload: bytes | None, headers: Mapping[str, str] | None
-    ) -> Answer:
+    ) -> GatewayAnswer:
         give_up_at = time.monotonic() + self._give_up_after_s
         pause_s = _BACKOFF_FIRST_S
         attempts = 0
@@ -181,8 +182,10 @@ class GaplessClient:
                 status, answer, retry_after = await self._request(method, path, payload, headers)
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
                 status, answer, retry_after = 0, (str(error) or type(error).__name__).encode(), None
-            if status and status not in _LATER:
-                return Answer(status, answer, attempts)
+            # A conflict that says when to come back passes: another refund of the order is under way.
+            is_later = status in _LATER or (status == _CONFLICT and retry_after is not None)
+            if status and not is_later:
+                return GatewayAnswer(status, answer, attempts)
             wait_s = pause_s * self._chance.uniform(0.5, 1.0)
             if retry_after is not None:
                 wait_s += min(_retry_after_seconds(retry_after), _RETRY_AFTER_S_MAX)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from producers.client import Answer, GaplessClient, UnavailableError
+from producers.client import GaplessClient, GatewayAnswer, UnavailableError
 
 #: How far back a repeat may reach: bounds memory, while both the immediate and the late repeat occur.
 _REPEAT_WINDOW = 1_000
@@ -23,7 +23,7 @@ _FAILURES_MAX = 20
 
 
 @dataclass(slots=True)
-class Report:
+class LoadReport:
     """What came of a load. Latencies in seconds; at a given rate they count from when a request was due, so that a
     stall is not hidden by the requests that were not sent meanwhile."""
 
@@ -35,7 +35,7 @@ class Report:
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def take(self, answer: Answer, latency_s: float) -> None:
+    def take(self, answer: GatewayAnswer, latency_s: float) -> None:
         """Count an answer."""
         self.statuses[answer.status] += 1
         self.retried += answer.attempts - 1
@@ -93,16 +93,16 @@ async def run(
     workers: int | None = None,
     count_max: int | None = None,
     wait_s: int | None = None,
-    on_answer: Callable[[bytes, Answer], None] | None = None,
-    post: Callable[[bytes, int | None], Awaitable[Answer]] | None = None,
-) -> Report:
+    on_answer: Callable[[bytes, GatewayAnswer], None] | None = None,
+    post: Callable[[bytes, int | None], Awaitable[GatewayAnswer]] | None = None,
+) -> LoadReport:
     """Send the payloads and return when each was answered or given up.
 
     `rate` requests a second, else as fast as `workers` of them at a time go. A fixed number of workers, not a task a
     request: memory stays the same however many are sent. `post` sends one with its wait, `client.post_invoice` unless
     given.
     """
-    report = Report()
+    report = LoadReport()
     send = post or client.post_invoice
     source = enumerate(islice(payloads, count_max))
     start = time.perf_counter()

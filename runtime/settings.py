@@ -3,8 +3,10 @@
 A setting `x` comes from `GAPLESS_X`, or from the file that `GAPLESS_X_FILE` names (for secrets mounted as files).
 """
 
+import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,8 +50,18 @@ class Settings(BaseSettings):
 
     gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: Port = Field(8080, description="Port the gateway listens on; 0 takes a free one.")
-    metrics_host: str = Field("127.0.0.1", description="Address on which workers and the relay serve /metrics.")
-    metrics_port: Port = Field(0, description="Port on which workers and the relay serve /metrics; 0 serves none.")
+    gateway_drain_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=300,
+        description="How long a gateway goes on serving after SIGTERM, no longer ready, before it stops listening: "
+        "longer than its load balancer takes to notice.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
+    metrics_port: Port = Field(
+        0,
+        description="Port that serves /metrics, /healthz and /readyz from threads of their own; 0 serves none.",
+    )
 
     worker_slot: str = Field(
         "1",
@@ -70,12 +82,33 @@ class Settings(BaseSettings):
     provider: Literal["local", "stripe"] = Field("local", description="Payment provider.")
     provider_url: str | None = Field(None, description="Where the provider is; None for the provider's own default.")
     provider_api_key: SecretStr | None = Field(None, description="The provider's secret key.")
+    former_provider: Literal["local", "stripe"] | None = Field(
+        None, description="Provider that payments made before a change of provider are still with."
+    )
+    former_provider_url: str | None = Field(None, description="Where it is; None for its own default.")
+    former_provider_api_key: SecretStr | None = Field(None, description="Its secret key.")
     provider_webhook_secret: SecretStr | None = Field(
         None, description="With it the provider signs its notices; without it they are not taken."
     )
 
-    replication_factor: int = Field(3, ge=1, le=9, description="Replicas of each topic that `gapless topics` creates.")
+    local_api_key: SecretStr | None = Field(
+        None, description="API key of the seller that `gapless sellers ensure-local` makes."
+    )
+
+    replication_factor: int = Field(
+        3, ge=1, le=9, description="Replicas that `gapless topics` gives each topic, and finds at least."
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severity that is logged.")
+
+    def former(self) -> "Settings":
+        """The same with the former provider as the provider."""
+        return self.model_copy(
+            update={
+                "provider": self.former_provider,
+                "provider_url": self.former_provider_url,
+                "provider_api_key": self.former_provider_api_key,
+            }
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -108,11 +141,34 @@ class _NamedFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value is not None}
 
 
+def known_variables() -> list[str]:
+    """Every variable that is read, in the order of the settings."""
+    return [f"{ENV_PREFIX}{name.upper()}{file}" for name in Settings.model_fields for file in ("", "_FILE")]
+
+
+def refuse_unknown(environment: Mapping[str, str] | None = None) -> None:
+    """Raise `SettingsError` for variables that begin with `GAPLESS_` and are no setting, one line each.
+
+    A misspelt one would otherwise leave a default in force, and nobody would know.
+    """
+    known = known_variables()
+    names = os.environ if environment is None else environment
+    unknown = sorted(name for name in names if name.upper().startswith(ENV_PREFIX) and name.upper() not in known)
+    lines = []
+    for name in unknown:
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
+        lines.append(f"{name}: there is no such setting; the nearest is {near[0]}; `gapless settings` lists all")
+    if lines:
+        raise SettingsError("\n".join(lines))
+
+
 def load(**given: Any) -> Settings:
     """Read and check the settings.
 
-    Raises `SettingsError`, one line per wrong setting. Values are left out: one of them may be a secret.
+    Raises `SettingsError`, one line per wrong setting and per variable that is none. Values are left out: one of them
+    may be a secret.
     """
+    refuse_unknown()
     try:
         return Settings(**given)
     except ValidationError as error:

@@ -1,32 +1,39 @@
 """The contracts: every topic and every schema, once. Nothing else names a topic or a schema id."""
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fastavro import parse_schema
+
+from domain import records
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+R = TypeVar("R", bound=Mapping[str, object])
 
 _DAY_MS = 24 * 3600 * 1000
 _MIB = 1024 * 1024
 
-#: Keys are spread over this many; an order never leaves its partition. To change it is to move orders: don't.
-#: It bounds how many workers of one agent can share the work.
-PARTITIONS = 4
-
 
 @dataclass(frozen=True)
-class Schema:
-    """An Avro schema. `schema_id` is written into every record of it and never changes."""
+class SchemaVersion:
+    """One version of a record's schema. Its id is in the bytes of every record written by it: neither ever changes."""
 
+    record: str
+    #: 1, 2, 3 …
+    number: int
     schema_id: int
-    file: str
 
     @cached_property
     def text(self) -> str:
         """The schema as JSON text."""
-        return files("schemas").joinpath("avro", f"{self.file}.avsc").read_text(encoding="utf-8")
+        return files("schemas").joinpath("avro", self.record, f"v{self.number}.avsc").read_text(encoding="utf-8")
 
     @cached_property
     def name(self) -> str:
@@ -40,71 +47,99 @@ class Schema:
         document = json.loads(self.text, object_hook=lambda node: {k: v for k, v in node.items() if k != "logicalType"})
         return parse_schema(document)  # type: ignore[return-value]
 
+    @cached_property
+    def before_order_id(self) -> tuple[Any, ...] | None:
+        """Types of the fields that stand before the order id in the bytes of a record; None without an order id."""
+        fields = self.parsed["fields"]
+        names = [field["name"] for field in fields]
+        return tuple(field["type"] for field in fields[: names.index("order_id")]) if "order_id" in names else None
 
-INVOICE_REQUEST = Schema(1, "invoice_request")
-INVOICE_ISSUED = Schema(2, "invoice_issued")
-INVOICE_DOCUMENT_STORED = Schema(3, "invoice_document_stored")
-INVOICE_REQUEST_CONFLICTED = Schema(4, "invoice_request_conflicted")
-INVOICE_REQUEST_REJECTED = Schema(5, "invoice_request_rejected")
-DEAD_LETTER = Schema(6, "dead_letter")
-CHECKOUT_REQUEST = Schema(7, "checkout_request")
-ORDER_COMMAND = Schema(8, "order_command")
-ORDER_PLACED = Schema(9, "order_placed")
-ORDER_REFUSED = Schema(10, "order_refused")
-ORDER_CONFLICTED = Schema(11, "order_conflicted")
-ORDER_REJECTED = Schema(12, "order_rejected")
-ORDER_STATE_CHANGED = Schema(13, "order_state_changed")
-ORDER_COMMAND_ANSWERED = Schema(14, "order_command_answered")
-PAYMENT_REQUESTED = Schema(15, "payment_requested")
-PAYMENT_ATTEMPT_FINISHED = Schema(16, "payment_attempt_finished")
-STOCK_CHANGED = Schema(17, "stock_changed")
-PAYMENT_NOTICE = Schema(18, "payment_notice")
-CREDIT_NOTE_REQUEST = Schema(19, "credit_note_request")
-CREDIT_NOTE_ISSUED = Schema(20, "credit_note_issued")
 
-SCHEMAS: dict[int, Schema] = {
-    schema.schema_id: schema
-    for schema in (
-        INVOICE_REQUEST,
-        INVOICE_ISSUED,
-        INVOICE_DOCUMENT_STORED,
-        INVOICE_REQUEST_CONFLICTED,
-        INVOICE_REQUEST_REJECTED,
-        DEAD_LETTER,
-        CHECKOUT_REQUEST,
-        ORDER_COMMAND,
-        ORDER_PLACED,
-        ORDER_REFUSED,
-        ORDER_CONFLICTED,
-        ORDER_REJECTED,
-        ORDER_STATE_CHANGED,
-        ORDER_COMMAND_ANSWERED,
-        PAYMENT_REQUESTED,
-        PAYMENT_ATTEMPT_FINISHED,
-        STOCK_CHANGED,
-        PAYMENT_NOTICE,
-        CREDIT_NOTE_REQUEST,
-        CREDIT_NOTE_ISSUED,
-    )
-}
+@dataclass(frozen=True)
+class Schema(Generic[R]):
+    """The contract of one record: `avro/<record>/v1.avsc`, `v2.avsc` … and the id of each version, in that order.
+
+    Records are written in the newest version and read from any: yesterday's bytes stay in topics and tables for ever.
+    """
+
+    #: What the record is in our code.
+    type: type[R]
+    ids: tuple[int, ...]
+
+    @cached_property
+    def record(self) -> str:
+        """The folder of its versions, such as `invoice_request`."""
+        return re.sub("(?<=[a-z])(?=[A-Z])", "_", self.type.__name__).lower()
+
+    @cached_property
+    def versions(self) -> tuple[SchemaVersion, ...]:
+        """All versions, oldest first."""
+        return tuple(SchemaVersion(self.record, number, schema_id) for number, schema_id in enumerate(self.ids, 1))
+
+    @cached_property
+    def newest(self) -> SchemaVersion:
+        """What records are written in, and what every decoded record looks like."""
+        return self.versions[-1]
+
+    @cached_property
+    def name(self) -> str:
+        """The record's full name, the same in all versions."""
+        return self.newest.name
+
+    def describes(self, value: Mapping[str, object], schema: "Schema[Any]") -> "TypeIs[R]":
+        """Whether `value`, which was decoded as a record of `schema`, is one of this record's."""
+        return schema is self
+
+
+INVOICE_REQUEST = Schema(records.InvoiceRequest, (1,))
+INVOICE_ISSUED = Schema(records.InvoiceIssued, (2,))
+INVOICE_DOCUMENT_STORED = Schema(records.InvoiceDocumentStored, (3,))
+INVOICE_REQUEST_CONFLICTED = Schema(records.InvoiceRequestConflicted, (4,))
+INVOICE_REQUEST_REJECTED = Schema(records.InvoiceRequestRejected, (5,))
+DEAD_LETTER = Schema(records.DeadLetter, (6,))
+CHECKOUT_REQUEST = Schema(records.CheckoutRequest, (7,))
+ORDER_COMMAND = Schema(records.OrderCommand, (8,))
+ORDER_PLACED = Schema(records.OrderPlaced, (9,))
+ORDER_REFUSED = Schema(records.OrderRefused, (10,))
+ORDER_CONFLICTED = Schema(records.OrderConflicted, (11,))
+ORDER_REJECTED = Schema(records.OrderRejected, (12,))
+ORDER_STATE_CHANGED = Schema(records.OrderStateChanged, (13,))
+ORDER_COMMAND_ANSWERED = Schema(records.OrderCommandAnswered, (14, 21))
+PAYMENT_REQUESTED = Schema(records.PaymentRequested, (15,))
+PAYMENT_ATTEMPT_FINISHED = Schema(records.PaymentAttemptFinished, (16,))
+STOCK_CHANGED = Schema(records.StockChanged, (17,))
+PAYMENT_NOTICE = Schema(records.PaymentNotice, (18,))
+CREDIT_NOTE_REQUEST = Schema(records.CreditNoteRequest, (19,))
+CREDIT_NOTE_ISSUED = Schema(records.CreditNoteIssued, (20,))
+
+
+def is_issued(
+    value: Mapping[str, object], schema: Schema[Any]
+) -> "TypeIs[records.InvoiceIssued | records.CreditNoteIssued]":
+    """Whether `value`, which was decoded as a record of `schema`, tells of a number: an invoice or a credit note."""
+    return INVOICE_ISSUED.describes(value, schema) or CREDIT_NOTE_ISSUED.describes(value, schema)
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic as `gapless topics` makes it and checks it."""
+    """A topic as `gapless topics` makes it and checks it.
+
+    How many partitions it has is the deployment's choice, the same for every topic: see `sinks.deployment`.
+    """
 
     name: str
-    schemas: tuple[Schema, ...]
+    schemas: tuple[Schema[Any], ...]
     #: None: for ever.
     retention_ms: int | None
     value_bytes_max: int
-    partitions: int = PARTITIONS
 
     @property
     def config(self) -> dict[str, str]:
         """The topic's configuration at the broker."""
         return {
             "cleanup.policy": "delete",
+            # A replica that was behind must not lead: what the others had acknowledged would be gone.
+            "unclean.leader.election.enable": "false",
             # By the brokers' clocks. By their own, senders who are an hour ahead would be refused, and would say how
             # long their records are kept.
             "message.timestamp.type": "LogAppendTime",
@@ -179,20 +214,21 @@ TOPICS: dict[str, Topic] = {
 #: to the end: a relay of the former release knows each by its place here.
 OUTPUT_TOPICS = (INVOICE_EVENTS, DEAD_LETTERS, ORDER_EVENTS, INVENTORY_EVENTS, PAYMENT_EVENTS, INVOICE_REQUESTS)
 
-#: What each agent reads: its consumer group's topics, and those of its positions.
-READERS: dict[str, tuple[Topic, ...]] = {
-    "checkouts": (CHECKOUT_REQUESTS,),
-    "payments": (ORDER_EVENTS, PAYMENT_NOTICES),
-    "orders": (PAYMENT_EVENTS, ORDER_COMMANDS),
-    "stock": (INVENTORY_EVENTS, ORDER_EVENTS),
-    "invoices": (INVOICE_REQUESTS,),
-    "documents": (INVOICE_EVENTS,),
+#: Topics that anybody may write to. A record is worked on only where its order id as its key puts it; see `placement`.
+INPUT_TOPICS = (CHECKOUT_REQUESTS, ORDER_COMMANDS, INVOICE_REQUESTS, PAYMENT_NOTICES)
+
+#: Each version by its id, with the record it belongs to: what a decoder finds in the bytes.
+VERSIONS: dict[int, tuple[Schema[Any], SchemaVersion]] = {
+    version.schema_id: (schema, version)
+    for topic in TOPICS.values()
+    for schema in topic.schemas
+    for version in schema.versions
 }
 
 #: Record header that carries the journal's sequence number, in decimal digits.
 SEQ_HEADER = "seq"
 
 
-def subjects() -> dict[str, Schema]:
+def subjects() -> dict[str, Schema[Any]]:
     """Schema registry subjects, by the TopicRecordName strategy: a topic may carry several records."""
     return {f"{topic.name}-{schema.name}": schema for topic in TOPICS.values() for schema in topic.schemas}

@@ -2,16 +2,21 @@
 
 fastavro trusts its input: a few bytes can claim an array of a hundred million items. So a record is measured before it
 is decoded: its size, and, where it is large enough to matter, the length of each array.
+
+Records are written in the newest version of their schema. A record of an older version is resolved into the newest, as
+Avro prescribes: fields that it lacks have their defaults.
 """
 
 import io
 import struct
 from collections.abc import Mapping
-from typing import Any, cast
+from functools import cache
+from typing import Any, overload
 
-from fastavro import schemaless_reader, schemaless_writer
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.schema import expand_schema
 
-from schemas.catalog import SCHEMAS, Schema
+from schemas.catalog import VERSIONS, R, Schema, SchemaVersion
 
 _HEADER = struct.Struct(">bI")
 _MAGIC = 0
@@ -26,54 +31,124 @@ class DecodeError(ValueError):
     """The bytes are no record of the schemas expected; the message says why."""
 
 
-def encode(schema: Schema, value: Mapping[str, Any]) -> bytes:
-    """Encode `value`; timestamps are integers of microseconds since 1970, UTC."""
+def encode(schema: Schema[R], value: R) -> bytes:
+    """Encode `value` in the newest version; timestamps are integers of microseconds since 1970, UTC."""
+    version = schema.newest
     out = io.BytesIO()
-    out.write(_HEADER.pack(_MAGIC, schema.schema_id))
-    schemaless_writer(out, schema.parsed, value)
+    out.write(_HEADER.pack(_MAGIC, version.schema_id))
+    schemaless_writer(out, version.parsed, value)
     return out.getvalue()
 
 
-def schema_of(payload: bytes) -> Schema:
+def schema_of(payload: bytes) -> Schema[Any]:
     """The schema that the header names; raises `DecodeError` for a foreign or unknown one."""
+    return _written_as(payload)[0]
+
+
+def _written_as(payload: bytes) -> tuple[Schema[Any], SchemaVersion]:
     if len(payload) < _HEADER.size:
         raise DecodeError("shorter than the 5 bytes of the wire format's header")
     magic, schema_id = _HEADER.unpack_from(payload)
     if magic != _MAGIC:
         raise DecodeError(f"magic byte {magic}, not 0: not in the Confluent wire format")
-    schema = SCHEMAS.get(schema_id)
-    if schema is None:
+    found = VERSIONS.get(schema_id)
+    if found is None:
         raise DecodeError(f"unknown schema id {schema_id}")
-    return schema
+    return found
 
 
-def decode(payload: bytes | None, *schemas: Schema, bytes_max: int) -> tuple[Schema, dict[str, Any]]:
-    """Decode a record of one of `schemas`; timestamps come back as integers of microseconds.
+def order_id_of(payload: bytes) -> bytes:
+    """The order id of a record as it stands in its bytes, in UTF-8; nothing behind it is looked at.
+
+    Raises `DecodeError` where there is none to be read.
+    """
+    schema, version = _written_as(payload)
+    before = version.before_order_id
+    if before is None:
+        raise DecodeError(f"a {schema.name} has no order_id")
+    at = _HEADER.size
+    try:
+        for kind in before:
+            if kind == "long":
+                while payload[at] > 0x7F:
+                    at += 1
+                at += 1
+            else:
+                at = _measure(kind, payload, at, {})
+        # Shorter than 64 bytes, as nearly all are.
+        if payload[at] & 0x81:
+            length, at = _read_long(payload, at)
+        else:
+            length, at = payload[at] >> 1, at + 1
+    except IndexError:
+        raise DecodeError("truncated") from None
+    if not 0 <= length <= len(payload) - at:
+        raise DecodeError(f"a string of {length} bytes where {len(payload) - at} are left")
+    return payload[at : at + length]
+
+
+@overload
+def decode(payload: bytes | None, schema: Schema[R], /, *, bytes_max: int) -> tuple[Schema[R], R]: ...
+@overload
+def decode(
+    payload: bytes | None, *schemas: Schema[Any], bytes_max: int
+) -> tuple[Schema[Any], Mapping[str, object]]: ...
+def decode(payload: bytes | None, *schemas: Schema[Any], bytes_max: int) -> tuple[Schema[Any], Any]:
+    """Decode a record of one of `schemas`, of any version, into the newest; timestamps are integers of microseconds.
+
+    Of several schemas, `Schema.describes` tells which one's the record is.
 
     Raises `DecodeError` for anything else: a tombstone, a foreign header, a truncated body, bytes left over, too large.
     """
     if payload is None:
         raise DecodeError("a tombstone: the record has no value")
+    schema, version = _expected(payload, schemas, bytes_max)
+    if len(payload) > _UNMEASURED_BYTES_MAX:
+        # As it was written: that is what the bytes are read by.
+        _measure(version.parsed, payload, _HEADER.size, version.parsed["__named_schemas"])
+    return schema, _read(payload, schema, version, None if version is schema.newest else schema.newest.parsed)
+
+
+def decode_field(payload: bytes, schema: Schema[Any], field: str, *, bytes_max: int) -> Any:
+    """One field of a record of `schema`, of any version, as `decode` gives it. The others are skipped.
+
+    It takes half the time for five lines, and a seventh for 1,000. Only for records of our own, such as the journal's:
+    the length of no array is measured. Raises `DecodeError`.
+    """
+    schema, version = _expected(payload, (schema,), bytes_max)
+    return _read(payload, schema, version, _with_only(schema, field))[field]
+
+
+@cache
+def _with_only(schema: Schema[Any], field: str) -> Any:
+    """The newest version with this field alone."""
+    # Expanded: the type of another field may be named in this one's.
+    newest: Any = expand_schema(schema.newest.parsed)
+    fields = [each for each in newest["fields"] if each["name"] == field]
+    return parse_schema({"type": "record", "name": newest["name"], "fields": fields})
+
+
+def _expected(payload: bytes, schemas: tuple[Schema[Any], ...], bytes_max: int) -> tuple[Schema[Any], SchemaVersion]:
     if len(payload) > bytes_max:
         raise DecodeError(f"{len(payload)} bytes, more than the {bytes_max} permitted")
-    schema = schema_of(payload)
+    schema, version = _written_as(payload)
     if schema not in schemas:
         raise DecodeError(f"schema {schema.name} does not belong here")
+    return schema, version
+
+
+def _read(payload: bytes, schema: Schema[Any], version: SchemaVersion, reader: Any) -> Any:
+    """The record, resolved into the reader's schema, if it is another than the writer's."""
     body = io.BytesIO(payload)
     body.seek(_HEADER.size)
     try:
-        if len(payload) > _UNMEASURED_BYTES_MAX:
-            _measure(schema.parsed, payload, _HEADER.size, schema.parsed["__named_schemas"])
-        # Every schema of the catalogue is a record, and a record is decoded as a dict.
-        value = cast(dict[str, Any], schemaless_reader(body, schema.parsed, None))
-    except DecodeError:
-        raise
+        value = schemaless_reader(body, version.parsed, reader)
     # fastavro raises whatever its C code stumbles over: EOFError, IndexError, UnicodeDecodeError, OverflowError …
     except Exception as error:  # noqa: BLE001
         raise DecodeError(f"not a {schema.name}: {type(error).__name__}: {error}") from None
     if body.tell() != len(payload):
         raise DecodeError(f"{len(payload) - body.tell()} bytes left over after the {schema.name}")
-    return schema, value
+    return value
 
 
 def _measure(schema: Any, payload: bytes, at: int, named: Mapping[str, Any]) -> int:

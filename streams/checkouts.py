@@ -1,9 +1,9 @@
 """The checkouts agent: claims the stock of each new order, all of its lines or none, in the order of arrival."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
 from prometheus_client import Counter
@@ -11,55 +11,61 @@ from prometheus_client import Counter
 from domain import checkout, order
 from domain.checkout import Checkout
 from domain.invoice import check_order_id
-from domain.issuing import Conflict, Content, OrderKey, decide
+from domain.issuing import Conflict, Content, InvoiceIdentity, decide
+from domain.moments import micros
 from domain.numbering import SELLER_ID
+from domain.order import OrderIdentity
+from domain.records import CheckoutRequest, OrderConflicted, OrderPlaced, OrderRefused, OrderRejected, ShortLine
 from domain.refusals import ALREADY_INVOICED, INVALID_FIELD, UNKNOWN_SELLER, Refusal
 from domain.reservation import Change, Shelf, Short
+from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
 from schemas.codec import DecodeError, decode, encode
 from sinks.postgres import invoices as ledger
-from sinks.postgres import journal, orders
+from sinks.postgres import journal, order_ids, orders
 from sinks.postgres.journal import JournalRow
-from sinks.postgres.orders import LineRow, OrderId, OrderRow
-from sinks.postgres.session import Connection
-from streams.app import Wired, run_agent
-from streams.batch import Batch
-from streams.dead_letters import dead_letter, micros
-from streams.dedupe_table import DedupeTable, add_dedupe_table, digest, must_look_up
+from sinks.postgres.orders import LineRow, OrderRow
+from sinks.postgres.session import Connection, believed
+from streams.engine.app import Wired, run_agent
+from streams.engine.batch import Batch
+from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.dedupe_table import DedupeTable, add_dedupe_table, digest, must_look_up
+from streams.engine.transport import BatchApp
 from streams.stock_events import stock_changed
-from streams.transport import BatchApp
+
+_log = logging.getLogger(__name__)
 
 AGENT = "checkouts"
-#: The kind under which refused checkouts stand beside refused invoice requests.
-KIND = "checkout"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
 OUTCOMES = Counter("gapless_checkouts_total", "Checkouts by what became of them.", ["outcome"], registry=REGISTRY)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CheckedCheckout:
     """A decoded and checked request, and where it stands."""
 
     content: Content
-    body: dict[str, Any]
+    body: CheckoutRequest
     checkout: Checkout
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedCheckouts:
     """A batch decoded and checked, and what the table says of it."""
 
-    requests: dict[int, Request] = field(default_factory=dict)
+    requests: dict[int, CheckedCheckout] = field(default_factory=dict)
     rejected: list[tuple[Content, Refusal]] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
-    digests: dict[OrderKey, bytes] = field(default_factory=dict)
+    digests: dict[InvoiceIdentity, bytes] = field(default_factory=dict)
     #: Orders that must be looked up in Postgres before they count as new.
-    look_up: list[OrderKey] = field(default_factory=list)
-    decided: list[OrderKey] = field(default_factory=list)
+    look_up: list[InvoiceIdentity] = field(default_factory=list)
+    decided: list[InvoiceIdentity] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
+    #: What became of each checkout that was decided, for the log.
+    told: list[Mapping[str, object]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -77,12 +83,12 @@ def run(settings: Settings) -> None:
     """Run a checkouts worker until SIGTERM."""
 
     def wire(app: BatchApp) -> Wired:
-        table = add_dedupe_table(app, "placed", catalog.PARTITIONS)
+        table = add_dedupe_table(app, "placed")
         if table.changelog_topic_name != catalog.CHECKOUTS_CHANGELOG.name:
             raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
         hold = timedelta(seconds=settings.hold_seconds)
         work = CheckoutsWork(table, lambda: datetime.now(UTC), hold)
-        return Wired(catalog.READERS[AGENT], work, BATCH_BYTES_MAX)
+        return Wired(lambda _: work, BATCH_BYTES_MAX)
 
     run_agent(AGENT, settings, wire)
 
@@ -99,9 +105,9 @@ class CheckoutsWork:
         self._now = now
         self._hold = hold
 
-    async def prepare(self, batch: Batch) -> Prepared:
+    async def prepare(self, batch: Batch) -> PreparedCheckouts:
         """Decode, check, price, and ask the table which orders may be old."""
-        prepared = Prepared()
+        prepared = PreparedCheckouts()
         now = self._now()
         for record in batch.records:
             try:
@@ -111,7 +117,7 @@ class CheckoutsWork:
             except DecodeError as error:
                 prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
                 continue
-            key = OrderKey(body["seller_id"], body["order_id"], KIND)
+            key = InvoiceIdentity(body["seller_id"], body["order_id"], order_ids.CHECKOUT)
             refusal = _refuse_identity(key)
             if refusal is not None:
                 # Its identity can't be stored, so it can't be shown under it either.
@@ -122,28 +128,27 @@ class CheckoutsWork:
                 prepared.rejected.append((Content(record.offset, key, b""), checked))
                 continue
             content = Content(record.offset, key, checked.content_sha256)
-            prepared.requests[record.offset] = Request(content, body, checked)
+            prepared.requests[record.offset] = CheckedCheckout(content, body, checked)
             if key not in prepared.digests:
                 prepared.digests[key] = digest(key)
         prepared.look_up = must_look_up(self._table, batch, prepared.digests)
         return prepared
 
-    def distrust(self, prepared: Prepared) -> bool:
+    def distrust(self, prepared: PreparedCheckouts) -> bool:
         """Look every order up, if the table had spared us some."""
         if len(prepared.look_up) == len(prepared.digests):
             return False
         prepared.look_up = list(prepared.digests)
         return True
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedCheckouts) -> None:
         """Serve the fresh orders in offset order and write everything."""
-        now = self._now()
-        sellers, standing, invoiced = await orders.read_known(
-            connection,
-            (key.seller_id for key in prepared.digests),
-            [_id(key) for key in prepared.look_up],
-            [_id(key) for key in prepared.digests],
+        now = await believed(connection, self._now())
+        sellers, standing = await orders.read_known(
+            connection, (key.seller_id for key in prepared.digests), [_id(key) for key in prepared.look_up]
         )
+        new = [_id(key) for key in prepared.digests if key.seller_id in sellers and _id(key) not in standing]
+        invoiced = await order_ids.claim(connection, order_ids.CHECKOUT, new)
         out = _Out()
         for content, refusal in prepared.rejected:
             _reject(out, batch, content, refusal, now)
@@ -153,7 +158,7 @@ class CheckoutsWork:
             if key.seller_id not in sellers:
                 detail = "no such seller: create it with `gapless sellers add`"
                 _reject(out, batch, request.content, Refusal(UNKNOWN_SELLER, "seller_id", detail), now)
-            elif _id(key) in invoiced and _id(key) not in standing:
+            elif _id(key) in invoiced:
                 detail = "this order_id has an invoice that was asked for directly: use another one"
                 _reject(out, batch, request.content, Refusal(ALREADY_INVOICED, "order_id", detail), now)
             else:
@@ -169,6 +174,13 @@ class CheckoutsWork:
         await self._write(connection, batch, prepared, out, shelf, now)
         prepared.decided = [content.key for content in decision.fresh]
         refused = sum(row.short is not None for row in out.orders)
+        prepared.told = [
+            *({"seller_id": row.seller_id, "order_id": row.order_id, "state": row.state} for row in out.orders),
+            *(
+                {"seller_id": row.seller_id, "order_id": row.order_id, "state": row.outcome, "reason": row.reason}
+                for row in out.refused
+            ),
+        ]
         prepared.outcomes = {
             "placed": len(out.orders) - refused,
             "refused": refused,
@@ -178,14 +190,15 @@ class CheckoutsWork:
             "dead letter": len(prepared.dead),
         }
 
-    async def committed(self, batch: Batch, prepared: Prepared) -> None:
+    async def committed(self, batch: Batch, prepared: PreparedCheckouts) -> None:
         """Mark the table. Not before: a mark without its commit would be believed by nobody, but cost a look-up."""
         pairs = [(prepared.digests[key], 0) for key in prepared.decided]
         self._table.mark(batch.partition, batch.first_offset, batch.next_offset, pairs)
         for outcome, count in prepared.outcomes.items():
             OUTCOMES.labels(outcome).inc(count)
+        tell_decisions(_log, "decided", prepared.told)
 
-    def _place(self, out: _Out, request: Request, shelf: Shelf, now: datetime) -> None:
+    def _place(self, out: _Out, request: CheckedCheckout, shelf: Shelf, now: datetime) -> None:
         """Claim the order's stock, or refuse it; its rows and events either way."""
         reserved = shelf.reserve(request.checkout.wanted)
         at = micros(now)
@@ -193,7 +206,7 @@ class CheckoutsWork:
         short: list[Short] = [each for each in reserved if isinstance(each, Short)]
         body, offset = request.body, request.content.offset
         if short:
-            steps = [order.Taken(1, None, order.State.REFUSED, order.OUT_OF_STOCK, "", at)]
+            steps = [order.StepTaken(1, None, order.OrderState.REFUSED, order.OUT_OF_STOCK, "", at)]
             event = encode(catalog.ORDER_REFUSED, _refused_event(body, short, at))
         else:
             steps = order.birth(at)
@@ -225,7 +238,7 @@ class CheckoutsWork:
         )
 
     async def _write(
-        self, connection: Connection, batch: Batch, prepared: Prepared, out: _Out, shelf: Shelf, now: datetime
+        self, connection: Connection, batch: Batch, prepared: PreparedCheckouts, out: _Out, shelf: Shelf, now: datetime
     ) -> None:
         await orders.write_stock(connection, shelf.levels, shelf.changed)
         if out.orders:
@@ -239,33 +252,35 @@ class CheckoutsWork:
             connection,
             batch.partition,
             {
-                catalog.DEAD_LETTERS.name: prepared.dead,
+                catalog.DEAD_LETTERS.name: dated(prepared.dead, now),
                 catalog.INVENTORY_EVENTS.name: out.stock,
                 catalog.ORDER_EVENTS.name: [row for _, row in out.events],
             },
         )
 
 
-def _refuse_identity(key: OrderKey) -> Refusal | None:
+def _refuse_identity(key: InvoiceIdentity) -> Refusal | None:
     if not SELLER_ID.fullmatch(key.seller_id):
         return Refusal(INVALID_FIELD, "seller_id", "must be 1 to 40 of a-z, 0-9 and -")
     return check_order_id(key.order_id)
 
 
-def _id(key: OrderKey) -> OrderId:
-    return OrderId(key.seller_id, key.order_id)
+def _id(key: InvoiceIdentity) -> OrderIdentity:
+    return OrderIdentity(key.seller_id, key.order_id)
 
 
-def _key(each: OrderId) -> OrderKey:
-    return OrderKey(each.seller_id, each.order_id, KIND)
+def _key(each: OrderIdentity) -> InvoiceIdentity:
+    return InvoiceIdentity(each.seller_id, each.order_id, order_ids.CHECKOUT)
 
 
 def _reject(out: _Out, batch: Batch, content: Content, refusal: Refusal, now: datetime) -> None:
     key = content.key
-    value = {
+    value: OrderRejected = {
         "seller_id": key.seller_id,
         "order_id": key.order_id,
-        **_source(batch, content),
+        "source_topic": batch.topic,
+        "source_partition": batch.partition,
+        "source_offset": content.offset,
         "reason": refusal.reason,
         "detail": str(refusal),
         "occurred_at": micros(now),
@@ -278,10 +293,12 @@ def _reject(out: _Out, batch: Batch, content: Content, refusal: Refusal, now: da
 def _record_conflict(out: _Out, batch: Batch, conflict: Conflict, now: datetime) -> None:
     content = conflict.content
     key = content.key
-    value = {
+    value: OrderConflicted = {
         "seller_id": key.seller_id,
         "order_id": key.order_id,
-        **_source(batch, content),
+        "source_topic": batch.topic,
+        "source_partition": batch.partition,
+        "source_offset": content.offset,
         "content_sha256": content.content_sha256.hex(),
         "first_content_sha256": conflict.first_content_sha256.hex(),
         "occurred_at": micros(now),
@@ -292,19 +309,15 @@ def _record_conflict(out: _Out, batch: Batch, conflict: Conflict, now: datetime)
     out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
 
 
-def _source(batch: Batch, content: Content) -> dict[str, Any]:
-    return {"source_topic": batch.topic, "source_partition": batch.partition, "source_offset": content.offset}
-
-
 def _short_text(short: list[Short]) -> str:
     return msgspec.json.encode(_short(short)).decode()
 
 
-def _short(short: list[Short]) -> list[dict[str, Any]]:
+def _short(short: list[Short]) -> list[ShortLine]:
     return [{"sku": each.sku, "wanted": each.wanted, "free": each.free} for each in short]
 
 
-def _refused_event(body: dict[str, Any], short: list[Short], at: int) -> dict[str, Any]:
+def _refused_event(body: CheckoutRequest, short: list[Short], at: int) -> OrderRefused:
     return {
         "seller_id": body["seller_id"],
         "order_id": body["order_id"],
@@ -314,9 +327,9 @@ def _refused_event(body: dict[str, Any], short: list[Short], at: int) -> dict[st
     }
 
 
-def _placed_event(request: Request, at: int, hold_expires_at: int) -> dict[str, Any]:
+def _placed_event(request: CheckedCheckout, at: int, hold_expires_at: int) -> OrderPlaced:
     body, priced = request.body, request.checkout.priced
-    lines = zip(body["lines"], request.checkout.pieces, priced.nets_minor, strict=True)
+    lines = zip(request.checkout.invoice_request["lines"], request.checkout.pieces, priced.nets_minor, strict=True)
     return {
         "seller_id": body["seller_id"],
         "order_id": body["order_id"],
@@ -336,7 +349,7 @@ def _placed_event(request: Request, at: int, hold_expires_at: int) -> dict[str, 
             for line, pieces, net in lines
         ],
         "hold_expires_at": hold_expires_at,
-        "state": order.State.PAYMENT_PENDING.value,
+        "state": order.OrderState.PAYMENT_PENDING.value,
         "version": 2,
         "placed_at": at,
     }

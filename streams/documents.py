@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from prometheus_client import Counter
 
+from documents.render import DocumentEvent
 from domain.documents import document_key
+from domain.moments import micros
+from domain.records import InvoiceDocumentStored
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
@@ -19,10 +21,10 @@ from sinks.object_store.store import STORE_OUTAGES, ObjectStore, open_store
 from sinks.postgres import documents as ledger
 from sinks.postgres import journal
 from sinks.postgres.journal import JournalRow
-from sinks.postgres.session import Connection, Session
-from streams.app import Wired, run_agent
-from streams.batch import Batch, Record
-from streams.dead_letters import dead_letter, micros
+from sinks.postgres.session import Connection, Session, believed
+from streams.engine.app import Wired, run_agent
+from streams.engine.batch import Batch, Record
+from streams.engine.dead_letters import dated, dead_letter
 from streams.rendering import Renderer, RenderError
 
 AGENT = "documents"
@@ -34,15 +36,12 @@ BATCH_BYTES_MAX = 512 * 1024
 
 STORED = Counter("gapless_documents_stored_total", "Documents stored and recorded.", registry=REGISTRY)
 
-#: Events of the topic that make a document; the others make none.
-_ISSUED = (catalog.INVOICE_ISSUED, catalog.CREDIT_NOTE_ISSUED)
-
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
     """A document that is in the object store."""
 
-    event: dict[str, Any]
+    event: DocumentEvent
     record: Record
     key: str
     digest: bytes
@@ -50,7 +49,7 @@ class _Stored:
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedDocuments:
     """What a batch has brought into the object store, and what could not be."""
 
     stored: list[_Stored] = field(default_factory=list)
@@ -62,9 +61,12 @@ def run(settings: Settings) -> None:
     # On a machine that it shares, a heap of documents must not slow the numbers. The rendering processes inherit it.
     os.nice(10)
     renderer = Renderer(settings.render_processes)
-    reads = Session(settings.postgres_url.get_secret_value())
-    work = DocumentsWork(open_store(settings), renderer, reads, lambda: datetime.now(UTC))
-    wired = Wired((catalog.INVOICE_EVENTS,), work, BATCH_BYTES_MAX, close=renderer.close)
+    store, logos = open_store(settings), ledger.Logos()
+
+    def work(reads: Session) -> DocumentsWork:
+        return DocumentsWork(store, renderer, logos, reads, lambda: datetime.now(UTC))
+
+    wired = Wired(work, BATCH_BYTES_MAX, close=renderer.close)
     run_agent(AGENT, settings, lambda _: wired, batch_records_max=BATCH_RECORDS_MAX)
 
 
@@ -74,16 +76,24 @@ class DocumentsWork:
     agent = AGENT
     outages: tuple[type[Exception], ...] = STORE_OUTAGES
 
-    def __init__(self, store: ObjectStore, renderer: Renderer, reads: Session, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        renderer: Renderer,
+        logos: ledger.Logos,
+        reads: Session,
+        now: Callable[[], datetime],
+    ) -> None:
+        """`reads` is free while a batch is prepared; `logos` may be shared."""
         self._store = store
         self._renderer = renderer
         self._reads = reads
-        self._logos = ledger.Logos()
+        self._logos = logos
         self._now = now
 
-    async def prepare(self, batch: Batch) -> Prepared:
+    async def prepare(self, batch: Batch) -> PreparedDocuments:
         """Render and store. The objects are on disk, fsynced, when this returns."""
-        prepared = Prepared()
+        prepared = PreparedDocuments()
         now = self._now()
         issued = list(self._decode(batch, prepared, now))
         wanted, bodies = await self._render(batch, prepared, issued, now)
@@ -99,13 +109,13 @@ class DocumentsWork:
         await self._store.put_all_if_absent(objects)
         return prepared
 
-    def distrust(self, prepared: Prepared) -> bool:
+    def distrust(self, prepared: PreparedDocuments) -> bool:
         """It trusts no hint."""
         return False
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedDocuments) -> None:
         """Record the documents, and announce those that were not recorded before."""
-        now = self._now()
+        now = await believed(connection, self._now())
         rows = [
             ledger.DocumentRow(
                 stored.event["series_id"],
@@ -125,38 +135,43 @@ class DocumentsWork:
             if (stored.event["series_id"], stored.event["number"]) in new
         ]
         # Heads are locked in the order of the topics' names, as everywhere.
-        for topic, journal_rows in ((catalog.DEAD_LETTERS, prepared.dead), (catalog.INVOICE_EVENTS, events)):
+        for topic, journal_rows in (
+            (catalog.DEAD_LETTERS, dated(prepared.dead, now)),
+            (catalog.INVOICE_EVENTS, events),
+        ):
             if journal_rows:
                 first = await journal.take_seqs(connection, topic.name, batch.partition, len(journal_rows))
                 await journal.append(connection, topic.name, batch.partition, first, journal_rows)
 
-    async def committed(self, batch: Batch, prepared: Prepared) -> None:
+    async def committed(self, batch: Batch, prepared: PreparedDocuments) -> None:
         """Count."""
         STORED.inc(len(prepared.stored))
 
-    def _decode(self, batch: Batch, prepared: Prepared, now: datetime) -> Iterator[tuple[Record, dict[str, Any]]]:
+    def _decode(
+        self, batch: Batch, prepared: PreparedDocuments, now: datetime
+    ) -> Iterator[tuple[Record, DocumentEvent]]:
         for record in batch.records:
             try:
                 schema, event = decode(
                     record.value, *catalog.INVOICE_EVENTS.schemas, bytes_max=catalog.INVOICE_EVENTS.value_bytes_max
                 )
-                if schema in _ISSUED:
-                    _check_names(event)
-                    yield record, event
+                if catalog.is_issued(event, schema):
+                    yield record, _checked(event)
             except DecodeError as error:
                 prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
 
     async def _render(
-        self, batch: Batch, prepared: Prepared, issued: list[tuple[Record, dict[str, Any]]], now: datetime
-    ) -> tuple[list[tuple[Record, dict[str, Any]]], Sequence[bytes | RenderError]]:
+        self, batch: Batch, prepared: PreparedDocuments, issued: list[tuple[Record, DocumentEvent]], now: datetime
+    ) -> tuple[list[tuple[Record, DocumentEvent]], Sequence[bytes | RenderError]]:
         """The events whose document is wanted, and what became of each. Repeats are left out."""
         if not issued:
             return [], []
-        connection = await self._reads.connection()
-        states = await ledger.read_invoice_states(
-            connection, batch.topic, [(event["series_id"], event["number"]) for _, event in issued]
-        )
-        logos = await self._logos.read(connection, {event["seller"]["logo_sha256"] for _, event in issued} - {None})
+        async with self._reads.connection() as connection:
+            states = await ledger.read_invoice_states(
+                connection, batch.topic, [(event["series_id"], event["number"]) for _, event in issued]
+            )
+            named = (event["seller"]["logo_sha256"] for _, event in issued)
+            logos = await self._logos.read(connection, {logo for logo in named if logo is not None})
         wanted = []
         seen: set[tuple[str, int]] = set()
         for record, event in issued:
@@ -170,24 +185,30 @@ class DocumentsWork:
                 seen.add(number)
                 wanted.append((record, event))
         bodies = await self._renderer.render_many(
-            [(event, logos.get(event["seller"]["logo_sha256"])) for _, event in wanted]
+            [(event, logos.get(event["seller"]["logo_sha256"] or "")) for _, event in wanted]
         )
         return wanted, bodies
 
 
-def _check_names(event: dict[str, Any]) -> None:
-    """Raise `DecodeError` for what Postgres can't look up."""
+def _checked(event: DocumentEvent) -> DocumentEvent:
+    """The event; raises `DecodeError` for what Postgres can't look up."""
     if "\0" in event["series_id"]:
         raise DecodeError("series_id holds a NUL")
     logo = event["seller"]["logo_sha256"]
     if logo is not None and re.fullmatch("[0-9a-f]{64}", logo) is None:
         raise DecodeError("seller.logo_sha256 is no SHA-256 in hex")
+    return event
 
 
 def _stored_event(stored: _Stored, now: datetime) -> JournalRow:
     event = stored.event
-    value = {
-        **{name: event[name] for name in ("seller_id", "order_id", "kind", "series_id", "number", "invoice_number")},
+    value: InvoiceDocumentStored = {
+        "seller_id": event["seller_id"],
+        "order_id": event["order_id"],
+        "kind": event["kind"],
+        "series_id": event["series_id"],
+        "number": event["number"],
+        "invoice_number": event["invoice_number"],
         "key": stored.key,
         "sha256": stored.digest.hex(),
         "size_bytes": stored.size_bytes,

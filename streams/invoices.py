@@ -1,30 +1,38 @@
 """The invoices agent: a batch of requests in, each order's one invoice and each refund's one credit note out."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 from prometheus_client import Counter
 
 from domain import credit, invoice, numbering
-from domain.issuing import CREDIT_NOTE, NOT_INVOICED, Conflict, Content, Decision, OrderKey, decide
-from domain.refusals import UNKNOWN_SELLER, Refusal
+from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, Conflict, Content, Decision, InvoiceIdentity, decide
+from domain.order import OrderIdentity
+from domain.records import CreditNoteRequest, InvoiceRequest
+from domain.refusals import ALREADY_ORDERED, UNKNOWN_SELLER, Refusal
+from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
 from schemas.codec import DecodeError, decode
 from sinks.postgres import invoices as ledger
-from sinks.postgres import journal
+from sinks.postgres import journal, order_ids
 from sinks.postgres.journal import JournalRow
-from sinks.postgres.session import Connection
-from streams.app import Wired, run_agent
-from streams.batch import Batch
-from streams.dead_letters import dead_letter, micros
-from streams.dedupe_table import DedupeTable, add_dedupe_table, digest, must_look_up
-from streams.invoice_events import Issue, Request, conflicted, issued, rejected
-from streams.transport import BatchApp
+from sinks.postgres.sellers import SellerRow
+from sinks.postgres.session import Connection, believed
+from streams.engine.app import Wired, run_agent
+from streams.engine.batch import Batch
+from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.dedupe_table import DedupeTable, add_dedupe_table, digest, must_look_up
+from streams.engine.transport import BatchApp
+from streams.invoice_events import PricedRequest, conflicted, issued, rejected
+
+_log = logging.getLogger(__name__)
 
 AGENT = "invoices"
 #: Some 4 s of pricing at the worst; an ordinary batch of 1,000 has a tenth of it.
@@ -38,19 +46,22 @@ OUTCOMES = Counter(
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedInvoices:
     """A batch decoded and checked, and what the table says of it."""
 
-    requests: dict[int, Request] = field(default_factory=dict)
+    requests: dict[int, PricedRequest] = field(default_factory=dict)
     rejected: list[tuple[Content, Refusal]] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
-    digests: dict[OrderKey, bytes] = field(default_factory=dict)
+    digests: dict[InvoiceIdentity, bytes] = field(default_factory=dict)
     #: Orders and refunds that must be looked up in Postgres before they count as new.
-    look_up: list[OrderKey] = field(default_factory=list)
+    look_up: list[InvoiceIdentity] = field(default_factory=list)
     #: The invoices that the batch's credit notes correct, by their orders.
-    preceding: dict[OrderKey, None] = field(default_factory=dict)
-    numbers: dict[OrderKey, int] = field(default_factory=dict)
+    preceding: dict[InvoiceIdentity, None] = field(default_factory=dict)
+    numbers: dict[InvoiceIdentity, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
+    #: What became of each request that was decided, for the log.
+    issued: list[Mapping[str, object]] = field(default_factory=list)
+    refused: list[Mapping[str, object]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -65,11 +76,11 @@ def run(settings: Settings) -> None:
     """Run an invoices worker until SIGTERM."""
 
     def wire(app: BatchApp) -> Wired:
-        table = add_dedupe_table(app, "issued", catalog.PARTITIONS)
+        table = add_dedupe_table(app, "issued")
         if table.changelog_topic_name != catalog.INVOICES_CHANGELOG.name:
             raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
         work = InvoicesWork(table, lambda: datetime.now(UTC))
-        return Wired((catalog.INVOICE_REQUESTS,), work, BATCH_BYTES_MAX, pace_s=_PACE_S)
+        return Wired(lambda _: work, BATCH_BYTES_MAX, pace_s=_PACE_S)
 
     run_agent(AGENT, settings, wire)
 
@@ -84,34 +95,29 @@ class InvoicesWork:
         self._table = table
         self._now = now
 
-    async def prepare(self, batch: Batch) -> Prepared:
+    async def prepare(self, batch: Batch) -> PreparedInvoices:
         """Decode, price, and ask the table which orders may be old."""
-        prepared = Prepared()
+        prepared = PreparedInvoices()
         now = self._now()
         for record in batch.records:
             try:
-                schema, body = decode(
-                    record.value, *catalog.INVOICE_REQUESTS.schemas, bytes_max=catalog.INVOICE_REQUESTS.value_bytes_max
-                )
+                body = _decode(record.value)
             except DecodeError as error:
                 prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
                 continue
-            if schema is catalog.CREDIT_NOTE_REQUEST:
-                body["kind"] = CREDIT_NOTE
-                key = OrderKey(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
-                refusal = _refuse_identity(key) or credit.check_refund_id(key.refund_id)
-            else:
-                key = OrderKey(body["seller_id"], body["order_id"], body["kind"])
-                refusal = _refuse_kind(key) or _refuse_identity(key)
+            key = _key(body)
+            refusal = _refuse_key(body, key)
             if refusal is not None:
                 # Its identity can't be stored, so it can't be shown under it either.
                 prepared.dead.append(dead_letter(AGENT, batch, record, str(refusal), now))
                 continue
-            priced = credit.check(body) if key.refund_id else invoice.price(body)
+            priced = credit.check(body) if "refund_id" in body else invoice.price(body)
             if isinstance(priced, Refusal):
                 prepared.rejected.append((Content(record.offset, key, b""), priced))
                 continue
-            prepared.requests[record.offset] = Request(Content(record.offset, key, priced.content_sha256), body, priced)
+            prepared.requests[record.offset] = PricedRequest(
+                Content(record.offset, key, priced.content_sha256), body, priced
+            )
             if key not in prepared.digests:
                 prepared.digests[key] = _digest(key)
                 if key.refund_id:
@@ -119,16 +125,16 @@ class InvoicesWork:
         prepared.look_up = must_look_up(self._table, batch, prepared.digests)
         return prepared
 
-    def distrust(self, prepared: Prepared) -> bool:
+    def distrust(self, prepared: PreparedInvoices) -> bool:
         """Look every order up, if the table had spared us some."""
         if len(prepared.look_up) == len(prepared.digests):
             return False
         prepared.look_up = list(prepared.digests)
         return True
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedInvoices) -> None:
         """Number the fresh requests in offset order and write everything."""
-        now = self._now()
+        now = await believed(connection, self._now())
         sellers, issued_before = await ledger.read_sellers_and_issued(
             connection, (key.seller_id for key in prepared.digests), prepared.look_up
         )
@@ -139,12 +145,16 @@ class InvoicesWork:
         unknown: list[Content] = []
         for request in prepared.requests.values():
             (known if request.content.key.seller_id in sellers else unknown).append(request.content)
-        decision = decide(known, issued_before)
+        ordered = await _find_ordered(connection, batch, known)
+        decision = decide([content for content in known if content.offset not in ordered], issued_before)
         for content, refusal in prepared.rejected:
             self._reject(out, batch, content, refusal, now)
         for content in unknown:
             detail = "no such seller: create it with `gapless sellers add`"
             self._reject(out, batch, content, Refusal(UNKNOWN_SELLER, "seller_id", detail), now)
+        for content in ordered.values():
+            detail = "this order_id belongs to a checkout, which has an invoice of its own: use another one"
+            self._reject(out, batch, content, Refusal(ALREADY_ORDERED, "order_id", detail), now)
         for content in decision.not_invoiced:
             detail = "the order has no invoice before this request, so there is nothing to credit"
             self._reject(out, batch, content, Refusal(NOT_INVOICED, "order_id", detail), now)
@@ -153,29 +163,45 @@ class InvoicesWork:
         invoice_numbers = {key: each.invoice_number for key, each in preceding.items()}
         rows = await self._issue(connection, batch, prepared, decision, sellers, invoice_numbers, now, out)
         await self._write(connection, batch, prepared, rows, out, now)
+        prepared.issued = [
+            {"seller_id": row.seller_id, "order_id": row.order_id, "kind": row.kind, "number": row.invoice_number}
+            for row in rows
+        ]
+        prepared.refused = [
+            {
+                "seller_id": row.seller_id,
+                "order_id": row.order_id,
+                "kind": row.kind,
+                "outcome": row.outcome,
+                "reason": row.reason,
+            }
+            for row in out.refused
+        ]
         prepared.outcomes = {
             "issued": len(decision.fresh),
             "repeat": decision.repeats,
             "conflict": len(decision.conflicts),
-            "rejected": len(prepared.rejected) + len(unknown) + len(decision.not_invoiced),
+            "rejected": len(prepared.rejected) + len(unknown) + len(ordered) + len(decision.not_invoiced),
             "dead letter": len(prepared.dead),
         }
 
-    async def committed(self, batch: Batch, prepared: Prepared) -> None:
+    async def committed(self, batch: Batch, prepared: PreparedInvoices) -> None:
         """Mark the table. Not before: a mark without its commit would be believed by nobody, but cost a look-up."""
         pairs = [(prepared.digests[key], number) for key, number in prepared.numbers.items()]
         self._table.mark(batch.partition, batch.first_offset, batch.next_offset, pairs)
         for outcome, count in prepared.outcomes.items():
             OUTCOMES.labels(outcome).inc(count)
+        tell_decisions(_log, "issued", prepared.issued)
+        tell_decisions(_log, "not issued", prepared.refused)
 
     async def _issue(
         self,
         connection: Connection,
         batch: Batch,
-        prepared: Prepared,
+        prepared: PreparedInvoices,
         decision: Decision,
-        sellers: Mapping[str, Mapping[str, Any]],
-        invoice_numbers: dict[OrderKey, str],
+        sellers: Mapping[str, SellerRow],
+        invoice_numbers: dict[InvoiceIdentity, str],
         now: datetime,
         out: _Out,
     ) -> list[ledger.InvoiceRow]:
@@ -185,57 +211,51 @@ class InvoicesWork:
         the batch itself are added.
         """
         fresh = decision.fresh
-        series_of, wanted = _series_of(fresh, sellers, batch.partition, now)
+        begun = await ledger.begun_series(connection, _next_years(fresh, sellers, now))
+        series_of, wanted = _series_of(fresh, sellers, batch.partition, now, begun)
         taken = await ledger.take_numbers(connection, wanted, now)
         numbers = numbering.assign(series_of, [each.taken for each in taken.values()])
         prepared.numbers = {content.key: number for content, number in zip(fresh, numbers, strict=True)}
-        series: dict[str, _Series] = {}
         rows = []
         for content, series_id, number in zip(fresh, series_of, numbers, strict=True):
             request = prepared.requests[content.offset]
-            key = content.key
-            seller = sellers[key.seller_id]
-            issued_at = taken[series_id].issued_at
-            if series_id not in series:
-                series[series_id] = _Series.of(seller, key.kind, issued_at)
-            its = series[series_id]
+            key, priced = content.key, request.priced
+            seller, its = sellers[key.seller_id], taken[series_id]
+            number_format = seller.number_format
+            if key.kind == CREDIT_NOTE:
+                number_format = numbering.credit_note_format(number_format)
             printed = numbering.print_number(
-                its.number_format, partition=batch.partition, year=int(its.issue_date[:4]), number=number
+                number_format, partition=batch.partition, year=its.issue_date.year, number=number
             )
+            preceding = None
             if key.refund_id:
                 preceding = invoice_numbers[key.invoice]
-            else:
-                preceding = None
-                if prepared.preceding:
-                    invoice_numbers[key] = printed
-            issue = Issue(series_id, number, printed, its.issued_at_micros, its.issue_date, preceding)
-            out.events.append(
-                (content.offset, JournalRow(key.order_id.encode(), issued(request, seller, issue), issued_at))
+            elif prepared.preceding:
+                invoice_numbers[key] = printed
+            row = ledger.InvoiceRow(
+                series_id,
+                number,
+                *key,
+                printed,
+                its.issued_at,
+                request.body["currency"],
+                priced.net_minor,
+                priced.tax_minor,
+                priced.gross_minor,
+                content.content_sha256,
+                content.offset,
+                0,  # The event's seq: known once all events of the batch are.
             )
-            priced = request.priced
-            rows.append(
-                ledger.InvoiceRow(
-                    series_id,
-                    number,
-                    *key,
-                    printed,
-                    issued_at,
-                    request.body["currency"],
-                    priced.net_minor,
-                    priced.tax_minor,
-                    priced.gross_minor,
-                    content.content_sha256,
-                    content.offset,
-                    0,  # The event's seq: known once all events of the batch are.
-                )
-            )
+            rows.append(row)
+            event = issued(request, seller, row, its.issue_date, preceding)
+            out.events.append((content.offset, JournalRow(key.order_id.encode(), event, its.issued_at)))
         return rows
 
     async def _write(
         self,
         connection: Connection,
         batch: Batch,
-        prepared: Prepared,
+        prepared: PreparedInvoices,
         rows: list[ledger.InvoiceRow],
         out: _Out,
         now: datetime,
@@ -258,7 +278,9 @@ class InvoicesWork:
         if out.refused:
             await ledger.insert_refused(connection, batch.topic, batch.partition, out.refused, now)
         if prepared.dead:
-            await journal.append(connection, catalog.DEAD_LETTERS.name, batch.partition, dead_seq, prepared.dead)
+            await journal.append(
+                connection, catalog.DEAD_LETTERS.name, batch.partition, dead_seq, dated(prepared.dead, now)
+            )
         if out.events:
             await journal.append(
                 connection, catalog.INVOICE_EVENTS.name, batch.partition, event_seq, [row for _, row in out.events]
@@ -282,62 +304,95 @@ class InvoicesWork:
         out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Series:
-    """What the documents that a batch adds to a series have in common."""
+async def _find_ordered(connection: Connection, batch: Batch, known: list[Content]) -> dict[int, Content]:
+    """The requests for invoices, by offset, whose order ids are checkouts', and which these did not ask for."""
+    wanted = [content for content in known if content.key.kind == INVOICE]
+    ids = dict.fromkeys(OrderIdentity(*content.key[:2]) for content in wanted)
+    owners = await order_ids.claim(connection, order_ids.INVOICE, ids)
+    if not owners:
+        return {}
+    values = {record.offset: record.value or b"" for record in batch.records}
+    ordered = {}
+    for content in wanted:
+        owner = owners.get(OrderIdentity(*content.key[:2]))
+        if owner is not None and not owner.asks_by(sha256(values[content.offset]).digest()):
+            ordered[content.offset] = content
+    return ordered
 
-    number_format: str
-    issue_date: str
-    issued_at_micros: int
 
-    @classmethod
-    def of(cls, seller: Mapping[str, Any], kind: str, issued_at: datetime) -> "_Series":
-        number_format = seller["number_format"]
-        if kind == CREDIT_NOTE:
-            number_format = numbering.credit_note_format(number_format)
-        local = issued_at.astimezone(ZoneInfo(seller["time_zone"]))
-        return cls(number_format, local.date().isoformat(), micros(issued_at))
-
-
-def _with_refund(key: OrderKey, detail: str) -> str:
+def _with_refund(key: InvoiceIdentity, detail: str) -> str:
     # The events' schemas have no place for it.
     return f"refund {key.refund_id}: {detail}" if key.refund_id else detail
 
 
-def _digest(key: OrderKey) -> bytes:
+def _digest(key: InvoiceIdentity) -> bytes:
     # Of an invoice as it always was: tables that are there go on being of use.
     return digest(key if key.refund_id else key[:3])
 
 
-def _refuse_kind(key: OrderKey) -> Refusal | None:
-    if key.kind not in invoice.KINDS:
+def _decode(payload: bytes | None) -> InvoiceRequest | CreditNoteRequest:
+    """Raises `DecodeError`."""
+    topic = catalog.INVOICE_REQUESTS
+    schema, body = decode(payload, *topic.schemas, bytes_max=topic.value_bytes_max)
+    if catalog.INVOICE_REQUEST.describes(body, schema) or catalog.CREDIT_NOTE_REQUEST.describes(body, schema):
+        return body
+    raise LookupError(f"no way to number a {schema.name}")
+
+
+def _key(body: InvoiceRequest | CreditNoteRequest) -> InvoiceIdentity:
+    if "refund_id" in body:
+        return InvoiceIdentity(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
+    return InvoiceIdentity(body["seller_id"], body["order_id"], body["kind"])
+
+
+def _refuse_key(body: InvoiceRequest | CreditNoteRequest, key: InvoiceIdentity) -> Refusal | None:
+    if "refund_id" not in body and key.kind not in invoice.KINDS:
         return Refusal("invalid-field", "kind", f"must be one of {', '.join(invoice.KINDS)}")
-    return None
-
-
-def _refuse_identity(key: OrderKey) -> Refusal | None:
     if not numbering.SELLER_ID.fullmatch(key.seller_id):
         return Refusal("invalid-field", "seller_id", "must be 1 to 40 of a-z, 0-9 and -")
-    return invoice.check_order_id(key.order_id)
+    refusal = invoice.check_order_id(key.order_id)
+    if refusal is None and "refund_id" in body:
+        refusal = credit.check_refund_id(body["refund_id"])
+    return refusal
 
 
 def _series_of(
-    fresh: list[Content], sellers: Mapping[str, Mapping[str, Any]], partition: int, now: datetime
-) -> tuple[list[str], dict[str, tuple[str, str, int]]]:
-    """The series of each fresh request, and how many numbers of each series that takes."""
+    fresh: list[Content],
+    sellers: Mapping[str, SellerRow],
+    partition: int,
+    now: datetime,
+    begun: Collection[str],
+) -> tuple[list[str], dict[str, ledger.Wanted]]:
+    """The series of each fresh request, and how many numbers of each series that takes.
+
+    Of the series in `begun` the next year's are gone on with: a seller who has moved back over the date line, or a
+    clock that is behind, must not return to the old year's.
+    """
     names: dict[tuple[str, str], str] = {}
-    wanted: dict[str, tuple[str, str, int]] = {}
+    wanted: dict[str, ledger.Wanted] = {}
     series_of = []
     for content in fresh:
         owner = (content.key.seller_id, content.key.kind)
         if owner not in names:
             seller = sellers[owner[0]]
-            year = now.astimezone(ZoneInfo(seller["time_zone"])).year
-            policy = seller["numbering_policy"]
-            names[owner] = numbering.series_id(*owner, policy, partition=partition, year=year)
-            wanted[names[owner]] = (owner[0], policy, 0)
+            today = now.astimezone(ZoneInfo(seller.time_zone)).date()
+            policy = seller.numbering_policy
+            its = partial(numbering.series_id, *owner, policy, partition=partition)
+            next_years = its(year=today.year + 1)
+            names[owner] = next_years if next_years in begun else its(year=today.year)
+            wanted[names[owner]] = ledger.Wanted(owner[0], policy, today, 0)
         series_id = names[owner]
-        seller_id, policy, count = wanted[series_id]
-        wanted[series_id] = (seller_id, policy, count + 1)
+        wanted[series_id] = wanted[series_id]._replace(numbers=wanted[series_id].numbers + 1)
         series_of.append(series_id)
     return series_of, wanted
+
+
+def _next_years(fresh: list[Content], sellers: Mapping[str, SellerRow], now: datetime) -> set[str]:
+    """The series of the year to come, of sellers who number by the year."""
+    found = set()
+    for seller_id, kind in {(content.key.seller_id, content.key.kind) for content in fresh}:
+        seller = sellers[seller_id]
+        if seller.numbering_policy == numbering.CONTINUOUS:
+            year = now.astimezone(ZoneInfo(seller.time_zone)).year + 1
+            found.add(numbering.series_id(seller_id, kind, numbering.CONTINUOUS, partition=0, year=year))
+    return found

@@ -7,21 +7,21 @@ and `write` everything is plain decisions.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from domain import order as rules
-from domain.credit import CANCELLATION, Credit, credit
-from domain.order import PaymentAction, State, Step, StockAction, Taken, Trigger
-from domain.refusals import INVALID_FIELD, NOT_PERMITTED, REFUND_CONFLICT, REFUND_TOO_LARGE, Refusal
+from domain.credit import CANCELLATION, Credit, credit, is_same_refund
+from domain.moments import micros
+from domain.order import OrderIdentity, OrderState, OrderStep, PaymentAction, StepTaken, StockAction, Trigger
+from domain.records import CreditNoteRequest, InvoiceRequest, OrderCommandAnswered, OrderStateChanged, PaymentRequested
+from domain.refusals import INVALID_FIELD, REFUND_CONFLICT, REFUND_IN_PROGRESS, REFUND_TOO_LARGE, Refusal
 from domain.reservation import Change, Shelf, Sku, wanted_of
 from schemas import catalog
 from schemas.codec import decode, encode
 from sinks.postgres import journal, orders, refunds
 from sinks.postgres.journal import JournalRow
-from sinks.postgres.orders import OrderId, Standing
-from sinks.postgres.refunds import DONE, FAILED, REQUESTED, Refund
+from sinks.postgres.orders import LockedOrder
+from sinks.postgres.refunds import DONE, FAILED, REQUESTED, RefundRow
 from sinks.postgres.session import Connection
-from streams.dead_letters import micros
 from streams.stock_events import stock_changed
 
 #: Triggers that may touch the order's stock, whatever its state.
@@ -34,15 +34,16 @@ _STOCK_TRIGGERS = frozenset(
 class _Order:
     """One order as the transaction changes it."""
 
-    standing: Standing
-    state: State
+    standing: LockedOrder
+    state: OrderState
     version: int
     reason: str
+    was_delivered: bool
     #: `(sku, quantity)` of each line; empty where no step can need them.
     lines: list[tuple[str, int]] = field(default_factory=list)
     refunded: dict[int, int] = field(default_factory=dict)
-    refunds: dict[str, Refund] = field(default_factory=dict)
-    steps: list[Taken] = field(default_factory=list)
+    refunds: dict[str, RefundRow] = field(default_factory=dict)
+    steps: list[StepTaken] = field(default_factory=list)
 
 
 class OrderBook:
@@ -51,20 +52,22 @@ class OrderBook:
     def __init__(self, partition: int, now: datetime) -> None:
         self._partition = partition
         self._now = now
-        self._orders: dict[OrderId, _Order] = {}
+        self._orders: dict[OrderIdentity, _Order] = {}
         self._shelf = Shelf({})
-        self._new_refunds: list[Refund] = []
-        self._settled: list[Refund] = []
-        self._refunded: set[OrderId] = set()
+        self._new_refunds: list[RefundRow] = []
+        self._settled: list[RefundRow] = []
+        self._refunded: set[OrderIdentity] = set()
         self._order_events: list[JournalRow] = []
         self._stock_events: list[JournalRow] = []
         self._invoice_requests: list[JournalRow] = []
 
-    async def load(self, connection: Connection, wanted: Mapping[OrderId, Iterable[Trigger | None]]) -> None:
+    async def load(self, connection: Connection, wanted: Mapping[OrderIdentity, Iterable[Trigger | None]]) -> None:
         """Lock the orders, and what their triggers may need. None stands for the outcome of a void or a refund."""
         found = await orders.lock_orders(connection, wanted.keys())
         self._orders = {
-            each: _Order(standing, State(standing.state), standing.version, standing.reason)
+            each: _Order(
+                standing, OrderState(standing.state), standing.version, standing.reason, standing.was_delivered
+            )
             for each, standing in found.items()
             if standing.partition == self._partition
         }
@@ -78,18 +81,18 @@ class OrderBook:
         skus = {sku for each in with_lines for sku in self._claim(each)}
         self._shelf = Shelf(await orders.lock_stock(connection, skus))
 
-    def has(self, order: OrderId) -> bool:
+    def has(self, order: OrderIdentity) -> bool:
         """Whether there is such an order in this partition."""
         return order in self._orders
 
-    def move(self, order: OrderId, trigger: Trigger, detail: str = "", command_id: str = "") -> bool:
+    def move(self, order: OrderIdentity, trigger: Trigger, detail: str = "", command_id: str = "") -> bool:
         """Take the table's step, if it has one, and say whether it did. Not for refunds."""
         its = self._orders[order]
         step = rules.step(its.state, trigger)
         if step is None:
             return False
         changes: list[Change] = []
-        if its.state is State.CANCELLED and trigger is Trigger.PAYMENT_AUTHORIZED:
+        if its.state is OrderState.CANCELLED and trigger is Trigger.PAYMENT_AUTHORIZED:
             # An event may come again. What it brought about already, here or when the order was cancelled, stays.
             if its.reason == rules.LATE_PAYMENT_VOIDED or CANCELLATION in its.refunds:
                 return False
@@ -108,15 +111,15 @@ class OrderBook:
         if step.payment is PaymentAction.CAPTURE:
             self._ask_payment(order, "capture", step.payment, its.standing.gross_minor)
         elif step.payment is PaymentAction.VOID:
-            if was is State.CONFIRMED:
+            if was is OrderState.CONFIRMED:
                 everything = {line: quantity for line, (_, quantity) in enumerate(its.lines)}
-                self._add_refund(order, CANCELLATION, everything, detail)
+                self._add_refund(order, CANCELLATION, everything, detail, for_all_left=True)
             self._ask_payment(order, "void", step.payment, its.standing.gross_minor)
         if step.invoices:
             self._invoice_requests.append(JournalRow(order.order_id.encode(), its.standing.invoice_request, self._now))
         return True
 
-    def command(self, order: OrderId, command: Trigger, detail: str, command_id: str) -> Refusal | None:
+    def command(self, order: OrderIdentity, command: Trigger, detail: str, command_id: str) -> Refusal | None:
         """Obey a storefront's command, or say why not. What was obeyed before is obeyed again, without effect."""
         its = self._orders[order]
         state = its.state
@@ -124,22 +127,25 @@ class OrderBook:
         if given_up is not None:
             self._take(order, given_up, command.value, detail, command_id)
             return None
-        if state in rules.OBEYED[command]:
+        if rules.has_obeyed(command, state, was_delivered=its.was_delivered):
             return None
         return None if self.move(order, command, detail, command_id) else rules.forbid(state, command)
 
-    def refund(self, order: OrderId, refund_id: str, asked: Mapping[int, int], reason: str) -> Refusal | None:
+    def refund(self, order: OrderIdentity, refund_id: str, asked: Mapping[int, int], reason: str) -> Refusal | None:
         """Accept a refund of `asked` pieces by line (none: all that is left), or say why not."""
         its = self._orders[order]
         before = its.refunds.get(refund_id)
         if before is not None:
-            return _refuse_repeat(before, asked)
+            if is_same_refund(before.lines, before.for_all_left, asked):
+                return None
+            detail = "this refund_id has come with other lines; what came first stands"
+            return Refusal(REFUND_CONFLICT, "refund_id", detail)
         if rules.step(its.state, Trigger.REFUND) is None:
             return rules.forbid(its.state, Trigger.REFUND)
         if any(each.state == REQUESTED for each in its.refunds.values()):
             # Its amount is the difference to what was credited before: should that fail, the sums would not add up.
-            detail = "another refund of this order is under way: ask again when it is done"
-            return Refusal(NOT_PERMITTED, "refund_id", detail)
+            detail = "another refund of this order is under way: send this one again when it is done"
+            return Refusal(REFUND_IN_PROGRESS, "refund_id", detail)
         if refund_id == CANCELLATION:
             return Refusal(REFUND_CONFLICT, "refund_id", f"{CANCELLATION} is kept for cancelled orders: use another")
         left = {line: quantity - its.refunded[line] for line, (_, quantity) in enumerate(its.lines)}
@@ -151,11 +157,11 @@ class OrderBook:
                 return Refusal(INVALID_FIELD, "lines", f"the order has no {quantity} pieces of a line {line}")
             if quantity > left[line]:
                 return Refusal(REFUND_TOO_LARGE, "lines", f"of line {line} {left[line]} are left, not {quantity}")
-        amount = self._add_refund(order, refund_id, pieces, reason)
+        amount = self._add_refund(order, refund_id, pieces, reason, for_all_left=not asked)
         self._ask_payment(order, f"refund:{refund_id}", PaymentAction.REFUND, amount)
         return None
 
-    def settle_refund(self, order: OrderId, refund_id: str, *, succeeded: bool) -> None:
+    def settle_refund(self, order: OrderIdentity, refund_id: str, *, succeeded: bool) -> None:
         """The money of a refund has moved, or never will."""
         its = self._orders[order]
         refund = its.refunds.get(refund_id)
@@ -174,9 +180,9 @@ class OrderBook:
         if all_settled and nothing_left and rules.step(its.state, Trigger.REFUNDED_IN_FULL) is not None:
             self.move(order, Trigger.REFUNDED_IN_FULL)
 
-    def answer(self, order: OrderId, command_id: str, action: str, refusal: Refusal | None) -> None:
-        """Say what became of a command."""
-        value = {
+    def answer(self, order: OrderIdentity, command_id: str, action: str, refusal: Refusal | None, offset: int) -> None:
+        """Say what became of the command at `offset` of its topic, in the orders' partition."""
+        value: OrderCommandAnswered = {
             "seller_id": order.seller_id,
             "order_id": order.order_id,
             "command_id": command_id,
@@ -185,6 +191,8 @@ class OrderBook:
             "reason": "" if refusal is None else refusal.reason,
             "detail": "" if refusal is None else refusal.detail,
             "occurred_at": micros(self._now),
+            "source_partition": self._partition,
+            "source_offset": offset,
         }
         payload = encode(catalog.ORDER_COMMAND_ANSWERED, value)
         self._order_events.append(JournalRow(order.order_id.encode(), payload, self._now))
@@ -207,18 +215,26 @@ class OrderBook:
             },
         )
 
-    def _needs_lines(self, order: OrderId, triggers: tuple[Trigger | None, ...]) -> bool:
+    def steps(self) -> list[Mapping[str, object]]:
+        """Each step that was taken, for the log."""
+        return [
+            {**each._asdict(), "state": taken.to_state.value, "version": taken.version, "reason": taken.reason}
+            for each, its in self._orders.items()
+            for taken in its.steps
+        ]
+
+    def _needs_lines(self, order: OrderIdentity, triggers: tuple[Trigger | None, ...]) -> bool:
         state = self._orders[order].state
         if len(triggers) > 1 or None in triggers:
             return True
         if triggers == (Trigger.PAYMENT_AUTHORIZED,):
-            return state is State.CANCELLED
+            return state is OrderState.CANCELLED
         return triggers[0] in _STOCK_TRIGGERS or triggers[0] is Trigger.REFUND
 
-    def _claim(self, order: OrderId) -> dict[Sku, int]:
+    def _claim(self, order: OrderIdentity) -> dict[Sku, int]:
         return wanted_of(order.seller_id, self._orders[order].lines)
 
-    def _late_payment(self, order: OrderId) -> tuple[Step, list[Change]]:
+    def _late_payment(self, order: OrderIdentity) -> tuple[OrderStep, list[Change]]:
         """Claim the stock again, if the order's hold had expired and all of it is free."""
         reason = self._orders[order].reason
         changes: list[Change] = []
@@ -229,10 +245,10 @@ class OrderBook:
             self._say_stock(order, "retaken", changes)
         return step, changes
 
-    def _take(self, order: OrderId, step: Step, reason: str, detail: str, command_id: str) -> None:
+    def _take(self, order: OrderIdentity, step: OrderStep, reason: str, detail: str, command_id: str) -> None:
         its = self._orders[order]
-        taken = Taken(its.version + 1, its.state, step.to, reason, detail, micros(self._now))
-        value = {
+        taken = StepTaken(its.version + 1, its.state, step.to, reason, detail, micros(self._now))
+        value: OrderStateChanged = {
             "seller_id": order.seller_id,
             "order_id": order.order_id,
             "version": taken.version,
@@ -247,8 +263,11 @@ class OrderBook:
         self._order_events.append(JournalRow(order.order_id.encode(), payload, self._now))
         its.steps.append(taken)
         its.state, its.version, its.reason = taken.to_state, taken.version, taken.reason
+        its.was_delivered = its.was_delivered or taken.to_state is OrderState.DELIVERED
 
-    def _add_refund(self, order: OrderId, refund_id: str, pieces: Mapping[int, int], reason: str) -> int:
+    def _add_refund(
+        self, order: OrderIdentity, refund_id: str, pieces: Mapping[int, int], reason: str, *, for_all_left: bool
+    ) -> int:
         """Note the refund and its credit note; return what goes back."""
         its = self._orders[order]
         _, request = decode(
@@ -256,7 +275,7 @@ class OrderBook:
         )
         credited = credit(request, its.refunded, pieces)
         payload = encode(catalog.CREDIT_NOTE_REQUEST, _credit_note(request, refund_id, reason, credited, self._now))
-        refund = Refund(order, refund_id, pieces, credited.gross_minor, REQUESTED, reason, payload)
+        refund = RefundRow(order, refund_id, pieces, credited.gross_minor, REQUESTED, reason, payload, for_all_left)
         its.refunds[refund_id] = refund
         self._new_refunds.append(refund)
         for line, quantity in pieces.items():
@@ -264,8 +283,8 @@ class OrderBook:
         self._refunded.add(order)
         return credited.gross_minor
 
-    def _ask_payment(self, order: OrderId, request_id: str, action: PaymentAction, amount_minor: int) -> None:
-        value = {
+    def _ask_payment(self, order: OrderIdentity, request_id: str, action: PaymentAction, amount_minor: int) -> None:
+        value: PaymentRequested = {
             "seller_id": order.seller_id,
             "order_id": order.order_id,
             "request_id": request_id,
@@ -277,23 +296,14 @@ class OrderBook:
         payload = encode(catalog.PAYMENT_REQUESTED, value)
         self._order_events.append(JournalRow(order.order_id.encode(), payload, self._now))
 
-    def _say_stock(self, order: OrderId, cause: str, changes: list[Change]) -> None:
+    def _say_stock(self, order: OrderIdentity, cause: str, changes: list[Change]) -> None:
         self._stock_events.append(stock_changed(order.seller_id, order.order_id, cause, changes, self._now))
 
 
-def _refuse_repeat(before: Refund, asked: Mapping[int, int]) -> Refusal | None:
-    """The same refund again is obeyed; another one under its id is not."""
-    if before.state == FAILED:
-        return Refusal(REFUND_CONFLICT, "refund_id", "this refund has failed at the provider: use another refund_id")
-    if asked and dict(asked) != dict(before.lines):
-        return Refusal(REFUND_CONFLICT, "refund_id", "this refund_id has come with other lines; what came first stands")
-    return None
-
-
 def _credit_note(
-    request: Mapping[str, Any], refund_id: str, reason: str, credited: Credit, now: datetime
-) -> dict[str, Any]:
-    """The `CreditNoteRequest` of a refund."""
+    request: InvoiceRequest, refund_id: str, reason: str, credited: Credit, now: datetime
+) -> CreditNoteRequest:
+    """What a refund asks for."""
     return {
         "received_at": micros(now),
         "seller_id": request["seller_id"],
@@ -311,14 +321,6 @@ def _credit_note(
             "net_minor": credited.net_minor,
             "tax_minor": credited.tax_minor,
             "gross_minor": credited.gross_minor,
-            "per_rate": [
-                {
-                    "vat_category": each.vat_category,
-                    "vat_rate": each.vat_rate,
-                    "taxable_minor": each.taxable_minor,
-                    "tax_minor": each.tax_minor,
-                }
-                for each in credited.per_rate
-            ],
+            "per_rate": list(credited.per_rate),
         },
     }

@@ -11,33 +11,27 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
 from prometheus_client import Counter, Gauge
 
 from domain import payment
-from domain.payment import Action, Ask, Attempt, Breaker, Finish, Gate, Send, Settle, Step, Wait
+from domain.breaker import Breaker, Gate
+from domain.payment import Ask, AttemptStep, Finish, Send, Settle, Wait
+from providers.provider import ForbiddenError, NoAnswerError, NotNowError, Provider, UnknownOutcomeError, send
+from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
-from schemas import catalog
-from schemas.codec import encode
-from sinks.microbatch import MicroBatch
-from sinks.payments.provider import ForbiddenError, NoAnswerError, NotNowError, Provider, UnknownOutcomeError
-from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, Leased, Retried
-from sinks.postgres.session import OUTAGES, Session
-from streams.dead_letters import micros
-from streams.payment_policy import Policy
+from streams.payment_rows import WRITTEN_MAX, PaymentRows, finished_event
 
 _log = logging.getLogger(__name__)
 
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 
 CALLS = Counter(
     "gapless_payment_calls_total", "Calls of the provider by outcome.", ["action", "outcome"], registry=REGISTRY
-)
-FINISHED = Counter(
-    "gapless_payment_attempts_total", "Payment attempts by how they ended.", ["state"], registry=REGISTRY
 )
 IN_FLIGHT = Gauge("gapless_payment_calls_in_flight", "Attempts being called for at this moment.", registry=REGISTRY)
 BREAKER = Gauge("gapless_payment_breaker", "1 for the state that the breaker is in.", ["state"], registry=REGISTRY)
@@ -46,18 +40,47 @@ OLDEST = Gauge(
     "gapless_payment_attempts_oldest_seconds", "Age of the oldest open attempt, of all workers.", registry=REGISTRY
 )
 
-_OUTAGE_PAUSE_FIRST_S = 0.05
-_OUTAGE_PAUSE_MAX_S = 1.0
+FOREIGN = Counter(
+    "gapless_payment_attempts_foreign_total",
+    "Attempts left open because their payment is with a provider that this worker is not set to.",
+    ["provider"],
+    registry=REGISTRY,
+)
 _COUNT_EVERY_S = 10.0
 _HOPELESS_EVERY_S = 5.0
-#: Rows are found by their keys: however many are open, and whatever the statistics said before there were so many.
-_BY_KEY = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_bitmapscan": "off"}
-#: And those that are due in the order of their index, which ends the search where there are enough.
-_IN_ORDER = {**_BY_KEY, "enable_sort": "off"}
-#: Outcomes in one transaction: bounds its size; under load some dozens gather while the last one is written.
-_WRITTEN_MAX = 500
-#: Between two such transactions: each costs some 10 ms of CPU with what it sets off elsewhere.
-_WRITE_PACE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long payments are waited for, how many at once, and how often."""
+
+    #: Of each call.
+    timeout_seconds: float = 8.0
+    #: How long a row is ours; a worker that ends and doesn't start again delays its orders by this. Longer than asking
+    #: and sending take together.
+    lease_seconds: float = 30.0
+    #: How often rows are looked for that are due; new ones of this worker don't wait for it.
+    poll_seconds: float = 0.5
+    in_flight_max: int = 256
+    #: Attempts in memory that wait for their call; the rest waits in its rows.
+    queued_max: int = 2_000
+    #: Calls without an answer, one after the other, that open the breaker.
+    breaker_failures: int = 5
+    breaker_seconds: float = 30.0
+    #: The same once it was tried again. One would not do: it may be for a payment that always fails, and all others
+    #: would wait once more for its sake.
+    breaker_trials: int = 3
+    backoff_first_seconds: float = 0.5
+    backoff_longest_seconds: float = 60.0
+    #: How long after the hold's end an authorisation may still come through.
+    give_up_after_hold_seconds: float = 30.0
+    #: How long the calls under way may take when the worker stops.
+    stop_seconds: float = 4.0
+
+    @property
+    def lease_left_seconds_min(self) -> float:
+        """A lease that is shorter than this is not called under: its row might be taken up meanwhile."""
+        return min(2 * self.timeout_seconds + 1, self.lease_seconds / 2)
 
 
 class _Waiting(NamedTuple):
@@ -76,22 +99,27 @@ class Caller:
         policy: Policy,
         slot: str,
         *,
+        former: Provider | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`url` is the ledger's, `slot` this worker's among those of its role, `chance` gives numbers in [0, 1)."""
+        """`url` is the ledger's, `slot` this worker's among those of its role, `chance` gives numbers in [0, 1).
+
+        New payments go to `provider`; those that are with `former` stay with it.
+        """
         self.policy = policy
-        self.slot = slot
         self._provider = provider
-        self._url = url
+        #: Providers that are missing, said once each.
+        self._told: set[str] = set()
+        self._providers = {each.name: each for each in (former, provider) if each is not None}
         self._now = now
         self._chance = chance
-        self._rows = Session(url, **_IN_ORDER)
-        self._outcomes = Session(url, **_BY_KEY)
-        self._written = MicroBatch[Finished | Retried, None](
-            self._write, questions_max=_WRITTEN_MAX, pace_s=_WRITE_PACE_S
+        self.rows = PaymentRows(url, slot, lease_seconds=policy.lease_seconds, provider=provider.name, now=now)
+        self._breaker = Breaker(
+            failures_max=policy.breaker_failures,
+            open_seconds=policy.breaker_seconds,
+            trials_max=policy.breaker_trials,
         )
-        self._breaker = Breaker(failures_max=policy.breaker_failures, open_seconds=policy.breaker_seconds)
         self._queue: deque[_Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
@@ -99,6 +127,11 @@ class Caller:
         self._stopping = False
         self._hopeless_at = 0.0
         self._bug: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def slot(self) -> str:
+        """The worker's among those of its role."""
+        return self.rows.slot
 
     @property
     def room(self) -> int:
@@ -121,7 +154,7 @@ class Caller:
         """Call until cancelled; calls under way are then given a moment. Raises what is a bug."""
         polling: list[asyncio.Task[None]] = []
         try:
-            ended = await self._patiently(self._rows, self._end_leases)
+            ended = await self.rows.end_leases()
             if ended:
                 _log.info("%d payments were under way when this slot's last worker ended; they are asked for", ended)
             self._has_begun = True
@@ -134,6 +167,7 @@ class Caller:
             self._stopping = True
             for task in polling:
                 task.cancel()
+            await asyncio.gather(*polling, return_exceptions=True)
             await self._stop()
 
     async def _stop(self) -> None:
@@ -142,13 +176,10 @@ class Caller:
             await asyncio.wait(self._calls, timeout=self.policy.stop_seconds)
         for call in self._calls:
             call.cancel()
-        await self._written.close()
-        # Nobody is at what is left; whoever comes next in this slot would find out too, but others may be there now.
-        with contextlib.suppress(*OUTAGES):
-            await self._end_leases(self._outcomes)
-        await self._provider.close()
-        await self._rows.close()
-        await self._outcomes.close()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self.rows.close()
+        for provider in self._providers.values():
+            await provider.close()
 
     async def _poll(self) -> None:
         """Take up rows that are due: left by a crash, due again, or too many to be handed over."""
@@ -165,7 +196,7 @@ class Caller:
             if limit > 0:
                 self._awake.clear()
                 lease_ends_at = _clock() + policy.lease_seconds
-                taken = await self._take(limit)
+                taken = await self.rows.take(limit)
                 self._queue.extend(_Waiting(each, lease_ends_at) for each in taken)
                 self._start_calls()
                 if len(taken) == limit and gate is Gate.CLOSED:
@@ -185,34 +216,17 @@ class Caller:
         now = _clock()
         if now < self._hopeless_at:
             return
-        while taken := await self._take(_WRITTEN_MAX, hopeless=True):
-            outcomes = [self._outcome(each.attempt, payment.first_step(each.attempt)) for each in taken]
-            await asyncio.gather(*(self._written.ask(each) for each in outcomes))
+        while taken := await self.rows.take(WRITTEN_MAX, hopeless=True):
+            await asyncio.gather(*(self._write_outcome(each, payment.first_step(each.attempt)) for each in taken))
         # Where nothing is hopeless, all that waits was looked through.
         self._hopeless_at = now + _HOPELESS_EVERY_S
 
-    async def _take(self, limit: int, *, hopeless: bool = False) -> list[Leased]:
-        async def take(session: Session) -> list[Leased]:
-            connection = await session.connection()
-            return await ledger.take_attempts(
-                connection, limit, self.slot, self.policy.lease_seconds, hopeless=hopeless
-            )
-
-        return await self._patiently(self._rows, take)
-
-    async def _end_leases(self, session: Session) -> int:
-        return await ledger.end_leases(await session.connection(), self.slot)
-
     async def _count(self) -> None:
-        session = Session(self._url)
-        try:
-            while True:
-                count, age = await self._patiently(session, _count_open)
-                OPEN.set(count)
-                OLDEST.set(age)
-                await asyncio.sleep(_COUNT_EVERY_S)
-        finally:
-            await session.close()
+        while True:
+            count, age = await self.rows.count_open()
+            OPEN.set(count)
+            OLDEST.set(age)
+            await asyncio.sleep(_COUNT_EVERY_S)
 
     def _start_calls(self) -> None:
         """Begin as many calls as the bounds and the breaker permit."""
@@ -246,34 +260,54 @@ class Caller:
         """Go one step further with an attempt, and write what came of it."""
         attempt = leased.attempt
         step = payment.first_step(attempt)
+        provider = self._providers.get(leased.provider)
+        if provider is None:
+            # Sent to another provider, it would be a second payment.
+            if not isinstance(step, Finish):
+                step = self._leave(leased.provider)
+            await self._write_outcome(leased, step)
+            return
         try:
             if isinstance(step, Ask):
-                known = await self._call("ask", self._provider.ask(attempt))
+                known = await self._call("ask", provider.ask(attempt))
                 step = payment.step_after_asking(attempt, known)
             if isinstance(step, Send):
-                step = payment.finish(await self._call(attempt.action.value, self._send(leased)))
+                step = payment.finish(await self._call(attempt.action.value, send(provider, attempt, leased.token)))
             elif isinstance(step, Settle):
-                if not await self._patiently(self._outcomes, lambda session: _settle(session, attempt.provider_key)):
+                if not await self.rows.settle(attempt.provider_key):
                     return
-                await self._call("void", self._provider.void(attempt))
+                await self._call("void", provider.void(attempt))
                 step = payment.finish_settled()
         except (UnknownOutcomeError, NotNowError, TimeoutError):
             step = Wait()
-        await self._written.ask(self._outcome(attempt, step))
+        await self._write_outcome(leased, step)
 
-    def _send(self, leased: Leased) -> Awaitable[payment.Answer]:
+    async def _write_outcome(self, leased: Leased, step: AttemptStep) -> None:
         attempt = leased.attempt
-        match attempt.action:
-            case Action.AUTHORIZE:
-                return self._provider.authorize(attempt, leased.token)
-            case Action.CAPTURE:
-                return self._provider.capture(attempt)
-            case Action.VOID:
-                return self._provider.void(attempt)
-            case Action.REFUND:
-                return self._provider.refund(attempt)
+        await self.rows.write(self._outcome(leased, step))
+        if isinstance(step, Finish):
+            told = {
+                "seller_id": attempt.seller_id,
+                "order_id": attempt.order_id,
+                "request_id": attempt.request_id,
+                "state": step.state.value,
+                "reason": step.reason,
+            }
+            tell_decisions(_log, "payment attempt finished", [told])
 
-    async def _call(self, name: str, call: Awaitable[Value]) -> Value:
+    def _leave(self, provider: str) -> Wait:
+        """Leave an attempt open whose payment is with a provider that this worker knows nothing of."""
+        FOREIGN.labels(provider).inc()
+        if provider not in self._told:
+            self._told.add(provider)
+            _log.error(
+                "payments are with %s, and this worker is set to %s: they wait; set GAPLESS_FORMER_PROVIDER to it",
+                provider,
+                " and ".join(sorted(self._providers)),
+            )
+        return Wait()
+
+    async def _call(self, name: str, call: Awaitable[_Value]) -> _Value:
         """One call of the provider, timed, counted, and told to the breaker."""
         outcome = "unknown"
         began_at = _clock()
@@ -311,7 +345,8 @@ class Caller:
             seconds = self.policy.breaker_seconds
             _log.warning("the payment provider does not answer: leaving it alone for %g s; attempts wait", seconds)
 
-    def _outcome(self, attempt: Attempt, step: Step) -> Finished | Retried:
+    def _outcome(self, leased: Leased, step: AttemptStep) -> Finished | Retried:
+        attempt = leased.attempt
         if not isinstance(step, Finish):
             policy = self.policy
             after = payment.backoff_seconds(
@@ -321,70 +356,9 @@ class Caller:
                 longest=policy.backoff_longest_seconds,
             )
             return Retried(attempt.provider_key, attempt.tries, after)
-        event = finished_event(attempt, step, self._provider.name, self._now())
+        event = finished_event(attempt, step, leased.provider, self._now())
         key = attempt.order_id.encode()
         return Finished(attempt.provider_key, step.state, step.reference, step.reason, key, event)
-
-    async def _write(self, outcomes: list[Finished | Retried]) -> list[None]:
-        finished = [each for each in outcomes if isinstance(each, Finished)]
-        retried = [each for each in outcomes if isinstance(each, Retried)]
-        if finished:
-            await self._patiently(self._outcomes, lambda session: self._finish(session, finished))
-        if retried:
-            await self._patiently(self._outcomes, lambda session: _retry(session, retried))
-        return [None] * len(outcomes)
-
-    async def _finish(self, session: Session, rows: list[Finished]) -> None:
-        topic = catalog.PAYMENT_EVENTS.name
-        done = await ledger.finish_attempts(await session.connection(), topic, rows, self._now())
-        for row in rows:
-            if row.provider_key in done:
-                FINISHED.labels(row.state.value).inc()
-
-    async def _patiently(self, session: Session, act: Callable[[Session], Awaitable[Value]]) -> Value:
-        """Do it, however long the ledger is away."""
-        pause = _OUTAGE_PAUSE_FIRST_S
-        while True:
-            try:
-                return await act(session)
-            except OUTAGES as error:
-                _log.warning("payments wait for the ledger: %s", next(iter(str(error).splitlines()), ""))
-                await session.close()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _OUTAGE_PAUSE_MAX_S)
-
-
-def finished_event(attempt: Attempt, finish: Finish, provider: str, now: datetime) -> bytes:
-    """`PaymentAttemptFinished`, encoded."""
-    return encode(
-        catalog.PAYMENT_ATTEMPT_FINISHED,
-        {
-            "seller_id": attempt.seller_id,
-            "order_id": attempt.order_id,
-            "request_id": attempt.request_id,
-            "action": attempt.action.value,
-            "outcome": finish.state.value,
-            "amount_minor": attempt.amount_minor,
-            "currency": attempt.currency,
-            "provider": provider,
-            "reference": finish.reference,
-            "reason": finish.reason,
-            "tries": attempt.tries,
-            "occurred_at": micros(now),
-        },
-    )
-
-
-async def _settle(session: Session, provider_key: str) -> bool:
-    return await ledger.settle_attempt(await session.connection(), provider_key)
-
-
-async def _retry(session: Session, rows: list[Retried]) -> None:
-    await ledger.retry_attempts(await session.connection(), rows)
-
-
-async def _count_open(session: Session) -> tuple[int, float]:
-    return await ledger.count_open(await session.connection())
 
 
 def _clock() -> float:

@@ -4,13 +4,12 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
-from sinks.pdf import render as pdf
+from documents import render as pdf
+from runtime.exits import start_thread
 
 #: Documents handed over at one go: few enough that all processes have work to the end of a batch.
 _CHUNK_MAX = 8
@@ -20,7 +19,7 @@ _STALL_SECONDS_MAX = 180.0
 #: A process that is closed ends its chunk first.
 _CLOSE_SECONDS_MAX = 5.0
 
-Item = tuple[Mapping[str, Any], bytes | None]
+Item = tuple[pdf.DocumentEvent, bytes | None]
 
 
 class RenderError(Exception):
@@ -107,7 +106,7 @@ def _end(pool: ProcessPoolExecutor, patience_seconds: float) -> None:
 def _begin() -> None:
     # Ctrl-C reaches the whole group: the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    start_thread("end-with-parent", _end_with_parent)
     pdf.warm()
 
 
@@ -128,7 +127,7 @@ def _render_chunk(items: Sequence[Item]) -> list[bytes | str]:
     return [_render_one(event, logo) for event, logo in items]
 
 
-def _render_one(event: Mapping[str, Any], logo: bytes | None) -> bytes | str:
+def _render_one(event: pdf.DocumentEvent, logo: bytes | None) -> bytes | str:
     try:
         return pdf.render(event, logo)
     except MemoryError:

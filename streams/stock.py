@@ -7,39 +7,45 @@ is copied from Postgres afterwards.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 from prometheus_client import Counter, Gauge
 
+from admission import mirror
+from admission.admission_call import RedisAwayError
+from admission.mirror import SKUS_MAX, Mirror, MirrorEvent, StockMove
+from admission.reconcile import GRACE_SECONDS, Drift, Reconciler
 from domain.numbering import SELLER_ID
 from domain.reservation import Sku
 from runtime.metrics import REGISTRY
+from runtime.outages import POSTGRES
 from runtime.settings import Settings
 from schemas import catalog
 from schemas.codec import DecodeError, decode, schema_of
 from sinks.postgres import journal
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.levels import read_obtainable, read_sellers_with_stock
-from sinks.postgres.session import OUTAGES, Connection, Session
-from sinks.redis import mirror
-from sinks.redis.admission_call import RedisAwayError
-from sinks.redis.mirror import SKUS_MAX, Event, Mirror, SkuChange
-from sinks.redis.reconcile import GRACE_SECONDS, Drift, Reconciler
-from streams.app import Wired, run_agent
-from streams.batch import Batch, Record
-from streams.dead_letters import dead_letter
+from sinks.postgres.session import OUTAGES, Connection, Session, believed
+from streams.engine.app import Wired, run_agent
+from streams.engine.batch import Batch, Record
+from streams.engine.dead_letters import dated, dead_letter
 
 _log = logging.getLogger(__name__)
 
 AGENT = "stock"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
-#: How often holds are ended, lines served and the copy's completeness looked at, where no gateway asks.
+#: How often holds are ended, waitlists served and the copy's completeness looked at, where no gateway asks.
 TICK_SECONDS = 1.0
+#: Sellers that a tick takes over from those that are due; the rest is left to others, and to the next.
+DUE_MAX = 1_000
+LOOKS_AT_ONCE = 8
 #: How often Redis is compared with Postgres: what a lost change costs, at most.
 COMPARE_SECONDS = 30.0
 
@@ -56,7 +62,7 @@ INCOMPLETE = Gauge(
 )
 
 #: Events of orders that say something about holds, and those that don't: stock has events of its own.
-_TOLD: Mapping[catalog.Schema, Callable[[str], Event]] = {
+_TOLD: Mapping[catalog.Schema[Any], Callable[[str], MirrorEvent]] = {
     catalog.ORDER_PLACED: mirror.placed,
     catalog.ORDER_REFUSED: mirror.refused,
     catalog.ORDER_REJECTED: mirror.undecided,
@@ -78,13 +84,13 @@ def run(settings: Settings) -> None:
     """Run a stock worker until SIGTERM."""
     kept = Mirror(settings.redis_url.get_secret_value())
     keeper = Keeper(kept, settings.postgres_url.get_secret_value())
-    work = StockWork(kept, lambda: datetime.now(UTC), on_missed=keeper.compare_soon)
-    wired = Wired(catalog.READERS[AGENT], work, BATCH_BYTES_MAX, pace_s=_PACE_S, service=keeper.run)
+    work = StockWork(kept, lambda: datetime.now(UTC), on_missed=keeper.compare_soon, on_sellers=keeper.heard_of)
+    wired = Wired(lambda _: work, BATCH_BYTES_MAX, pace_s=_PACE_S, service=keeper.run)
     run_agent(AGENT, settings, lambda _: wired)
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedStock:
     """What of a batch could not be read."""
 
     dead: list[JournalRow] = field(default_factory=list)
@@ -96,16 +102,27 @@ class StockWork:
     agent = AGENT
     outages: tuple[type[Exception], ...] = ()
 
-    def __init__(self, kept: Mirror, now: Callable[[], datetime], *, on_missed: Callable[[], None]) -> None:
-        """`on_missed` is called when Redis did not take a batch's events, and so must be compared."""
+    def __init__(
+        self,
+        kept: Mirror,
+        now: Callable[[], datetime],
+        *,
+        on_missed: Callable[[], None],
+        on_sellers: Callable[[Iterable[str]], None] = lambda _: None,
+    ) -> None:
+        """`on_missed` is called when Redis did not take a batch's events, and so must be compared.
+
+        `on_sellers` is told whose stock they are about.
+        """
+        self._on_sellers = on_sellers
         self._mirror = kept
         self._now = now
         self._on_missed = on_missed
 
-    async def prepare(self, batch: Batch) -> Prepared:
+    async def prepare(self, batch: Batch) -> PreparedStock:
         """Apply all of it to Redis."""
-        prepared = Prepared()
-        events: dict[str, list[Event]] = {}
+        prepared = PreparedStock()
+        events: dict[str, list[MirrorEvent]] = {}
         for record in batch.records:
             try:
                 seller_id, event = _read(batch.topic, record)
@@ -114,6 +131,7 @@ class StockWork:
                 continue
             if event is not None:
                 events.setdefault(seller_id, []).append(event)
+        self._on_sellers(events)
         for seller_id, its_events in events.items():
             try:
                 await self._mirror.apply(seller_id, its_events)
@@ -123,25 +141,29 @@ class StockWork:
                 self._on_missed()
         return prepared
 
-    def distrust(self, prepared: Prepared) -> bool:
+    def distrust(self, prepared: PreparedStock) -> bool:
         """It trusts no hint."""
         return False
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedStock) -> None:
         """Keep what could not be read."""
         if prepared.dead:
             topic = catalog.DEAD_LETTERS.name
-            first = await journal.take_seqs(connection, topic, batch.partition, len(prepared.dead))
-            await journal.append(connection, topic, batch.partition, first, prepared.dead)
+            dead = dated(prepared.dead, await believed(connection, self._now()))
+            first = await journal.take_seqs(connection, topic, batch.partition, len(dead))
+            await journal.append(connection, topic, batch.partition, first, dead)
 
-    async def committed(self, batch: Batch, prepared: Prepared) -> None:
+    async def committed(self, batch: Batch, prepared: PreparedStock) -> None:
         """Nothing: it is done already."""
 
 
 class Keeper:
     """Beside the batches: copies what Redis lost, compares the rest, and lets time do its work.
 
-    Several workers may each do all of it: what one has put right, the other finds right.
+    A tick looks at the sellers that it is told of: by Redis, where a hold or a place has expired or a SKU
+    has a waitlist; by events, where a seller is new. It looks at all of them once when the worker starts, and
+    when Redis is another server or has lost its data. Several workers share what is due, and may each do the rest: what
+    one has put right, the other finds right.
     """
 
     def __init__(
@@ -161,6 +183,16 @@ class Keeper:
         self._tick_seconds = tick_seconds
         self._compare_seconds = compare_seconds
         self._missed = asyncio.Event()
+        self._name = uuid4().hex
+        self._must_list = False
+        #: Sellers to be looked at, those whose copy this server has in full, and those whose it has not.
+        self._to_look_at: dict[str, None] = {}
+        self._complete: set[str] = set()
+        self._incomplete: dict[str, None] = {}
+
+    def heard_of(self, seller_ids: Iterable[str]) -> None:
+        """These have stock: one that is new has no copy in Redis yet."""
+        self._to_look_at.update(dict.fromkeys(each for each in seller_ids if each not in self._complete))
 
     def compare_soon(self) -> None:
         """Redis has missed something: compare as soon as it is back."""
@@ -178,7 +210,7 @@ class Keeper:
 
     async def _tick_for_ever(self) -> None:
         while True:
-            if not await self._outlasts(self._ticks, self._tick):
+            if not await self._outlasts(self._tick):
                 INCOMPLETE.set(float("nan"))
             await asyncio.sleep(self._tick_seconds)
 
@@ -189,56 +221,104 @@ class Keeper:
                 async with asyncio.timeout(self._compare_seconds):
                     await self._missed.wait()
             self._missed.clear()
-            if not await self._outlasts(self._compares, self._compare):
+            if not await self._outlasts(self._compare):
                 self._missed.set()
                 await asyncio.sleep(self._tick_seconds)
 
     async def _tick(self) -> None:
-        incomplete = 0
-        lines: list[Sku] = []
-        for seller_id in await read_sellers_with_stock(await self._ticks.connection()):
-            complete, run_id, its_lines = await self._mirror.tick(seller_id)
-            if complete:
-                lines += (Sku(seller_id, sku) for sku in its_lines)
-                continue
-            began = monotonic()
-            if await self._rebuilder.rebuild(seller_id, run_id):
-                REBUILDS.inc()
-                _log.info("the stock of %s was copied to Redis in %.1f s", seller_id, monotonic() - began)
-            else:
-                incomplete += 1
-        INCOMPLETE.set(incomplete)
-        if lines:
-            await self._limit(lines)
+        due = await self._mirror.take_due(self._name, DUE_MAX)
+        # Kept, for what Redis has handed over is not said again.
+        self._to_look_at.update(dict.fromkeys(due.sellers))
+        if due.is_new:
+            self._must_list = True
+        if self._must_list:
+            self._complete.clear()
+            self._to_look_at.update(dict.fromkeys(await _sellers(self._ticks)))
+            self._must_list = False
+        until = monotonic() + self._tick_seconds
+        waitlisted: list[Sku] = []
+        while self._to_look_at:
+            waitlisted += await self._look_at(list(islice(self._to_look_at, LOOKS_AT_ONCE)))
+            if monotonic() >= until:
+                break
+        if waitlisted:
+            await self._limit(waitlisted)
+        # One at least, and no more than leaves what is due its turn.
+        while self._incomplete:
+            await self._rebuild(next(iter(self._incomplete)))
+            if monotonic() >= until:
+                break
+        # Also where an outage made it unknown.
+        INCOMPLETE.set(len(self._incomplete))
 
-    async def _limit(self, lines: list[Sku]) -> None:
-        """End the lines in which nobody can get anything any more, and shorten those that are too long."""
+    async def _look_at(self, seller_ids: Sequence[str]) -> list[Sku]:
+        """Let time do its work on these sellers' stock, find out whether it is complete; SKUs that have a waitlist."""
+        ticked = dict(zip(seller_ids, await asyncio.gather(*map(self._mirror.tick, seller_ids)), strict=True))
+        due = [(seller_id, each.due_ms) for seller_id, each in ticked.items() if each.due_ms is not None]
+        if due:
+            await self._mirror.note_due(due)
+        for seller_id, each in ticked.items():
+            del self._to_look_at[seller_id]
+            self._note(seller_id, is_complete=each.complete)
+        return [Sku(seller_id, sku) for seller_id, each in ticked.items() if each.complete for sku in each.waitlisted]
+
+    def _note(self, seller_id: str, *, is_complete: bool) -> None:
+        if is_complete:
+            self._complete.add(seller_id)
+            self._incomplete.pop(seller_id, None)
+        else:
+            self._complete.discard(seller_id)
+            self._incomplete.setdefault(seller_id)
+        INCOMPLETE.set(len(self._incomplete))
+
+    async def _rebuild(self, seller_id: str) -> None:
+        complete, run_id, *_ = await self._mirror.tick(seller_id)
+        if not complete:
+            began = monotonic()
+            if not await self._rebuilder.rebuild(seller_id, run_id):
+                # Redis began anew meanwhile; the others first.
+                self._incomplete[seller_id] = self._incomplete.pop(seller_id)
+                return
+            REBUILDS.inc()
+            _log.info("the stock of %s was copied to Redis in %.1f s", seller_id, monotonic() - began)
+        self._note(seller_id, is_complete=True)
+
+    async def _limit(self, waitlisted: list[Sku]) -> None:
+        """End the waitlists on which no order can get anything any more, and shorten those that are too long."""
         of_seller: dict[str, list[tuple[str, int, int]]] = {}
-        for first in range(0, len(lines), SKUS_MAX):
-            found = await read_obtainable(await self._ticks.connection(), lines[first : first + SKUS_MAX])
+        for first in range(0, len(waitlisted), SKUS_MAX):
+            async with self._ticks.connection() as connection:
+                found = await read_obtainable(connection, waitlisted[first : first + SKUS_MAX])
             for (seller_id, sku), (pieces, version) in found.items():
                 of_seller.setdefault(seller_id, []).append((sku, pieces, version))
         for seller_id, obtainables in of_seller.items():
             for first in range(0, len(obtainables), SKUS_MAX):
-                await self._mirror.limit_lines(seller_id, obtainables[first : first + SKUS_MAX])
+                await self._mirror.limit_waitlists(seller_id, obtainables[first : first + SKUS_MAX])
 
     async def _compare(self) -> None:
-        for seller_id in await read_sellers_with_stock(await self._compares.connection()):
+        for seller_id in await _sellers(self._compares):
+            # In case no event told of it.
+            if seller_id not in self._complete:
+                self._to_look_at.setdefault(seller_id)
             for drift in await self._comparer.reconcile(seller_id, correct=True):
                 report(drift)
 
-    async def _outlasts(self, session: Session, work: Callable[[], Awaitable[None]]) -> bool:
-        """Whether the work was done; if not, a service is away."""
+    async def _outlasts(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Whether the work was done; if not, a service is unavailable."""
         try:
             await work()
-        except RedisAwayError as error:
-            _log.warning("stock waits for Redis: %s", error)
+        except RedisAwayError:
             return False
         except OUTAGES as error:
-            _log.warning("stock waits for Postgres: %s", next(iter(str(error).splitlines()), ""))
-            await session.close()
+            POSTGRES.failed(error)
             return False
+        POSTGRES.answered()
         return True
+
+
+async def _sellers(session: Session) -> list[str]:
+    async with session.connection() as connection:
+        return await read_sellers_with_stock(connection)
 
 
 def report(drift: Drift) -> None:
@@ -256,7 +336,7 @@ def report(drift: Drift) -> None:
     )
 
 
-def _read(topic: str, record: Record) -> tuple[str, Event | None]:
+def _read(topic: str, record: Record) -> tuple[str, MirrorEvent | None]:
     """The seller, and what its stock in Redis must be told, if anything. Raises `DecodeError`."""
     if record.value is None:
         raise DecodeError("a tombstone: the record has no value")
@@ -266,27 +346,28 @@ def _read(topic: str, record: Record) -> tuple[str, Event | None]:
     if schema in _SILENT:
         return "", None
     _, body = decode(record.value, *_TOLD, bytes_max=catalog.ORDER_EVENTS.value_bytes_max)
-    _check_ids(body)
-    return body["seller_id"], _TOLD[schema](body["order_id"])
+    seller_id, order_id = str(body["seller_id"]), str(body["order_id"])
+    _check_seller(seller_id)
+    return seller_id, _TOLD[schema](order_id)
 
 
-def _read_change(record: Record) -> tuple[str, Event]:
+def _read_change(record: Record) -> tuple[str, MirrorEvent]:
     _, body = decode(record.value, catalog.STOCK_CHANGED, bytes_max=catalog.INVENTORY_EVENTS.value_bytes_max)
-    _check_ids(body)
+    _check_seller(body["seller_id"])
     if body["cause"] not in _FREED:
         raise DecodeError(f"{body['cause'][:20]!r} is no cause of a change of stock")
     freed = _FREED[body["cause"]]
     changes = []
     for each in body["changes"]:
         # Redis counts in doubles, and refuses a whole batch for one number that it can't hold.
-        if any(abs(each[name]) > _PIECES_MAX for name in ("quantity", "on_hand", "reserved", "version")):
+        if max(map(abs, (each["quantity"], each["on_hand"], each["reserved"], each["version"]))) > _PIECES_MAX:
             raise DecodeError(f"more than {_PIECES_MAX} pieces")
         free = each["on_hand"] - each["reserved"]
-        changes.append(SkuChange(each["sku"], freed * each["quantity"], each["on_hand"], free, each["version"]))
+        changes.append(StockMove(each["sku"], freed * each["quantity"], each["on_hand"], free, each["version"]))
     return body["seller_id"], mirror.stock_changed(body["order_id"], changes)
 
 
-def _check_ids(body: Mapping[str, Any]) -> None:
+def _check_seller(seller_id: str) -> None:
     """Raise `DecodeError` for what nobody's keys in Redis can be made of."""
-    if SELLER_ID.fullmatch(body["seller_id"]) is None:
+    if SELLER_ID.fullmatch(seller_id) is None:
         raise DecodeError("seller_id must be 1 to 40 of a-z, 0-9 and -")

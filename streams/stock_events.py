@@ -3,16 +3,17 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from domain.moments import micros
+from domain.records import StockChanged
 from domain.reservation import Change
 from schemas import catalog
 from schemas.codec import encode
 from sinks.postgres.journal import JournalRow
-from streams.dead_letters import micros
 
 
 def stock_changed(seller_id: str, order_id: str, cause: str, changes: Iterable[Change], now: datetime) -> JournalRow:
     """The journal row of an order's changes: one per SKU, each with the level after it."""
-    value = {
+    value: StockChanged = {
         "seller_id": seller_id,
         "order_id": order_id,
         "cause": cause,

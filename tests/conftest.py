@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.local.stack import Stack
+from local.stack import Stack
+from sinks.deployment import PARTITIONS_DEFAULT
+
+#: Of each topic on the tests' servers.
+PARTITIONS = PARTITIONS_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,6 @@ class Services:
 def services() -> Iterator[Services]:
     """Real Kafka, Postgres and Valkey on free ports, for the whole session. They end with it, however it ends."""
     data = Path(tempfile.mkdtemp(prefix="gapless-test-"))
-    # Everybody may pass through: run by root, Postgres runs as somebody else.
-    data.chmod(0o755)
     stack = Stack(data, servers_only=True, bound=True)
     try:
         stack.start()

@@ -1,16 +1,15 @@
 """`CreditNoteRequest` records for tests, as refunds ask for them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
 from domain.credit import credit
+from domain.records import CreditNoteRequest, InvoiceRequest
 
 
 def credit_note_request(
-    order: Mapping[str, Any], refund_id: str, now: Mapping[int, int], before: Mapping[int, int] | None = None
-) -> dict[str, Any]:
-    """Credit `now` pieces by line of `order`, an `InvoiceRequest`, after `before` pieces were credited."""
+    order: InvoiceRequest, refund_id: str, now: Mapping[int, int], before: Mapping[int, int] | None = None
+) -> CreditNoteRequest:
+    """Credit `now` pieces by line of `order`, after `before` pieces were credited."""
     credited = credit(order, before or {}, now)
     return {
         "received_at": 0,
@@ -29,6 +28,6 @@ def credit_note_request(
             "net_minor": credited.net_minor,
             "tax_minor": credited.tax_minor,
             "gross_minor": credited.gross_minor,
-            "per_rate": [asdict(each) for each in credited.per_rate],
+            "per_rate": list(credited.per_rate),
         },
     }

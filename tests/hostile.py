@@ -29,8 +29,8 @@ _MIB = 1024 * 1024
 class Sample:
     """An honest record's schema and content."""
 
-    schema: catalog.Schema
-    value: dict[str, Any]
+    schema: catalog.Schema[Any]
+    value: Mapping[str, Any]
 
     @property
     def encoded(self) -> bytes:
@@ -65,7 +65,7 @@ def values(of_topic: Sequence[Sample], foreign: Sequence[bytes]) -> st.SearchStr
         honest.flatmap(flipped),
         honest.flatmap(claiming),
         st.builds(bomb, st.sampled_from([each.schema for each in of_topic]), st.sampled_from([20_000, 40_000, _MIB])),
-        st.builds(_with_schema_id, honest, st.one_of(st.integers(-(2**31), 2**31 - 1), st.integers(0, 30))),
+        st.builds(_with_schema_id, honest, st.one_of(st.integers(-(2**31), 2**31 - 1), st.integers(0, 40))),
         st.sampled_from(foreign),
         st.none(),
         st.binary(max_size=80),
@@ -111,11 +111,11 @@ def claiming(draw: st.DrawFn, payload: bytes) -> bytes:
     return payload[:at] + _varint(draw(st.sampled_from(_CLAIMS))) + payload[at + draw(st.integers(0, 2)) :]
 
 
-def bomb(schema: catalog.Schema, size_bytes: int) -> bytes:
+def bomb(schema: catalog.Schema[Any], size_bytes: int) -> bytes:
     """As many of the smallest items as so many bytes can hold, in the schema's first array; zeros where it has none."""
-    prefix = _until_array(schema.parsed)
+    prefix = _until_array(schema.newest.parsed)
     body = b"" if prefix is None else prefix + _varint(2 * (size_bytes // 2))
-    return (struct.pack(">bI", 0, schema.schema_id) + body).ljust(size_bytes, b"\0")
+    return (struct.pack(">bI", 0, schema.newest.schema_id) + body).ljust(size_bytes, b"\0")
 
 
 def _until_array(schema: Any) -> bytes | None:
@@ -178,9 +178,9 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def sample(schema: catalog.Schema, **known: Any) -> Sample:
+def sample(schema: catalog.Schema[Any], **known: Any) -> Sample:
     """A record of the schema with one item in each array; fields of these names have these values."""
-    return Sample(schema, _value(schema.parsed, known, schema.parsed["__named_schemas"]))
+    return Sample(schema, _value(schema.newest.parsed, known, schema.newest.parsed["__named_schemas"]))
 
 
 def _value(schema: Any, known: Mapping[str, Any], named: Mapping[str, Any]) -> Any:
@@ -198,7 +198,7 @@ def _value(schema: Any, known: Mapping[str, Any], named: Mapping[str, Any]) -> A
     return {"string": "1", "bytes": b"1", "long": 1, "int": 1}[kind]
 
 
-def claims(schema: catalog.Schema) -> list[bytes]:
+def claims(schema: catalog.Schema[Any]) -> list[bytes]:
     """The schema's sample with each huge number at each place."""
     payload = sample(schema).encoded
     places = range(_HEADER_BYTES, len(payload))

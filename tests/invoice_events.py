@@ -1,9 +1,10 @@
 """`InvoiceIssued` and `CreditNoteIssued` events for tests, as the codec decodes them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from domain.money import divide_half_away, scaled
+from domain.records import Address, CreditNoteIssued, InvoiceIssued, InvoiceLine, RateTotal, Totals
 
 Line = tuple[str, str, str, str, str, str, int]
 
@@ -17,17 +18,15 @@ BREAKFAST: tuple[Line, ...] = (
 _LINE_FIELDS = ("sku", "description", "quantity", "unit_price", "vat_rate", "vat_category", "net_minor")
 
 
-def address(
-    street: str = "1 Main St", city: str = "Lyon", postal_code: str = "69001", country: str = "FR"
-) -> dict[str, str]:
+def address(street: str = "1 Main St", city: str = "Lyon", postal_code: str = "69001", country: str = "FR") -> Address:
     """A postal address."""
     return {"street": street, "city": city, "postal_code": postal_code, "country": country}
 
 
-def issued(lines: Sequence[Line] = BREAKFAST, **changed: Any) -> dict[str, Any]:
+def issued(lines: Sequence[Line] = BREAKFAST, **changed: Any) -> InvoiceIssued:
     """An event with totals that add up; `changed` replaces fields, `buyer_name` and `seller_name` deeper ones."""
-    items: list[dict[str, Any]] = [dict(zip(_LINE_FIELDS, line, strict=True)) for line in lines]
-    event: dict[str, Any] = {
+    items = [cast(InvoiceLine, dict(zip(_LINE_FIELDS, line, strict=True))) for line in lines]
+    event: InvoiceIssued = {
         "seller_id": "acme",
         "order_id": "A-1001",
         "kind": "invoice",
@@ -54,20 +53,20 @@ def issued(lines: Sequence[Line] = BREAKFAST, **changed: Any) -> dict[str, Any]:
         "totals": _totals(items),
         "template_version": 1,
     }
-    return {**event, **changed}
+    return cast(InvoiceIssued, {**event, **changed})
 
 
-def described(description: str) -> dict[str, Any]:
+def described(description: str) -> InvoiceIssued:
     """An event with one line."""
     return issued([("S-1", description, "1", "1.00", "20.00", "S", 100)])
 
 
-def _totals(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _totals(items: Sequence[InvoiceLine]) -> Totals:
     taxable: dict[tuple[str, str], int] = {}
     for item in items:
         rate = (item["vat_category"], item["vat_rate"])
         taxable[rate] = taxable.get(rate, 0) + item["net_minor"]
-    per_rate: list[dict[str, Any]] = [
+    per_rate: list[RateTotal] = [
         {
             "vat_category": category,
             "vat_rate": rate,
@@ -81,7 +80,7 @@ def _totals(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"net_minor": net, "tax_minor": tax, "gross_minor": net + tax, "per_rate": per_rate}
 
 
-def credited(lines: Sequence[Line] = BREAKFAST, **changed: Any) -> dict[str, Any]:
+def credited(lines: Sequence[Line] = BREAKFAST, **changed: Any) -> CreditNoteIssued:
     """A `CreditNoteIssued` event with totals that add up; `changed` as for `issued`."""
     particulars = {
         "kind": "credit_note",
@@ -92,4 +91,4 @@ def credited(lines: Sequence[Line] = BREAKFAST, **changed: Any) -> dict[str, Any
         "preceding_invoice_number": "ACME-2026-000042",
         "reason": "The cups arrived broken.",
     }
-    return issued(lines, **{**particulars, **changed})
+    return cast(CreditNoteIssued, issued(lines, **{**particulars, **changed}))

@@ -25,6 +25,7 @@ def judge_documents(evidence: Evidence) -> None:
         if row.document_sha256 is not None
     )
     evidence.same(RULE, "the document", told, wanted)
+    logos = {(each.series_id, each.number): each.logo_sha256 for each in evidence.topics.issued}
     for key, answer in evidence.shown.documents.items():
         verdict.counts["documents looked at over HTTP"] += 1
         where = f"{key[0]}/{key[1]}"
@@ -35,6 +36,19 @@ def judge_documents(evidence: Evidence) -> None:
         stored = rows[key].document_sha256 if key in rows else None
         if sha256 != stored or answer.headers.get("etag", "").strip('"') != sha256:
             verdict.add(RULE, where, f"its bytes have {sha256}, in the ledger is {stored}")
+        logo = logos.get(key)
+        if logo is not None:
+            _judge_logo(evidence, where, answer.payload, logo)
+
+
+def _judge_logo(evidence: Evidence, where: str, document: bytes, logo_sha256: str) -> None:
+    """The sellers under test have a JPEG, and a PDF holds such a file as it is."""
+    evidence.verdict.counts["logos looked for"] += 1
+    logo = evidence.ledger.logos.get(logo_sha256, b"")
+    if hashlib.sha256(logo).hexdigest() != logo_sha256:
+        evidence.verdict.add(RULE, where, f"its event names the logo {logo_sha256}, which is not in the ledger")
+    elif logo not in document:
+        evidence.verdict.add(RULE, where, f"does not hold the logo {logo_sha256}, which its event names")
 
 
 def judge_dead_letters(evidence: Evidence) -> None:

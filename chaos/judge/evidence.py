@@ -21,7 +21,7 @@ ORDERS_MAX = 200
 DOCUMENTS_MAX = 100
 SKUS_MAX = 100
 NUMBERS_MAX = 40
-_SERIES = "/v1/series"
+_SERIES = "/v1/series?limit=100"
 _T = TypeVar("_T")
 
 
@@ -34,7 +34,8 @@ class Shown:
     documents: dict[tuple[str, int], Answer] = field(default_factory=dict)
     stock: dict[str, Answer] = field(default_factory=dict)
     numbers: dict[tuple[str, int], Answer] = field(default_factory=dict)
-    series: Answer = field(default_factory=lambda: Answer(0, {}, b""))
+    #: Page by page.
+    series: list[Answer] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -110,13 +111,16 @@ def _look(access: Access, record: Record, ledger: Ledger) -> Shown:
     wanted = (invoices, orders, stock, documents, numbers)
     paths = list(dict.fromkeys([_SERIES, *(path for each in wanted for path in each.values())]))
     answers = dict(zip(paths, get_all(access.gateway_url, access.api_key, paths), strict=True))
+    series = [answers[_SERIES]]
+    while following := series[-1].json().get("next"):
+        series += get_all(access.gateway_url, access.api_key, [f"{_SERIES}&cursor={following}"])
     return Shown(
         {each: answers[path] for each, path in invoices.items()},
         {each: answers[path] for each, path in orders.items()},
         {each: answers[path] for each, path in documents.items()},
         {each: answers[path] for each, path in stock.items()},
         {each: answers[path] for each, path in numbers.items()},
-        answers[_SERIES],
+        series,
     )
 
 

@@ -64,6 +64,8 @@ def _judge_looks(evidence: Evidence) -> None:
     if Kind.INVOICE in kept:
         needed |= {"invoices looked at over HTTP", "contents compared", "numbers", "issued events", "journal rows"}
         needed |= {"records read", "documents", "documents looked at over HTTP", "numbers looked at over HTTP"}
+        if any(each.logo_sha256 for each in evidence.topics.issued):
+            needed.add("logos looked for")
     if Kind.CHECKOUT in kept:
         needed |= {"orders looked at over HTTP", "order events", "records read", "journal rows"}
     if evidence.record.stock:

@@ -161,6 +161,8 @@ class Ledger:
     attempts: list[Attempt]
     stock: dict[tuple[str, str], Level]
     heads: list[Head]
+    #: The files of logos by their names, which are to be their digests.
+    logos: dict[str, bytes]
     #: Digest of key and payload of each journal row; several where a seq stands there more than once.
     journal: dict[Place, list[bytes]] = field(default_factory=dict)
 
@@ -195,6 +197,7 @@ _HEADS: LiteralString = """
     SELECT topic, partition, next_seq, coalesce(published_seq, 0)
     FROM journal_heads LEFT JOIN journal_published USING (topic, partition)
 """
+_LOGOS: LiteralString = "SELECT encode(sha256, 'hex'), body FROM logos"
 # Digests only: the bytes themselves are many, and those of the topics are at hand to be digested too.
 _JOURNAL: LiteralString = """
     SELECT topic, partition, seq, sha256(int4send(coalesce(length(key), -1)) || coalesce(key, '') || payload)
@@ -237,6 +240,7 @@ def read(connection: Connection, api_key: str) -> Ledger:
         _rows(connection, Attempt, _ATTEMPTS),
         {(row.seller_id, row.sku): row for row in _rows(connection, Level, _STOCK)},
         _rows(connection, Head, _HEADS),
+        dict(connection.execute(_LOGOS).fetchall()),
         journal,
     )
 

@@ -93,7 +93,11 @@ def _judge_event(verdict: Verdict, row: Invoice, event: Issued) -> None:
 
 def _judge_shown(evidence: Evidence, series: dict[str, Series]) -> None:
     verdict, seller_id = evidence.verdict, evidence.ledger.seller_id
-    shown = {each["series_id"]: each["next_number"] for each in evidence.shown.series.json().get("series", ())}
+    shown = {
+        each["series_id"]: each["next_number"]
+        for page in evidence.shown.series
+        for each in page.json().get("series", ())
+    }
     wanted = {each.series_id: each.next_number for each in series.values() if each.seller_id == seller_id}
     if shown != wanted:
         verdict.add(RULE, "GET /v1/series", f"shows {shown}, in the ledger are {wanted}")

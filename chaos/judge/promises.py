@@ -19,6 +19,8 @@ SOLD = frozenset(("CONFIRMED", "SHIPPED", "DELIVERED", "REFUNDED"))
 #: Once everything is drained, none is in another.
 FINAL = SOLD | {"CANCELLED", "REFUSED"}
 _CONFLICT, _DECLINED = "/problems/conflict", "/problems/payment-declined"
+#: The id belongs to a checkout, or to an invoice that was asked for directly.
+_OF_ANOTHER_KIND = frozenset(("/problems/already-ordered", "/problems/already-invoiced"))
 _OUT_OF_STOCK, _CANCELLED = "/problems/out-of-stock", "/problems/order-cancelled"
 #: Command → the state an order has been in once it has obeyed, and the command's name in events.
 _OBEYED = {
@@ -47,7 +49,7 @@ def judge_promises(evidence: Evidence) -> None:
         evidence.verdict.counts[f"{kind} kept" if asked.kept else f"{kind} asked for, not kept"] += 1
         _judge_conflicts(evidence, asked, bool(mine or key in evidence.ledger.orders or rejected[order_id, "checkout"]))
         if kind is Kind.INVOICE:
-            _judge_invoice(evidence, asked, mine)
+            _judge_invoice(evidence, asked, mine, rejected[order_id, "invoice"])
         else:
             sold_after_all += _judge_checkout(evidence, asked, rejected[order_id, "checkout"])
         for invoice in mine:
@@ -59,6 +61,7 @@ def judge_promises(evidence: Evidence) -> None:
         evidence.verdict.add(RULE, "checkouts", what)
     for commanded in evidence.record.commanded:
         _judge_command(evidence, commanded)
+    _judge_refusals(evidence)
     _judge_thin_air(evidence)
     for order in evidence.ledger.orders.values():
         _judge_sale(evidence, order, invoices.get(order.key, []))
@@ -66,7 +69,12 @@ def judge_promises(evidence: Evidence) -> None:
 
 def _judge_conflicts(evidence: Evidence, asked: Asked, stands: bool) -> None:
     """A conflict is with something else that stands."""
-    if not any(body.get("type") == _CONFLICT for status, body in asked.answers if status == 409):
+    told = {body.get("type") for status, body in asked.answers if status == 409}
+    if told & _OF_ANOTHER_KIND:
+        evidence.verdict.counts["told that the id is of another kind"] += 1
+        if not stands or not all((kind, asked.order_id) in evidence.record.asked for kind in Kind):
+            evidence.verdict.add(RULE, asked.order_id, "was refused for a checkout or an invoice that nobody asked for")
+    if _CONFLICT not in told:
         return
     evidence.verdict.counts["told of a conflict"] += 1
     if not stands:
@@ -75,8 +83,16 @@ def _judge_conflicts(evidence: Evidence, asked: Asked, stands: bool) -> None:
         evidence.verdict.add(RULE, asked.order_id, "a conflict was told, but it was posted with one content only")
 
 
-def _judge_invoice(evidence: Evidence, asked: Asked, mine: list[Invoice]) -> None:
+def _judge_invoice(evidence: Evidence, asked: Asked, mine: list[Invoice], rejections: int) -> None:
     add, order_id = evidence.verdict.add, asked.order_id
+    if (evidence.ledger.seller_id, order_id) in evidence.ledger.orders:
+        # The id is a checkout's, whose invoice is judged with its sale.
+        evidence.verdict.counts["invoices refused for a checkout"] += 1
+        if any(status == 200 for status, _ in asked.answers):
+            add(RULE, order_id, "an invoice was told, but the id belongs to a checkout")
+        elif asked.kept and not rejections:
+            add(RULE, order_id, "kept, and there is neither an invoice nor a rejection")
+        return
     if len(mine) > 1 or (asked.kept and not mine):
         add(RULE, order_id, f"{'kept' if asked.kept else 'asked for'}, and has {len(mine)} invoices")
     if not mine:
@@ -177,7 +193,7 @@ def _judge_command(evidence: Evidence, commanded: Commanded) -> None:
     state, action = _OBEYED[commanded.what]
     key: OrderKey = (evidence.ledger.seller_id, commanded.order_id)
     refund_id = commanded.body.get("refund_id", "")
-    command_id = f"refund:{refund_id}" if action == "refund" else action
+    command_id = _command_id(commanded)
     statuses = [status for status, _ in commanded.answers]
     applied = evidence.topics.answered[key, command_id, "applied"]
     where = f"{commanded.order_id} {command_id}"
@@ -196,6 +212,24 @@ def _judge_command(evidence: Evidence, commanded: Commanded) -> None:
             evidence.verdict.add(RULE, where, "applied, but there is no such refund")
     elif order is None or not order.was(state):
         evidence.verdict.add(RULE, where, f"applied, but the order never was {state}")
+
+
+def _judge_refusals(evidence: Evidence) -> None:
+    """Each "no" to a command is an answer of its own: whoever was told so by another's, may do it again elsewhere."""
+    told: Counter[tuple[str, str]] = Counter()
+    for each in evidence.record.commanded:
+        told[each.order_id, _command_id(each)] += sum(status == 409 for status, _ in each.answers)
+    for (order_id, command_id), times in told.items():
+        evidence.verdict.counts["commands refused"] += times
+        refused = evidence.topics.answered[(evidence.ledger.seller_id, order_id), command_id, "refused"]
+        if times > refused:
+            where = f"{order_id} {command_id}"
+            evidence.verdict.add(RULE, where, f"{times} were told that it is refused, by {refused} refusals")
+
+
+def _command_id(commanded: Commanded) -> str:
+    _, action = _OBEYED[commanded.what]
+    return f"refund:{commanded.body.get('refund_id', '')}" if action == "refund" else action
 
 
 def _judge_thin_air(evidence: Evidence) -> None:
@@ -225,7 +259,7 @@ def _judge_sale(evidence: Evidence, order: Order, mine: list[Invoice]) -> None:
         for each in mine:
             if (each.currency, each.net_minor, each.tax_minor, each.gross_minor) != wanted:
                 add(RULE, order.order_id, f"{each.name} is of {each.gross_minor}, the order of {order.gross_minor}")
-    elif mine and (Kind.INVOICE, order.order_id) not in evidence.record.asked:
+    elif mine:
         add(RULE, order.order_id, f"is {order.state}, never was confirmed, and has the invoice {mine[0].name}")
 
 
@@ -239,7 +273,8 @@ def _is_made_of(order: Order, body: Mapping[str, Any]) -> bool:
     try:
         wanted = amounts.totals(body["lines"], body["currency"])
         lines = tuple((line["sku"], int(Decimal(line["quantity"]))) for line in body["lines"])
-        customer = body["customer"]
+        # A guest's has none.
+        customer = body.get("customer") or ""
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return False
     if order.state == "REFUSED":

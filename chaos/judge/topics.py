@@ -62,6 +62,8 @@ class Issued(NamedTuple):
     computed: Totals
     content: bytes
     buyer: str
+    #: Names the logo that its document must show.
+    logo_sha256: str | None
 
 
 class Stored(NamedTuple):
@@ -173,6 +175,9 @@ def read(bootstrap: str, web: Web, journal: Mapping[Place, list[bytes]], garbage
         topics.published.setdefault((topic, partition), []).append(published)
         if published.seq is None or published.seq <= last.get((topic, partition), 0):
             continue
+        if topic not in RELAYS_OWN and published.digest not in journal.get((topic, partition, published.seq), ()):
+            # Anybody may write there, with any header.
+            continue
         last[topic, partition] = published.seq
         place = (topic, partition, published.seq)
         if published.digest in journal.get(place, ()):
@@ -191,6 +196,7 @@ def _messages(bootstrap: str, names: Set[str], topics: Topics) -> Iterator[Messa
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
             # Records of 4 MB are permitted, and a fetch must hold one.
             "fetch.message.max.bytes": 8 * 1024 * 1024,
             "log_level": 0,
@@ -255,6 +261,7 @@ def _note_issued(topics: Topics, place: Place, record: dict[str, Any]) -> None:
             amounts.totals(record["lines"], record["currency"]),
             amounts.content(record),
             record["buyer"]["name"],
+            record["seller"]["logo_sha256"],
         )
     )
 

@@ -12,6 +12,7 @@ import psycopg
 
 from chaos.scenario import ENVIRONMENT, WORKERS, Ground, scenario
 from chaos.world import World
+from runtime.roles import READERS
 
 _LIBRARY = "vendor/libfaketime/src/libfaketime.so.1"
 _ZONE = ZoneInfo("Europe/Paris")
@@ -29,6 +30,14 @@ WHERE right(i.series_id, 5) <> '.' || extract(year FROM i.issued_at AT TIME ZONE
 _YEARS = """
 SELECT extract(year FROM i.issued_at AT TIME ZONE s.time_zone)::int, count(*)
 FROM invoices i JOIN sellers s USING (seller_id) GROUP BY 1
+"""
+#: Postgres' clock can't be set: this puts what it believes so many seconds ahead, by the rule that it has otherwise.
+_BELIEVED = """
+CREATE OR REPLACE FUNCTION believed(worker_clock timestamptz) RETURNS timestamptz LANGUAGE sql STABLE
+RETURN CASE
+    WHEN abs(extract(epoch FROM worker_clock - now()) - {ahead_s}) <= 60 THEN worker_clock
+    ELSE now() + make_interval(secs => {ahead_s})
+END
 """
 
 
@@ -64,9 +73,16 @@ class Clocks:
     def __init__(self, world: World) -> None:
         self._world = world
         # The others' Kafka library waits until a moment of the machine's clock, of which it is told another.
-        self.names = world.processes("provider", "checkouts", "payments", "orders", "stock", "invoices", "documents")
+        self.names = world.processes("provider", *READERS)
         #: Seconds ahead of the machine's that they all agree on.
         self.ahead_s = 0.0
+
+    def agree_on(self, ahead_s: float) -> None:
+        """Set all clocks so many seconds ahead of the machine's, Postgres' too."""
+        self.ahead_s = ahead_s
+        with psycopg.connect(self._world.postgres_url) as connection:
+            connection.execute(_BELIEVED.format(ahead_s=round(ahead_s, 3)).encode())
+        self.set(0)
 
     def set(self, seconds: float, *names: str) -> None:
         """Set clocks so far from what all agree on; of all processes if none is named."""
@@ -93,11 +109,11 @@ async def set_the_clock(world: World) -> None:
     clocks = Clocks(world)
     midnight = datetime(datetime.now(_ZONE).year + 1, 1, 1, tzinfo=_ZONE)
     async with world.traffic():
-        clocks.ahead_s = (midnight - timedelta(seconds=_HOUR_S) - datetime.now(UTC)).total_seconds()
-        clocks.set(0)
+        ahead = midnight - timedelta(seconds=_HOUR_S) - datetime.now(UTC)
+        await asyncio.to_thread(clocks.agree_on, ahead.total_seconds())
         await world.until(lambda: _has_numbers(world), "numbers of the old year", _SET_UP_S_MAX)
-        clocks.ahead_s = (midnight - timedelta(seconds=_BEFORE_MIDNIGHT_S) - datetime.now(UTC)).total_seconds()
-        clocks.set(0)
+        ahead = midnight - timedelta(seconds=_BEFORE_MIDNIGHT_S) - datetime.now(UTC)
+        await asyncio.to_thread(clocks.agree_on, ahead.total_seconds())
         world.timeline.befell(f"it is {_BEFORE_MIDNIGHT_S:g} s to midnight of 31 December in {_ZONE.key}")
         await asyncio.sleep(2 * _BEFORE_MIDNIGHT_S)
         async for _ in world.turns(0.5, 2.0):
@@ -108,8 +124,7 @@ async def set_the_clock(world: World) -> None:
             clocks.set(seconds, *names)
             world.timeline.befell(f"{seconds:+} s: the clocks of {len(names)} processes")
         # What was put off until an hour that no clock shows any more would keep everybody waiting for it.
-        clocks.ahead_s += _HOUR_S
-        clocks.set(0)
+        await asyncio.to_thread(clocks.agree_on, clocks.ahead_s + _HOUR_S)
         world.timeline.note("all clocks agree, an hour on")
     await world.until_ready()
     if await world.drained():

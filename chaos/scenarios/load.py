@@ -17,8 +17,8 @@ from chaos.record import Asked
 from chaos.scenario import scenario
 from chaos.traffic import PLENTY, Shop, Traffic
 from chaos.world import World
+from local.layout import free_port
 from producers.load import percentile
-from runtime.local.layout import free_port
 from runtime.settings import ENV_PREFIX
 
 CLIENTS = 500
@@ -179,7 +179,9 @@ def more_gateways(world: World, count: int) -> Iterator[list[str]]:
         urls: list[str] = []
         for number in range(2, 2 + count):
             port = free_port()
-            environment = {**os.environ, **world.stack.environment("gateway"), f"{ENV_PREFIX}GATEWAY_PORT": str(port)}
+            # The stack's own gateway has its metrics port.
+            own = {f"{ENV_PREFIX}GATEWAY_PORT": str(port), f"{ENV_PREFIX}METRICS_PORT": "0"}
+            environment = {**os.environ, **world.stack.environment("gateway"), **own}
             log = stack.enter_context((world.stack.data / "logs" / f"gateway-{number}.log").open("ab"))
             command = [sys.executable, "-m", "gapless", "gateway"]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: S603

@@ -11,10 +11,8 @@ from chaos.grounds import WAYS
 from chaos.observe import all_moved, batches, numbers, positions
 from chaos.scenario import scenario
 from chaos.world import World
+from runtime.roles import READERS
 
-#: Every process of ours that a crash may meet, the payment provider included.
-_OURS = ("provider", "gateway", "relay", "checkouts", "payments", "orders", "stock", "invoices", "documents")
-_WORKERS = ("checkouts", "payments", "orders", "stock", "invoices", "documents")
 #: What two workers share, and the topic that they read.
 _SHARED = {"checkouts": "checkout-requests", "invoices": "invoice-requests"}
 #: Partitions of a silent worker move when its session ends, after 6 s, and the others have met.
@@ -31,7 +29,7 @@ _POLL_S = 0.05
 )
 async def kill_any(world: World) -> None:
     """A process every second or so, whichever; sometimes two at once. They start again at once."""
-    names = world.processes(*_OURS)
+    names = world.processes()
     gaps: list[float] = []
     measuring: set[asyncio.Task[None]] = set()
     async with world.traffic():
@@ -100,7 +98,9 @@ async def _sleep_and_wake(world: World, role: str, name: str, chance: random.Ran
     stopped_at = time.monotonic()
     stood = await asyncio.to_thread(positions, world, role)
     if await world.until(
-        lambda: all_moved(stood, positions(world, role), _SHARED[role]), f"the partitions of {name} moved", _MOVED_S_MAX
+        lambda: all_moved(stood, positions(world, role), _SHARED[role], world.partitions),
+        f"the partitions of {name} moved",
+        _MOVED_S_MAX,
     ):
         world.timeline.note(f"the partitions of {name} have moved, {time.monotonic() - stopped_at:.1f} s after")
     rest = min(_STOPPED_S_MAX, world.seconds / 3) - (time.monotonic() - stopped_at)
@@ -130,7 +130,7 @@ async def _grown(count: Callable[[], int], before: int) -> int:
 @scenario(3, "workers join and leave every 2 s under load", "order per key kept, no duplicates, lag drains")
 async def join_and_leave(world: World) -> None:
     """Each turn a worker leaves, politely or not, or one that left joins again; some stay away for long."""
-    names = world.processes(*_WORKERS)
+    names = world.processes(*READERS)
     away: set[str] = set()
     async with world.traffic():
         async for _ in world.turns(2.0, 2.0):

@@ -1,31 +1,48 @@
-"""Records that no gateway would send, on every topic that an agent reads: poison and bombs."""
+"""Records that no gateway would send, on every topic that an agent reads: poison, bombs and transactions."""
 
 import asyncio
 import contextlib
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import psutil
 from confluent_kafka import Message, Producer
 
 from chaos.memory import family_mb
 from chaos.scenario import Ground, scenario
+from chaos.traffic import Shop
 from chaos.world import RATE, World
+from producers.generate import body as invoice_body
+from runtime.roles import READERS
 from schemas.catalog import (
     CHECKOUT_REQUESTS,
+    INVOICE_REQUEST,
     INVOICE_REQUESTS,
     ORDER_COMMANDS,
-    PARTITIONS,
     PAYMENT_NOTICES,
-    READERS,
-    SCHEMAS,
+    VERSIONS,
+    Schema,
+    Topic,
 )
+from schemas.codec import encode
+from schemas.placement import partition_of
 
 #: Beside what is hostile, the shop goes on.
 _RATE = RATE / 2
 _FLUSH_S = 30.0
+#: Of the turns: transactions, and honest requests in a wrong partition.
+_TRANSACTIONS_SHARE = 0.15
+_STRAYS_SHARE = 0.1
+#: Of the poison that has a key: in the key's own partition, where only its content is wrong.
+_AT_HOME_SHARE = 0.5
+#: Numbers from here on are of orders that were given up.
+_NEVER_ASKED = 10**6
 _MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 _WRITTEN_ON = Ground(single_use=True)
+#: Here it matters where a record stands, and the stack is this scenario's alone in any case.
+_SPREAD = Ground(single_use=True, partitions=16)
 _TOPICS = tuple(dict.fromkeys(topic for topics in READERS.values() for topic in topics))
 #: Storefronts that have Kafka may write there.
 _OPEN = frozenset(topic.name for topic in (CHECKOUT_REQUESTS, ORDER_COMMANDS, INVOICE_REQUESTS, PAYMENT_NOTICES))
@@ -37,13 +54,24 @@ _GROWTH_MB_MAX = 150
     15,
     "poison pill, tombstone, unknown schema, truncated Avro",
     "a dead letter with its origin; only that record stops",
-    _WRITTEN_ON,
+    _SPREAD,
 )
 async def poison(world: World) -> None:
-    """On every topic that an agent reads, between the shop's own records."""
+    """On every topic that an agent reads, between honest records: the shop's own, and those of transactions."""
     producer = _Producer(world)
-    async with world.traffic(_RATE):
+    async with world.traffic(_RATE) as traffic:
+        merchant = _Merchant(world, traffic.shop)
+        # Once on each topic, whatever is drawn, and however few turns a busy machine leaves.
+        for topic in _TOPICS:
+            kind, value = _poison(world)
+            producer.send(topic.name, value, kind)
         async for _ in world.turns(0.05, 0.3):
+            if world.chance.random() < _TRANSACTIONS_SHARE:
+                await merchant.transact()
+                continue
+            if world.chance.random() < _STRAYS_SHARE:
+                producer.stray()
+                continue
             topic = world.chance.choice(_TOPICS)
             kind, value = _poison(world)
             producer.send(topic.name, value, kind)
@@ -57,11 +85,11 @@ async def bombs(world: World) -> None:
     pids = world.pids()
     before = _memory_mb(pids)
     async with world.traffic(_RATE):
+        for topic in _TOPICS:
+            producer.send(topic.name, _bomb(world, topic), "bomb")
         async for _ in world.turns(0.05, 0.3):
             topic = world.chance.choice(_TOPICS)
-            schema = world.chance.choice(topic.schemas)
-            size = world.chance.choice((16, 1_000, 30_000, 200_000, topic.value_bytes_max - 100))
-            producer.send(topic.name, _bomb(world, schema.schema_id, min(size, topic.value_bytes_max - 100)), "bomb")
+            producer.send(topic.name, _bomb(world, topic), "bomb")
         await asyncio.to_thread(producer.flush)
     world.check_alive(pids)
     for name, after in _memory_mb(pids).items():
@@ -85,17 +113,30 @@ class _Producer:
             }
         )
 
-    def send(self, topic: str, value: bytes | None, kind: str) -> None:
-        """Into any partition."""
+    def stray(self) -> None:
+        """An honest request, in another partition than its key's."""
+        order_id = f"{self._world.prefix}-STRAY-{self._world.chance.randrange(10**9)}"
+        key = order_id.encode()
+        partitions = self._world.partitions
+        partition = (partition_of(key, partitions) + self._world.chance.randrange(1, partitions)) % partitions
+        payload = _invoice_request(invoice_body(order_id, self._world.chance))
+        self._produce(INVOICE_REQUESTS.name, key, payload, partition, "an order in a wrong partition")
 
+    def send(self, topic: str, value: bytes | None, kind: str) -> None:
+        """Into any partition, or into its key's: both is there to be refused, the place and the content."""
+        key = self._world.chance.choice((b"garbage", b"", None, b"\xff\xfe"))
+        partition = self._world.chance.randrange(self._world.partitions)
+        if key is not None and self._world.chance.random() < _AT_HOME_SHARE:
+            partition = partition_of(key, self._world.partitions)
+        self._produce(topic, key, value, partition, kind)
+
+    def _produce(self, topic: str, key: bytes | None, value: bytes | None, partition: int, kind: str) -> None:
         def delivered(error: object, message: Message) -> None:
             if error is None:
                 record = self._world.record
                 noted = record.garbage if topic in _OPEN else record.forged
                 noted.add((topic, message.partition() or 0, message.offset() or 0))
 
-        partition = self._world.chance.randrange(PARTITIONS)
-        key = self._world.chance.choice((b"garbage", b"", None, b"\xff\xfe"))
         self._producer.produce(topic, value, key, partition, on_delivery=delivered)
         self._producer.poll(0)
         self._world.timeline.count(f"{kind} on {topic}")
@@ -112,9 +153,68 @@ class _Producer:
             self._world.found.append("no garbage was sent: nothing was tried")
 
 
+class _Merchant:
+    """A storefront that writes to Kafka itself, several orders in one transaction."""
+
+    def __init__(self, world: World, shop: Shop) -> None:
+        self._world = world
+        self._shop = shop
+        self._aborted = 0
+        self._producer = Producer(
+            {
+                "bootstrap.servers": world.settings.kafka_bootstrap,
+                "transactional.id": f"{world.prefix}-merchant",
+                "partitioner": "murmur2_random",
+                "log_level": 0,
+            }
+        )
+        self._producer.init_transactions(_FLUSH_S)
+
+    async def transact(self) -> None:
+        """Commit some orders, or give them up: nobody has asked for those."""
+        count = self._world.chance.randrange(1, 6)
+        if self._world.chance.random() < 0.5:
+            asked = [self._shop.invoice() for _ in range(count)]
+            await asyncio.to_thread(self._send, [each.bodies[0] for each in asked], commits=True)
+            for each in asked:
+                self._shop.record.answer(each, 202, {})
+            self._world.timeline.count("a transaction committed")
+            return
+        # Ids as the shop's own, which it has never used: were one invoiced, nobody would have asked for it.
+        self._aborted += count
+        first = _NEVER_ASKED + self._aborted
+        bodies = [
+            invoice_body(f"{self._shop.prefix}-I-{number}", self._world.chance)
+            for number in range(first, first + count)
+        ]
+        await asyncio.to_thread(self._send, bodies, commits=False)
+        self._world.timeline.count("a transaction aborted")
+
+    def _send(self, bodies: Sequence[Mapping[str, Any]], *, commits: bool) -> None:
+        self._producer.begin_transaction()
+        for body in bodies:
+            self._producer.produce(INVOICE_REQUESTS.name, _invoice_request(body), body["order_id"].encode())
+        # Written before they are given up: else nothing was tried.
+        if self._producer.flush(_FLUSH_S):
+            raise RuntimeError("the brokers did not take the records of a transaction")
+        if commits:
+            self._producer.commit_transaction(_FLUSH_S)
+        else:
+            self._producer.abort_transaction(_FLUSH_S)
+
+
+def _invoice_request(body: Mapping[str, Any]) -> bytes:
+    """A body of `POST /v1/invoices` as the gateway would write it for the local stack's seller."""
+    buyer = {"vat_id": None, "email": None, **body["buyer"]}
+    fields = {"received_at": time.time_ns() // 1000, "seller_id": "demo", "kind": "invoice", "note": None}
+    # As it comes: what is wrong with it is for the agent to say.
+    schema: Schema[Any] = INVOICE_REQUEST
+    return encode(schema, {**fields, **body, "buyer": buyer})
+
+
 def _poison(world: World) -> tuple[str, bytes | None]:
     chance = world.chance
-    known = chance.choice(list(SCHEMAS))
+    known = chance.choice(list(VERSIONS))
     return chance.choice(
         (
             ("tombstone", None),
@@ -128,10 +228,12 @@ def _poison(world: World) -> tuple[str, bytes | None]:
     )
 
 
-def _bomb(world: World, schema_id: int, size: int) -> bytes:
+def _bomb(world: World, topic: Topic) -> bytes:
     """Claims far more than it holds; whichever field comes first, it is far too long, or the last is missing."""
-    head = struct.pack(">bI", 0, schema_id)
     chance = world.chance
+    head = struct.pack(">bI", 0, chance.choice(topic.schemas).newest.schema_id)
+    most = topic.value_bytes_max - 100
+    size = min(chance.choice((16, 1_000, 30_000, 200_000, most)), most)
     huge = chance.choice((2**31 - 1, 2**40, 2**62))
     filling = chance.choice(
         (

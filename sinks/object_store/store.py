@@ -47,7 +47,7 @@ STORE_OUTAGES: tuple[type[Exception], ...] = (StoreUnavailableError,)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObject:
     """An object's key and size."""
 
     key: str
@@ -135,7 +135,7 @@ class ObjectStore:
         except (BaseError, OSError) as error:
             raise _unavailable("get", error) from error
 
-    async def head(self, key: str) -> Stored | None:
+    async def head(self, key: str) -> StoredObject | None:
         """The object's size, None where there is none. Raises `StoreUnavailableError`."""
         try:
             meta = await obstore.head_async(self._store, key)
@@ -143,14 +143,14 @@ class ObjectStore:
             return None
         except (BaseError, OSError) as error:
             raise _unavailable("head", error) from error
-        return Stored(key, meta["size"])
+        return StoredObject(key, meta["size"])
 
-    async def list(self, prefix: str | None = None) -> AsyncIterator[Stored]:
+    async def list(self, prefix: str | None = None) -> AsyncIterator[StoredObject]:
         """All objects under a folder, in no order. Raises `StoreUnavailableError`."""
         try:
             async for chunk in obstore.list(self._store, prefix, chunk_size=1_000):
                 for meta in chunk:
-                    yield Stored(meta["path"], meta["size"])
+                    yield StoredObject(meta["path"], meta["size"])
         except (BaseError, OSError) as error:
             raise _unavailable("list", error) from error
 

@@ -4,8 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sinks.postgres.session import Connection
-from sinks.postgres.sql import SQL
+from sinks.postgres.session import SQL, Connection
 
 #: Logos kept in memory: one is some 20 KB, and most workers see few sellers at a time.
 _LOGOS_MAX = 256
@@ -61,11 +60,14 @@ class Logos:
 
     async def read(self, connection: Connection, digests: Collection[str]) -> dict[str, bytes]:
         """The logos by hex digest; one that was never stored is absent."""
-        missing = [digest for digest in digests if digest not in self._bodies]
+        found = {digest: self._bodies[digest] for digest in digests if digest in self._bodies}
+        missing = [digest for digest in digests if digest not in found]
         if missing:
-            if len(self._bodies) + len(missing) > _LOGOS_MAX:
-                self._bodies.clear()
-                missing = list(digests)
             cursor = await connection.execute(SQL["read_logos"], {"digests": [bytes.fromhex(each) for each in missing]})
-            self._bodies.update(await cursor.fetchall())
-        return {digest: self._bodies[digest] for digest in digests if digest in self._bodies}
+            read: dict[str, bytes] = dict(await cursor.fetchall())
+            # Other partitions read meanwhile: what was found is ours, whatever they put in or out.
+            found |= read
+            self._bodies |= read
+            while len(self._bodies) > _LOGOS_MAX:
+                del self._bodies[next(iter(self._bodies))]
+        return found

@@ -1,14 +1,14 @@
 """Invoices, credit notes and their numbers, a batch at a time. Every call belongs to the caller's transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import date, datetime
+from typing import NamedTuple
 
-from domain.issuing import INVOICE, OrderKey
-from domain.numbering import Taken
-from sinks.postgres.session import Connection, fetch_dicts
-from sinks.postgres.sql import SQL
+from domain.issuing import INVOICE, InvoiceIdentity
+from domain.numbering import NumberRange
+from sinks.postgres.sellers import SellerRow
+from sinks.postgres.session import SQL, Connection, fetch_dicts
 
 
 class InvoiceRow(NamedTuple):
@@ -47,15 +47,25 @@ class RefusedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TakenAt:
-    """Numbers taken of a series, and the time they are issued at: never before that of an earlier number."""
+    """Numbers taken of a series, and when they are issued: neither is before that of an earlier number."""
 
-    taken: Taken
+    taken: NumberRange
     issued_at: datetime
+    issue_date: date
+
+
+class Wanted(NamedTuple):
+    """So many numbers of a series. The date is the seller's, as their time zone has it now."""
+
+    seller_id: str
+    policy: str
+    issue_date: date
+    numbers: int
 
 
 async def read_sellers_and_issued(
-    connection: Connection, seller_ids: Iterable[str], keys: Sequence[OrderKey]
-) -> tuple[dict[str, dict[str, Any]], dict[OrderKey, bytes]]:
+    connection: Connection, seller_ids: Iterable[str], keys: Sequence[InvoiceIdentity]
+) -> tuple[dict[str, SellerRow], dict[InvoiceIdentity, bytes]]:
     """The sellers by id, and of `keys` those that were issued, with the digest of the content that stands."""
     sellers = await connection.execute(SQL["read_sellers"], {"seller_ids": sorted(set(seller_ids))})
     issued = None
@@ -63,9 +73,9 @@ async def read_sellers_and_issued(
         names = ("seller_ids", "order_ids", "kinds", "refund_ids")
         columns = {name: list(column) for name, column in zip(names, zip(*keys, strict=True), strict=True)}
         issued = await connection.execute(SQL["read_issued"], columns)
-    by_id = {row["seller_id"]: row for row in await fetch_dicts(sellers)}
+    by_id = {row["seller_id"]: SellerRow(**row) for row in await fetch_dicts(sellers)}
     rows = await issued.fetchall() if issued is not None else []
-    return by_id, {OrderKey(*key): digest for *key, digest in rows}
+    return by_id, {InvoiceIdentity(*key): digest for *key, digest in rows}
 
 
 class Preceding(NamedTuple):
@@ -75,39 +85,44 @@ class Preceding(NamedTuple):
     invoice_number: str
 
 
-async def read_preceding(connection: Connection, keys: Sequence[OrderKey]) -> dict[OrderKey, Preceding]:
+async def read_preceding(connection: Connection, keys: Sequence[InvoiceIdentity]) -> dict[InvoiceIdentity, Preceding]:
     """The invoices of `keys`, which are keys of invoices; those that were not issued are absent."""
     if not keys:
         return {}
     columns = {"seller_ids": [key.seller_id for key in keys], "order_ids": [key.order_id for key in keys]}
     cursor = await connection.execute(SQL["read_preceding"], columns)
-    return {OrderKey(seller, order, INVOICE): Preceding(*found) for seller, order, *found in await cursor.fetchall()}
+    return {
+        InvoiceIdentity(seller, order, INVOICE): Preceding(*found) for seller, order, *found in await cursor.fetchall()
+    }
 
 
-async def take_numbers(
-    connection: Connection, wanted: Mapping[str, tuple[str, str, int]], now: datetime
-) -> dict[str, TakenAt]:
-    """Take `count` numbers of each series; `wanted` maps series id to (seller id, policy, count).
+async def begun_series(connection: Connection, series_ids: Collection[str]) -> set[str]:
+    """Which of these series there are already."""
+    if not series_ids:
+        return set()
+    cursor = await connection.execute(SQL["read_series"], {"series_ids": list(series_ids)})
+    return {series_id for (series_id,) in await cursor.fetchall()}
+
+
+async def take_numbers(connection: Connection, wanted: Mapping[str, Wanted], now: datetime) -> dict[str, TakenAt]:
+    """Take as many numbers of each series as are wanted; `wanted` is by series id.
 
     Series are locked in the order of their ids, so two batches can't wait for each other.
     """
     cursors = [
         (
             series_id,
-            count,
-            await connection.execute(
-                SQL["take_numbers"],
-                {"series_id": series_id, "seller_id": seller_id, "policy": policy, "count": count, "issued_at": now},
-            ),
+            each.numbers,
+            await connection.execute(SQL["take_numbers"], {"series_id": series_id, **each._asdict(), "issued_at": now}),
         )
-        for series_id, (seller_id, policy, count) in sorted(wanted.items())
+        for series_id, each in sorted(wanted.items())
     ]
     taken = {}
     for series_id, count, cursor in cursors:
         row = await cursor.fetchone()
         if row is None:
             raise LookupError(f"series {series_id} gave no numbers")
-        taken[series_id] = TakenAt(Taken(series_id, row[0], count), row[1])
+        taken[series_id] = TakenAt(NumberRange(series_id, row[0], count), *row[1:])
     return taken
 
 

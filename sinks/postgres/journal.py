@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sinks.postgres.session import Connection
-from sinks.postgres.sql import SQL
+from sinks.postgres.session import SQL, Connection
 
 
 class JournalRow(NamedTuple):

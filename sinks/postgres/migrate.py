@@ -1,42 +1,89 @@
-"""Migrations: plain SQL files, numbered, forward only, each in one transaction under one advisory lock."""
+"""Migrations: plain SQL files, numbered, forward only, each in one transaction, under one advisory lock.
 
+A file that begins with `-- Concurrently` builds indexes on large tables: in a transaction that would keep writers
+waiting for minutes. Its statements run one by one, and its first ones remove what a run that failed has left behind.
+
+The release before must run on the new schema. A file that earlier releases can't run on says so in a line of its own,
+`-- Needs: 0007_name.sql`: every program that runs on the schema must know that migration. `schema.py` looks.
+"""
+
+import asyncio
+import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 import psycopg
+from psycopg.rows import TupleRow
+
+from sinks.postgres.schema import require_server
 
 #: Any constant of our own: two `gapless migrate` at once run one after the other.
 _LOCK_ID = 0x6761_706C_6573_73
 #: Journal partitions made ahead. Beyond them rows land in the default partition, which is slower to archive, not wrong.
 _JOURNAL_MONTHS_AHEAD = 36
+_NEEDS = re.compile(r"^-- Needs: (\S+)", re.MULTILINE)
+_CONCURRENTLY = "-- Concurrently"
+_LOCK_POLL_SECONDS = 0.2
 
 
 async def migrate(url: str) -> list[str]:
     """Apply what has not been applied yet, in order; return the names of the files applied.
 
-    Raises `psycopg.Error`; a failed file leaves nothing behind.
+    Raises `psycopg.Error`, and `StartRefusedError` for a server that is too old. A failed file leaves nothing behind
+    but, where it is `-- Concurrently`, an index that is not valid, which the next run removes.
     """
     applied = []
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_ID,))
+        require_server(connection.info.server_version)
+        await _lock(connection)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations"
             " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
         )
+        await connection.execute("ALTER TABLE schema_migrations ADD COLUMN IF NOT EXISTS needs text")
         cursor = await connection.execute("SELECT name FROM schema_migrations")
         done = {name for (name,) in await cursor.fetchall()}
-        for file in _migration_files():
+        for file in migration_files():
             if file.name in done:
                 continue
-            async with connection.transaction():
-                # Sent as one simple query: the files hold many statements, and none takes parameters.
-                await connection.execute(file.read_text(encoding="utf-8").encode())
-                await connection.execute("INSERT INTO schema_migrations (name) VALUES (%s)", (file.name,))
+            text = file.read_text(encoding="utf-8")
+            if text.startswith(_CONCURRENTLY):
+                for statement in _statements(text):
+                    await connection.execute(statement.encode())
+                await _note(connection, file.name, text)
+            else:
+                async with connection.transaction():
+                    # Sent as one simple query: the files hold many statements, and none takes parameters.
+                    await connection.execute(text.encode())
+                    await _note(connection, file.name, text)
             applied.append(file.name)
         await connection.execute("SELECT make_journal_months(current_date - 31, %s)", (_JOURNAL_MONTHS_AHEAD,))
     return applied
 
 
-def _migration_files() -> list[Traversable]:
+async def _lock(connection: psycopg.AsyncConnection[TupleRow]) -> None:
+    # Tried again and again: a statement that waits for the lock has a snapshot, which an index that is built
+    # concurrently by who holds the lock would wait for in turn.
+    while True:
+        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_ID,))
+        if await cursor.fetchone() == (True,):
+            return
+        await asyncio.sleep(_LOCK_POLL_SECONDS)
+
+
+async def _note(connection: psycopg.AsyncConnection[TupleRow], name: str, text: str) -> None:
+    needs = _NEEDS.search(text)
+    await connection.execute(
+        "INSERT INTO schema_migrations (name, needs) VALUES (%s, %s)", (name, needs and needs.group(1))
+    )
+
+
+def _statements(text: str) -> list[str]:
+    """The statements of a file without strings or bodies that hold a semicolon."""
+    return [statement for statement in text.split(";") if statement.strip()]
+
+
+def migration_files() -> list[Traversable]:
+    """The migrations of this release, in order."""
     folder = files("sinks.postgres").joinpath("migrations")
     return sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)

@@ -3,21 +3,13 @@
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import msgspec
 
-from domain.order import Taken
+from domain.order import OrderIdentity, StepTaken
 from domain.reservation import Level, Sku
-from sinks.postgres.session import Connection
-from sinks.postgres.sql import SQL
-
-
-class OrderId(NamedTuple):
-    """The identity of an order, and what orders are sorted by when they are locked."""
-
-    seller_id: str
-    order_id: str
+from sinks.postgres.session import SQL, Connection
 
 
 class OrderRow(NamedTuple):
@@ -50,7 +42,7 @@ class LineRow(NamedTuple):
     quantity: int
 
 
-class Standing(NamedTuple):
+class LockedOrder(NamedTuple):
     """An order as its row says, locked."""
 
     partition: int
@@ -61,18 +53,25 @@ class Standing(NamedTuple):
     currency: str
     gross_minor: int
     invoice_request: bytes
+    #: Whether its history has a step to DELIVERED.
+    was_delivered: bool
+
+
+#: A step as `orders.history` holds it; `at` in microseconds since 1970, UTC.
+HistoryStep = TypedDict(
+    "HistoryStep", {"version": int, "from": str | None, "to": str, "reason": str, "detail": str, "at": int}
+)
 
 
 async def read_known(
-    connection: Connection, seller_ids: Iterable[str], look_up: Sequence[OrderId], fresh: Sequence[OrderId]
-) -> tuple[set[str], dict[OrderId, bytes], set[OrderId]]:
-    """Which sellers there are; of `look_up` the orders with the digest of what stands; of `fresh` those invoiced."""
+    connection: Connection, seller_ids: Iterable[str], look_up: Sequence[OrderIdentity]
+) -> tuple[set[str], dict[OrderIdentity, bytes]]:
+    """Which sellers there are; of `look_up` the orders that stand, with the digest of their content."""
     sellers = await connection.execute(SQL["read_seller_ids"], {"seller_ids": sorted(set(seller_ids))})
     orders = await connection.execute(SQL["read_order_digests"], _ids(look_up)) if look_up else None
-    invoiced = await connection.execute(SQL["read_invoiced"], _ids(fresh)) if fresh else None
     known_sellers = {row[0] for row in await sellers.fetchall()}
-    standing = {OrderId(row[0], row[1]): row[2] for row in await orders.fetchall()} if orders else {}
-    return known_sellers, standing, {OrderId(*row) for row in await invoiced.fetchall()} if invoiced else set()
+    standing = {OrderIdentity(row[0], row[1]): row[2] for row in await orders.fetchall()} if orders else {}
+    return known_sellers, standing
 
 
 async def lock_stock(connection: Connection, skus: Collection[Sku]) -> dict[Sku, Level]:
@@ -127,26 +126,28 @@ async def insert_orders(
         await connection.execute(SQL["insert_order_lines"], columns)
 
 
-async def lock_orders(connection: Connection, ids: Collection[OrderId]) -> dict[OrderId, Standing]:
+async def lock_orders(connection: Connection, ids: Collection[OrderIdentity]) -> dict[OrderIdentity, LockedOrder]:
     """The orders of `ids` that there are, their rows locked in the order of their ids."""
     if not ids:
         return {}
     cursor = await connection.execute(SQL["lock_orders"], _ids(sorted(ids)))
-    return {OrderId(row[0], row[1]): Standing(*row[2:]) for row in await cursor.fetchall()}
+    return {OrderIdentity(row[0], row[1]): LockedOrder(*row[2:]) for row in await cursor.fetchall()}
 
 
-async def read_lines(connection: Connection, ids: Collection[OrderId]) -> dict[OrderId, list[tuple[str, int, int]]]:
+async def read_lines(
+    connection: Connection, ids: Collection[OrderIdentity]
+) -> dict[OrderIdentity, list[tuple[str, int, int]]]:
     """`(sku, quantity, refunded)` of each line, in the order of the lines."""
     if not ids:
         return {}
     cursor = await connection.execute(SQL["read_order_lines"], _ids(sorted(ids)))
-    found: dict[OrderId, list[tuple[str, int, int]]] = {}
+    found: dict[OrderIdentity, list[tuple[str, int, int]]] = {}
     for seller_id, order_id, sku, quantity, refunded in await cursor.fetchall():
-        found.setdefault(OrderId(seller_id, order_id), []).append((sku, quantity, refunded))
+        found.setdefault(OrderIdentity(seller_id, order_id), []).append((sku, quantity, refunded))
     return found
 
 
-async def write_states(connection: Connection, steps: Mapping[OrderId, Sequence[Taken]]) -> None:
+async def write_states(connection: Connection, steps: Mapping[OrderIdentity, Sequence[StepTaken]]) -> None:
     """Append the steps to their orders' histories, and set state and version to the last one's."""
     taken = [(order, list(each)) for order, each in sorted(steps.items()) if each]
     if not taken:
@@ -162,42 +163,41 @@ async def write_states(connection: Connection, steps: Mapping[OrderId, Sequence[
     )
 
 
-async def read_expired(connection: Connection, now: datetime, limit: int) -> list[tuple[OrderId, int]]:
+async def read_expired(connection: Connection, now: datetime, limit: int) -> list[tuple[OrderIdentity, int]]:
     """Orders whose hold has expired before their payment was known, and their partitions; oldest first, not locked."""
     cursor = await connection.execute(SQL["read_expired_holds"], {"now": now, "limit": limit})
-    return [(OrderId(row[0], row[1]), row[2]) for row in await cursor.fetchall()]
+    return [(OrderIdentity(row[0], row[1]), row[2]) for row in await cursor.fetchall()]
 
 
 async def read_attempts(
-    connection: Connection, attempts: Iterable[tuple[OrderId, str]]
-) -> dict[tuple[OrderId, str], str]:
+    connection: Connection, attempts: Iterable[tuple[OrderIdentity, str]]
+) -> dict[tuple[OrderIdentity, str], str]:
     """What the payment attempts `(order, request id)` have come to; those that there aren't are left out."""
     asked = list(attempts)
     cursor = await connection.execute(
         SQL["read_attempt_states"],
         {**_ids([order for order, _ in asked]), "request_ids": [request_id for _, request_id in asked]},
     )
-    return {(OrderId(row[0], row[1]), row[2]): row[3] for row in await cursor.fetchall()}
+    return {(OrderIdentity(row[0], row[1]), row[2]): row[3] for row in await cursor.fetchall()}
 
 
-def history_text(steps: Iterable[Taken]) -> str:
+def history_text(steps: Iterable[StepTaken]) -> str:
     """Steps as the JSON that `orders.history` holds."""
-    return msgspec.json.encode(
-        [
-            {
-                "version": step.version,
-                "from": None if step.from_state is None else step.from_state.value,
-                "to": step.to_state.value,
-                "reason": step.reason,
-                "detail": step.detail,
-                "at": step.at,
-            }
-            for step in steps
-        ]
-    ).decode()
+    history: list[HistoryStep] = [
+        {
+            "version": step.version,
+            "from": None if step.from_state is None else step.from_state.value,
+            "to": step.to_state.value,
+            "reason": step.reason,
+            "detail": step.detail,
+            "at": step.at,
+        }
+        for step in steps
+    ]
+    return msgspec.json.encode(history).decode()
 
 
-def _ids(orders: Iterable[OrderId]) -> dict[str, Any]:
+def _ids(orders: Iterable[OrderIdentity]) -> dict[str, list[str]]:
     for_sellers, for_orders = itertools.tee(orders)
     return {
         "seller_ids": [order.seller_id for order in for_sellers],

@@ -1,28 +1,57 @@
 """What gateways read of checkout orders and stock, many in one round trip, with an end to every wait."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import LiteralString, TypedDict
 
+from domain.order import OrderIdentity
+from domain.records import RefundedLine, ShortLine
 from sinks.microbatch import MicroBatch
 from sinks.postgres.lanes import Lane, check_url
-from sinks.postgres.reader import OrderName, Refused
+from sinks.postgres.order_ids import CHECKOUT
+from sinks.postgres.orders import HistoryStep
+from sinks.postgres.refusals_reader import RefusedRequest, read_refusals
 from sinks.postgres.session import Session, fetch_dicts
 
-#: Under this kind the checkouts agent records what it refused.
-KIND = "checkout"
 #: Between two reads of orders: one read for all whose outcome came meanwhile.
 _ORDERS_PACE_S = 0.03
 #: What was asked for comes along up to this; a larger one is read alone, so that a batch stays small in memory.
 _REQUEST_BYTES_MAX = 64 * 1024
 _ORDERS_MAX = 200
-_REFUSALS_MAX = 20
 #: Refunds shown of one order, the latest.
 REFUNDS_MAX = 200
 
-_Query = tuple[LiteralString, dict[str, Any]]
-_Rows = list[dict[str, Any]]
+
+class AttemptSummary(TypedDict):
+    """What an attempt to authorise, capture or void has come to. `amount` is in minor units."""
+
+    action: str
+    state: str
+    amount: int
+    reason: str
+
+
+class RefundSummary(TypedDict):
+    """A refund. `amount` is in minor units, `at` in microseconds since 1970, UTC."""
+
+    refund_id: str
+    state: str
+    amount: int
+    reason: str
+    lines: list[RefundedLine]
+    at: int
+    #: Whether it was asked for without lines; None for refunds older than this note.
+    for_all_left: bool | None
+    provider_reason: str | None
+
+
+class InvoiceSummary(TypedDict):
+    """An invoice or credit note of an order; `number` is as printed."""
+
+    kind: str
+    refund_id: str
+    number: str
+    is_stored: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +63,13 @@ class PlacedOrder:
     customer: str
     state: str
     version: int
-    history: list[dict[str, Any]]
+    history: list[HistoryStep]
     currency: str
     net_minor: int
     tax_minor: int
     gross_minor: int
     content_sha256: bytes
-    short: list[dict[str, Any]] | None
+    short: list[ShortLine] | None
     hold_expires_at: datetime
     placed_at: datetime
     #: The encoded InvoiceRequest, whose lines are the order's; None where it is large: see `invoice_request`.
@@ -48,13 +77,13 @@ class PlacedOrder:
     #: (line, pieces) of each line of which something goes back, or went.
     refunded: list[tuple[int, int]]
     #: The attempts to authorise, capture and void.
-    attempts: list[dict[str, Any]]
+    attempts: list[AttemptSummary]
     #: Money that has gone back, over all refunds; None if none ever did.
     refunded_minor: int | None
     #: The latest `REFUNDS_MAX`, oldest first.
-    refunds: list[dict[str, Any]]
+    refunds: list[RefundSummary]
     #: The invoice and the credit notes.
-    invoices: list[dict[str, Any]]
+    invoices: list[InvoiceSummary]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +91,13 @@ class KnownOrder:
     """What Postgres knows of an order id; `refused` has the latest first."""
 
     placed: PlacedOrder | None
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RefusedRequest, ...] = ()
+    #: The kind that has the order id, of `order_ids`; None where nobody has it yet.
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ListedOrder:
     """An order in a list."""
 
     order_id: str
@@ -110,9 +141,16 @@ _READ_ORDERS: LiteralString = """
         ) AS refunded_minor,
         coalesce((
             SELECT jsonb_agg(jsonb_build_object('refund_id', r.refund_id, 'state', r.state, 'amount', r.amount_minor,
-                                                'reason', r.reason, 'lines', r.lines, 'at', r.at) ORDER BY r.at)
+                                                'reason', r.reason, 'lines', r.lines, 'at', r.at,
+                                                'for_all_left', r.for_all_left, 'provider_reason', r.provider_reason)
+                             ORDER BY r.at)
             FROM (
-                SELECT *, (extract(epoch FROM requested_at) * 1000000)::bigint AS at FROM refunds
+                SELECT *, (extract(epoch FROM requested_at) * 1000000)::bigint AS at,
+                    (SELECT nullif(p.reason, '') FROM payment_attempts p
+                     WHERE p.seller_id = refunds.seller_id AND p.order_id = refunds.order_id AND p.request_id
+                         = CASE refund_id WHEN 'cancellation' THEN 'void' ELSE 'refund:' || refund_id END
+                    ) AS provider_reason
+                FROM refunds
                 WHERE seller_id = o.seller_id AND order_id = o.order_id
                 ORDER BY requested_at DESC LIMIT %(refunds_max)s
             ) r
@@ -127,24 +165,15 @@ _READ_ORDERS: LiteralString = """
     JOIN orders o ON o.seller_id = wanted.seller_id AND o.order_id = wanted.order_id
 """
 
-_READ_REFUSED: LiteralString = """
-    SELECT wanted.seller_id, wanted.order_id, r.outcome, r.reason, r.detail, r.occurred_at, r.log_offset
-    FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
-    CROSS JOIN LATERAL (
-        SELECT outcome, reason, detail, occurred_at, log_offset FROM refused_requests
-        WHERE seller_id = wanted.seller_id AND order_id = wanted.order_id AND kind = %(kind)s
-        ORDER BY occurred_at DESC, log_offset DESC LIMIT %(refusals_max)s
-    ) r
-"""
-
 _READ_REQUEST: LiteralString = """
     SELECT invoice_request FROM orders WHERE seller_id = %(seller_id)s AND order_id = %(order_id)s
 """
 
+# By the index to the place itself, however deep: `placed_at IS NULL OR …` would walk all of the customer's orders.
 _LIST_ORDERS: LiteralString = """
     SELECT order_id, customer, state, currency, net_minor, tax_minor, gross_minor, placed_at FROM orders
     WHERE seller_id = %(seller_id)s AND customer = %(customer)s
-        AND (%(placed_at)s::timestamptz IS NULL OR (placed_at, order_id) < (%(placed_at)s, %(order_id)s))
+        AND (placed_at, order_id) < (%(placed_at)s::timestamptz, %(order_id)s)
     ORDER BY placed_at DESC, order_id DESC LIMIT %(limit)s
 """
 
@@ -164,83 +193,61 @@ class OrdersReader:
     def __init__(self, url: str) -> None:
         """Connects when first asked. Raises `ValueError`."""
         check_url(url)
-        self._lanes = orders, rest = [Lane(url, read_only=True), Lane(url, read_only=True)]
-        self._orders: MicroBatch[OrderName, KnownOrder] = MicroBatch(
+        self._for_orders = orders = Lane(url, read_only=True)
+        self._for_the_rest = Lane(url, read_only=True)
+        self._orders: MicroBatch[OrderIdentity, KnownOrder] = MicroBatch(
             lambda names: orders.run(lambda session: _read_orders(session, names)),
             questions_max=_ORDERS_MAX,
             pace_s=_ORDERS_PACE_S,
         )
-        self._rest: MicroBatch[_Query, _Rows] = MicroBatch(
-            lambda queries: rest.run(lambda session: _read_one(session, queries)), questions_max=1
-        )
 
     async def order(self, seller_id: str, order_id: str) -> KnownOrder:
         """What is known of an order."""
-        return await self._lanes[0].ask(self._orders, OrderName(seller_id, order_id))
+        return await self._for_orders.ask(self._orders, OrderIdentity(seller_id, order_id))
 
     async def invoice_request(self, order: PlacedOrder) -> bytes:
         """The order's encoded InvoiceRequest, whatever its size."""
         if order.invoice_request is not None:
             return order.invoice_request
-        rows = await self._query(_READ_REQUEST, seller_id=order.seller_id, order_id=order.order_id)
+        rows = await self._for_the_rest.query(_READ_REQUEST, seller_id=order.seller_id, order_id=order.order_id)
         return bytes(rows[0]["invoice_request"])
 
     async def orders_of(
         self, seller_id: str, customer: str, before: tuple[datetime, str] | None, limit: int
-    ) -> list[Summary]:
+    ) -> list[ListedOrder]:
         """A customer's orders, newest first, from behind the one that was placed at and is called `before`."""
-        placed_at, order_id = before or (None, "")
-        rows = await self._query(
+        placed_at, order_id = before or ("infinity", "")
+        rows = await self._for_the_rest.query(
             _LIST_ORDERS, seller_id=seller_id, customer=customer, placed_at=placed_at, order_id=order_id, limit=limit
         )
-        return [Summary(**row) for row in rows]
+        return [ListedOrder(**row) for row in rows]
 
     async def stock(self, seller_id: str, sku: str) -> StockRow | None:
         """A SKU's row; None if it never had one."""
-        rows = await self._query(_READ_STOCK, seller_id=seller_id, sku=sku)
+        rows = await self._for_the_rest.query(_READ_STOCK, seller_id=seller_id, sku=sku)
         return StockRow(**rows[0]) if rows else None
 
     async def stock_list(self, seller_id: str, after: str, limit: int) -> list[StockRow]:
         """Rows in the order of their SKUs, from behind `after`."""
-        rows = await self._query(_LIST_STOCK, seller_id=seller_id, after=after, limit=limit)
+        rows = await self._for_the_rest.query(_LIST_STOCK, seller_id=seller_id, after=after, limit=limit)
         return [StockRow(**row) for row in rows]
 
     async def close(self) -> None:
         """Close the connections, also those that hang."""
-        for lane in self._lanes:
-            await lane.session.close()
-        for batch in (self._orders, self._rest):
-            await batch.close()
-
-    async def _query(self, statement: LiteralString, **parameters: Any) -> _Rows:
-        return await self._lanes[1].ask(self._rest, (statement, parameters))
+        await self._for_orders.close(self._orders)
+        await self._for_the_rest.close()
 
 
-async def _read_orders(session: Session, names: list[OrderName]) -> list[KnownOrder]:
-    connection = await session.connection()
+async def _read_orders(session: Session, names: list[OrderIdentity]) -> list[KnownOrder]:
     wanted = list(dict.fromkeys(names))
     parameters = {
         "seller_ids": [name.seller_id for name in wanted],
         "order_ids": [name.order_id for name in wanted],
-        "kind": KIND,
         "request_bytes_max": _REQUEST_BYTES_MAX,
         "refunds_max": REFUNDS_MAX,
-        "refusals_max": _REFUSALS_MAX,
     }
-    async with connection.pipeline():
+    async with session.connection() as connection, connection.pipeline():
         placed = await connection.execute(_READ_ORDERS, parameters, binary=True)
-        refused = await connection.execute(_READ_REFUSED, parameters, binary=True)
+        refusals = await read_refusals(connection, CHECKOUT, wanted)
         orders = {(row["seller_id"], row["order_id"]): PlacedOrder(**row) for row in await fetch_dicts(placed)}
-        refusals: dict[tuple[str, str], list[Refused]] = {}
-        for seller_id, order_id, *columns in await refused.fetchall():
-            refusals.setdefault((seller_id, order_id), []).append(Refused(*columns))
-    return [KnownOrder(orders.get(name), tuple(refusals.get(name, ()))) for name in names]
-
-
-async def _read_one(session: Session, queries: Sequence[_Query]) -> list[_Rows]:
-    connection = await session.connection()
-    answers = []
-    for statement, parameters in queries:
-        cursor = await connection.execute(statement, parameters, binary=True)
-        answers.append(await fetch_dicts(cursor))
-    return answers
+    return [KnownOrder(orders.get(name), refusals.refused.get(name, ()), refusals.owners.get(name)) for name in names]

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from domain.payment import Action, Attempt, Prior, State
-from sinks.postgres.session import Connection
-from sinks.postgres.sql import SQL
+from domain.payment import Action, Attempt, AttemptState, Prior
+from sinks.postgres.session import SQL, Connection
 
 
 class NewAttempt(NamedTuple):
@@ -20,7 +19,7 @@ class NewAttempt(NamedTuple):
     currency: str
     provider_key: str
     reference: str
-    state: State
+    state: AttemptState
     #: When an authorisation is given up, in seconds since 1970; 0 for what is not.
     give_up_at: float
     #: Called at once by who inserts it.
@@ -37,13 +36,15 @@ class Leased(NamedTuple):
 
     attempt: Attempt
     token: str
+    #: Whom the payment is with: for an authorisation not asked for yet, who is asked now.
+    provider: str
 
 
 class Finished(NamedTuple):
     """An attempt's certain outcome, and the event that tells of it."""
 
     provider_key: str
-    state: State
+    state: AttemptState
     reference: str
     reason: str
     key: bytes
@@ -75,11 +76,11 @@ _FINISHED_COLUMNS = ("provider_keys", "states", "references", "reasons", "keys",
 
 
 async def insert_attempts(
-    connection: Connection, partition: int, rows: Sequence[NewAttempt], slot: str, lease_seconds: float
+    connection: Connection, partition: int, rows: Sequence[NewAttempt], slot: str, lease_seconds: float, provider: str
 ) -> dict[tuple[str, str, str], Leased]:
     """Insert those not yet there, in the caller's transaction; return the new ones by their ids.
 
-    Those with `is_leased` are for `lease_seconds` the worker's in this slot.
+    Those with `is_leased` are for `lease_seconds` the worker's in this slot. Authorisations are `provider`'s.
 
     Left out are those that exist, those without an order, and those that ask for more than their order's whole sum.
     """
@@ -87,11 +88,12 @@ async def insert_attempts(
     columns["actions"] = [str(each) for each in columns["actions"]]
     columns["states"] = [str(each) for each in columns["states"]]
     cursor = await connection.execute(
-        SQL["insert_payment_attempts"], {**columns, "partition": partition, "slot": slot, "lease": lease_seconds}
+        SQL["insert_payment_attempts"],
+        {**columns, "partition": partition, "slot": slot, "lease": lease_seconds, "provider": provider},
     )
     asked = {row.id: row for row in rows}
     made = {}
-    for *key, expired, token, auth_state, auth_reference, capture_state in await cursor.fetchall():
+    for *key, expired, token, auth_state, auth_reference, capture_state, whose in await cursor.fetchall():
         row = asked[key[0], key[1], key[2]]
         attempt = Attempt(
             *row.id,
@@ -106,7 +108,7 @@ async def insert_attempts(
             authorization=_prior(auth_state, auth_reference),
             capture=_prior(capture_state, ""),
         )
-        made[row.id] = Leased(attempt, token)
+        made[row.id] = Leased(attempt, token, whose)
     return made
 
 
@@ -124,14 +126,17 @@ async def known_attempts(connection: Connection, ids: Sequence[tuple[str, str, s
 
 
 async def take_attempts(
-    connection: Connection, limit: int, slot: str, lease_seconds: float, *, hopeless: bool = False
+    connection: Connection, limit: int, slot: str, lease_seconds: float, provider: str, *, hopeless: bool = False
 ) -> list[Leased]:
     """Take up to `limit` rows that are due, longest due first; they are this slot's for `lease_seconds`. Commits.
+
+    Authorisations of which nobody noted whom they were asked of are `provider`'s from now on.
 
     With `hopeless`, only authorisations whose time is over and that nobody ever called for.
     """
     cursor = await connection.execute(
-        SQL["take_payment_attempts"], {"limit": limit, "slot": slot, "lease": lease_seconds, "hopeless": hopeless}
+        SQL["take_payment_attempts"],
+        {"limit": limit, "slot": slot, "lease": lease_seconds, "provider": provider, "hopeless": hopeless},
     )
     return [_leased(row) for row in await cursor.fetchall()]
 
@@ -196,7 +201,7 @@ async def count_open(connection: Connection) -> tuple[int, float]:
 
 def _leased(row: Sequence[Any]) -> Leased:
     seller_id, order_id, request_id, partition, action, amount, currency, key, tries, expired, age = row[:11]
-    settling, token, auth_state, auth_reference, capture = row[11:]
+    settling, token, auth_state, auth_reference, capture, provider = row[11:]
     attempt = Attempt(
         seller_id,
         order_id,
@@ -214,8 +219,8 @@ def _leased(row: Sequence[Any]) -> Leased:
         authorization=_prior(auth_state, auth_reference),
         capture=_prior(capture, ""),
     )
-    return Leased(attempt, token)
+    return Leased(attempt, token, provider)
 
 
 def _prior(state: str | None, reference: str | None) -> Prior | None:
-    return None if state is None else Prior(State(state), reference or "")
+    return None if state is None else Prior(AttemptState(state), reference or "")

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import NewType
 
-from sinks.postgres.session import Connection
-from sinks.postgres.sql import SQL
+from sinks.postgres.session import SQL, Connection
 
 #: The transaction that moved a position, by the id that Postgres gave it.
 TransactionId = NewType("TransactionId", str)

@@ -9,10 +9,24 @@ RETURNING pg_current_xact_id()::text
 -- name: read_position
 SELECT next_offset FROM positions WHERE agent = %(agent)s AND topic = %(topic)s AND partition = %(partition)s
 
+-- name: believed
+SELECT believed(%(now)s)
+
 -- name: was_committed
 -- A crash forgets ids that were given and not written down; asked for one that is yet to come, Postgres would fail.
 SELECT CASE WHEN %(transaction_id)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
     THEN pg_xact_status(%(transaction_id)s::xid8) = 'committed' END IS TRUE
+
+-- name: read_partitions
+SELECT partitions FROM deployment WHERE only_row
+
+-- name: record_partitions
+-- Releases that don't know the migration would work with 4: where it is another number, they must refuse the tables.
+WITH recorded AS (
+    INSERT INTO deployment (partitions) VALUES (%(partitions)s) ON CONFLICT DO NOTHING RETURNING partitions
+)
+UPDATE schema_migrations SET needs = name
+WHERE name = %(migration)s AND EXISTS (SELECT FROM recorded WHERE partitions <> 4)
 
 -- name: make_positions
 INSERT INTO positions (agent, topic, partition)
@@ -21,6 +35,30 @@ ON CONFLICT DO NOTHING
 
 -- name: read_positions
 SELECT topic, partition, next_offset FROM positions WHERE agent = %(agent)s
+
+-- name: read_all_positions
+SELECT agent, topic, partition, next_offset, topic_id FROM positions ORDER BY agent, topic, partition
+
+-- name: keep_topic_ids
+-- Positions that have moved and have an id are left alone, and not even locked: a worker may be at it.
+WITH wanted AS (
+    SELECT * FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(topic_ids)s::text[]) AS w (topic, partition, topic_id)
+), made AS (
+    INSERT INTO positions (agent, topic, partition, topic_id)
+    SELECT %(agent)s, topic, partition, topic_id FROM wanted ORDER BY topic, partition
+    ON CONFLICT DO NOTHING
+)
+UPDATE positions p SET topic_id = wanted.topic_id FROM wanted
+WHERE p.agent = %(agent)s AND p.topic = wanted.topic AND p.partition = wanted.partition
+  AND (p.topic_id IS NULL OR p.next_offset = 0 AND p.topic_id <> wanted.topic_id)
+
+-- name: read_heads
+SELECT topic, partition, next_seq - 1 FROM journal_heads
+
+-- name: read_journal_rows
+SELECT j.topic, j.partition, j.key, j.payload
+FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(seqs)s::bigint[]) AS wanted (topic, partition, seq)
+JOIN journal j USING (topic, partition, seq)
 
 -- name: read_sellers
 SELECT seller_id, legal_name, vat_id, street, city, postal_code, country, time_zone, numbering_policy, number_format,
@@ -42,11 +80,16 @@ WHERE i.kind = 'invoice' AND i.refund_id = ''
 
 -- name: take_numbers
 -- k numbers at once; the row stays locked until commit, so a rollback gives them back.
-INSERT INTO series AS s (series_id, seller_id, policy, next_number, last_issued_at)
-VALUES (%(series_id)s, %(seller_id)s, %(policy)s, 1 + %(count)s, %(issued_at)s)
+-- Neither time nor date runs backwards along the numbers, whatever clocks do and whatever zone the seller has now.
+INSERT INTO series AS s (series_id, seller_id, policy, next_number, last_issued_at, last_issue_date)
+VALUES (%(series_id)s, %(seller_id)s, %(policy)s, 1 + %(numbers)s, %(issued_at)s, %(issue_date)s)
 ON CONFLICT (series_id) DO UPDATE
-SET next_number = s.next_number + %(count)s, last_issued_at = greatest(s.last_issued_at, excluded.last_issued_at)
-RETURNING s.next_number - %(count)s AS first, s.last_issued_at AS issued_at
+SET next_number = s.next_number + %(numbers)s, last_issued_at = greatest(s.last_issued_at, excluded.last_issued_at),
+    last_issue_date = greatest(s.last_issue_date, excluded.last_issue_date)
+RETURNING s.next_number - %(numbers)s AS first, s.last_issued_at AS issued_at, s.last_issue_date AS issue_date
+
+-- name: read_series
+SELECT series_id FROM series WHERE series_id = ANY(%(series_ids)s)
 
 -- name: take_seqs
 INSERT INTO journal_heads AS h (topic, partition, next_seq) VALUES (%(topic)s, %(partition)s, 1 + %(count)s)
@@ -125,16 +168,33 @@ FROM journal_heads LEFT JOIN journal_published USING (topic, partition)
 WHERE next_seq - 1 > coalesce(published_seq, 0)
 
 -- name: read_journal
--- `since` spares the months before it; a caller that gets less than the head promised asks again without it.
-SELECT seq, key, payload, occurred_at FROM journal
-WHERE topic = %(topic)s AND partition = %(partition)s AND seq > %(after_seq)s
-  -- Parameters travel in the smallest type that holds them: two of them added overflow at 32,767 without the cast.
-  AND seq <= %(after_seq)s::bigint + %(limit)s
-  AND occurred_at >= %(since)s
+-- `since` spares the months before it; a caller that misses rows asks again without it. Lengths are read without the
+-- payloads, so that rows behind `bytes_max` cost no more than their look-up.
+SELECT seq, key, payload, occurred_at
+FROM (
+    SELECT seq, key, payload, occurred_at, sum(octet_length(payload)) OVER (ORDER BY seq) AS bytes FROM journal
+    WHERE topic = %(topic)s AND partition = %(partition)s AND seq > %(after_seq)s
+      -- Parameters travel in the smallest type that holds them: two of them added overflow at 32,767 without the cast.
+      AND seq <= %(after_seq)s::bigint + %(limit)s
+      AND occurred_at >= %(since)s
+) AS rows
+WHERE bytes <= %(bytes_max)s OR bytes = octet_length(payload)
 ORDER BY seq
+
+-- name: join_relays
+SELECT pg_try_advisory_lock_shared(%(lock)s, 0)
+
+-- name: read_relay_rank
+-- How many relays come before this one, and how many there are: their sessions' locks end with them.
+SELECT count(*) FILTER (WHERE pid < pg_backend_pid()), count(*) FROM pg_locks
+WHERE locktype = 'advisory' AND classid = %(lock)s::bigint::oid AND objid = 0 AND objsubid = 2 AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 
 -- name: lock_output
 SELECT pg_try_advisory_lock(%(topic_number)s, %(partition)s)
+
+-- name: unlock_output
+SELECT pg_advisory_unlock(%(topic_number)s, %(partition)s)
 
 -- name: mark_published
 INSERT INTO journal_published AS p (topic, partition, published_seq)
@@ -151,14 +211,38 @@ SELECT o.seller_id, o.order_id, o.content_sha256
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
 JOIN orders o USING (seller_id, order_id)
 
--- name: read_invoiced
--- LIMIT keeps it a look-up by key for each order, whatever the planner believes of the table's size.
-SELECT wanted.seller_id, wanted.order_id
+-- name: claim_order_ids
+-- Sorted, as every transaction takes them: none waits for another in a ring. What another has inserted and not yet
+-- committed is waited for. Returns the ids that are not new.
+-- A release that doesn't know this table may have made an order or an invoice since: LIMIT keeps that a look-up by key.
+WITH wanted AS (
+    SELECT * FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+), claimed AS (
+    INSERT INTO order_ids (seller_id, order_id, kind)
+    SELECT w.seller_id, w.order_id, coalesce(o.kind, i.kind, %(kind)s)
+    FROM wanted w
+    LEFT JOIN LATERAL (
+        SELECT 'checkout' AS kind FROM orders o
+        WHERE o.seller_id = w.seller_id AND o.order_id = w.order_id LIMIT 1
+    ) o ON true
+    LEFT JOIN LATERAL (
+        SELECT 'invoice' AS kind FROM invoices i
+        WHERE i.seller_id = w.seller_id AND i.order_id = w.order_id AND i.kind = 'invoice' LIMIT 1
+    ) i ON true
+    ORDER BY w.seller_id, w.order_id
+    ON CONFLICT DO NOTHING
+    RETURNING seller_id, order_id, kind
+)
+SELECT seller_id, order_id FROM wanted
+EXCEPT SELECT seller_id, order_id FROM claimed WHERE kind = %(kind)s
+
+-- name: read_order_owners
+-- A statement of its own: it sees what the claim has waited for.
+SELECT i.seller_id, i.order_id, coalesce(o.history @> '[{"to": "CONFIRMED"}]', false), sha256(o.invoice_request)
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
-CROSS JOIN LATERAL (
-    SELECT FROM invoices i
-    WHERE i.seller_id = wanted.seller_id AND i.order_id = wanted.order_id AND i.kind = 'invoice' LIMIT 1
-) AS invoiced
+JOIN order_ids i USING (seller_id, order_id)
+LEFT JOIN orders o USING (seller_id, order_id)
+WHERE i.kind <> %(kind)s
 
 -- name: lock_stock
 -- Sorted before it is locked: every transaction takes its SKUs in the same order, so none waits for another in a ring.
@@ -195,7 +279,7 @@ SELECT * FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(lines)b::i
 
 -- name: lock_orders
 SELECT o.seller_id, o.order_id, o.partition, o.state, o.version, o.history -> -1 ->> 'reason', o.currency,
-       o.gross_minor, o.invoice_request
+       o.gross_minor, o.invoice_request, o.history @> '[{"to": "DELIVERED"}]'
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
 JOIN orders o USING (seller_id, order_id)
 ORDER BY o.seller_id, o.order_id FOR UPDATE OF o
@@ -217,18 +301,20 @@ SELECT seller_id, order_id, partition FROM orders
 WHERE state = 'PAYMENT_PENDING' AND hold_expires_at <= %(now)s ORDER BY hold_expires_at LIMIT %(limit)s
 
 -- name: read_refunds
-SELECT r.seller_id, r.order_id, r.refund_id, r.lines, r.amount_minor, r.state, r.reason, r.credit_note_request
+SELECT r.seller_id, r.order_id, r.refund_id, r.lines, r.amount_minor, r.state, r.reason, r.credit_note_request,
+       r.for_all_left
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
 JOIN refunds r USING (seller_id, order_id)
 
 -- name: insert_refunds
 INSERT INTO refunds (seller_id, order_id, refund_id, lines, amount_minor, state, reason, credit_note_request,
-                     requested_at)
+                     requested_at, for_all_left)
 SELECT row.seller_id, row.order_id, row.refund_id, row.lines::jsonb, row.amount_minor, row.state, row.reason,
-       row.credit_note_request, %(now)s
+       row.credit_note_request, %(now)s, row.for_all_left
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(refund_ids)b::text[], %(lines)b::text[],
-            %(amounts)b::bigint[], %(states)b::text[], %(reasons)b::text[], %(requests)b::bytea[])
-    AS row (seller_id, order_id, refund_id, lines, amount_minor, state, reason, credit_note_request)
+            %(amounts)b::bigint[], %(states)b::text[], %(reasons)b::text[], %(requests)b::bytea[],
+            %(for_all_left)b::boolean[])
+    AS row (seller_id, order_id, refund_id, lines, amount_minor, state, reason, credit_note_request, for_all_left)
 
 -- name: write_refund_states
 UPDATE refunds r SET state = row.state
@@ -263,19 +349,22 @@ WITH asked AS (
 ), inserted AS (
     INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,
                                   provider_key, state, tries, next_try_at, leased_by, give_up_at, reference,
-                                  created_at, finished_at)
+                                  created_at, finished_at, provider)
     SELECT seller_id, order_id, request_id, %(partition)s, action, amount_minor, currency, provider_key, state,
            is_leased::int, now() + CASE WHEN is_leased THEN make_interval(secs => %(lease)s) ELSE interval '0' END,
            CASE WHEN is_leased THEN %(slot)s END,
            CASE WHEN action = 'authorize' THEN to_timestamp(give_up_at) END, reference, now(),
-           CASE WHEN state <> 'open' THEN now() END
+           CASE WHEN state <> 'open' THEN now() END, CASE WHEN action = 'authorize' THEN %(provider)s END
     FROM asked
     ON CONFLICT DO NOTHING
     RETURNING seller_id, order_id, request_id, give_up_at
 )
 -- Joined by the order's key, not back to `asked`: that has no index, and the planner compares each with each.
 SELECT i.seller_id, i.order_id, i.request_id, coalesce(i.give_up_at <= now(), false), o.payment_token,
-       a.state, a.reference, c.state
+       a.state, a.reference, c.state,
+       -- Of a payment that an older release had authorised its reference tells: Stripe's begin with pi_.
+       coalesce(a.provider, CASE WHEN a.reference LIKE 'pi\_%%' THEN 'stripe' WHEN a.reference <> '' THEN 'local' END,
+                %(provider)s)
 FROM inserted i
 JOIN orders o ON o.seller_id = i.seller_id AND o.order_id = i.order_id
 LEFT JOIN payment_attempts a
@@ -301,13 +390,16 @@ WITH due AS (
     FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE payment_attempts p
-    SET tries = p.tries + 1, next_try_at = now() + make_interval(secs => %(lease)s), leased_by = %(slot)s
+    SET tries = p.tries + 1, next_try_at = now() + make_interval(secs => %(lease)s), leased_by = %(slot)s,
+        provider = CASE WHEN p.action = 'authorize' THEN coalesce(p.provider, %(provider)s) ELSE p.provider END
     FROM due WHERE (p.seller_id, p.order_id, p.request_id) = (due.seller_id, due.order_id, due.request_id)
     RETURNING p.*
 )
 SELECT t.seller_id, t.order_id, t.request_id, t.partition, t.action, t.amount_minor, t.currency, t.provider_key,
        t.tries, coalesce(t.give_up_at <= now(), false), extract(epoch FROM now() - t.created_at)::float8,
-       t.settling, o.payment_token, a.state, a.reference, c.state
+       t.settling, o.payment_token, a.state, a.reference, c.state,
+       coalesce(t.provider, a.provider, CASE WHEN a.reference LIKE 'pi\_%%' THEN 'stripe' WHEN a.reference <> '' THEN 'local' END,
+                %(provider)s)
 FROM taken t
 JOIN orders o ON o.seller_id = t.seller_id AND o.order_id = t.order_id
 LEFT JOIN payment_attempts a
@@ -329,7 +421,7 @@ WITH done AS (
     ORDER BY p.provider_key FOR UPDATE OF p
 ), finished AS (
     UPDATE payment_attempts p
-    SET state = done.state, reference = done.reference, reason = done.reason, finished_at = %(now)s
+    SET state = done.state, reference = done.reference, reason = done.reason, finished_at = believed(%(now)s)
     FROM done
     WHERE (p.seller_id, p.order_id, p.request_id) = (done.seller_id, done.order_id, done.request_id)
     RETURNING p.partition, p.provider_key, done.key, done.payload
@@ -342,7 +434,7 @@ WITH done AS (
     INSERT INTO journal (topic, partition, seq, key, payload, occurred_at)
     SELECT %(topic)s, f.partition,
            heads.next_seq - row_number() OVER (PARTITION BY f.partition ORDER BY f.provider_key),
-           f.key, f.payload, %(now)s
+           f.key, f.payload, believed(%(now)s)
     FROM finished f JOIN heads USING (partition)
 )
 SELECT provider_key FROM finished

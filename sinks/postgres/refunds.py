@@ -2,21 +2,21 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from sinks.postgres.orders import OrderId
-from sinks.postgres.session import Connection
-from sinks.postgres.sql import SQL
+from domain.order import OrderIdentity
+from domain.records import RefundedLine
+from sinks.postgres.session import SQL, Connection
 
 REQUESTED, DONE, FAILED = "requested", "done", "failed"
 
 
-class Refund(NamedTuple):
+class RefundRow(NamedTuple):
     """A row of `refunds`."""
 
-    order: OrderId
+    order: OrderIdentity
     refund_id: str
     #: Pieces by line.
     lines: Mapping[int, int]
@@ -25,9 +25,13 @@ class Refund(NamedTuple):
     reason: str
     #: The encoded CreditNoteRequest.
     credit_note_request: bytes
+    #: Whether it was asked for without lines; None for refunds older than this note.
+    for_all_left: bool | None
 
 
-async def read_refunds(connection: Connection, ids: Collection[OrderId]) -> dict[OrderId, dict[str, Refund]]:
+async def read_refunds(
+    connection: Connection, ids: Collection[OrderIdentity]
+) -> dict[OrderIdentity, dict[str, RefundRow]]:
     """All refunds of these orders, by their ids."""
     if not ids:
         return {}
@@ -36,15 +40,15 @@ async def read_refunds(connection: Connection, ids: Collection[OrderId]) -> dict
         SQL["read_refunds"],
         {"seller_ids": [each.seller_id for each in asked], "order_ids": [each.order_id for each in asked]},
     )
-    found: dict[OrderId, dict[str, Refund]] = {}
+    found: dict[OrderIdentity, dict[str, RefundRow]] = {}
     for seller_id, order_id, refund_id, lines, *rest in await cursor.fetchall():
-        order = OrderId(seller_id, order_id)
+        order = OrderIdentity(seller_id, order_id)
         pieces = {each["line"]: each["quantity"] for each in lines}
-        found.setdefault(order, {})[refund_id] = Refund(order, refund_id, pieces, *rest)
+        found.setdefault(order, {})[refund_id] = RefundRow(order, refund_id, pieces, *rest)
     return found
 
 
-async def insert_refunds(connection: Connection, refunds: Sequence[Refund], now: datetime) -> None:
+async def insert_refunds(connection: Connection, refunds: Sequence[RefundRow], now: datetime) -> None:
     """Insert new refunds."""
     if refunds:
         await connection.execute(
@@ -56,12 +60,13 @@ async def insert_refunds(connection: Connection, refunds: Sequence[Refund], now:
                 "states": [each.state for each in refunds],
                 "reasons": [each.reason for each in refunds],
                 "requests": [each.credit_note_request for each in refunds],
+                "for_all_left": [each.for_all_left for each in refunds],
                 "now": now,
             },
         )
 
 
-async def write_refund_states(connection: Connection, refunds: Sequence[Refund]) -> None:
+async def write_refund_states(connection: Connection, refunds: Sequence[RefundRow]) -> None:
     """Write the states of refunds that there are."""
     if refunds:
         await connection.execute(
@@ -69,7 +74,7 @@ async def write_refund_states(connection: Connection, refunds: Sequence[Refund])
         )
 
 
-async def write_refunded(connection: Connection, refunded: Mapping[OrderId, Mapping[int, int]]) -> None:
+async def write_refunded(connection: Connection, refunded: Mapping[OrderIdentity, Mapping[int, int]]) -> None:
     """Write how many pieces of each line are refunded."""
     rows = [
         (order, line, pieces) for order, lines in sorted(refunded.items()) for line, pieces in sorted(lines.items())
@@ -88,12 +93,11 @@ async def write_refunded(connection: Connection, refunded: Mapping[OrderId, Mapp
 
 def lines_text(lines: Mapping[int, int]) -> str:
     """Pieces by line as the JSON that `refunds.lines` holds."""
-    return msgspec.json.encode(
-        [{"line": line, "quantity": quantity} for line, quantity in sorted(lines.items())]
-    ).decode()
+    rows: list[RefundedLine] = [{"line": line, "quantity": quantity} for line, quantity in sorted(lines.items())]
+    return msgspec.json.encode(rows).decode()
 
 
-def _ids(refunds: Sequence[Refund]) -> dict[str, Any]:
+def _ids(refunds: Sequence[RefundRow]) -> dict[str, list[str]]:
     return {
         "seller_ids": [each.order.seller_id for each in refunds],
         "order_ids": [each.order.order_id for each in refunds],

@@ -3,7 +3,7 @@
 import hashlib
 import zoneinfo
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +16,10 @@ from domain.numbering import DEFAULT_FORMATS, PARTITIONED, POLICIES, NumberForma
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
-LOGO_BYTES_MAX = 512 * 1024
 #: Hex digits of a key's digest that name the key to people; the key itself is stored nowhere.
 KEY_NAME_CHARS = 12
 _KEY_CHARS_MIN = 32
 _TEXT_CHARS_MAX = 200
-_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _NUMBERING = ("numbering_policy", "number_format")
 
 
@@ -30,7 +28,7 @@ class SellerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Seller:
+class SellerRow:
     """Whose invoices they are. `number_format` empty stands for the policy's default."""
 
     seller_id: str
@@ -59,7 +57,7 @@ class ApiKey:
 
 
 #: What the local stack's seller is called, and says on its invoices.
-LOCAL_SELLER = Seller(
+LOCAL_SELLER = SellerRow(
     "demo", "Example Shop SAS", "12 Rue de la République", "Lyon", "69001", "FR", "FR40303265045", "Europe/Paris"
 )
 
@@ -69,7 +67,7 @@ _COLUMNS = (
 )
 
 
-async def create(connection: Connection, seller: Seller) -> Seller:
+async def create(connection: Connection, seller: SellerRow) -> SellerRow:
     """Add a seller; return it as it stands. Raises `SellerError`."""
     checked = _checked(seller)
     values = asdict(checked)
@@ -88,12 +86,12 @@ async def create(connection: Connection, seller: Seller) -> Seller:
     return checked
 
 
-async def update(connection: Connection, seller_id: str, changes: Mapping[str, str | None]) -> Seller:
+async def update(connection: Connection, seller_id: str, changes: Mapping[str, str | None]) -> SellerRow:
     """Change a seller's fields by name; return it as it stands. Invoices already issued stay as they are.
 
     Raises `SellerError`, also for another numbering once there is a series: its numbers could print like old ones.
     """
-    unknown = set(changes) - {field.name for field in fields(Seller)} | set(changes) & {"seller_id", "logo_sha256"}
+    unknown = set(changes) - {field.name for field in fields(SellerRow)} | set(changes) & {"seller_id", "logo_sha256"}
     if unknown:
         raise SellerError(f"cannot be set: {', '.join(sorted(unknown))}")
     async with connection.transaction():
@@ -103,7 +101,7 @@ async def update(connection: Connection, seller_id: str, changes: Mapping[str, s
         merged: dict[str, Any] = {**asdict(before), **changes}
         if changes.get("numbering_policy", before.numbering_policy) != before.numbering_policy:
             merged["number_format"] = changes.get("number_format") or ""
-        after = _checked(Seller(**merged))
+        after = _checked(SellerRow(**merged), before)
         renumbers = any(getattr(after, name) != getattr(before, name) for name in _NUMBERING)
         if renumbers and await _has_series(connection, seller_id):
             raise SellerError(f"{seller_id} has issued invoices: its numbering policy and format stay as they are")
@@ -118,9 +116,9 @@ async def update(connection: Connection, seller_id: str, changes: Mapping[str, s
     return after
 
 
-async def read(connection: Connection, seller_id: str) -> Seller:
+async def read(connection: Connection, seller_id: str) -> SellerRow:
     """One seller. Raises `SellerError` if there is none."""
-    async with connection.cursor(row_factory=class_row(Seller)) as cursor:
+    async with connection.cursor(row_factory=class_row(SellerRow)) as cursor:
         await cursor.execute(f"SELECT {_COLUMNS} FROM sellers WHERE seller_id = %s", (seller_id,))  # noqa: S608
         seller = await cursor.fetchone()
     if seller is None:
@@ -128,19 +126,24 @@ async def read(connection: Connection, seller_id: str) -> Seller:
     return seller
 
 
-async def read_all(connection: Connection) -> list[Seller]:
+async def read_all(connection: Connection) -> list[SellerRow]:
     """Every seller, by id."""
-    async with connection.cursor(row_factory=class_row(Seller)) as cursor:
+    async with connection.cursor(row_factory=class_row(SellerRow)) as cursor:
         await cursor.execute(f"SELECT {_COLUMNS} FROM sellers ORDER BY seller_id")  # noqa: S608
         return await cursor.fetchall()
 
 
 async def set_logo(connection: Connection, seller_id: str, image: bytes | None) -> str | None:
     """Show this PNG or JPEG on the seller's next invoices, or none; return its digest in hex. Raises `SellerError`."""
-    if image is not None and not image.startswith(_IMAGE_SIGNATURES):
-        raise SellerError("a logo must be a PNG or a JPEG")
-    if image is not None and len(image) > LOGO_BYTES_MAX:
-        raise SellerError(f"a logo must stay within {LOGO_BYTES_MAX // 1024} KiB, this one has {len(image)} bytes")
+    if image is not None:
+        # On use: agents that read sellers draw nothing.
+        from documents.logo import BadLogoError, logo_image
+
+        # As the documents agent does it: with a logo that it refuses, no invoice of the seller would get its document.
+        try:
+            logo_image(image)
+        except BadLogoError as error:
+            raise SellerError(str(error)) from None
     digest = None if image is None else hashlib.sha256(image).digest()
     async with connection.transaction():
         if image is not None:
@@ -193,7 +196,7 @@ async def read_keys(connection: Connection, seller_id: str) -> list[ApiKey]:
         return await cursor.fetchall()
 
 
-async def ensure_local(connection: Connection, key: str) -> Seller:
+async def ensure_local(connection: Connection, key: str) -> SellerRow:
     """The local stack's seller, made if it is missing, with `key` among its keys. Doing it again changes nothing."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute("SELECT FROM sellers WHERE seller_id = %s", (LOCAL_SELLER.seller_id,))
@@ -214,15 +217,29 @@ def _key_name(digest: bytes) -> str:
     return digest.hex()[:KEY_NAME_CHARS]
 
 
-def _checked(seller: Seller) -> Seller:
-    """The seller with its default format filled in; raises `SellerError` for what an invoice can't carry."""
+def numbering_fault(seller: SellerRow) -> str | None:
+    """Why the seller's number format would be refused if it were set today; None if it would be accepted."""
+    try:
+        check_format(seller.number_format, seller.numbering_policy)
+    except NumberFormatError as error:
+        return str(error)
+    return None
+
+
+def _checked(seller: SellerRow, before: SellerRow | None = None) -> SellerRow:
+    """The seller with its default format filled in; raises `SellerError` for what an invoice can't carry.
+
+    A format that is as it was `before` is not judged again: a rule that came later must not keep a fixed one's seller
+    from moving to another address.
+    """
     if seller.numbering_policy not in POLICIES:
         raise SellerError(f"the numbering policy must be one of {', '.join(POLICIES)}")
     number_format = seller.number_format or DEFAULT_FORMATS[seller.numbering_policy]
-    try:
-        check_format(number_format, seller.numbering_policy)
-    except NumberFormatError as error:
-        raise SellerError(str(error)) from None
+    numbered = replace(seller, number_format=number_format)
+    if before is None or any(getattr(numbered, name) != getattr(before, name) for name in _NUMBERING):
+        fault = numbering_fault(numbered)
+        if fault is not None:
+            raise SellerError(fault)
     if seller.country not in COUNTRIES:
         raise SellerError(f"{seller.country!r} is no ISO 3166-1 alpha-2 code in capitals, such as FR")
     if seller.time_zone not in zoneinfo.available_timezones():
@@ -235,4 +252,4 @@ def _checked(seller: Seller) -> Seller:
             len(text) > _TEXT_CHARS_MAX or any(ord(char) < 32 or ord(char) == 127 for char in text)
         ):
             raise SellerError(f"{name} must have at most {_TEXT_CHARS_MAX} characters, no control character among them")
-    return Seller(**{**asdict(seller), "number_format": number_format, "vat_id": seller.vat_id or None})
+    return replace(numbered, vat_id=seller.vat_id or None)

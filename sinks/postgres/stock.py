@@ -1,21 +1,22 @@
 """Stock as the seller sets it: one transaction for the row and the event that says so."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import LiteralString
 
+from domain.moments import micros
+from domain.records import SkuChange, StockChanged
 from domain.reservation import Level
 from schemas.catalog import INVENTORY_EVENTS, STOCK_CHANGED
 from schemas.codec import encode
+from schemas.placement import partition_of
 from sinks.microbatch import MicroBatch
 from sinks.postgres import journal
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.lanes import Lane, check_url
 from sinks.postgres.orders_reader import StockRow
-from sinks.postgres.session import Connection, Session
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from sinks.postgres.session import Connection, Session, believed
 
 _LOCK: LiteralString = """
     SELECT on_hand, reserved, version FROM stock WHERE seller_id = %(seller_id)s AND sku = %(sku)s FOR UPDATE
@@ -73,8 +74,18 @@ class KeyTaken:
     adjust: int
 
 
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Refused: the SKU's version, None where it has no row, is not one that the caller permits."""
+
+    version: int | None
+
+
 Wish = SetOnHand | Adjust
-Result = StockRow | Held | KeyTaken
+Result = StockRow | Held | KeyTaken | Stale
+#: Whether a change may be made to a SKU of this version; None where it has no row.
+Permits = Callable[[int | None], bool]
+_Change = tuple[Wish, int, datetime, Permits]
 
 
 class Stock:
@@ -85,31 +96,34 @@ class Stock:
         check_url(url)
         self._events = events
         self._lane = lane = Lane(url, read_only=False)
-        self._changes: MicroBatch[tuple[Wish, datetime], Result] = MicroBatch(
+        self._changes: MicroBatch[_Change, Result] = MicroBatch(
             lambda wishes: lane.run(lambda session: self._change(session, wishes)), questions_max=1
         )
 
-    async def change(self, wish: Wish, now: datetime) -> Result:
+    async def change(self, wish: Wish, partitions: int, now: datetime, permits: Permits = lambda _: True) -> Result:
         """The row after the change, or why there is none.
 
-        Raises `PostgresUnavailableError`: it is then unknown whether the change was made, and making it again is
-        harmless.
+        `partitions` is how many each topic has. `permits` is asked about the version that is locked, and not about an
+        adjustment that was made before. Raises `PostgresUnavailableError`: it is then unknown whether the change was
+        made. Sent again, an adjustment is made once; pieces set again would bring back what was shipped meanwhile,
+        unless `permits` keeps them from it.
         """
-        return await self._lane.ask(self._changes, (wish, now))
+        return await self._lane.ask(self._changes, (wish, partitions, now, permits))
 
     async def close(self) -> None:
         """Close the connection, also one that hangs."""
-        await self._lane.session.close()
-        await self._changes.close()
+        await self._lane.close(self._changes)
 
-    async def _change(self, session: Session, wishes: list[tuple[Wish, datetime]]) -> list[Result]:
+    async def _change(self, session: Session, wishes: list[_Change]) -> list[Result]:
         results = []
-        for wish, now in wishes:
+        for change in wishes:
             async with session.pipelined_transaction() as connection:
-                results.append(await self._change_one(connection, wish, now))
+                results.append(await self._change_one(connection, *change))
         return results
 
-    async def _change_one(self, connection: Connection, wish: Wish, now: datetime) -> Result:
+    async def _change_one(
+        self, connection: Connection, wish: Wish, partitions: int, now: datetime, permits: Permits
+    ) -> Result:
         before = await _lock(connection, wish)
         is_new = before is None
         level = before or Level(0, 0, 0)
@@ -117,6 +131,10 @@ class Stock:
             taken = None if is_new else await _adjustment(connection, wish)
             if taken is not None:
                 return _row(wish, level) if taken == wish.adjust else KeyTaken(taken)
+        version = None if is_new else level.version
+        if not permits(version):
+            return Stale(version)
+        if isinstance(wish, Adjust):
             on_hand = level.on_hand + wish.adjust
         else:
             on_hand = wish.on_hand
@@ -128,31 +146,18 @@ class Stock:
             level = await _make(connection, wish)
             # Somebody else may have made it meanwhile: judge again, by what is there.
             if level.version:
-                return await self._change_one(connection, wish, now)
+                return await self._change_one(connection, wish, partitions, now, permits)
+        now = await believed(connection, now)
         after = Level(on_hand, level.reserved, level.version + 1)
         key = {"seller_id": wish.seller_id, "sku": wish.sku}
         await connection.execute(_WRITE, {**key, "on_hand": after.on_hand, "version": after.version})
         if isinstance(wish, Adjust):
             parameters = {**key, "key": wish.key, "adjust": wish.adjust, "version": after.version, "now": now}
             await connection.execute(_WRITE_ADJUSTMENT, parameters)
-        partition = partition_of(wish.sku.encode(), INVENTORY_EVENTS.partitions)
+        partition = partition_of(wish.sku.encode(), partitions)
         first_seq = await journal.take_seqs(connection, self._events, partition, 1)
         await journal.append(connection, self._events, partition, first_seq, [_event(wish, level, after, now)])
         return _row(wish, after)
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Where the Java clients' default partitioner puts a key: 32-bit MurmurHash2 with Kafka's seed."""
-    multiplier, mask = 0x5BD1E995, 0xFFFFFFFF
-    digest = 0x9747B28C ^ len(key)
-    whole = len(key) - len(key) % 4
-    for at in range(0, whole, 4):
-        word = int.from_bytes(key[at : at + 4], "little") * multiplier & mask
-        digest = (digest * multiplier & mask) ^ ((word ^ (word >> 24)) * multiplier & mask)
-    if rest := key[whole:]:
-        digest = (digest ^ int.from_bytes(rest, "little")) * multiplier & mask
-    digest = (digest ^ (digest >> 13)) * multiplier & mask
-    return ((digest ^ (digest >> 15)) & 0x7FFFFFFF) % partitions
 
 
 async def _lock(connection: Connection, wish: Wish) -> Level | None:
@@ -180,18 +185,18 @@ def _row(wish: Wish, level: Level) -> StockRow:
 
 
 def _event(wish: Wish, before: Level, after: Level, now: datetime) -> JournalRow:
-    change = {
+    change: SkuChange = {
         "sku": wish.sku,
         "quantity": after.on_hand - before.on_hand,
         "on_hand": after.on_hand,
         "reserved": after.reserved,
         "version": after.version,
     }
-    value = {
+    value: StockChanged = {
         "seller_id": wish.seller_id,
         "order_id": "",
         "cause": "adjusted" if isinstance(wish, Adjust) else "set",
         "changes": [change],
-        "occurred_at": (now - _EPOCH) // _MICROSECOND,
+        "occurred_at": micros(now),
     }
     return JournalRow(wish.sku.encode(), encode(STOCK_CHANGED, value), now)

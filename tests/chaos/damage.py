@@ -1,5 +1,6 @@
 """Damage to a shop, one at a time, with the rule under which the judge must tell it and some of the words."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -189,6 +190,8 @@ LEDGER = {
         "documents",
         "has no document",
     ),
+    "a logo is lost": (["DELETE FROM logos"], "documents", "which is not in the ledger"),
+    "a logo is another": (["UPDATE logos SET body = body || 'x'"], "documents", "which is not in the ledger"),
     "a document is another": (
         ["UPDATE documents SET sha256 = sha256('x') WHERE number = 1 AND series_id LIKE '%.invoice.%'"],
         "documents",
@@ -266,6 +269,18 @@ def _show_other_document(evidence: Evidence) -> None:
     evidence.shown.documents[key] = replace(answer, payload=answer.payload + b"\n")
 
 
+def _name_other_logo(evidence: Evidence) -> None:
+    logo = b"another logo"
+    evidence.ledger.logos[hashlib.sha256(logo).hexdigest()] = logo
+    evidence.topics.issued[:] = [
+        each._replace(logo_sha256=hashlib.sha256(logo).hexdigest()) for each in evidence.topics.issued
+    ]
+
+
+def _look_for_no_logo(evidence: Evidence) -> None:
+    evidence.shown.documents.clear()
+
+
 def _show_no_invoice(evidence: Evidence) -> None:
     key = next(iter(evidence.shown.invoices))
     evidence.shown.invoices[key] = Answer(404, {}, b"{}")
@@ -332,6 +347,26 @@ def _command_unheard(evidence: Evidence) -> None:
     evidence.topics.answered.clear()
 
 
+def _tell_a_number_of_a_checkout(evidence: Evidence) -> None:
+    order_id = next(key[1] for key in evidence.ledger.orders if (Kind.CHECKOUT, key[1]) in evidence.record.asked)
+    asked = Asked(Kind.INVOICE, order_id, [], [(200, {"number": 1})])
+    evidence.record.asked[Kind.INVOICE, order_id] = asked
+
+
+def _refuse_for_nobodys_checkout(evidence: Evidence) -> None:
+    asked = next(
+        each
+        for each in evidence.record.asked.values()
+        if each.kind is Kind.INVOICE and (Kind.CHECKOUT, each.order_id) not in evidence.record.asked
+    )
+    asked.answers.append((409, {"type": "/problems/already-ordered"}))
+
+
+def _tell_of_another_refusal(evidence: Evidence) -> None:
+    commanded = next(each for each in evidence.record.commanded if each.what == "shipments" and each.answers)
+    commanded.answers[:] = [(409, {"type": "/problems/not-permitted"})] * 2
+
+
 def _more_garbage(evidence: Evidence) -> None:
     evidence.record.garbage.add(("checkout-requests", 0, 10**6))
 
@@ -357,6 +392,8 @@ EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "garbage has no dead letter": (_more_garbage, "dead letters", "has no dead letter"),
     "a document is not told": (_lose_document_event, "documents", "0 times in the topic"),
     "other bytes are shown": (_show_other_document, "documents", "its bytes have"),
+    "a document is without its logo": (_name_other_logo, "documents", "does not hold the logo"),
+    "no logo is looked for": (_look_for_no_logo, "looked", "logos looked for: none were seen"),
     "an invoice is not shown": (_show_no_invoice, "promises", "is shown as 404"),
     "another stock is shown": (_show_other_stock, "stock", "is shown as 200"),
     "an order is charged twice": (_charge_twice, "money", "was charged under 2 keys"),
@@ -371,5 +408,8 @@ EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "told sold out, and sold": (_tell_sold_out, "promises", "told that it is sold out and are sold to"),
     "told of a conflict with nothing": (_tell_conflict, "promises", "posted with one content only"),
     "a command is not heard": (_command_unheard, "promises", "kept, and never answered"),
+    "two are told of one refusal": (_tell_of_another_refusal, "promises", "2 were told that it is refused, by"),
+    "a checkout's id has an invoice": (_tell_a_number_of_a_checkout, "promises", "the id belongs to a checkout"),
+    "refused for nobody's checkout": (_refuse_for_nobodys_checkout, "promises", "an invoice that nobody asked for"),
     "nobody looked": (_look_away, "looked", "invoices looked at over HTTP: none were seen"),
 }

@@ -18,7 +18,7 @@ from chaos.run import standing
 from chaos.scenario import Ground
 from chaos.traffic import Traffic
 from chaos.world import World
-from producers.client import Answer, GaplessClient
+from producers.client import GaplessClient, GatewayAnswer
 
 DRAIN_SECONDS_MAX = 60.0
 _WAIT_S = 20
@@ -70,7 +70,7 @@ def shop() -> Iterator[Shop]:
     with standing(Ground(workers={})) as made:
         world = World(made, "judged", 1, _LOAD_S, lambda _: None)
         orders = asyncio.run(_sell(world))
-        drain = Drain(world.postgres_url, world.settings.kafka_bootstrap)
+        drain = Drain(world.postgres_url, world.settings.kafka_bootstrap, world.partitions)
         assert asyncio.run(world.until(drain.done, "everything is drained", DRAIN_SECONDS_MAX)), drain.left
         settings = world.settings
         provider_url = settings.provider_url or ""
@@ -123,7 +123,7 @@ async def _buy(traffic: Traffic, token: str) -> str:
 
 
 async def _command(
-    traffic: Traffic, order_id: str, what: str, send: Callable[[GaplessClient, str], Awaitable[Answer]]
+    traffic: Traffic, order_id: str, what: str, send: Callable[[GaplessClient, str], Awaitable[GatewayAnswer]]
 ) -> None:
     commanded = Commanded(order_id, what, {"refund_id": "R-1"} if what == "refunds" else {})
     traffic.shop.record.commanded.append(commanded)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from chaos.object_store import Mood, ObjectServer
-from runtime.local.layout import settings_from
+from local.layout import settings_from
 from sinks.object_store.store import NotStoredError, ObjectStore, StoreUnavailableError, open_store
 
 BODY = b"a document"

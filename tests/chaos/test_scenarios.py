@@ -1,4 +1,4 @@
-"""The short form of every scenario, on real stacks: minutes of it run by `gapless chaos`."""
+"""The short form of every scenario, on real stacks: minutes of it run by `python -m chaos`."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from chaos.scenarios.all import SCENARIOS
 from chaos.world import Standing, World
 
 #: Set to run another: the same requests and faults each time, at the machine's own moments.
-SEED = int(os.environ.get("GAPLESS_TEST_SEED", "1"))
+SEED = int(os.environ.get("TEST_SEED", "1"))
 SECONDS = 4.0
 _KEPT_LOGS = Path("test-logs") / "chaos"
 

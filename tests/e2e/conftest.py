@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.local.stack import Stack
+from local.stack import Stack
 from tests.e2e.running import Running
 
 _KEPT_LOGS = Path("test-logs") / "e2e"
@@ -17,8 +17,6 @@ _KEPT_LOGS = Path("test-logs") / "e2e"
 def session_stack(request: pytest.FixtureRequest) -> Iterator[Running]:
     """Everything, as `gapless up` runs it. If a test fails, the logs stay."""
     data = Path(tempfile.mkdtemp(prefix="gapless-e2e-"))
-    # Everybody may pass through: run by root, Postgres runs as somebody else.
-    data.chmod(0o755)
     stack = Stack(data, bound=True)
     try:
         stack.start()

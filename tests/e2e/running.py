@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import psycopg
 
+from audit.backlog import is_drained
+from audit.report import AuditReport
+from audit.run import run_audit
+from audit.store import open_reader
+from local.stack import Stack
 from producers.client import GaplessClient
 from runtime.kafka import TopicError
-from runtime.local.stack import Stack
 from runtime.settings import Settings
-from sinks.audit.backlog import is_drained
-from sinks.audit.report import Report
-from sinks.audit.run import run_audit
-from sinks.audit.store import open_reader
 
 READY_S_MAX = 60.0
 DRAIN_S_MAX = 150.0
@@ -81,29 +81,33 @@ class Running:
 
     def wait_until_drained(self) -> None:
         """Every request handled, every event published, every document stored."""
+        wait_for(self.is_drained, "everything is handled, published and stored", DRAIN_S_MAX)
+
+    def is_drained(self) -> bool:
+        """Whether nothing is on its way now, as far as can be told."""
         with self.ledger() as ledger:
+            try:
+                return is_drained(ledger, self.settings.kafka_bootstrap)
+            except TopicError:
+                return False
 
-            def drained() -> bool:
-                try:
-                    return is_drained(ledger, self.settings.kafka_bootstrap)
-                except TopicError:
-                    return False
-
-            wait_for(drained, "everything is handled, published and stored", DRAIN_S_MAX)
-
-    def audit(self) -> Report:
+    def audit(self) -> AuditReport:
         """The audit's verdict, with nothing on its way."""
         self.wait_until_ready()
         self.wait_until_drained()
+        return self.audit_as_it_is(complete=True)
+
+    def audit_as_it_is(self, *, complete: bool = False) -> AuditReport:
+        """The audit's verdict, whatever is on its way."""
         return run_audit(
             self.postgres_url,
             self.settings.kafka_bootstrap,
             open_reader(self.settings),
-            complete=True,
+            complete=complete,
             provider_url=self.settings.provider_url,
         )
 
-    def assert_clean(self) -> Report:
+    def assert_clean(self) -> AuditReport:
         """Fail with what the audit found, if anything."""
         report = self.audit()
         assert report.clean, "\n".join(f"{each.check} {each.where}: {each.what}" for each in report.shown())

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from admission.admission import Admission, AdmissionVerdict, Admitted, Asked, SoldOut
+from admission.mirror import Mirror, Mirrored, MirrorEvent, StockMove
 from domain.reservation import Level
-from runtime.local import redis as valkey
-from runtime.local.layout import free_port
-from sinks.redis.admission import Admission, Admitted, Asked, SoldOut, Verdict
-from sinks.redis.mirror import Event, Mirror, Mirrored, SkuChange
+from local import redis as valkey
+from local.layout import free_port
 from tests.integration.gateways import until
 
 
@@ -37,25 +37,25 @@ class World:
 
     async def believe(self) -> None:
         """The copy is complete."""
-        _, run_id, _ = await self.mirror.tick(self.seller_id)
+        _, run_id, *_ = await self.mirror.tick(self.seller_id)
         assert await self.mirror.complete(self.seller_id, run_id)
 
     def asked(self, order_id: str, customer: str = "", **pieces: int) -> Asked:
         """An order, of a customer of its own unless one is named."""
         return Asked(self.seller_id, order_id, customer or f"customer of {order_id}", tuple(sorted(pieces.items())))
 
-    async def admit(self, order_id: str, customer: str = "", **pieces: int) -> Verdict:
+    async def admit(self, order_id: str, customer: str = "", **pieces: int) -> AdmissionVerdict:
         return await self.gateway.admit(self.asked(order_id, customer, **pieces))
 
     def wait(self, order_id: str, seconds: float = 10, **pieces: int) -> "asyncio.Task[Admitted | SoldOut]":
-        return asyncio.create_task(self.gateway.wait_in_line(self.asked(order_id, "", **pieces), seconds))
+        return asyncio.create_task(self.gateway.join_waitlist(self.asked(order_id, "", **pieces), seconds))
 
     async def line(self, *order_ids: str) -> list[int | None]:
-        """Places in line."""
+        """Places on the waitlist."""
         return [await self.gateway.position(self.seller_id, order_id) for order_id in order_ids]
 
     async def lined_up(self, order_id: str, seconds: float = 10, **pieces: int) -> "asyncio.Task[Admitted | SoldOut]":
-        """Like `wait`, when the order stands in line."""
+        """Like `wait`, when the order is on the waitlist."""
         task = self.wait(order_id, seconds, **pieces)
         await self.until_line([order_id], lambda places: places != [None])
         return task
@@ -68,13 +68,13 @@ class World:
         """What Redis knows of the SKU."""
         return (await self.mirror.read(self.seller_id, [sku]))[sku]
 
-    async def apply(self, *events: Event) -> None:
+    async def apply(self, *events: MirrorEvent) -> None:
         await self.mirror.apply(self.seller_id, events)
 
 
-def change(by: int, free: int, version: int, *, sku: str = "S", on_hand: int = 1_000) -> SkuChange:
+def change(by: int, free: int, version: int, *, sku: str = "S", on_hand: int = 1_000) -> StockMove:
     """A change of a SKU."""
-    return SkuChange(sku, by, on_hand, free, version)
+    return StockMove(sku, by, on_hand, free, version)
 
 
 @asynccontextmanager
@@ -122,6 +122,6 @@ class OwnValkey:
             self._process.send_signal(number)
 
 
-def held(verdicts: Iterable[Verdict]) -> int:
+def held(verdicts: Iterable[AdmissionVerdict]) -> int:
     """How many are admitted and held."""
     return sum(verdict == Admitted(held=True) for verdict in verdicts)

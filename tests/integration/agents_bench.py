@@ -8,33 +8,36 @@ from typing import Any
 
 import redis
 
+from admission.mirror import Mirror
 from domain.reservation import Change, Level, Sku
+from runtime.roles import READERS
 from runtime.settings import load
-from schemas import catalog, codec
+from schemas import catalog
 from sinks.object_store.store import open_store
+from sinks.postgres.documents import Logos
 from sinks.postgres.payments import Leased
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
-from sinks.redis.mirror import Mirror
-from streams.batch import Batch
 from streams.checkouts import CheckoutsWork
 from streams.documents import DocumentsWork
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
 from streams.orders import OrdersWork
 from streams.payments import PaymentsWork
 from streams.rendering import Renderer
 from streams.stock import StockWork
 from streams.stock_events import stock_changed
-from streams.work import Worker
 from tests.conftest import Services
 from tests.integration.payments_world import QUICK
 from tests.integration.shop import HOLD, checkout_body, command, paid
 from tests.integration.test_invoices_work import NOW, FakeTable, Sent
+from tests.records import written
 from tests.unit.domain.test_invoice import request
 
 #: A batch takes some 20 ms. One that waits for ever is as bad as one that ends the process.
 _SECONDS_MAX = 60.0
-READ = [(agent, topic) for agent, topics in catalog.READERS.items() for topic in topics]
+READ = [(agent, topic) for agent, topics in READERS.items() for topic in topics]
 Make = Callable[[str], Coroutine[Any, Any, bytes]]
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -66,7 +69,7 @@ class Bench:
     offsets: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sessions = [Session(self.url), Session(self.url)]
+        self.sessions = [Session(self.url)]
         self.worker = Worker(self.sessions[0], self._no_log)
         self.mirror = Mirror(self.services.redis_url)
         self.missed = 0
@@ -81,7 +84,7 @@ class Bench:
             "orders": OrdersWork(now),
             "stock": StockWork(self.mirror, now, on_missed=self._miss),
             "invoices": InvoicesWork(other_table, now),
-            "documents": DocumentsWork(store, self.renderer, self.sessions[1], now),
+            "documents": DocumentsWork(store, self.renderer, Logos(), self.sessions[0], now),
         }
 
     @classmethod
@@ -93,9 +96,9 @@ class Bench:
 
     async def open(self) -> None:
         """Make the positions, and stock for any number of orders."""
-        connection = await self.sessions[0].connection()
-        for agent, topic in READ:
-            self.offsets[agent, topic.name] = (await read_positions(connection, agent, topic.name, [0]))[0]
+        async with self.sessions[0].connection() as connection:
+            for agent, topic in READ:
+                self.offsets[agent, topic.name] = (await read_positions(connection, agent, topic.name, [0]))[0]
         self.query("INSERT INTO stock (seller_id, sku, on_hand) VALUES ('demo', 'S-1', 1000000)")
 
     async def close(self) -> None:
@@ -117,7 +120,7 @@ class Bench:
 
     async def place(self, order_id: str) -> None:
         """An order whose payment is pending."""
-        value = codec.encode(catalog.CHECKOUT_REQUEST, checkout_body(order_id))
+        value = written(catalog.CHECKOUT_REQUEST, checkout_body(order_id))
         await self.run("checkouts", catalog.CHECKOUT_REQUESTS, [(b"key", value)])
 
     def journal(self, topic: catalog.Topic, order_id: str) -> bytes:
@@ -181,7 +184,7 @@ class Good:
         return look
 
     async def _checkout(self, name: str) -> bytes:
-        return codec.encode(catalog.CHECKOUT_REQUEST, checkout_body(name))
+        return written(catalog.CHECKOUT_REQUEST, checkout_body(name))
 
     async def _placed(self, name: str) -> bytes:
         await self._bench.place(name)
@@ -191,7 +194,7 @@ class Good:
         await self._bench.place(name)
         self._bench.attempt(name, "open")
         notice = {"received_at": 0, "seller_id": "demo", "order_id": name, "provider": "local", "event_id": "e"}
-        return codec.encode(catalog.PAYMENT_NOTICE, notice)
+        return written(catalog.PAYMENT_NOTICE, notice)
 
     async def _paid(self, name: str) -> bytes:
         await self._bench.place(name)
@@ -210,12 +213,12 @@ class Good:
         event = {
             "seller_id": self._bench.seller_id, "order_id": name, "customer": "C", "short": [], "occurred_at": 0
         }  # fmt: skip
-        return codec.encode(catalog.ORDER_REFUSED, event)
+        return written(catalog.ORDER_REFUSED, event)
 
     async def _request(self, name: str) -> bytes:
-        return codec.encode(catalog.INVOICE_REQUEST, request(order_id=name))
+        return written(catalog.INVOICE_REQUEST, request(order_id=name))
 
     async def _issued(self, name: str) -> bytes:
-        value = codec.encode(catalog.INVOICE_REQUEST, request(order_id=name))
+        value = written(catalog.INVOICE_REQUEST, request(order_id=name))
         await self._bench.run("invoices", catalog.INVOICE_REQUESTS, [(name.encode(), value)])
         return self._bench.journal(catalog.INVOICE_EVENTS, name)

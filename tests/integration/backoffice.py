@@ -2,24 +2,26 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
+from admission.mirror import Mirror
 from domain.reservation import Level
-from runtime.kafka import Publisher
+from runtime.publisher import Publisher
 from schemas import catalog, codec
 from sinks.postgres.positions import read_positions
-from sinks.postgres.session import Session
-from sinks.redis.mirror import Mirror
-from streams.batch import Batch
+from sinks.postgres.session import Connection, Session
 from streams.checkouts import CheckoutsWork
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 from streams.orders import OrdersWork
-from streams.work import Worker
-from tests.conftest import Services
+from tests.conftest import PARTITIONS, Services
 from tests.integration.gateways import Topics
 from tests.integration.test_invoices_work import FakeTable, Sent
+from tests.records import written
 
 #: What the provider says to a token; others are never answered.
 ANSWERS = {
@@ -57,7 +59,7 @@ class Backoffice:
         mirror = Mirror(self._services.redis_url)
         try:
             await mirror.adopt("demo", [(sku, level)], force=True)
-            _, run_id, _ = await mirror.tick("demo")
+            _, run_id, *_ = await mirror.tick("demo")
             assert await mirror.complete("demo", run_id)
         finally:
             await mirror.close()
@@ -65,7 +67,7 @@ class Backoffice:
     async def _run(self) -> None:
         own = {self._topics.checkouts.name: "checkouts", self._topics.commands.name: "commands"}
         consumer = Consumer({"bootstrap.servers": self._services.kafka_bootstrap, "group.id": "backoffice"})
-        partitions = list(range(catalog.PARTITIONS))
+        partitions = list(range(PARTITIONS))
         consumer.assign([TopicPartition(topic, partition, 0) for topic in own for partition in partitions])
         session = Session(self._url)
         publisher = Publisher(self._services.kafka_bootstrap)
@@ -73,10 +75,10 @@ class Backoffice:
         checkouts = CheckoutsWork(FakeTable(), lambda: datetime.now(UTC), timedelta(minutes=10))  # type: ignore[arg-type]
         orders = OrdersWork(lambda: datetime.now(UTC))
         try:
-            connection = await session.connection()
-            await read_positions(connection, "checkouts", catalog.CHECKOUT_REQUESTS.name, partitions)
-            for topic in (catalog.ORDER_COMMANDS, catalog.PAYMENT_EVENTS):
-                await read_positions(connection, "orders", topic.name, partitions)
+            async with session.connection() as connection:
+                await read_positions(connection, "checkouts", catalog.CHECKOUT_REQUESTS.name, partitions)
+                for topic in (catalog.ORDER_COMMANDS, catalog.PAYMENT_EVENTS):
+                    await read_positions(connection, "orders", topic.name, partitions)
             while True:
                 for (topic_name, partition), records in (await asyncio.to_thread(_poll, consumer)).items():
                     if own[topic_name] == "checkouts":
@@ -92,12 +94,13 @@ class Backoffice:
 
     async def _relay(self, session: Session, publisher: Publisher, worker: Worker, orders: OrdersWork) -> None:
         """Publish what is new; the provider answers what is asked of it."""
-        connection = await session.connection()
-        cursor = await connection.execute(
-            "SELECT partition, seq, key, payload FROM journal WHERE topic = %s ORDER BY partition, seq",
-            (catalog.ORDER_EVENTS.name,),
-        )
-        for partition, seq, key, payload in await cursor.fetchall():
+        async with session.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT partition, seq, key, payload FROM journal WHERE topic = %s ORDER BY partition, seq",
+                (catalog.ORDER_EVENTS.name,),
+            )
+            rows = await cursor.fetchall()
+        for partition, seq, key, payload in rows:
             if seq <= self._published.get(partition, 0):
                 continue
             self._published[partition] = seq
@@ -113,7 +116,10 @@ class Backoffice:
         schema, event = codec.decode(payload, *catalog.ORDER_EVENTS.schemas, bytes_max=1_000_000)
         if schema not in (catalog.ORDER_PLACED, catalog.PAYMENT_REQUESTED):
             return None
-        connection = await session.connection()
+        async with session.connection() as connection:
+            return await self._attempt(connection, partition, event)
+
+    async def _attempt(self, connection: Connection, partition: int, event: Mapping[str, Any]) -> bytes | None:
         cursor = await connection.execute(
             "SELECT payment_token FROM orders WHERE seller_id = %s AND order_id = %s",
             (event["seller_id"], event["order_id"]),
@@ -134,7 +140,7 @@ class Backoffice:
         )  # fmt: skip
         if outcome == "open":
             return None
-        return codec.encode(catalog.PAYMENT_ATTEMPT_FINISHED, {
+        return written(catalog.PAYMENT_ATTEMPT_FINISHED, {
             "seller_id": event["seller_id"], "order_id": event["order_id"], "request_id": request_id, "action": action,
             "outcome": outcome, "amount_minor": amount, "currency": event["currency"], "provider": "local",
             "reference": "r", "reason": reason, "tries": 1, "occurred_at": 0,

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 import psycopg
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from multidict import CIMultiDict
 
 from gateway import app
 from gateway.app import Gateway
@@ -24,11 +25,12 @@ from schemas.catalog import (
     INVOICE_REQUESTS,
     ORDER_COMMANDS,
     ORDER_EVENTS,
+    PAYMENT_NOTICES,
     Topic,
 )
 from sinks.postgres import sellers
 from tests.conformance import Conformance
-from tests.conftest import Services
+from tests.conftest import PARTITIONS, Services
 
 KEYS = {"demo": "key-of-demo-" + "x" * 32, "other": "key-of-other-" + "x" * 32}
 
@@ -111,9 +113,9 @@ class Client:
         """GET."""
         return await self.call("GET", path, headers)
 
-    async def call(self, method: str, path: str, headers: dict[str, str] | None = None, **content: Any) -> "Answer":
-        """Any request; underscores in header names stand for hyphens."""
-        named = {name.replace("_", "-"): value for name, value in (headers or {}).items()}
+    async def call(self, method: str, path: str, headers: Mapping[str, str] | None = None, **content: Any) -> "Answer":
+        """Any request; underscores in header names are hyphens. Each item of a multi-dict is a line of its own."""
+        named = CIMultiDict((name.replace("_", "-"), value) for name, value in (headers or {}).items())
         if self.key is not None:
             named["Authorization"] = f"Bearer {self.key}"
         began = time.monotonic()
@@ -149,24 +151,38 @@ class Topics:
     checkouts: Topic
     commands: Topic
     order_events: Topic
+    notices: Topic
 
     @property
     def of_gateway(self) -> app.Topics:
         """As a gateway knows them."""
-        return app.Topics(self.requests, self.events, self.checkouts, self.commands, self.order_events)
+        return app.Topics(
+            self.requests,
+            self.events,
+            self.checkouts,
+            self.commands,
+            self.order_events,
+            self.notices,
+            relayed=(self.events, self.order_events),
+        )
 
 
-def make_topics(bootstrap: str) -> Topics:
-    """Fresh topics, made now."""
+def make_topics(bootstrap: str, replicas: int = 1) -> Topics:
+    """Fresh topics, made now; a request is acknowledged by all their replicas."""
     prefix = f"gw{time.time_ns()}-"
-    of_catalogue = (INVOICE_REQUESTS, INVOICE_EVENTS, CHECKOUT_REQUESTS, ORDER_COMMANDS, ORDER_EVENTS)
+    of_catalogue = (
+        *(INVOICE_REQUESTS, INVOICE_EVENTS, CHECKOUT_REQUESTS, ORDER_COMMANDS, ORDER_EVENTS),
+        # A gateway that takes notices is ready only where it could keep them.
+        PAYMENT_NOTICES,
+    )
     own = [replace(topic, name=prefix + topic.name) for topic in of_catalogue]
-    new = [NewTopic(topic.name, topic.partitions, 1, config=topic.config) for topic in own]
+    insync = {"min.insync.replicas": str(replicas)}
+    new = [NewTopic(topic.name, PARTITIONS, replicas, config={**topic.config, **insync}) for topic in own]
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for made in admin.create_topics(new).values():
         made.result(20)
     # Made is not yet led: the first requests would fail.
-    end_offsets(bootstrap, [(topic.name, partition) for topic in own for partition in range(topic.partitions)])
+    end_offsets(bootstrap, [(topic.name, partition) for topic in own for partition in range(PARTITIONS)])
     return Topics(*own)
 
 
@@ -179,7 +195,13 @@ async def add_keys(postgres_url: str) -> None:
 
 @contextlib.asynccontextmanager
 async def running(
-    services: Services, postgres_url: str, topics: Topics, *, kafka: str | None = None, redis_url: str | None = None
+    services: Services,
+    postgres_url: str,
+    topics: Topics,
+    *,
+    kafka: str | None = None,
+    redis_url: str | None = None,
+    metrics_port: int = 0,
 ) -> AsyncIterator[Client]:
     """A gateway, ready to take orders."""
     settings = load(
@@ -188,6 +210,8 @@ async def running(
         redis_url=redis_url or services.redis_url,
         objects_url=services.objects.as_uri(),
         gateway_port=0,
+        gateway_drain_seconds=0,
+        metrics_port=metrics_port,
     )
     gateway = Gateway(settings, topics.of_gateway)
     await gateway.start()
@@ -264,5 +288,5 @@ def statuses(answers: Sequence[Answer]) -> dict[int, int]:
 
 def kept(services: Services, topics: Topics) -> int:
     """How many requests are in the log."""
-    partitions = [(topics.requests.name, partition) for partition in range(topics.requests.partitions)]
+    partitions = [(topics.requests.name, partition) for partition in range(PARTITIONS)]
     return sum(end_offsets(services.kafka_bootstrap, partitions).values())

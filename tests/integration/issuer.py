@@ -9,16 +9,16 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
-from runtime.kafka import Publisher
+from runtime.publisher import Publisher
 from runtime.settings import load
 from schemas import catalog
 from sinks.object_store.store import open_store
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
-from streams.batch import Batch
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
-from streams.work import Worker
-from tests.conftest import Services
+from tests.conftest import PARTITIONS, Services
 from tests.integration.gateways import Topics
 from tests.integration.test_invoices_work import FakeTable, Sent
 
@@ -62,14 +62,15 @@ class Issuer:
 
     async def _run(self) -> None:
         consumer = Consumer({"bootstrap.servers": self._services.kafka_bootstrap, "group.id": "issuer"})
-        partitions = range(self._topics.requests.partitions)
+        partitions = range(PARTITIONS)
         consumer.assign([TopicPartition(self._topics.requests.name, partition, 0) for partition in partitions])
         session = Session(self._url)
         publisher = Publisher(self._services.kafka_bootstrap)
         worker = Worker(session, self._no_holes)
         work = InvoicesWork(FakeTable(), lambda: datetime.now(UTC))  # type: ignore[arg-type]
         try:
-            await read_positions(await session.connection(), "invoices", REQUESTS, list(partitions))
+            async with session.connection() as connection:
+                await read_positions(connection, "invoices", REQUESTS, list(partitions))
             while True:
                 batches = await asyncio.to_thread(_poll, consumer)
                 for partition, records in batches.items():
@@ -82,11 +83,12 @@ class Issuer:
             consumer.close()
 
     async def _publish(self, session: Session, publisher: Publisher) -> None:
-        connection = await session.connection()
-        cursor = await connection.execute(
-            "SELECT partition, seq, key, payload FROM journal WHERE topic = %s ORDER BY partition, seq", (EVENTS,)
-        )
-        for partition, seq, key, payload in await cursor.fetchall():
+        async with session.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT partition, seq, key, payload FROM journal WHERE topic = %s ORDER BY partition, seq", (EVENTS,)
+            )
+            rows = await cursor.fetchall()
+        for partition, seq, key, payload in rows:
             if seq > self._published.get(partition, 0):
                 await publisher.publish(self._topics.events.name, key, payload, partition=partition)
                 self._published[partition] = seq

@@ -8,17 +8,20 @@ from typing import Any
 
 import psycopg
 
-from schemas import catalog, codec
+from domain.records import CheckoutRequest
+from schemas import catalog
 from sinks.postgres.session import Session
 from sinks.postgres.stock import Adjust, SetOnHand, Stock
-from streams.batch import Batch
 from streams.checkouts import CheckoutsWork
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
 from streams.orders import OrdersWork, expire_once
-from streams.work import Worker
+from tests.conftest import PARTITIONS
 from tests.integration.shop import HOLD, checkout_body, command
 from tests.integration.test_invoices_work import FakeTable
 from tests.integration.world import NOW, Sent, World, append, make_topics, relay, store_documents
+from tests.records import written
 
 TOPICS = (
     catalog.CHECKOUT_REQUESTS,
@@ -70,8 +73,8 @@ class Shop:
         sent = [Sent(row[0] + index, b"key", value) for index, value in enumerate(values)]
         await self.worker.run(work, Batch(topic.name, partition, sent))
 
-    async def checkout(self, partition: int, *bodies: dict[str, Any] | bytes) -> None:
-        values = [codec.encode(catalog.CHECKOUT_REQUEST, b) if isinstance(b, dict) else b for b in bodies]
+    async def checkout(self, partition: int, *bodies: CheckoutRequest | bytes) -> None:
+        values = [written(catalog.CHECKOUT_REQUEST, b) if not isinstance(b, bytes) else b for b in bodies]
         await self.send(catalog.CHECKOUT_REQUESTS, partition, *values)
 
     async def command(self, partition: int, order_id: str, action: str, **changes: Any) -> None:
@@ -97,7 +100,7 @@ class Shop:
             topic, schema = catalog.PAYMENT_EVENTS, catalog.PAYMENT_ATTEMPT_FINISHED
             append(connection, topic.name, row[0], order_id.encode(), schema, event)
         # The relay's copy has the same place in the topic.
-        await self.handle(catalog.PAYMENT_EVENTS, row[0], (codec.encode(schema, event),))
+        await self.handle(catalog.PAYMENT_EVENTS, row[0], (written(schema, event),))
 
     async def invoice(self) -> None:
         """The invoices agent, on what the journal has asked of it since the last time."""
@@ -124,9 +127,12 @@ def build(kafka: str, postgres_url: str, objects: Path) -> World:
     relay(world)
     world.execute(
         "INSERT INTO positions (agent, topic, partition, next_offset)"
-        " SELECT CASE topic WHEN %s THEN 'documents' ELSE 'payments' END, topic, partition, next_seq - 1"
-        " FROM journal_heads WHERE topic IN (%s, %s)",
-        catalog.INVOICE_EVENTS.name, catalog.INVOICE_EVENTS.name, catalog.ORDER_EVENTS.name,
+        " SELECT agent, topic, partition, next_seq - 1 FROM journal_heads"
+        " JOIN (VALUES ('documents', %s), ('payments', %s), ('stock', %s), ('stock', %s)) AS reader (agent, topic)"
+        " USING (topic)",
+        *(topic.name for topic in (
+            catalog.INVOICE_EVENTS, catalog.ORDER_EVENTS, catalog.ORDER_EVENTS, catalog.INVENTORY_EVENTS
+        )),
     )  # fmt: skip
     return world
 
@@ -134,8 +140,8 @@ def build(kafka: str, postgres_url: str, objects: Path) -> World:
 async def _sell(world: World) -> None:
     stock = Stock(world.postgres_url)
     for sku, pieces in (("MUG", 20), ("TEA", 12), ("HAT", 1)):
-        await stock.change(SetOnHand("demo", sku, pieces), NOW)
-    await stock.change(Adjust("demo", "MUG", -3, "broken"), NOW)
+        await stock.change(SetOnHand("demo", sku, pieces), PARTITIONS, NOW)
+    await stock.change(Adjust("demo", "MUG", -3, "broken"), PARTITIONS, NOW)
     await stock.close()
     shop = Shop(world)
     await shop.checkout(

@@ -17,17 +17,17 @@ from typing import Any
 import aiohttp
 import psycopg
 
-from runtime.local.layout import free_port
+from local.layout import free_port
+from providers.local import LocalProvider
+from providers.provider import Provider
 from schemas import catalog, codec
-from sinks.payments.local import LocalProvider
-from sinks.payments.provider import Provider
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
-from streams.batch import Batch
-from streams.payment_calls import Caller
-from streams.payment_policy import Policy
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
+from streams.payment_calls import Caller, Policy
 from streams.payments import AGENT, PaymentsWork
-from streams.work import Worker
+from tests.records import written
 
 EVENTS, NOTICES = catalog.ORDER_EVENTS.name, catalog.PAYMENT_NOTICES.name
 SECRET = "whsec_of_the_tests"
@@ -68,7 +68,7 @@ class Simulator:
 
     def start(self) -> None:
         """Start, and return when it answers."""
-        command = [sys.executable, "-m", "runtime.local.provider", "--port", str(self.port)]
+        command = [sys.executable, "-m", "local.provider", "--port", str(self.port)]
         environment = {
             **os.environ,
             "GAPLESS_PROVIDER_WEBHOOK_SECRET": SECRET,
@@ -81,7 +81,7 @@ class Simulator:
 
     def until_ready(self) -> None:
         """Return when it answers."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with urllib.request.urlopen(f"{self.url}/readyz", timeout=1):
@@ -114,8 +114,8 @@ class Simulator:
 def simulator(folder: Path, *options: str, webhook_url: str | None = None) -> Iterator[Simulator]:
     """A running provider."""
     made = Simulator(folder, *options, webhook_url=webhook_url)
-    made.start()
     try:
+        made.start()
         yield made
     finally:
         made.kill()
@@ -124,12 +124,20 @@ def simulator(folder: Path, *options: str, webhook_url: str | None = None) -> It
 class Payments:
     """A payments worker of partition 0, fed by hand."""
 
-    def __init__(self, url: str, provider: Provider | str, policy: Policy = QUICK, slot: str = "0") -> None:
+    def __init__(
+        self,
+        url: str,
+        provider: Provider | str,
+        policy: Policy = QUICK,
+        slot: str = "0",
+        *,
+        former: Provider | None = None,
+    ) -> None:
         self.url = url
         self.policy = policy
         self.session = Session(url)
         self.provider: Provider = LocalProvider(provider, API_KEY) if isinstance(provider, str) else provider
-        self.caller = Caller(self.provider, url, policy, slot, chance=lambda: 0.5)
+        self.caller = Caller(self.provider, url, policy, slot, former=former, chance=lambda: 0.5)
         self.work = PaymentsWork(self.caller, self.provider.name, lambda: datetime.now(UTC))
         self.worker = Worker(self.session, self._no_log)
         self._service: asyncio.Task[None] | None = None
@@ -137,9 +145,9 @@ class Payments:
 
     async def start(self) -> None:
         """Stand at the beginning, and call."""
-        connection = await self.session.connection()
-        for topic in (EVENTS, NOTICES):
-            self._offsets[topic] = (await read_positions(connection, AGENT, topic, [0]))[0]
+        async with self.session.connection() as connection:
+            for topic in (EVENTS, NOTICES):
+                self._offsets[topic] = (await read_positions(connection, AGENT, topic, [0]))[0]
         self._service = asyncio.create_task(self.caller.run())
         while not self.caller.room and not self._service.done():  # noqa: ASYNC110 - it tells nobody.
             await asyncio.sleep(0.005)
@@ -155,7 +163,7 @@ class Payments:
 
     async def crash(self) -> None:
         """End as a process does that is killed: nothing more is written."""
-        self.caller.policy, self.caller.slot = Policy(stop_seconds=0), "nobody's"
+        self.caller.policy, self.caller.rows.slot = Policy(stop_seconds=0), "nobody's"
         await self.stop()
 
     async def run(self, *values: bytes | None, topic: str = EVENTS) -> None:
@@ -189,7 +197,7 @@ def add_orders(url: str, orders: list[tuple[str, str]], gross: int = 4798, selle
 def placed(order_id: str, gross: int = 4798, hold_seconds: float = 600, seller_id: str = "demo") -> bytes:
     """`OrderPlaced`."""
     expires = datetime.now(UTC) + timedelta(seconds=hold_seconds)
-    return codec.encode(
+    return written(
         catalog.ORDER_PLACED,
         {
             "seller_id": seller_id,
@@ -220,13 +228,13 @@ def requested(order_id: str, request_id: str, amount: int = 4798, **changes: Any
         "occurred_at": 0,
         **changes,
     }
-    return codec.encode(catalog.PAYMENT_REQUESTED, event)
+    return written(catalog.PAYMENT_REQUESTED, event)
 
 
 def noticed(order_id: str) -> bytes:
     """`PaymentNotice`."""
     event = {"received_at": 0, "seller_id": "demo", "order_id": order_id, "provider": "local", "event_id": "evt_1"}
-    return codec.encode(catalog.PAYMENT_NOTICE, event)
+    return written(catalog.PAYMENT_NOTICE, event)
 
 
 def outcomes(query: Query) -> dict[tuple[str, str], tuple[str, str]]:

@@ -3,19 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from domain.records import CheckoutRequest
 from schemas import catalog, codec
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
-from streams import work as work_module
-from streams.batch import Batch
 from streams.checkouts import CheckoutsWork
+from streams.engine import work as work_module
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 from streams.orders import OrdersWork, expire_once
-from streams.work import Worker
 from tests.integration.test_invoices_work import FakeTable, FatalError, Sent
+from tests.records import written
 from tests.unit.domain.test_invoice import line, request
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -42,13 +44,13 @@ class Shop:
 
     async def open(self) -> None:
         """Make the agents' positions."""
-        connection = await self.session.connection()
-        for agent, topic in (
-            ("checkouts", catalog.CHECKOUT_REQUESTS),
-            ("orders", catalog.ORDER_COMMANDS),
-            ("orders", catalog.PAYMENT_EVENTS),
-        ):
-            await read_positions(connection, agent, topic.name, [0, 1, 2, 3])
+        async with self.session.connection() as connection:
+            for agent, topic in (
+                ("checkouts", catalog.CHECKOUT_REQUESTS),
+                ("orders", catalog.ORDER_COMMANDS),
+                ("orders", catalog.PAYMENT_EVENTS),
+            ):
+                await read_positions(connection, agent, topic.name, [0, 1, 2, 3])
 
     async def close(self) -> None:
         await self.session.close()
@@ -60,9 +62,9 @@ class Shop:
         [(on_hand, reserved, version)] = self.query("SELECT on_hand, reserved, version FROM stock WHERE sku = %s", sku)
         return on_hand, reserved, version
 
-    async def checkout(self, *bodies: dict[str, Any] | bytes | None) -> None:
+    async def checkout(self, *bodies: CheckoutRequest | bytes | None) -> None:
         """A batch of checkout requests."""
-        values = [codec.encode(catalog.CHECKOUT_REQUEST, b) if isinstance(b, dict) else b for b in bodies]
+        values = [b if b is None or isinstance(b, bytes) else written(catalog.CHECKOUT_REQUEST, b) for b in bodies]
         await self.worker.run(self.checkouts, self.batch(catalog.CHECKOUT_REQUESTS.name, values))
 
     async def pay(self, order_id: str, outcome: str = "succeeded", action: str = "authorize", **changes: Any) -> None:
@@ -103,7 +105,7 @@ class Shop:
             "SELECT payload FROM journal WHERE topic = %s ORDER BY partition, seq", topic.name
         ):
             schema, event = codec.decode(payload, *topic.schemas, bytes_max=topic.value_bytes_max)
-            found.append((schema.name.removeprefix("gapless."), event))
+            found.append((schema.name.removeprefix("gapless."), dict(event)))
         return found
 
     def names(self, topic: catalog.Topic) -> list[str]:
@@ -118,17 +120,25 @@ class Shop:
         raise AssertionError("the test's log has no holes")
 
 
-def checkout_body(order_id: str, *lines: tuple[str, int], **changes: Any) -> dict[str, Any]:
+def checkout_body(order_id: str, *lines: tuple[str, int], **changes: Any) -> CheckoutRequest:
     """A request for `(sku, pieces)` lines, at 10.00 each and 20% VAT."""
     body = request(order_id=order_id)
-    del body["kind"]
-    asked = lines or (("S-1", 1),)
-    body["lines"] = [line(sku=sku, quantity=str(pieces), unit_price="10.00") for sku, pieces in asked]
-    return {**body, "customer": "C-17", "payment_token": "tok_ok", **changes}
+    made: CheckoutRequest = {
+        "received_at": body["received_at"],
+        "seller_id": body["seller_id"],
+        "order_id": order_id,
+        "customer": "C-17",
+        "payment_token": "tok_ok",
+        "currency": body["currency"],
+        "note": body["note"],
+        "buyer": body["buyer"],
+        "lines": [line(sku=sku, quantity=str(pieces), unit_price="10.00") for sku, pieces in lines or (("S-1", 1),)],
+    }
+    return cast(CheckoutRequest, {**made, **changes})
 
 
 def paid(order_id: str, outcome: str, action: str, request_id: str, **changes: Any) -> bytes:
-    return codec.encode(catalog.PAYMENT_ATTEMPT_FINISHED, {
+    return written(catalog.PAYMENT_ATTEMPT_FINISHED, {
         "seller_id": "demo", "order_id": order_id, "request_id": request_id, "action": action, "outcome": outcome,
         "amount_minor": 0, "currency": "EUR", "provider": "local", "reference": "r", "reason": "", "tries": 1,
         "occurred_at": 0, **changes,
@@ -138,7 +148,7 @@ def paid(order_id: str, outcome: str, action: str, request_id: str, **changes: A
 def command(order_id: str, action: str, **changes: Any) -> bytes:
     refund_id = changes.get("refund_id", "")
     command_id = f"refund:{refund_id}" if action == "refund" else action
-    return codec.encode(catalog.ORDER_COMMAND, {
+    return written(catalog.ORDER_COMMAND, {
         "received_at": 0, "seller_id": "demo", "order_id": order_id, "command_id": command_id, "action": action,
         "reason": "", "refund_id": "", "lines": [], **changes,
     })  # fmt: skip

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from admission.admission import CALL_SECONDS_MAX, Admitted, SoldOut
+from admission.admission_call import RedisAwayError, StockCalls
+from admission.patience import within
 from domain.reservation import Short
-from sinks.redis.admission import CALL_SECONDS_MAX, Admitted, SoldOut
-from sinks.redis.admission_call import RedisAwayError, StockCalls
-from sinks.redis.patience import within
 from tests.conftest import Services
 from tests.integration.admission_world import OwnValkey, held, world
 
@@ -83,15 +83,25 @@ async def test_calls_that_wait_for_their_turn_are_not_late(own: OwnValkey) -> No
         calls = StockCalls(own.url, call_seconds_max=0.5)
         client: Any = shop.mirror._calls._redis
 
+        async def keep_busy(loops: int) -> float:
+            began = monotonic()
+            await client.eval(f"local n = 0 for i = 1, {loops} do n = n + i end return n", 0)
+            return monotonic() - began
+
+        # However fast the machine is, a turn takes 20 ms.
+        loops = int(2_000_000 * 0.02 / await keep_busy(2_000_000))
+
         async def slow() -> None:
             while True:
-                await client.eval("local n = 0 for i = 1, 2000000 do n = n + i end return n", 0)
+                await keep_busy(loops)
 
         slowing = asyncio.create_task(slow())
         try:
-            # More than twice the time of a call, all together.
-            answers = await asyncio.gather(*(calls.run(f"s{n}", "position", ["x"]) for n in range(800)))
-            assert answers == [[0]] * 800
+            # More than twice the time of a call, all together, and not so long that a turn is waited for in vain.
+            began = monotonic()
+            answers = await asyncio.gather(*(calls.run(f"s{n}", "position", ["x"]) for n in range(500)))
+            assert answers == [[0]] * 500
+            assert monotonic() - began > 2 * 0.5
         finally:
             slowing.cancel()
             await asyncio.gather(slowing, return_exceptions=True)

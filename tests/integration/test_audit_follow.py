@@ -13,13 +13,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
-from sinks.audit.follow import OUTAGES
-from sinks.audit.report import Report
+from audit.follow import OUTAGES
+from audit.report import AuditReport
+from audit.waiting import HELD_BACK, UNHANDLED
 from tests import conftest
 from tests.integration.test_audit import clone, found
 from tests.integration.town import Town
-from tests.integration.world import EVENTS
+from tests.integration.world import EVENTS, REQUESTS
+
+pytestmark = pytest.mark.usefixtures("orders_anywhere")
 
 _SKU = "MUG"
 
@@ -123,6 +127,7 @@ _DAMAGE: dict[str, Break] = {
         "money series demo.invoice.p00 number {number}: the row differs from event",
     ),
     "a number is printed twice": _sql(
+        "DROP INDEX invoices_printed_number;"
         "UPDATE invoices SET invoice_number = (SELECT invoice_number FROM invoices WHERE order_id = '{other}')"
         " WHERE number = {number}",
         "is printed on 2 invoices",
@@ -251,6 +256,34 @@ def test_a_document_that_is_not_in_the_store_is_found_however_many_there_are(old
     assert old_town.check() == ""
 
 
+def test_a_header_of_the_relays_on_a_foreign_request_is_no_error(new_town: Town) -> None:
+    """Whatever it says, and also where it stands before the relay's own."""
+    town = new_town
+    town.begin()
+    for seq in (b"1", b"999999", b"x"):
+        town.world.produce(REQUESTS, 3, b"k", b"v", [("seq", seq)])
+        assert town.check() == ""
+    assert town.follower.waiting.ages()[UNHANDLED][0] == 1
+
+
+def test_what_an_aborted_transaction_leaves_is_waited_for_by_nobody(new_town: Town) -> None:
+    """While it is open, what it holds back is told as that, and not as something that an agent has to do."""
+    town = new_town
+    town.begin()
+    config = {"bootstrap.servers": town.world.kafka, "transactional.id": town.world.prefix}
+    producer = Producer(config)
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(town.world.prefix + REQUESTS, b"v", b"k", 3)
+    assert producer.flush(20) == 0
+    assert town.check() == ""
+    assert set(town.follower.waiting.ages()) == {HELD_BACK}
+    producer.abort_transaction(20)
+    for _ in range(20):
+        assert town.check() == ""
+    assert town.follower.waiting.ages() == {}
+
+
 def test_records_that_are_not_the_journals_are_found(new_town: Town) -> None:
     """A repeat of equal bytes is none of them: the relay repeats after a crash."""
     town = new_town
@@ -317,7 +350,7 @@ def cost(town: Town) -> tuple[int, int]:
     """What a clean round costs: rows that Postgres reads, and rows that it returns."""
     before = settled(town)
     town.now += 5.0
-    report: Report = town.follower.check()
+    report: AuditReport = town.follower.check()
     assert found(report) == ""
     # A session tells its counts when it ends.
     town.follower.close()

@@ -14,6 +14,8 @@ from tests.integration.orders_world import build
 from tests.integration.test_audit import clone, found
 from tests.integration.world import World
 
+pytestmark = pytest.mark.usefixtures("orders_anywhere")
+
 
 @pytest.fixture(scope="module")
 def clean(services: Services, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> World:
@@ -57,10 +59,22 @@ _NO_LIMITS = (
     "ALTER TABLE stock DROP CONSTRAINT stock_not_oversold, DROP CONSTRAINT stock_reserved_check,"
     " DROP CONSTRAINT stock_on_hand_check"
 )
+#: Of an OrderCommandAnswered: the header with the schema's id.
+_IS_ANSWER = "topic = 'order-events' AND partition = 0 AND substr(payload, 1, 5) = '\\x0000000015'"
 _DROP_EVENT = "DELETE FROM journal WHERE topic = '{0}' AND partition = {1} AND seq = {2}"
 
 #: What is done to the ledger, and what the audit must say, among other things.
 _DAMAGE = {
+    # Answers to commands.
+    "a delivery that was promised and not made": (
+        change_step("delivered", 4, "to", '"SHIPPED"'),
+        ["says that deliver of order demo/delivered was applied, and it was not"],
+    ),
+    "two answers to one command, none to the other": (
+        f"UPDATE journal SET payload = (SELECT payload FROM journal WHERE {_IS_ANSWER} ORDER BY seq LIMIT 1)"
+        f" WHERE {_IS_ANSWER} AND seq = (SELECT max(seq) FROM journal WHERE {_IS_ANSWER})",
+        ["answers the command at 0, after the one at"],
+    ),
     # Orders.
     "a state that the history does not end with": (
         "UPDATE orders SET state = 'SHIPPED' WHERE order_id = 'confirmed'",

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 import psycopg
 import pytest
 
-from sinks.audit.report import AuditError
+from audit.report import AuditError
 from tests.integration.test_audit import found
 from tests.integration.test_audit_orders import clean, world
 from tests.integration.world import World
+
+pytestmark = pytest.mark.usefixtures("orders_anywhere")
 
 __all__ = ["clean", "world"]
 

@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
+from audit.store import open_reader
 from runtime.settings import Settings, load
-from sinks.audit.store import open_reader
 from sinks.object_store.store import open_store
 from tests.integration.test_object_store import FakeS3, key_of
 

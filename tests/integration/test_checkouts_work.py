@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from schemas import catalog, codec
-from streams.work import OUTAGE_RETRIES
+from streams.engine.work import OUTAGE_RETRIES
 from tests.integration.shop import Query, Shop, checkout_body, shop
 from tests.integration.test_invoices_work import FakeTable
+from tests.records import written
 
 __all__ = ["shop"]
 
@@ -89,7 +90,8 @@ async def test_other_content_under_the_same_id_is_a_conflict(shop: Shop) -> None
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"customer": ""}, "invalid-field"),
+        ({"customer": " "}, "invalid-field"),
+        ({"customer": "x" * 255}, "invalid-field"),
         ({"customer": "C\0"}, "invalid-field"),
         ({"payment_token": "two words"}, "invalid-field"),
         ({"currency": "eur"}, "invalid-field"),
@@ -102,6 +104,40 @@ async def test_a_broken_rule_is_a_rejection(shop: Shop, changes: dict[str, str],
     assert shop.query("SELECT kind, outcome, reason FROM refused_requests") == [("checkout", "rejected", reason)]
     assert shop.names(ORDERS) == ["OrderRejected"]
     assert shop.level("S-1")[1] == 0
+
+
+async def test_negative_zero_is_placed_as_zero(shop: Shop) -> None:
+    """In the event, and in the invoice that the order will ask for."""
+    shop.stock("S-1", 5)
+    body = checkout_body("A")
+    body["lines"][0] |= {"unit_price": "-0.00", "vat_rate": "-0.0", "vat_category": "Z"}
+    await shop.checkout(body)
+    [(_, placed)] = shop.events(ORDERS)
+    assert placed["lines"][0]["unit_price"] == "0.00"
+    [(request,)] = shop.query("SELECT invoice_request FROM orders")
+    _, invoice = codec.decode(request, catalog.INVOICE_REQUEST, bytes_max=10_000)
+    assert (invoice["lines"][0]["unit_price"], invoice["lines"][0]["vat_rate"]) == ("0.00", "0.0")
+
+
+@pytest.mark.parametrize("sku", [".", ".."])
+async def test_a_sku_that_no_url_can_hold_is_rejected(shop: Shop, sku: str) -> None:
+    """Nobody could set its stock."""
+    await shop.checkout(checkout_body("A", (sku, 1)))
+    assert shop.query("SELECT reason, detail FROM refused_requests") == [
+        ("invalid-field", "lines[0].sku: must not be . or .., which clients take out of a URL")
+    ]
+
+
+@pytest.mark.parametrize("customer", ["", "x" * 242 + "@example.com"])
+async def test_a_guest_and_an_e_mail_address_are_customers(shop: Shop, customer: str) -> None:
+    """A guest's is empty."""
+    shop.stock("S-1", 5)
+    await shop.checkout(checkout_body("A", customer=customer))
+    assert shop.query("SELECT customer, state FROM orders") == [(customer, "PAYMENT_PENDING")]
+    [(name, placed)] = shop.events(ORDERS)
+    assert (name, placed["customer"]) == ("OrderPlaced", customer)
+    await shop.checkout(checkout_body("A", customer=customer), checkout_body("A", customer="C-18"))
+    assert shop.names(ORDERS) == ["OrderPlaced", "OrderConflicted"]
 
 
 @pytest.mark.parametrize("quantity", ["0", "-1", "1.5", "1000001", "1e3"])
@@ -123,7 +159,7 @@ async def test_an_id_with_an_invoice_of_its_own_is_rejected(shop: Shop) -> None:
     assert shop.query("SELECT reason FROM refused_requests") == [("already-invoiced",)]
 
 
-@pytest.mark.parametrize("value", [None, b"junk", codec.encode(catalog.CHECKOUT_REQUEST, checkout_body("nul\0"))])
+@pytest.mark.parametrize("value", [None, b"junk", written(catalog.CHECKOUT_REQUEST, checkout_body("nul\0"))])
 async def test_bad_bytes_become_a_dead_letter_and_only_they_stop(shop: Shop, value: bytes | None) -> None:
     shop.stock("S-1", 5)
     await shop.checkout(checkout_body("A"), value, checkout_body("B"))

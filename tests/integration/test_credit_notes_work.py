@@ -7,11 +7,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from schemas import catalog, codec
+from schemas import catalog
 from sinks.postgres.positions import read_positions
 from tests.credit_notes import credit_note_request
 from tests.integration.conftest import add_seller
 from tests.integration.test_invoices_work import TOPIC, Agent, Sent, events, sent
+from tests.records import written
 from tests.unit.domain.test_invoice import line, request
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -20,7 +21,8 @@ Query = Callable[..., list[tuple[Any, ...]]]
 @pytest.fixture
 async def agent(ledger_url: str) -> AsyncIterator[Agent]:
     made = Agent(ledger_url)
-    await read_positions(await made.session.connection(), "invoices", TOPIC, [0, 1, 2, 3])
+    async with made.session.connection() as connection:
+        await read_positions(connection, "invoices", TOPIC, [0, 1, 2, 3])
     yield made
     await made.session.close()
 
@@ -37,7 +39,7 @@ def refund(
 ) -> Sent:
     """A request for the credit note of `pieces` of the order's first line, after `before` of them."""
     body = credit_note_request(request(order_id=order_id, **(order or {})), refund_id, {0: pieces}, {0: before})
-    return Sent(offset, codec.encode(catalog.CREDIT_NOTE_REQUEST, body | changes), order_id.encode())
+    return Sent(offset, written(catalog.CREDIT_NOTE_REQUEST, body | changes), order_id.encode())
 
 
 def credit_notes(query: Query) -> list[tuple[Any, ...]]:

@@ -1,24 +1,28 @@
 """The documents agent's batches: real Postgres, a real folder of objects, real rendering processes."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from runtime.settings import load
 from schemas import catalog, codec
 from sinks.object_store.store import ObjectStore, StoreUnavailableError, open_store
+from sinks.postgres.documents import Logos
 from sinks.postgres.positions import read_positions
-from sinks.postgres.session import Session
-from streams.batch import Batch
+from sinks.postgres.session import Connection, Session
 from streams.documents import DocumentsWork
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
 from streams.rendering import Renderer
-from streams.work import Worker
 from tests.credit_notes import credit_note_request
 from tests.integration.test_invoices_work import NOW, TOPIC, FakeTable, Sent, sent
+from tests.records import written
+from tests.unit.documents.test_render import LOGO
 from tests.unit.domain.test_invoice import request
 
 EVENTS = catalog.INVOICE_EVENTS.name
@@ -38,18 +42,19 @@ class Documents:
     def __init__(self, url: str, objects: Path, renderer: Renderer) -> None:
         self.url = url
         self.objects = objects
-        self.sessions = [Session(url), Session(url), Session(url)]
+        self.sessions = [Session(url), Session(url)]
         self.store = open_store(load(objects_url=objects.as_uri()))
-        self.work = DocumentsWork(self.store, renderer, self.sessions[0], lambda: NOW)
-        self.worker = Worker(self.sessions[1], self._no_log)
+        self.work = DocumentsWork(self.store, renderer, Logos(), self.sessions[0], lambda: NOW)
+        # As the agent has it: one session for what is read before the transaction, and for that.
+        self.worker = Worker(self.sessions[0], self._no_log)
 
     async def _no_log(self, topic: str, partition: int, offset: int) -> tuple[int, int]:
         raise AssertionError("no test here has a hole")
 
     async def start(self) -> None:
-        connection = await self.sessions[2].connection()
-        await read_positions(connection, "documents", EVENTS, [0])
-        await read_positions(connection, "invoices", TOPIC, [0])
+        async with self.sessions[1].connection() as connection:
+            await read_positions(connection, "documents", EVENTS, [0])
+            await read_positions(connection, "invoices", TOPIC, [0])
 
     async def issue(self, *order_ids: str, first_offset: int = 0) -> None:
         """Have the invoices agent issue these orders."""
@@ -59,7 +64,7 @@ class Documents:
         """Have the invoices agent take these requests."""
         table: Any = FakeTable()
         work = InvoicesWork(table, lambda: NOW)
-        await Worker(self.sessions[2], self._no_log).run(work, Batch(TOPIC, 0, records))
+        await Worker(self.sessions[1], self._no_log).run(work, Batch(TOPIC, 0, records))
 
     async def run(self, *records: Sent) -> None:
         await self.worker.run(self.work, Batch(EVENTS, 0, records))
@@ -110,7 +115,7 @@ async def test_a_stored_document_is_announced_once_and_its_own_event_makes_none(
 
 async def test_a_credit_note_gets_its_document_beside_that_of_its_invoice(documents: Documents, query: Query) -> None:
     """Under the same rules: its printed number and its hash are its key."""
-    body = codec.encode(catalog.CREDIT_NOTE_REQUEST, credit_note_request(request(order_id="A"), "R-1", {0: 1}))
+    body = written(catalog.CREDIT_NOTE_REQUEST, credit_note_request(request(order_id="A"), "R-1", {0: 1}))
     await documents.decide(sent(0, "A"), Sent(1, body, b"A"))
     await documents.run(*journal(query))
     [row] = query("SELECT number, key, sha256 FROM documents WHERE series_id = 'demo.credit_note.p00'")
@@ -124,10 +129,10 @@ async def test_a_credit_note_gets_its_document_beside_that_of_its_invoice(docume
 
 async def test_a_credit_note_that_is_not_the_ledgers_makes_nothing(documents: Documents, query: Query) -> None:
     """Who can write to the topic could have one printed otherwise."""
-    body = codec.encode(catalog.CREDIT_NOTE_REQUEST, credit_note_request(request(order_id="A"), "R-1", {0: 1}))
+    body = written(catalog.CREDIT_NOTE_REQUEST, credit_note_request(request(order_id="A"), "R-1", {0: 1}))
     await documents.decide(sent(0, "A"), Sent(1, body, b"A"))
     _, event = codec.decode(journal(query)[1].value, catalog.CREDIT_NOTE_ISSUED, bytes_max=10**6)
-    forged = codec.encode(catalog.CREDIT_NOTE_ISSUED, {**event, "preceding_invoice_number": "INV-00-00000099"})
+    forged = written(catalog.CREDIT_NOTE_ISSUED, {**event, "preceding_invoice_number": "INV-00-00000099"})
     await documents.run(Sent(0, forged, b"A"))
     assert documents.files() == []
     assert query("SELECT count(*) FROM journal WHERE topic = 'dead-letters'") == [(1,)]
@@ -161,10 +166,10 @@ async def test_an_event_that_is_not_the_ledgers_is_a_dead_letter_and_makes_nothi
     await documents.issue("A")
     [event] = journal(query)
     forged = codec.decode(event.value, catalog.INVOICE_ISSUED, bytes_max=10**6)[1]
-    unknown = codec.encode(catalog.INVOICE_ISSUED, {**forged, "number": 99})
-    renamed = codec.encode(catalog.INVOICE_ISSUED, {**forged, "invoice_number": "INV-00-00000007"})
-    unsafe = codec.encode(catalog.INVOICE_ISSUED, {**forged, "series_id": "nul\0"})
-    undated = codec.encode(catalog.INVOICE_ISSUED, {**forged, "issue_date": "../.."})
+    unknown = written(catalog.INVOICE_ISSUED, {**forged, "number": 99})
+    renamed = written(catalog.INVOICE_ISSUED, {**forged, "invoice_number": "INV-00-00000007"})
+    unsafe = written(catalog.INVOICE_ISSUED, {**forged, "series_id": "nul\0"})
+    undated = written(catalog.INVOICE_ISSUED, {**forged, "issue_date": "../.."})
     values = [unknown, renamed, unsafe, undated, b"junk", None, event.value]
     await documents.run(*(Sent(offset, value) for offset, value in enumerate(values)))
     letters = query("SELECT payload FROM journal WHERE topic = 'dead-letters' ORDER BY seq")
@@ -190,3 +195,47 @@ async def test_a_store_that_is_away_is_waited_for(
     monkeypatch.setattr(ObjectStore, "put_all_if_absent", put_or_fail)
     await documents.run(*journal(query))
     assert len(query("SELECT * FROM documents")) == 1
+
+
+async def test_a_logo_that_is_lost_is_told_and_no_document_made_without_it(documents: Documents, query: Query) -> None:
+    query("INSERT INTO logos VALUES (sha256(%s), %s)", LOGO, LOGO)
+    query("UPDATE sellers SET logo_sha256 = sha256(%s) WHERE seller_id = 'demo'", LOGO)
+    await documents.issue("A")
+    query("UPDATE sellers SET logo_sha256 = NULL")
+    query("DELETE FROM logos")
+    await documents.run(*journal(query))
+    [(letter,)] = query("SELECT payload FROM journal WHERE topic = %s", catalog.DEAD_LETTERS.name)
+    _, said = codec.decode(letter, catalog.DEAD_LETTER, bytes_max=len(letter))
+    assert "names the logo" in said["error"]
+    assert "not in the ledger" in said["error"]
+    assert (query("SELECT count(*) FROM documents"), documents.files()) == ([(0,)], [])
+
+
+async def test_logos_are_found_whatever_other_partitions_read_meanwhile(ledger_url: str, query: Query) -> None:
+    bodies = [f"logo {number}".encode() for number in range(400)]
+    query("INSERT INTO logos SELECT sha256(body), body FROM unnest(%s::bytea[]) AS body", bodies)
+    digests = [hashlib.sha256(body).hexdigest() for body in bodies]
+    logos = Logos()
+    sessions = [Session(ledger_url), Session(ledger_url)]
+    second_has_read = asyncio.Event()
+
+    async def read_second(connection: Connection) -> dict[str, bytes]:
+        found = await logos.read(connection, digests[201:])
+        second_has_read.set()
+        return found
+
+    async with sessions[0].connection() as first, sessions[1].connection() as second:
+        await logos.read(first, digests[:200])
+
+        class Slow:
+            async def execute(self, *statement: Any) -> Any:
+                cursor = await first.execute(*statement)
+                await second_has_read.wait()
+                return cursor
+
+        # The second needs more room than there is left, while the first waits for what it does not have yet.
+        mine, others = await asyncio.gather(logos.read(cast(Any, Slow()), digests[:201]), read_second(second))
+    assert mine == dict(zip(digests[:201], bodies[:201], strict=True))
+    assert others == dict(zip(digests[201:], bodies[201:], strict=True))
+    for session in sessions:
+        await session.close()

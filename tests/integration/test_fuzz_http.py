@@ -1,6 +1,6 @@
 """Anything at all over HTTP: the gateway lives, and answers as its own document says.
 
-On a real gateway with real Kafka, Postgres and Valkey behind it. `GAPLESS_FUZZ_EXAMPLES` multiplies how much is tried.
+On a real gateway with real Kafka, Postgres and Valkey behind it. `FUZZ_EXAMPLES` multiplies how much is tried.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from tests.conftest import Services
 from tests.integration.gateways import KEYS, Topics, make_topics, order, running
 from tests.malformed_http import MALFORMED
 
-TIMES = int(os.environ.get("GAPLESS_FUZZ_EXAMPLES", "1"))
+TIMES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
 PROBLEM = "application/problem+json"
 _SECONDS_MAX = 20.0
 _CHECKS = [
@@ -277,20 +277,21 @@ def _paths(node: Any) -> Iterator[tuple[Any, ...]]:
             yield from ((name, *inner) for inner in _paths(node[name]))
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
-def test_a_body_that_is_not_compressed_as_it_says_can_not_be_read(target: Target, encoding: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "status"), [("gzip", 400), ("x-gzip", 400), ("deflate", 400), ("br", 415), ("zstd", 415), ("x", 415)]
+)
+def test_a_body_that_is_not_compressed_as_it_says_can_not_be_read(target: Target, encoding: str, status: int) -> None:
     answer = target.call("POST", INVOICE, order("A-1"), Content_Encoding=encoding)
-    # An encoding that isn't installed is left alone, and so is the body, which is valid JSON.
-    assert (answer.status_code, answer.json().get("type")) in [(400, "/problems/malformed"), (202, None)]
-    assert encoding not in ("gzip", "deflate") or answer.status_code == 400
+    kind = "malformed" if status == 400 else "unsupported-coding"
+    assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{kind}")
 
 
 def test_a_compressed_body_counts_by_what_it_becomes(target: Target) -> None:
-    """A kibibyte that becomes a gibibyte is too large, and not read to its end."""
+    """A kibibyte that becomes a gibibyte is too large, and never is one."""
     body = zlib.compress(b" " * (64 * 1024 * 1024), 9)
     assert len(body) < 128 * 1024
     answer = target.call("POST", INVOICE, body, Content_Encoding="deflate")
-    assert (answer.status_code, answer.headers.get("Connection")) == (413, "close")
+    assert answer.status_code == 413
     fits = zlib.compress(json.dumps(order("A-9")).encode())
     assert target.call("POST", INVOICE, fits, Content_Encoding="deflate").status_code == 202
 
@@ -333,7 +334,9 @@ def test_headers_may_hold_anything(target: Target) -> None:
                 "Accept-Encoding": chars,
                 "Cookie": chars,
                 "Range": chars,
-                "Content-Encoding": st.sampled_from(["identity", "gzip", "br", "deflate", "zstd", "nonsense"]),
+                "Content-Encoding": st.sampled_from(
+                    ["identity", "gzip", "x-gzip", "br", "deflate", "zstd", "nonsense"]
+                ),
             },
         ),
     )

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ import redis.asyncio
 
 from domain.reservation import Level
 from runtime.settings import load
+from schemas import catalog, codec
 from sinks.object_store.store import open_store
 from tests.conftest import Services
 from tests.integration.backoffice import Backoffice
@@ -173,7 +175,7 @@ async def test_sold_out_is_told_at_once_and_nothing_is_kept(
     assert (await post(client, checkout(order_id, sku), wait=20)).status == 201
 
 
-async def test_who_waits_stands_in_line_and_is_served(client: Client, office: Backoffice, sku: str) -> None:
+async def test_a_waiting_client_joins_the_waitlist_and_is_served(client: Client, office: Backoffice, sku: str) -> None:
     """In the order of arrival, and sees where."""
     await office.mirror(sku, Level(10, 10, 7))
     first, second = new_id(), new_id()
@@ -191,7 +193,7 @@ async def test_who_waits_stands_in_line_and_is_served(client: Client, office: Ba
     assert (await waiting[1]).status == 201
 
 
-async def test_who_waits_in_line_in_vain_is_told_so(client: Client, office: Backoffice, sku: str) -> None:
+async def test_waiting_on_the_waitlist_in_vain_is_reported(client: Client, office: Backoffice, sku: str) -> None:
     """409 when the time is over."""
     await office.mirror(sku, Level(10, 10, 7))
     answer = await post(client, checkout(new_id(), sku), wait=1)
@@ -199,7 +201,9 @@ async def test_who_waits_in_line_in_vain_is_told_so(client: Client, office: Back
     assert 0.9 < answer.seconds < 3
 
 
-async def test_who_leaves_gives_up_the_place_in_line(client: Client, office: Backoffice, sku: str) -> None:
+async def test_a_client_that_leaves_gives_up_its_place_on_the_waitlist(
+    client: Client, office: Backoffice, sku: str
+) -> None:
     """The next one moves up."""
     await office.mirror(sku, Level(10, 10, 7))
     order_id = new_id()
@@ -243,8 +247,8 @@ async def test_the_same_id_with_other_content_is_a_conflict(client: Client, offi
     assert (got["customer"], got["state"]) == (first["customer"], "CONFIRMED")
     invoice = order(new_id())
     await client.post(invoice)
-    # Invoice requests are hinted at under a name of their own.
-    assert (await post(client, checkout(invoice["order_id"], sku))).status == 202
+    answer = await post(client, checkout(invoice["order_id"], sku))
+    assert (answer.status, answer.json["type"]) == (409, "/problems/already-invoiced")
 
 
 async def test_a_known_conflict_is_told_while_nothing_is_decided(client: Client, sku: str) -> None:
@@ -265,11 +269,58 @@ async def test_a_customer_is_limited_for_one_article(client: Client, office: Bac
     assert int(limited[0].headers["Retry-After"]) >= 1
 
 
+async def test_a_customer_may_be_known_by_an_e_mail_address(client: Client, office: Backoffice, sku: str) -> None:
+    """As long as one may be, and found by it."""
+    customer = f"{sku}+{'x' * (254 - len(sku) - 15)}@example.co.uk"
+    assert len(customer) == 254
+    placed = await post(client, checkout(new_id(), sku, customer=customer), wait=20)
+    assert (placed.status, placed.json["customer"]) == (201, customer)
+    found = await client.get(f"/v1/orders?customer={quote(customer)}")
+    assert [(each["order_id"], each["customer"]) for each in found.json["orders"]] == [
+        (placed.json["order_id"], customer)
+    ]
+
+
+@pytest.mark.parametrize("given", [{}, {"customer": None}])
+async def test_a_guest_has_no_customer(client: Client, office: Backoffice, sku: str, given: dict[str, None]) -> None:
+    """Not before the order, and not after; to say so in either way is the same."""
+    body = checkout(new_id(), sku)
+    del body["customer"]
+    placed = await post(client, {**body, **given}, wait=20)
+    assert (placed.status, placed.json["customer"]) == (201, None)
+    again = await post(client, {**body, "customer": None}, wait=20)
+    assert (again.status, again.json) == (201, placed.json)
+    assert (await post(client, {**body, "customer": "C-1"})).json["type"] == "/problems/conflict"
+    nobody = await client.get("/v1/orders?customer=")
+    assert (nobody.status, nobody.json["field"]) == (422, "customer")
+
+
+async def test_guests_are_limited_each_by_their_e_mail_address(
+    client: Client, office: Backoffice, sku: str, query: Query
+) -> None:
+    """In capitals or not; another guest's checkouts spend nothing of one's own."""
+    await office.mirror(sku, Level(100, 0, 7))
+
+    def by(email: str) -> dict[str, Any]:
+        body = checkout(new_id(), sku, "1", customer=None)
+        body["buyer"]["email"] = email
+        return body
+
+    others = [by(f"guest-{number}@example.com") for number in range(12)]
+    one = [by(f"{'Z' if number % 2 else 'z'}oe-{sku}@example.com") for number in range(8)]
+    answers = await asyncio.gather(*(post(client, body) for body in [*others, *one]))
+    assert {answer.status for answer in answers[: len(others)]} == {202}
+    limited = [answer for answer in answers[len(others) :] if answer.status == 429]
+    assert 1 <= len(limited) <= 3
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"customer": ""}, "customer"),
-        ({"customer": "x" * 65}, "customer"),
+        ({"customer": " "}, "customer"),
+        ({"customer": "x" * 255}, "customer"),
+        ({"customer": 5}, "customer"),
         ({"customer": "a\nb"}, "customer"),
         ({"payment_token": ""}, "payment_token"),
         ({"payment_token": "secret token"}, "payment_token"),
@@ -334,6 +385,57 @@ async def test_what_the_table_forbids_is_refused_with_the_reason(client: Client,
     await do(client, order_id, "refunds", {**much, "lines": [{"line": 0, "quantity": 1}]})
     other = await do(client, order_id, "refunds", {**much, "lines": [{"line": 0, "quantity": 2}]})
     assert (other.status, other.json["type"]) == (409, "/problems/refund-conflict")
+
+
+async def test_a_repeat_is_not_told_what_an_earlier_one_was_told(
+    client: Client, office: Backoffice, sku: str, query: Query
+) -> None:
+    """Both are for one refund: the first came too early, the second moves money. A "no" would have it asked twice."""
+    order_id = await confirmed(client, sku)
+    office.publishes = False
+    wish = {"refund_id": "R-1", "lines": [{"line": 0, "quantity": 1}]}
+    early = await decided(client, query, order_id, "refunds", wish, wait=20)
+    await decided(client, query, order_id, "shipments", None, wait=0)
+    late = await decided(client, query, order_id, "refunds", wish, wait=20)
+    office.publishes = True
+    answer = await late
+    assert (answer.status, [each["refund_id"] for each in answer.json["refunds"]]) == (200, ["R-1"])
+    # Its own record was refused; unless it has looked into Postgres since, where the refund is under way by now.
+    assert (await early).status in (409, 200)
+
+
+async def test_a_second_refund_while_one_is_under_way_is_to_be_sent_again(
+    client: Client, office: Backoffice, sku: str, query: Query
+) -> None:
+    """Not a final "no": it says when, and that the same request will do."""
+    order_id = await confirmed(client, sku, "10")
+    await do(client, order_id, "shipments")
+    office.publishes = False  # So that the provider is not asked yet.
+    first, second = ({"refund_id": name, "lines": [{"line": 0, "quantity": 1}]} for name in ("R-1", "R-2"))
+    await decided(client, query, order_id, "refunds", first, wait=0)
+    answer = await decided(client, query, order_id, "refunds", second, wait=20)
+    office.publishes = True
+    told = await answer
+    assert (told.status, told.json["type"]) == (409, "/problems/refund-in-progress")
+    assert told.headers["Retry-After"] == "1"
+    again = await until(lambda: do(client, order_id, "refunds", second), lambda got: got.status != 409)
+    assert [each["refund_id"] for each in again.json["refunds"]] == ["R-1", "R-2"]
+
+
+async def decided(
+    client: Client, query: Query, order_id: str, what: str, body: dict[str, Any] | None, *, wait: int
+) -> asyncio.Task[Answer]:
+    """A command under way that the agent has answered; the answer may not be published yet."""
+    seen = answers_written(query)
+    task = asyncio.create_task(do(client, order_id, what, body, Prefer=f"wait={wait}"))
+    await until(lambda: asyncio.to_thread(answers_written, query), lambda count: count > seen)
+    return task
+
+
+def answers_written(query: Query) -> int:
+    """Answers to commands in the journal."""
+    rows = query("SELECT payload FROM journal WHERE topic = %s", catalog.ORDER_EVENTS.name)
+    return sum(codec.schema_of(payload) is catalog.ORDER_COMMAND_ANSWERED for (payload,) in rows)
 
 
 async def test_of_two_refunds_under_one_id_at_once_one_is_told_of_the_conflict(
@@ -478,3 +580,24 @@ async def test_a_customers_orders_are_listed_newest_first(client: Client, office
     assert (await client.as_(KEYS["other"]).get(f"/v1/orders?customer={customer}")).json["orders"] == []
     for wrong in ("", "?customer=", f"?customer={customer}&limit=101", f"?customer={customer}&cursor=W10"):
         assert (await client.get(f"/v1/orders{wrong}")).status == 422, wrong
+
+
+async def test_a_refund_that_failed_says_why_in_the_providers_words(
+    client: Client, office: Backoffice, sku: str, query: Query
+) -> None:
+    """As after a refund of the same money in the provider's dashboard."""
+    order_id = await confirmed(client, sku)
+    assert (await do(client, order_id, "shipments")).status == 200
+    refund = {"refund_id": "R-1", "lines": [{"line": 0, "quantity": 1}]}
+    assert (await do(client, order_id, "refunds", refund)).status == 200
+    path = f"/v1/orders/{order_id}"
+    done = await until(lambda: client.get(path), lambda got: got.json["refunds"][0]["state"] == "done")
+    assert done.json["refunds"][0]["provider_reason"] is None
+    query("UPDATE refunds SET state = 'failed' WHERE order_id = %s", order_id)
+    query(
+        "UPDATE payment_attempts SET state = 'declined', reason = 'charge_already_refunded'"
+        " WHERE order_id = %s AND request_id = 'refund:R-1'",
+        order_id,
+    )
+    [failed] = (await client.get(path)).json["refunds"]
+    assert (failed["state"], failed["provider_reason"]) == ("failed", "charge_already_refunded")

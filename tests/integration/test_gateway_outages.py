@@ -1,6 +1,7 @@
-"""The gateway while Kafka, Postgres or Redis is away, hangs, or comes back."""
+"""The gateway while Kafka, Postgres or Redis is unavailable, hangs, or recovers."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -11,12 +12,16 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from confluent_kafka import KafkaException
 
-from gateway import auth
 from gateway.app import ACKNOWLEDGE_SECONDS_MAX
-from runtime.local import kafka
-from runtime.local.layout import free_port
-from sinks.postgres import sellers
+from gateway.http import auth, intake
+from local import kafka
+from local.layout import free_port
+from runtime import outages
+from runtime.kafka_writable import Writability
+from sinks.postgres import invoices_reader, sellers
+from sinks.postgres.session import Session
 from tests.conftest import Services
 from tests.integration.gateways import (
     KEYS,
@@ -86,7 +91,7 @@ async def test_orders_are_taken_while_postgres_is_away(
         assert (answer.status, answer.json["type"]) == (503, "/problems/unavailable"), unknown
         assert int(answer.headers["Retry-After"]) <= 5
         assert answer.seconds < 3
-    ready = await until(lambda: client.get("/readyz"), lambda answer: answer.json["postgres"] == "away")
+    ready = await until(lambda: client.get("/readyz"), lambda answer: answer.json["postgres"] == "unavailable")
     assert (ready.status, ready.json["status"]) == (200, "degraded")
     await postgres.open()
     async with Issuer(services, ledger, topics):
@@ -136,7 +141,7 @@ async def test_orders_are_taken_without_redis(client: Client, redis_link: Link) 
     assert answer.status == 404
     assert "Redis" in answer.json["detail"]
     assert "Retry-After" in answer.headers
-    ready = await until(lambda: client.get("/readyz"), lambda answer: answer.json["redis"] == "away")
+    ready = await until(lambda: client.get("/readyz"), lambda answer: answer.json["redis"] == "unavailable")
     assert (ready.status, ready.json["status"]) == (200, "degraded")
     await redis_link.open()
     again = new_id()
@@ -146,6 +151,35 @@ async def test_orders_are_taken_without_redis(client: Client, redis_link: Link) 
         return str((await client.get(f"/v1/invoices/{again}")).json.get("status"))
 
     await until(accept, lambda status: status == "accepted")
+
+
+async def test_an_outage_is_two_lines_in_the_log(
+    client: Client,
+    postgres: Link,
+    redis_link: Link,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One when it begins and one when it has ended, however often the services are asked meanwhile."""
+    for outage in (outages.POSTGRES, outages.REDIS):  # The test before may have had an outage of its own.
+        monkeypatch.setattr(outage, "_quiet_until", 0.0)
+    caplog.clear()
+    await asyncio.gather(postgres.cut(), redis_link.cut())
+
+    async def ask() -> int:
+        await asyncio.gather(*(client.get(f"/v1/invoices/{new_id()}") for _ in range(20)))
+        await client.get("/readyz")
+        return min(outages.POSTGRES._failures, outages.REDIS._failures)
+
+    await until(ask, lambda failures: failures >= 4)
+    await asyncio.gather(postgres.open(), redis_link.open())
+    await until(lambda: client.get("/readyz"), lambda answer: answer.json["status"] == "ready")
+    said = [each.getMessage() for each in caplog.records if each.levelno > logging.INFO and each.name != "librdkafka"]
+    for service in ("Postgres", "Redis"):
+        first, last = (line for line in said if line.startswith(service))
+        assert " is unavailable: " in first
+        assert " is available again after " in last
+    assert len(said) == 4, said
 
 
 async def test_a_redis_that_hangs_slows_nobody_down(client: Client, redis_link: Link) -> None:
@@ -174,6 +208,39 @@ async def test_a_new_key_works_at_once_and_a_revoked_one_soon_no_more(
         assert (await client.get("/v1/series")).status == 200
 
 
+async def test_wrong_keys_are_not_looked_up_again_and_again(
+    services: Services, ledger: str, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look-up for many, none for what was looked up a moment ago; and a key that is added then works soon."""
+    looked_up: list[int] = []
+    read_key = invoices_reader._read_key
+
+    async def counted(session: Session, digests: list[bytes]) -> list[invoices_reader.KeyChange | None]:
+        looked_up.append(len(digests))
+        return await read_key(session, digests)
+
+    monkeypatch.setattr(invoices_reader, "_read_key", counted)
+    monkeypatch.setattr(auth, "UNKNOWN_MAX", 100)
+    monkeypatch.setattr(auth, "UNKNOWN_SECONDS", 60.0)
+    async with running(services, ledger, topics) as client:
+        wrong = [f"wrong-{n}" for n in range(100)]
+        for _ in range(3):
+            answers = await asyncio.gather(*(client.as_(key).get("/v1/series") for key in wrong))
+            assert statuses(answers) == {401: 100}
+        assert sum(looked_up) == 100
+        assert len(looked_up) < 20
+        # Bounded: the oldest is forgotten, the others are not.
+        assert (await client.as_("wrong-100").get("/v1/series")).status == 401
+        assert (await client.as_("wrong-100").get("/v1/series")).status == 401
+        assert sum(looked_up) == 101
+        monkeypatch.setattr(auth, "UNKNOWN_SECONDS", 0.2)
+        key = "tried-before-it-was-added-" + "z" * 32
+        assert (await client.as_(key).get("/v1/series")).status == 401
+        async with await psycopg.AsyncConnection.connect(ledger, autocommit=True) as connection:
+            await sellers.add_key(connection, "demo", "new", key)
+        await until(lambda: client.as_(key).get("/v1/series"), lambda answer: answer.status == 200, 5)
+
+
 async def test_who_waits_is_let_go_when_the_gateway_stops(services: Services, ledger: str, topics: Topics) -> None:
     """With the answer that the order is kept."""
     async with running(services, ledger, topics) as client:
@@ -185,13 +252,29 @@ async def test_who_waits_is_let_go_when_the_gateway_stops(services: Services, le
     assert time.monotonic() - began < 8
 
 
+def _properties(path: Path) -> dict[str, str]:
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def _change(path: Path, changed: dict[str, str]) -> None:
+    path.write_text("".join(f"{name}={value}\n" for name, value in {**_properties(path), **changed}.items()))
+
+
 class Broker:
     """A Kafka of the test's own, to be stopped and killed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, joins: "Broker | None" = None) -> None:
+        """One that `joins` another becomes the second broker of its cluster."""
         port, controller = free_port(), free_port()
+        self._folder, self._controller = folder, controller
         self._command = kafka.prepare(folder, port, controller)
-        self._folder = folder
+        if joins is not None:
+            cluster = _properties(joins._folder / "log" / "meta.properties")["cluster.id"]
+            _change(folder / "log" / "meta.properties", {"cluster.id": cluster, "node.id": "2"})
+            voters = f"1@127.0.0.1:{joins._controller}"
+            role = {"process.roles": "broker", "node.id": "2", "controller.quorum.voters": voters}
+            _change(folder / "server.properties", {**role, "listeners": f"PLAINTEXT://127.0.0.1:{port}"})
         self._port = port
         self.bootstrap = f"127.0.0.1:{port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -231,7 +314,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 async def test_without_a_broker_nothing_is_called_kept_and_it_recovers_alone(
-    services: Services, ledger: str, broker: Broker
+    services: Services, ledger: str, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """503 within 5 s while it hangs and while it is dead; 202 again when it is back."""
     await broker.start()
@@ -240,10 +323,13 @@ async def test_without_a_broker_nothing_is_called_kept_and_it_recovers_alone(
         assert (await client.post(order(new_id()))).status == 202
         await asyncio.gather(*(client.post(order(new_id())) for _ in range(50)))
 
+        monkeypatch.setattr(outages.KAFKA, "_quiet_until", 0.0)
+        caplog.clear()
         broker.signal(signal.SIGSTOP)
         await _assert_refused(client)
         assert (await client.get("/healthz")).status == 200
         assert (await client.get("/readyz")).status == 503
+        assert [each.name for each in caplog.records if each.levelno > logging.INFO].count("runtime.outages") == 1
         broker.signal(signal.SIGCONT)
         await until(lambda: client.post(order(new_id())), lambda answer: answer.status == 202)
 
@@ -253,6 +339,71 @@ async def test_without_a_broker_nothing_is_called_kept_and_it_recovers_alone(
         await until(lambda: client.post(order(new_id())), lambda answer: answer.status == 202, 30)
         answers = await asyncio.gather(*(client.post(order(new_id())) for _ in range(50)))
         assert statuses(answers) == {202: 50}
+
+
+async def test_a_gateway_is_ready_only_while_requests_would_be_acknowledged(
+    services: Services, ledger: str, broker: Broker, tmp_path: Path
+) -> None:
+    """One of two brokers dies: all partitions have a leader, and no request can have its two replicas."""
+    await broker.start()
+    second = Broker(tmp_path / "second", joins=broker)
+    try:
+        await second.start()
+        topics = await until(lambda: _topics_on_both(broker), lambda made: made is not None, 60)
+        async with running(services, ledger, topics, kafka=f"{broker.bootstrap},{second.bootstrap}") as client:
+            assert (await client.post(order(new_id()))).status == 202
+            second.signal(signal.SIGKILL)
+            not_ready = await until(
+                lambda: client.get("/readyz"),
+                lambda answer: "in-sync replicas, 2 are needed" in answer.json["kafka"],
+                60,
+            )
+            assert (not_ready.status, not_ready.json["status"]) == (503, "not ready")
+            assert (await client.get("/healthz")).status == 200
+            assert (await client.post(order(new_id()))).status == 503
+            await second.start()
+            await until(lambda: client.get("/readyz"), lambda answer: answer.status == 200, 60)
+            await until(lambda: client.post(order(new_id())), lambda answer: answer.status == 202)
+    finally:
+        second.signal(signal.SIGKILL)
+
+
+async def _topics_on_both(broker: Broker) -> Topics | None:
+    """Topics with a replica on each of two brokers; None while the second one hasn't joined."""
+    try:
+        return await asyncio.to_thread(make_topics, broker.bootstrap, 2)
+    except KafkaException:
+        return None
+
+
+async def test_readiness_waits_for_no_service(client: Client, postgres: Link, redis_link: Link) -> None:
+    """A load balancer takes a late answer for none, and the gateway out of service."""
+    postgres.freeze()
+    redis_link.freeze()
+    answers = [await client.get("/readyz") for _ in range(200)]
+    assert sorted(answer.seconds for answer in answers)[190] < 0.05
+    await until(lambda: client.get("/readyz"), lambda answer: answer.json["postgres"] == "unavailable")
+    assert (await client.get("/readyz")).json["status"] == "degraded"
+
+
+async def test_a_run_of_requests_without_an_acknowledgement_is_not_ready(
+    services: Services, ledger: str, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever Kafka says of itself; until one is acknowledged."""
+    monkeypatch.setattr(Writability, "problem", lambda _: None)
+    await broker.start()
+    topics = make_topics(broker.bootstrap)
+    async with running(services, ledger, topics, kafka=broker.bootstrap) as client:
+        await until(lambda: client.post(order(new_id())), lambda answer: answer.status == 202)
+        assert (await client.get("/readyz")).status == 200
+        broker.signal(signal.SIGSTOP)
+        answers = await asyncio.gather(*(client.post(order(new_id())) for _ in range(intake.FAILING_RUN)))
+        assert statuses(answers) == {503: intake.FAILING_RUN}
+        answer = await client.get("/readyz")
+        assert (answer.status, answer.json["kafka"]) == (503, "the last requests were not acknowledged")
+        broker.signal(signal.SIGCONT)
+        await until(lambda: client.post(order(new_id())), lambda answer: answer.status == 202)
+        assert (await client.get("/readyz")).status == 200
 
 
 async def _assert_refused(client: Client) -> None:

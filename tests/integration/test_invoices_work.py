@@ -9,16 +9,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from domain.issuing import OrderKey
+from domain.issuing import InvoiceIdentity
 from schemas import catalog, codec
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
-from streams import work as work_module
-from streams.batch import Batch
-from streams.dedupe_table import digest
+from streams.engine import work as work_module
+from streams.engine.batch import Batch
+from streams.engine.dedupe_table import digest
+from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
-from streams.work import Worker
 from tests.integration.conftest import add_seller, lose_an_answer
+from tests.records import written
 from tests.unit.domain.test_invoice import line, request
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -77,7 +78,7 @@ class Agent:
 
 def sent(offset: int, order_id: str, **changes: Any) -> Sent:
     body = request(order_id=order_id, **changes)
-    return Sent(offset, codec.encode(catalog.INVOICE_REQUEST, body), order_id.encode())
+    return Sent(offset, written(catalog.INVOICE_REQUEST, body), order_id.encode())
 
 
 @pytest.fixture
@@ -87,7 +88,8 @@ async def agent(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
     monkeypatch.setattr(work_module, "fatal", fatal)
     made = Agent(ledger_url)
-    await read_positions(await made.session.connection(), "invoices", TOPIC, [0, 1, 2, 3])
+    async with made.session.connection() as connection:
+        await read_positions(connection, "invoices", TOPIC, [0, 1, 2, 3])
     yield made
     await made.session.close()
 
@@ -161,6 +163,17 @@ async def test_other_content_under_the_same_id_is_recorded_and_the_first_stands(
     assert [name for name, _ in events(query)] == ["InvoiceIssued", "InvoiceRequestConflicted", "InvoiceIssued"]
 
 
+async def test_negative_zero_is_issued_as_zero(agent: Agent, query: Query) -> None:
+    """An invoice shows what it was asked for, and nobody writes -0.00."""
+    free = line(unit_price="-0.00", vat_rate="-0", vat_category="Z")
+    free_without_sign = line(unit_price="-0.00", vat_rate="0", vat_category="Z")
+    await agent.run(sent(0, "A", lines=[free, line()]), sent(1, "A", lines=[free_without_sign, line()]))
+    [(_, issued)] = events(query)
+    shown = [(each["unit_price"], each["vat_rate"]) for each in issued["lines"]]
+    assert shown == [("0.00", "0"), (line()["unit_price"], line()["vat_rate"])]
+    assert issued["totals"]["per_rate"][-1]["vat_rate"] == "0.00"
+
+
 async def test_a_broken_rule_is_a_rejection_and_takes_no_number(agent: Agent, query: Query) -> None:
     await agent.run(sent(0, "A", lines=[line(vat_category="X")]), sent(1, "B"), sent(2, "C", seller_id="nobody"))
     assert numbers(query) == [("B", 1)]
@@ -176,9 +189,9 @@ async def test_a_broken_rule_is_a_rejection_and_takes_no_number(agent: Agent, qu
         None,
         b"",
         b"junk",
-        codec.encode(catalog.INVOICE_REQUEST, request())[:-2],
-        codec.encode(catalog.INVOICE_REQUEST, request(order_id="nul\0")),
-        codec.encode(catalog.INVOICE_REQUEST, request(seller_id="../etc")),
+        written(catalog.INVOICE_REQUEST, request())[:-2],
+        written(catalog.INVOICE_REQUEST, request(order_id="nul\0")),
+        written(catalog.INVOICE_REQUEST, request(seller_id="../etc")),
     ],
 )
 async def test_bad_bytes_become_a_dead_letter_and_only_they_stop(
@@ -212,7 +225,7 @@ async def test_a_table_that_wrongly_claims_to_know_all_changes_no_result(agent: 
 async def test_a_table_of_the_release_without_credit_notes_goes_on_being_of_use(agent: Agent) -> None:
     agent.table.numbers[digest(("demo", "A", "invoice"))] = 7
     prepared = await agent.work.prepare(Batch(TOPIC, 0, [sent(0, "A"), sent(1, "B")]))
-    assert prepared.look_up == [OrderKey("demo", "A", "invoice")]
+    assert prepared.look_up == [InvoiceIdentity("demo", "A", "invoice")]
 
 
 async def test_a_table_that_remembers_what_never_was_changes_no_result(agent: Agent, query: Query) -> None:
@@ -316,4 +329,4 @@ async def test_the_event_says_what_the_row_says(agent: Agent, query: Query) -> N
 def events(query: Query) -> list[tuple[str, dict[str, Any]]]:
     rows = query("SELECT payload FROM journal WHERE topic = 'invoice-events' ORDER BY partition, seq")
     decoded = [codec.decode(payload, *catalog.INVOICE_EVENTS.schemas, bytes_max=10**7) for (payload,) in rows]
-    return [(schema.name.removeprefix("gapless."), event) for schema, event in decoded]
+    return [(schema.name.removeprefix("gapless."), dict(event)) for schema, event in decoded]

@@ -9,23 +9,14 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from runtime import kafka
-from runtime.kafka import (
-    Delivered,
-    NotAcknowledgedError,
-    OverloadedError,
-    Publisher,
-    TopicError,
-    TopicSpec,
-    check_topics,
-    end_offsets,
-    ensure_topics,
-    start_offsets,
-)
+from runtime.kafka import TopicError, TopicSpec, check_topics, end_offsets, ensure_topics, start_offsets
+from runtime.kafka_writable import Writability
+from runtime.publisher import Delivered, NotAcknowledgedError, OverloadedError, Publisher
 from schemas import catalog
-from tests.conftest import Services
+from tests.conftest import PARTITIONS, Services
 
 
 @pytest.fixture
@@ -109,7 +100,7 @@ async def test_without_a_broker_the_wait_ends_in_time() -> None:
     answers = await asyncio.gather(*(publisher.publish("t", b"k", b"v") for _ in range(10)), return_exceptions=True)
     assert {type(answer) for answer in answers} == {NotAcknowledgedError}
     assert time.monotonic() - began < 3.5
-    assert await publisher.reaches("t", 0.5) is False
+    assert await asyncio.to_thread(Writability("127.0.0.1:1", ["t"], timeout_seconds=0.5).problem) is not None
     await publisher.close()
 
 
@@ -144,11 +135,28 @@ def test_topics_are_made_once_and_checked_from_then_on(services: Services) -> No
     assert ensure_topics(services.kafka_bootstrap, [spec], 1) == []
     other = TopicSpec(spec.name, 3, {"retention.ms": "5"})
     expected = [f"{spec.name}: 2 partitions, 3 wanted", f"{spec.name}: retention.ms is -1, 5 wanted"]
-    assert check_topics(services.kafka_bootstrap, [other]) == expected
+    assert check_topics(services.kafka_bootstrap, [other], 1) == expected
     with pytest.raises(TopicError, match="3 wanted"):
         ensure_topics(services.kafka_bootstrap, [other], 1)
     missing = TopicSpec("no-such-topic", 1, {})
-    assert check_topics(services.kafka_bootstrap, [missing]) == ["no-such-topic: missing"]
+    assert check_topics(services.kafka_bootstrap, [missing], 1) == ["no-such-topic: missing"]
+
+
+def test_topics_that_would_lose_acknowledged_orders_with_a_broker_are_told(services: Services) -> None:
+    """However they were made: 202 promises more than one broker's disk where more are asked for."""
+    spec = TopicSpec(f"t-{uuid4().hex}", 2, {"unclean.leader.election.enable": "false"})
+    admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
+    config = {"unclean.leader.election.enable": "true"}
+    admin.create_topics([NewTopic(spec.name, 2, 1, config=config)])[spec.name].result(20)
+    unclean = f"{spec.name}: unclean.leader.election.enable is true, false wanted"
+    with pytest.raises(TopicError) as told:
+        ensure_topics(services.kafka_bootstrap, [spec], 3)
+    assert str(told.value).splitlines() == [
+        unclean,
+        f"{spec.name}: replication.factor is 1, at least 3 wanted for 3 replicas",
+        f"{spec.name}: min.insync.replicas is 1, at least 2 wanted for 3 replicas",
+    ]
+    assert check_topics(services.kafka_bootstrap, [spec], 1) == [unclean]
 
 
 def test_a_broker_that_can_not_do_it_says_why(services: Services) -> None:
@@ -177,24 +185,34 @@ def test_offsets_are_waited_for_while_no_partition_has_a_leader(
     services: Services, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the topic was just made: what librdkafka says then is its first answer here, since none says when."""
-    first = [KafkaException(KafkaError(KafkaError._NOENT, "Failed to query partition leaders: No leaders found"))]
+    codes = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION)
+    first = [KafkaException(KafkaError(code)) for code in codes]
 
-    class NewHere(AdminClient):
-        def list_offsets(self, *args: Any, **kwargs: Any) -> Any:
+    class NewHere(Consumer):
+        def offsets_for_times(self, *args: Any, **kwargs: Any) -> Any:
             if first:
                 raise first.pop()
-            return super().list_offsets(*args, **kwargs)
+            return super().offsets_for_times(*args, **kwargs)
 
-    monkeypatch.setattr(kafka, "AdminClient", NewHere)
+    monkeypatch.setattr(kafka, "Consumer", NewHere)
     assert end_offsets(services.kafka_bootstrap, [(topic, 3)]) == {(topic, 3): 0}
     assert not first
+
+
+def test_offsets_of_a_partition_that_there_is_not_are_refused_at_once(
+    services: Services, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also beside one that there is."""
+    monkeypatch.setattr(kafka, "_LEADERLESS_PAUSE_SECONDS", float("nan"))  # No such pause is possible.
+    with pytest.raises(TopicError, match="_UNKNOWN_PARTITION"):
+        end_offsets(services.kafka_bootstrap, [(topic, 0), (topic, 4)])
 
 
 def test_offsets_of_a_topic_that_was_never_made_are_refused_at_once(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka, "_LEADERLESS_PAUSE_SECONDS", float("nan"))  # No such pause is possible.
-    with pytest.raises(TopicError, match="No leaders found"):
+    with pytest.raises(TopicError, match="_UNKNOWN_PARTITION"):
         end_offsets(services.kafka_bootstrap, [(f"never-made-{uuid4().hex}", 0)])
 
 
@@ -215,7 +233,7 @@ def _murmur2(data: bytes) -> int:
 async def test_a_sender_whose_clock_is_hours_ahead_is_heard_all_the_same(services: Services) -> None:
     """Brokers refuse records of the future, where a topic goes by its senders' clocks."""
     topic = catalog.INVOICE_EVENTS
-    ensure_topics(services.kafka_bootstrap, [TopicSpec(topic.name, topic.partitions, topic.config)], 1)
+    ensure_topics(services.kafka_bootstrap, [TopicSpec(topic.name, PARTITIONS, topic.config)], 1)
     producer = Producer({"bootstrap.servers": services.kafka_bootstrap})
     errors: list[object] = []
     in_two_hours_ms = int((time.time() + 2 * 3600) * 1000)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.local import kafka
+from local import kafka
 
 
 def test_an_id_that_begins_with_a_dash_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from confluent_kafka.admin import AdminClient
 
 from chaos.scenarios.clock import faketime_library
 from runtime.kafka import TopicSpec, ensure_topics
-from streams import log_probe
-from streams.log_probe import make_log_probe
+from streams.engine import log_probe
+from streams.engine.log_probe import make_log_probe
 from tests.conftest import Services
 
 
@@ -58,8 +58,8 @@ async def test_it_answers_whatever_the_clock_says(services: Services, topic: str
     assert library is not None, "libfaketime is not installed"
     ahead = {"LD_PRELOAD": library, "FAKETIME": "+40d", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     program = f"""
-import asyncio, streams.log_probe
-print(asyncio.run(streams.log_probe.make_log_probe({services.kafka_bootstrap!r})({topic!r}, 0, 1)))
+import asyncio, streams.engine.log_probe
+print(asyncio.run(streams.engine.log_probe.make_log_probe({services.kafka_bootstrap!r})({topic!r}, 0, 1)))
 """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, env={**os.environ, **ahead}, stdout=asyncio.subprocess.PIPE

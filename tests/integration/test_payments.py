@@ -175,8 +175,8 @@ async def test_what_no_order_owes_is_a_dead_letter_and_never_called(
 async def test_other_events_of_the_topic_are_passed_over_undecoded(payments: Payments, query: Query) -> None:
     await payments.run(b"\x00\x00\x00\x00\x0dnot looked at")
     assert dead_letters(query) == 0
-    connection = await payments.session.connection()
-    assert (await read_positions(connection, AGENT, EVENTS, [0]))[0] == 1
+    async with payments.session.connection() as connection:
+        assert (await read_positions(connection, AGENT, EVENTS, [0]))[0] == 1
 
 
 async def test_a_notice_has_the_provider_asked_at_once(payments: Payments, provider: Simulator, query: Query) -> None:

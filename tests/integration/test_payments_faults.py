@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from domain.payment import Action, Answer, Attempt, Known, State, provider_key
-from sinks.payments.local import LocalProvider
+from domain.payment import Action, Attempt, AttemptState, Known, ProviderAnswer, provider_key
+from providers.local import LocalProvider
 from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, NewAttempt
 from sinks.postgres.session import Session
@@ -35,7 +35,7 @@ from tests.integration.payments_world import (
     until_finished,
 )
 
-SEED = int(os.environ.get("GAPLESS_TEST_SEED", "1"))
+SEED = int(os.environ.get("TEST_SEED", "1"))
 OK = ("succeeded", "")
 GAVE_UP = ("failed", "gave-up")
 EACH = 200
@@ -68,7 +68,7 @@ async def test_each_fault_ends_in_one_charge_an_order(
 
 
 async def test_a_seed_of_faults_through_the_whole_life_of_orders(tmp_path: Path, ledger_url: str, query: Query) -> None:
-    print(f"GAPLESS_TEST_SEED={SEED}")
+    print(f"TEST_SEED={SEED}")
     with simulator(tmp_path / "provider", "--seed", str(SEED), "--faults", "0.3") as provider:
         await provider.behave(slow_s=0.3)
         payments = Payments(ledger_url, provider.url)
@@ -242,7 +242,7 @@ class Counting(LocalProvider):
         self.stops_before_call = False
         self.stops_after_call = False
 
-    async def authorize(self, attempt: Attempt, token: str) -> Answer:
+    async def authorize(self, attempt: Attempt, token: str) -> ProviderAnswer:
         self.calls += 1
         if self.stops_before_call:
             await asyncio.sleep(60)
@@ -456,9 +456,9 @@ def test_a_process_killed_again_and_again_charges_each_order_once(
 
 _CALLER = """
 import asyncio, os
-from sinks.payments.local import LocalProvider
+from providers.local import LocalProvider
 from streams.payment_calls import Caller
-from streams.payment_policy import Policy
+from streams.payment_calls import Policy
 
 async def main():
     policy = Policy(timeout_seconds=1, lease_seconds=2.2, poll_seconds=0.05, in_flight_max=20, queued_max=40)
@@ -474,20 +474,20 @@ async def test_what_is_being_voided_can_not_succeed_any_more(ledger_url: str, qu
     session = Session(ledger_url)
     add_order(ledger_url, "O-1")
     key = provider_key("demo", "O-1", "authorize")
-    row = NewAttempt("demo", "O-1", "authorize", Action.AUTHORIZE, 4798, "EUR", key, "", State.OPEN, 0.0, False)
-    connection = await session.connection()
-    await ledger.insert_attempts(connection, 0, [row], "0", 0.0)
-    assert await ledger.settle_attempt(connection, key)
-    [taken] = await ledger.take_attempts(connection, 1, "0", 0.0)
-    assert taken.attempt.settling
+    row = NewAttempt("demo", "O-1", "authorize", Action.AUTHORIZE, 4798, "EUR", key, "", AttemptState.OPEN, 0.0, False)
 
-    async def finish(state: State) -> set[str]:
+    async def finish(state: AttemptState) -> set[str]:
         outcome = Finished(key, state, "", "", b"O-1", b"payload")
         return await ledger.finish_attempts(connection, "payment-events", [outcome], datetime.now(UTC))
 
-    assert await finish(State.SUCCEEDED) == set()
-    assert await finish(State.FAILED) == {key}
-    assert not await ledger.settle_attempt(connection, key)
+    async with session.connection() as connection:
+        await ledger.insert_attempts(connection, 0, [row], "0", 0.0, "local")
+        assert await ledger.settle_attempt(connection, key)
+        [taken] = await ledger.take_attempts(connection, 1, "0", 0.0, "local")
+        assert taken.attempt.settling
+        assert await finish(AttemptState.SUCCEEDED) == set()
+        assert await finish(AttemptState.FAILED) == {key}
+        assert not await ledger.settle_attempt(connection, key)
     assert query("SELECT state FROM payment_attempts") == [("failed",)]
     assert query("SELECT count(*) FROM journal") == [(1,)]
     await session.close()

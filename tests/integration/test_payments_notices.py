@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -14,11 +14,12 @@ from aiohttp import web
 
 from domain.signature import sign
 from gateway.app import make_app
-from gateway.intake import Intake
-from gateway.notices import Notices
-from gateway.server import BoundedRunner
-from runtime.kafka import Delivered
-from runtime.local.layout import free_port
+from gateway.http.auth import KeyRing
+from gateway.http.intake import Intake
+from gateway.http.server import BoundedRunner
+from gateway.notices import NoticeIntake
+from local.layout import free_port
+from runtime.publisher import Delivered
 from runtime.settings import load
 from schemas import catalog, codec
 from tests.integration.payments_world import (
@@ -53,8 +54,10 @@ class Door:
     def __init__(self, **settings: Any) -> None:
         self.log = Log()
         self.url = f"http://127.0.0.1:{free_port()}"
-        notices = Notices(Intake(self.log), load(**settings))  # type: ignore[arg-type]
-        self._runner = BoundedRunner(make_app(notices.routes()), access_log=None)
+        notices = NoticeIntake(Intake(self.log), load(**settings))  # type: ignore[arg-type]
+        self._runner = BoundedRunner(
+            make_app(notices.routes(), KeyRing(cast(Any, None))), access_log=None, seller_of=lambda _: None
+        )
 
     async def __aenter__(self) -> "Door":
         await self._runner.setup()
@@ -124,6 +127,18 @@ async def test_a_signed_notice_is_kept_under_its_orders_key(door: Door) -> None:
         (notice(), signed, 202),
         (notice(seller_id=7, order_id=None), signed, 202),
         (notice(seller_id="demo", order_id="a\0b"), signed, 202),
+        # What a provider says of things that are none of ours: anything but a 202 has it said again for days.
+        (b'{"id": "evt_1", "data": {"object": {"metadata": null}}}', signed, 202),
+        (b'{"id": "evt_1", "data": {"object": {"metadata": []}}}', signed, 202),
+        (b'{"id": "evt_1", "data": {"object": {"metadata": "A"}}}', signed, 202),
+        (b'{"id": "evt_1", "data": {"object": {}}}', signed, 202),
+        (b'{"id": "evt_1", "data": {"object": null}}', signed, 202),
+        (b'{"id": "evt_1", "data": {"object": "pay_1"}}', signed, 202),
+        (b'{"id": "evt_1", "data": {}}', signed, 202),
+        (b'{"id": "evt_1", "data": null}', signed, 202),
+        (b'{"id": "evt_1", "data": []}', signed, 202),
+        (b'{"id": "evt_1"}', signed, 202),
+        (b"{}", signed, 202),
     ],
 )
 async def test_what_is_not_the_providers_or_not_about_an_order_is_not_kept(

@@ -10,9 +10,11 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from runtime.kafka import TopicSpec, end_offsets, ensure_topics
+from runtime.metrics import REGISTRY
 from schemas import catalog
-from streams.relay import Relay, make_producer
-from tests.conftest import Services
+from streams.relay import relay
+from streams.relay.relay import Relay, make_producer
+from tests.conftest import PARTITIONS, Services
 
 EVENTS = catalog.INVOICE_EVENTS.name
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -50,7 +52,7 @@ class Topic:
 
 @pytest.fixture
 def topic(services: Services) -> Topic:
-    specs = [TopicSpec(each.name, each.partitions, each.config) for each in catalog.TOPICS.values()]
+    specs = [TopicSpec(each.name, PARTITIONS, each.config) for each in catalog.TOPICS.values()]
     ensure_topics(services.kafka_bootstrap, specs, 1)
     return Topic(services.kafka_bootstrap)
 
@@ -58,37 +60,48 @@ def topic(services: Services) -> Topic:
 @contextmanager
 def running(services: Services, url: str) -> Iterator[Relay]:
     stop = threading.Event()
-    relay = Relay(url, make_producer(services.kafka_bootstrap), stop)
-    thread = threading.Thread(target=relay.run)
+    made = Relay(url, make_producer(services.kafka_bootstrap), stop, lambda: PARTITIONS)
+    thread = threading.Thread(target=made.run)
     thread.start()
     try:
-        yield relay
+        yield made
     finally:
         stop.set()
         thread.join(DEADLINE_S)
         assert not thread.is_alive()
 
 
-def append(query: Query, first: int, last: int) -> None:
+def append(query: Query, first: int, last: int, topic: str = EVENTS, partition: int = 0) -> None:
     query(
         "INSERT INTO journal (topic, partition, seq, key, payload, occurred_at)"
-        " SELECT %s, 0, seq, ('k' || seq)::bytea, ('payload ' || seq)::bytea, now()"
+        " SELECT %s, %s, seq, ('k' || seq)::bytea, ('payload ' || seq)::bytea, now()"
         " FROM generate_series(%s::bigint, %s::bigint) AS seq",
-        EVENTS,
+        topic,
+        partition,
         first,
         last,
     )
     query(
-        "INSERT INTO journal_heads (topic, partition, next_seq) VALUES (%s, 0, %s)"
+        "INSERT INTO journal_heads (topic, partition, next_seq) VALUES (%s, %s, %s)"
         " ON CONFLICT (topic, partition) DO UPDATE SET next_seq = excluded.next_seq",
-        EVENTS,
+        topic,
+        partition,
         last + 1,
     )
 
 
-def published(query: Query) -> int:
-    [(seq,)] = query("SELECT coalesce(max(published_seq), 0) FROM journal_published WHERE topic = %s", EVENTS)
+def published(query: Query, topic: str = EVENTS) -> int:
+    [(seq,)] = query("SELECT coalesce(max(published_seq), 0) FROM journal_published WHERE topic = %s", topic)
     return int(seq)
+
+
+def owned(publisher: Relay) -> int:
+    return len(publisher._owned)
+
+
+def unpublished(topic: str) -> float | None:
+    """As /metrics has it, of partition 0."""
+    return REGISTRY.get_sample_value("gapless_relay_unpublished", {"topic": topic, "partition": "0"})
 
 
 def wait_for(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -175,3 +188,69 @@ def test_a_silent_relay_loses_its_partitions_within_ten_seconds(
     for seq, _, _ in topic.read_until(9):
         assert seq <= highest + 1, "a hole"
         highest = max(highest, seq)
+
+
+def test_a_partition_that_the_brokers_do_not_take_delays_no_other(
+    services: Services, ledger_url: str, query: Query, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without a leader; here because it isn't there yet. Its own rows follow when it is."""
+    missing = f"relay-test-{time.time_ns()}"
+    monkeypatch.setattr(relay, "OUTPUT_TOPICS", (*catalog.OUTPUT_TOPICS, catalog.Topic(missing, (), None, 1_000)))
+    with running(services, ledger_url):
+        append(query, 1, 5_000, missing)
+        wait_for(lambda: unpublished(missing) == 5_000, "the relay has not seen the rows")
+        # More than once: the first round may have been ahead of those that wait.
+        for last in range(1, 6):
+            append(query, last, last)
+            wait_for(lambda last=last: published(query) == last, "another topic waits with it")  # type: ignore[misc]
+        assert published(query, missing) == 0
+        ensure_topics(services.kafka_bootstrap, [TopicSpec(missing, 1, {})], 1)
+        wait_for(lambda: published(query, missing) == 5_000, "what was held up does not follow")
+    assert [seq for seq, _, _ in topic.read_until(5)] == [1, 2, 3, 4, 5]
+
+
+def test_rows_larger_than_what_may_be_under_way_are_published(
+    services: Services, ledger_url: str, query: Query, topic: Topic
+) -> None:
+    """Few at a time, and one that is larger than all of it alone."""
+    append(query, 1, 5)
+    query("UPDATE journal SET payload = decode(repeat('ab', 1000000), 'hex') WHERE seq <> 3")
+    query("UPDATE journal SET payload = decode(repeat('cd', 3000000), 'hex') WHERE seq = 3")
+    with running(services, ledger_url):
+        records = topic.read_until(5)
+    assert [(seq, len(value or b"")) for seq, _, value in records] == [
+        (seq, 3_000_000 if seq == 3 else 1_000_000) for seq in range(1, 6)
+    ]
+
+
+def test_relays_share_the_partitions_evenly_and_again_when_one_joins_or_ends(
+    services: Services, ledger_url: str, query: Query, topic: Topic
+) -> None:
+    """What a relay gives up is taken by another, and published on."""
+    outputs = len(catalog.OUTPUT_TOPICS) * PARTITIONS
+    with running(services, ledger_url) as first:
+        wait_for(lambda: owned(first) == outputs, "one alone has all of them")
+        with running(services, ledger_url) as second, running(services, ledger_url) as third:
+            relays = (first, second, third)
+            wait_for(lambda: {owned(each) for each in relays} == {outputs // 3}, "they don't share evenly")
+            assert set.union(*(set(each._owned) for each in relays)) == set(first._owned | second._owned | third._owned)
+            for each in catalog.OUTPUT_TOPICS:
+                for partition in range(PARTITIONS):
+                    append(query, 1, 5, each.name, partition)
+            [(heads,)] = query("SELECT count(*) FROM journal_heads")
+            everywhere = "SELECT count(*) FROM journal_published WHERE published_seq = 5"
+            wait_for(lambda: query(everywhere) == [(heads,)], "nobody publishes some of them")
+        wait_for(lambda: owned(first) == outputs, "nobody has what the others had")
+    assert [seq for seq, _, _ in topic.read_until(5)] == [1, 2, 3, 4, 5]
+
+
+def test_every_relay_says_how_much_is_unpublished_whoever_publishes_it(
+    services: Services, ledger_url: str, query: Query, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is now: what another one has published is no longer reported."""
+    monkeypatch.setattr(Relay, "_share", lambda *_: None)
+    with running(services, ledger_url):
+        append(query, 1, 209)
+        wait_for(lambda: unpublished(EVENTS) == 209, "what waits is not reported")
+        query("INSERT INTO journal_published VALUES (%s, 0, 209)", EVENTS)
+        wait_for(lambda: unpublished(EVENTS) == 0, "what another relay has published is still reported")

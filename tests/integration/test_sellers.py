@@ -1,6 +1,8 @@
 """Sellers, their numbering, logos and keys, in a real ledger and through the command line."""
 
+import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,18 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from documents.render import render
 from gapless import admin
+from runtime.settings import SettingsError
 from sinks.postgres import sellers
-from sinks.postgres.sellers import Seller, SellerError
+from sinks.postgres.sellers import SellerError, SellerRow
+from tests.invoice_events import issued
+from tests.unit.documents.test_render import noise, picture
 
-ACME = Seller("acme", "Acme SARL", "1 Main St", "Lyon", "69001", "FR", time_zone="Europe/Paris")
-PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 100
+ACME = SellerRow("acme", "Acme SARL", "1 Main St", "Lyon", "69001", "FR", time_zone="Europe/Paris")
+PNG, OTHER_PNG = picture("RGB", "PNG"), picture("RGBA", "PNG")
+#: A picture of noise, which no format makes smaller: some 470 KiB.
+LARGE_PNG = noise(400)
 KEY = "k" * 40
 
 
@@ -49,6 +57,8 @@ async def test_a_seller_is_what_was_written_with_its_default_format(connection: 
         ({"numbering_policy": "none"}, "policy"),
         ({"number_format": "INV-{number}"}, "partition"),
         ({"number_format": "{partition}1{number}"}, "between two fields"),
+        ({"number_format": "F.{partition}-{number}"}, "BR-FR-02"),
+        ({"number_format": "{partition}-{number:036d}"}, "BR-FR-01"),
         ({"vat_id": "x" * 201}, "vat_id"),
     ],
 )
@@ -78,21 +88,49 @@ async def test_the_numbering_stays_once_there_is_a_series(connection: sellers.Co
         await sellers.update(connection, "nobody", {"city": "Paris"})
 
 
+async def test_a_format_older_than_a_rule_goes_on_and_is_named(
+    connection: sellers.Connection, command: "Command"
+) -> None:
+    """Invoices have it already. Another format must keep the rule; everything else of the seller may change."""
+    await sellers.create(connection, ACME)
+    await connection.execute("UPDATE sellers SET number_format = 'F.{partition}-{number}' WHERE seller_id = 'acme'")
+    assert (await sellers.update(connection, "acme", {"city": "Paris"})).number_format == "F.{partition}-{number}"
+    with pytest.raises(SellerError, match="BR-FR-02"):
+        await sellers.update(connection, "acme", {"number_format": "G.{partition}-{number}"})
+    for arguments in (["list"], ["show", "acme"]):
+        result = await asyncio.to_thread(command, *arguments)
+        assert result.exit_code == 0
+        assert re.findall("warning: .*", result.stderr) == [
+            "warning: acme's number format F.{partition}-{number}: a number format has only A-Z a-z 0-9 + - _ / beside"
+            " its fields (BR-FR-02)"
+        ]
+
+
 async def test_a_logo_is_named_by_its_digest_and_older_ones_stay(connection: sellers.Connection) -> None:
     """Invoices issued with it show it for ever."""
     await sellers.create(connection, ACME)
     first = await sellers.set_logo(connection, "acme", PNG)
     assert first == hashlib.sha256(PNG).hexdigest()
-    await sellers.set_logo(connection, "acme", PNG + b"2")
+    await sellers.set_logo(connection, "acme", OTHER_PNG)
     await sellers.set_logo(connection, "acme", None)
     assert (await sellers.read(connection, "acme")).logo_sha256 is None
     cursor = await connection.execute("SELECT count(*) FROM logos")
     assert await cursor.fetchone() == (2,)
-    for image, says in ((b"GIF89a", "PNG or a JPEG"), (PNG * 6000, "KiB")):
+    for image, says in ((b"GIF89a", "PNG or a JPEG"), (noise(430), "KiB"), (OTHER_PNG[:-40], "cannot be read")):
         with pytest.raises(SellerError, match=says):
             await sellers.set_logo(connection, "acme", image)
     with pytest.raises(SellerError, match="no seller"):
         await sellers.set_logo(connection, "nobody", PNG)
+
+
+async def test_a_logo_that_is_accepted_can_be_printed(connection: sellers.Connection) -> None:
+    """One bound for both: the seller's invoices would get no documents otherwise."""
+    assert 256 * 1024 < len(LARGE_PNG) < 512 * 1024
+    await sellers.create(connection, ACME)
+    digest = await sellers.set_logo(connection, "acme", LARGE_PNG)
+    event = issued()
+    event["seller"]["logo_sha256"] = digest
+    assert render(event, LARGE_PNG).startswith(b"%PDF-")
 
 
 async def test_of_a_key_only_its_digest_is_kept(connection: sellers.Connection) -> None:
@@ -187,6 +225,8 @@ def test_the_local_key_comes_from_the_file_that_is_named(command: Command, tmp_p
     file.write_text(KEY + "\n")
     assert command("ensure-local", GAPLESS_LOCAL_API_KEY_FILE=str(file)).exit_code == 0
     missing = command("ensure-local", GAPLESS_LOCAL_API_KEY_FILE=str(tmp_path / "none"))
-    assert (missing.exit_code, "cannot read" in missing.output) == (1, True)
+    # A setting that can't be read ends every command in the same way: what calls them says why.
+    assert isinstance(missing.exception, SettingsError)
+    assert "GAPLESS_LOCAL_API_KEY_FILE: cannot read the file" in str(missing.exception)
     unset: Any = {"GAPLESS_LOCAL_API_KEY_FILE": None}
     assert "is not set" in command("ensure-local", **unset).output

@@ -14,7 +14,7 @@ def test_postgres_keeps_what_it_commits_and_speaks_utf8(services: Services) -> N
             "fsync": "on",
             "synchronous_commit": "on",
             "server_encoding": "UTF8",
-            "max_connections": "200",
+            "max_connections": "300",
         }.items():
             row = connection.execute("SELECT current_setting(%s)", [setting]).fetchone()
             assert row == (expected,), setting

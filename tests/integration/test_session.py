@@ -1,12 +1,14 @@
-"""A worker that falls silent inside a transaction does not keep the others from its partition."""
+"""One session, one user; and a worker that falls silent does not keep the others from its partition."""
 
+import asyncio
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from sinks.postgres.lanes import Lane
 from sinks.postgres.positions import move_position, read_positions
-from sinks.postgres.session import OUTAGES, Session
+from sinks.postgres.session import OUTAGES, Session, SessionInUseError
 
 SILENCE = "500ms"
 
@@ -14,21 +16,24 @@ SILENCE = "500ms"
 async def test_who_falls_silent_amid_a_pipeline_is_let_go_and_the_next_worker_goes_on(ledger_url: str) -> None:
     """Not idle to the server, which waits for the pipeline's next message: only the whole transaction's time counts."""
     stopped, other = Session(ledger_url, transaction_timeout=SILENCE), Session(ledger_url, statement_timeout="5s")
-    await read_positions(await other.connection(), "invoices", "invoice-requests", [0])
+    async with other.connection() as connection:
+        await read_positions(connection, "invoices", "invoice-requests", [0])
     with pytest.raises(OUTAGES):
         async with stopped.pipelined_transaction() as silent:
             assert await move_position(silent, "invoices", "invoice-requests", 0, 0, 10) != 0
             async with other.pipelined_transaction() as connection:
                 assert await move_position(connection, "invoices", "invoice-requests", 0, 0, 10) != 0
-    positions = await read_positions(await other.connection(), "invoices", "invoice-requests", [0])
+    async with other.connection() as connection:
+        positions = await read_positions(connection, "invoices", "invoice-requests", [0])
     assert positions == {0: 10}
     await other.close()
 
 
 async def test_every_session_bounds_its_transactions(ledger_url: str) -> None:
     session = Session(ledger_url)
-    cursor = await (await session.connection()).execute("SHOW transaction_timeout")
-    assert await cursor.fetchone() == ("15s",)
+    async with session.connection() as connection:
+        cursor = await connection.execute("SHOW transaction_timeout")
+        assert await cursor.fetchone() == ("15s",)
     await session.close()
 
 
@@ -39,11 +44,47 @@ async def test_a_reader_whose_connection_was_lost_in_silence_is_answered_all_the
     lane = Lane(ledger_url, read_only=True)
 
     async def backend(session: Session) -> object:
-        cursor = await (await session.connection()).execute("SELECT pg_backend_pid()")
-        return await cursor.fetchone()
+        async with session.connection() as connection:
+            cursor = await connection.execute("SELECT pg_backend_pid()")
+            return await cursor.fetchone()
 
     before = await lane.run(backend)
     query("SELECT pg_terminate_backend(%s)", before[0])  # type: ignore[index]
     assert await lane.run(backend) not in (None, before)
     assert lane.available
     await lane.session.close()
+
+
+async def test_a_second_user_of_a_session_is_refused_at_once(ledger_url: str) -> None:
+    """Another task, or a block inside the first: its statements would stand in somebody else's transaction."""
+    session = Session(ledger_url)
+
+    async def write() -> None:
+        async with session.connection() as connection:
+            await connection.execute("UPDATE sellers SET city = 'Nice' WHERE seller_id = 'demo'")
+
+    async with session.pipelined_transaction() as connection:
+        with pytest.raises(SessionInUseError):
+            await write()
+        assert [type(each) for each in await asyncio.gather(write(), write(), return_exceptions=True)] == [
+            SessionInUseError,
+            SessionInUseError,
+        ]
+        # Whoever has it keeps it.
+        await connection.execute("SELECT 1")
+    async with session.connection() as connection:
+        cursor = await connection.execute("SELECT city FROM sellers WHERE seller_id = 'demo'")
+        assert await cursor.fetchone() != ("Nice",)
+    await write()
+    await session.close()
+
+
+async def test_a_user_that_fails_leaves_the_next_one_a_connection_in_order(ledger_url: str) -> None:
+    session = Session(ledger_url)
+    with pytest.raises(LookupError):
+        async with session.connection() as connection:
+            await connection.execute("BEGIN")
+            raise LookupError
+    async with session.connection() as connection:
+        assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+    await session.close()

@@ -16,9 +16,9 @@ import pytest
 import redis
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from runtime.local.errors import StackError
-from runtime.local.layout import SERVERS
-from runtime.local.stack import Stack
+from local.errors import StackError
+from local.layout import SERVERS
+from local.stack import Stack
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_nothing_is_left_when_the_supervisor_or_its_starter_is_killed(stack: Sta
     stack.stop()
     assert not alive(before)
 
-    code = "import sys, time; from pathlib import Path; from runtime.local.stack import Stack; \
+    code = "import sys, time; from pathlib import Path; from local.stack import Stack; \
 Stack(Path(sys.argv[1]), servers_only=True, bound=True).start(); print('up', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", code, str(stack.data)], stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
@@ -148,3 +148,29 @@ def test_what_the_caller_was_configured_for_stays_out(stack: Stack, monkeypatch:
     for child in supervisor.children():
         if "postgres" not in child.name():
             assert not [v for v in child.environ() if v.startswith(("GAPLESS_POSTGRES", "GAPLESS_KAFKA"))]
+
+
+def test_a_stack_in_a_closed_folder_keeps_its_database_when_it_is_renamed(tmp_path: Path) -> None:
+    """All of it lies in its folder, whoever runs it, with any umask; and a database that is gone is not replaced."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    stack = Stack(closed / "one", servers_only=True, bound=True)
+    umask = os.umask(0o077)
+    try:
+        stack.start()
+        with psycopg.connect(stack.endpoints()["postgres"], autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept (n int)")
+        stack.stop()
+        stack.data.rename(closed / "two")
+        renamed = Stack(closed / "two", servers_only=True, bound=True)
+        renamed.start()
+        with psycopg.connect(renamed.endpoints()["postgres"]) as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+        renamed.stop()
+        (closed / "two" / "postgres" / "cluster").rename(closed / "unmounted")
+        with pytest.raises(StackError, match=r"cluster is missing, and postgres_password says that it was made"):
+            renamed.start()
+        assert not renamed.status()["ready"]
+    finally:
+        os.umask(umask)
+        stack.remove()

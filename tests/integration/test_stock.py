@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from schemas import catalog, codec
-from sinks.postgres.stock import partition_of
-from tests.conftest import Services
+from schemas.placement import partition_of
+from tests.conftest import PARTITIONS, Services
 from tests.integration.gateways import KEYS, Answer, Client, Topics, link_to, running, through
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -32,7 +33,7 @@ def events(query: Query) -> list[dict[str, Any]]:
     found = []
     for partition, key, payload in rows:
         _, event = codec.decode(payload, catalog.STOCK_CHANGED, bytes_max=catalog.INVENTORY_EVENTS.value_bytes_max)
-        assert partition == partition_of(key, catalog.PARTITIONS)
+        assert partition == partition_of(key, PARTITIONS)
         [change] = event["changes"]
         assert key == change["sku"].encode()
         found.append({"cause": event["cause"], "order_id": event["order_id"], **change})
@@ -100,6 +101,80 @@ async def test_stock_is_listed_in_pages(client: Client) -> None:
     assert page["next"] is None
 
 
+async def conditional(client: Client, sku: str, conditions: list[tuple[str, str]], **change: Any) -> Answer:
+    """PUT with header lines, which may repeat."""
+    return await client.call("PUT", f"/v1/stock/{sku}", CIMultiDict(conditions), json=change)
+
+
+async def test_pieces_that_were_set_are_not_set_again_after_a_shipment(client: Client, query: Query) -> None:
+    """The repeat names the version that it was decided on: what was shipped meanwhile doesn't come back."""
+    first = await put(client, "S-1", on_hand=10)
+    assert first.headers["ETag"] == '"1"'
+    assert (await client.get("/v1/stock/S-1")).headers["ETag"] == '"1"'
+    count = [("If-Match", '"1"')]
+    assert (await conditional(client, "S-1", count, on_hand=8)).headers["ETag"] == '"2"'
+    # Claimed and shipped.
+    query("UPDATE stock SET on_hand = 5, version = 4")
+    again = await conditional(client, "S-1", count, on_hand=8)
+    assert (again.status, again.json["type"], again.json["version"]) == (412, "/problems/precondition-failed", 4)
+    assert again.headers["ETag"] == '"4"'
+    assert (await client.get("/v1/stock/S-1")).json["on_hand"] == 5
+    assert (await conditional(client, "S-1", [("If-Match", again.headers["ETag"])], on_hand=4)).json["version"] == 5
+
+
+@pytest.mark.parametrize(
+    ("conditions", "permitted"),
+    [
+        ([("If-Match", '"1"')], True),
+        ([("If-Match", '"7", "1"')], True),
+        ([("If-Match", '"7"'), ("If-Match", '"1"')], True),
+        ([("If-Match", "*")], True),
+        ([("If-Match", '"2"')], False),
+        # Weak tags never match strongly, and a version without quotes is no tag.
+        ([("If-Match", 'W/"1"')], False),
+        ([("If-Match", "1")], False),
+        ([("If-Match", "")], False),
+        ([("If-None-Match", "*")], False),
+        ([("If-None-Match", 'W/"1"')], False),
+        ([("If-None-Match", '"2"')], True),
+    ],
+)
+async def test_a_condition_is_obeyed(client: Client, conditions: list[tuple[str, str]], permitted: bool) -> None:
+    """By an absolute change and by an adjustment alike; also one that would change nothing."""
+    await put(client, "S-1", on_hand=5)
+    for sku, change in (("S-1", {"on_hand": 5}), ("S-1", {"adjust": 1, "key": "k"})):
+        answer = await conditional(client, sku, conditions, **change)
+        assert answer.status == (200 if permitted else 412), change
+    assert (await client.get("/v1/stock/S-1")).json["on_hand"] == (6 if permitted else 5)
+
+
+async def test_a_sku_without_stock_meets_no_if_match(client: Client) -> None:
+    """And `If-None-Match: *` sets it once: a second one, or a repeat, changes nothing."""
+    for wanted in ("*", '"0"', '"1"'):
+        answer = await conditional(client, "S-1", [("If-Match", wanted)], on_hand=5)
+        assert (answer.status, answer.json["sku"]) == (412, "S-1")
+    assert (await client.get("/v1/stock/S-1")).status == 404
+    new = [("If-None-Match", "*")]
+    answers = await asyncio.gather(*(conditional(client, "S-1", new, on_hand=n) for n in range(1, 6)))
+    assert sorted(each.status for each in answers) == [200, 412, 412, 412, 412]
+
+
+async def test_an_adjustment_that_was_made_is_no_stale_one(client: Client) -> None:
+    """Its key says that it has succeeded already: sent again it has its answer, whatever the version is by now."""
+    await put(client, "S-1", on_hand=5)
+    for _ in range(2):
+        answer = await conditional(client, "S-1", [("If-Match", '"1"')], adjust=2, key="k")
+        assert (answer.status, answer.json["on_hand"]) == (200, 7)
+
+
+async def test_stock_that_the_caller_has_is_not_sent_again(client: Client) -> None:
+    """304, with the tag."""
+    await put(client, "S-1", on_hand=5)
+    known = await client.get("/v1/stock/S-1", If_None_Match='"0", W/"1"')
+    assert (known.status, known.body, known.headers["ETag"]) == (304, b"", '"1"')
+    assert (await client.get("/v1/stock/S-1", If_None_Match='"2"')).status == 200
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -155,6 +230,8 @@ async def test_without_postgres_no_change_is_said_to_be_made(
         for answer in (await put(client, "S-1", on_hand=6), await client.get("/v1/stock/S-1")):
             assert (answer.status, answer.json["type"]) == (503, "/problems/unavailable")
             assert "Retry-After" in answer.headers
+        assert "read the stock before you set it again" in (await put(client, "S-1", on_hand=6)).json["detail"]
+        assert "its key makes it once" in (await put(client, "S-1", adjust=1, key="unheard")).json["detail"]
         await postgres.open()
         await asyncio.sleep(0.6)
         assert (await put(client, "S-1", on_hand=6)).json["version"] == 2

@@ -7,10 +7,10 @@ from time import monotonic
 
 import pytest
 
+from admission.admission import Admitted, SoldOut
 from domain.reservation import Short, Sku
 from sinks.postgres import levels
 from sinks.postgres.levels import read_obtainable
-from sinks.redis.admission import Admitted, SoldOut
 from streams.stock import Keeper
 from tests.conftest import Services
 from tests.integration.test_stock_mirror import Query, Shop, opened
@@ -54,7 +54,8 @@ def turn(shop: Shop, order_id: str, state: str) -> None:
 
 async def obtainable(shop: Shop, *skus: str) -> dict[str, tuple[int, int]]:
     wanted = [Sku(shop.world.seller_id, sku) for sku in skus]
-    return {sku.sku: found for sku, found in (await read_obtainable(await shop.session.connection(), wanted)).items()}
+    async with shop.session.connection() as connection:
+        return {sku.sku: found for sku, found in (await read_obtainable(connection, wanted)).items()}
 
 
 async def test_a_line_ends_when_the_last_payment_is_known(shop: Shop) -> None:
@@ -169,10 +170,9 @@ async def test_the_question_goes_by_indexes_and_reads_no_order_that_is_paid(shop
         seller_id,
     )
     parameters = {"seller_ids": [seller_id], "skus": ["S"], "unpaid_max": 100}
-    cursor = await (await shop.session.connection()).execute(
-        "EXPLAIN (ANALYZE, COSTS OFF) " + levels._OBTAINABLE, parameters
-    )
-    plan = "\n".join(row[0] for row in await cursor.fetchall())
+    async with shop.session.connection() as connection:
+        cursor = await connection.execute("EXPLAIN (ANALYZE, COSTS OFF) " + levels._OBTAINABLE, parameters)
+        plan = "\n".join(row[0] for row in await cursor.fetchall())
     assert " on orders_awaiting_payment " in plan or " using orders_awaiting_payment " in plan, plan
     assert "orders_pkey" not in plan
     assert "Seq Scan" not in plan

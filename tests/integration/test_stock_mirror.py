@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,23 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Producer
 
+from admission.admission import Admitted, SoldOut
+from admission.mirror import Ticked
+from admission.reconcile import Drift, Reconciler
 from domain.reservation import Change, Level, Sku
 from gapless.stock import stock
-from runtime.kafka import TopicSpec, end_offsets, ensure_topics
+from runtime.kafka import end_offsets
+from runtime.metrics import REGISTRY
 from schemas import catalog
 from schemas.codec import encode
+from sinks.postgres import levels
 from sinks.postgres.positions import read_positions
-from sinks.postgres.session import Session
-from sinks.redis.admission import Admitted, SoldOut
-from sinks.redis.reconcile import Drift, Reconciler
-from streams.batch import Batch
+from sinks.postgres.session import Connection, Session
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 from streams.stock import Keeper, StockWork
 from streams.stock_events import stock_changed
-from streams.work import Worker
-from tests.conftest import Services
+from tests.conftest import PARTITIONS, Services
 from tests.integration.admission_world import OwnValkey, World, world
 from tests.integration.conftest import add_seller
 from tests.integration.gateways import until
@@ -65,7 +68,8 @@ class Shop:
 
     async def start(self) -> None:
         for topic in self._offsets:
-            await read_positions(await self.session.connection(), "stock", topic, [0])
+            async with self.session.connection() as connection:
+                await read_positions(connection, "stock", topic, [0])
 
     def put(self, **on_hand: int) -> None:
         """Rows of stock, without an event."""
@@ -104,7 +108,7 @@ class Shop:
         await self._worker.run(self.work, Batch(topic, 0, records))
 
     async def rebuild(self) -> None:
-        _, run_id, _ = await self.world.mirror.tick(self.world.seller_id)
+        _, run_id, *_ = await self.world.mirror.tick(self.world.seller_id)
         assert await self.reconciler.rebuild(self.world.seller_id, run_id)
 
     async def drifts(self, *, correct: bool = True) -> list[Drift]:
@@ -138,10 +142,10 @@ async def shop(services: Services, ledger_url: str, query: Query) -> AsyncIterat
         yield made
 
 
-def event(schema: catalog.Schema, **values: Any) -> bytes:
+def event(schema: catalog.Schema[Any], **values: Any) -> bytes:
     """A record of the schema; what isn't given is empty."""
     return encode(
-        schema, {field["name"]: values.get(field["name"], _empty(field)) for field in schema.parsed["fields"]}
+        schema, {field["name"]: values.get(field["name"], _empty(field)) for field in schema.newest.parsed["fields"]}
     )
 
 
@@ -375,6 +379,121 @@ async def test_the_keeper_ends_holds_where_no_gateway_asks(services: Services, l
         await asyncio.gather(keeping, return_exceptions=True)
 
 
+SELLERS = 1_000
+
+
+async def test_a_tick_costs_what_is_due_and_not_what_there_is(
+    tmp_path: Path, ledger_url: str, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 1,000 sellers, each looked at once at the start, a tick then looks at those of which something is due."""
+    own = OwnValkey(tmp_path / "valkey")
+    await own.start()
+    async with opened(own.url, ledger_url, query) as shop:
+        query(
+            "INSERT INTO sellers (seller_id, legal_name, street, city, postal_code, country, number_format)"
+            " SELECT 's-' || n, 'S', '1 Main St', 'Lyon', '69001', 'FR', '' FROM generate_series(1, %s) n",
+            SELLERS,
+        )
+        query(
+            "INSERT INTO stock (seller_id, sku, on_hand) SELECT 's-' || n, 'S', 5 FROM generate_series(1, %s) n",
+            SELLERS,
+        )
+        shop.put(S=10)
+        await shop.rebuild()
+        client = shop.world.mirror._calls._redis
+        run_id = (await client.info("server"))["run_id"]
+        pipeline = client.pipeline()
+        for n in range(1, SELLERS + 1):
+            pipeline.set(f"stock:{{s-{n}}}:complete", run_id)
+        await pipeline.execute()
+
+        looked_at: list[str] = []
+        listed: list[int] = []
+        tick, read_sellers = shop.world.mirror.tick, levels.read_sellers_with_stock
+
+        async def counted_tick(seller_id: str) -> Ticked:
+            looked_at.append(seller_id)
+            return await tick(seller_id)
+
+        async def counted_list(connection: Connection) -> list[str]:
+            found = await read_sellers(connection)
+            listed.append(len(found))
+            return found
+
+        monkeypatch.setattr(shop.world.mirror, "tick", counted_tick)
+        monkeypatch.setattr("streams.stock.read_sellers_with_stock", counted_list)
+        keeper = Keeper(shop.world.mirror, shop.url, tick_seconds=60)
+        await keeper._tick()
+        assert sorted(looked_at) == sorted([shop.world.seller_id, *(f"s-{n}" for n in range(1, SELLERS + 1))])
+        assert listed == [SELLERS + 1]
+
+        looked_at.clear()
+        for _ in range(5):
+            await keeper._tick()
+        assert looked_at == []
+        # A hold that nothing else ends, and a seller that an event told of first.
+        shop.world.gateway._hold_ms = 100
+        assert await shop.world.admit("1", S=1) == HELD
+        keeper.heard_of(["s-1", "new"])
+        await until_due(keeper, looked_at, {"new", shop.world.seller_id})
+        assert sorted(set(looked_at)) == sorted({"new", shop.world.seller_id})
+        assert len(looked_at) <= 4
+        assert (await shop.world.known()).held == 0
+        assert listed == [SELLERS + 1]
+        # What Redis has lost is looked for everywhere.
+        await client.flushall()
+        looked_at.clear()
+        monkeypatch.setattr(keeper, "_rebuild", skip_rebuild(keeper))
+        await keeper._tick()
+        assert len(set(looked_at)) == SELLERS + 1
+        await keeper._ticks.close()
+        await keeper._compares.close()
+    own.kill()
+
+
+def skip_rebuild(keeper: Keeper) -> Callable[[str], Awaitable[None]]:
+    async def rebuild(seller_id: str) -> None:
+        keeper._note(seller_id, is_complete=True)
+
+    return rebuild
+
+
+async def until_due(keeper: Keeper, looked_at: list[str], wanted: set[str]) -> None:
+    async def tick() -> set[str]:
+        await keeper._tick()
+        return set(looked_at)
+
+    await until(tick, lambda seen: seen >= wanted)
+
+
+async def test_sellers_without_a_full_copy_are_counted_while_they_are_copied(
+    shop: Shop, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From when it is known until each is complete."""
+    query(
+        "INSERT INTO stock (seller_id, sku, on_hand) SELECT seller_id, 'S', 5 FROM sellers"
+        " WHERE seller_id IN ('demo', 'other')"
+    )
+    shop.put(S=10)
+    # Left there by another test.
+    for seller_id in ("demo", "other"):
+        await shop.world.mirror._calls._redis.delete(f"stock:{{{seller_id}}}:complete")
+    counted: list[float | None] = []
+    rebuild = Reconciler.rebuild
+
+    async def watched(self: Reconciler, seller_id: str, run_id: str) -> bool:
+        counted.append(REGISTRY.get_sample_value("gapless_stock_incomplete_sellers"))
+        return await rebuild(self, seller_id, run_id)
+
+    monkeypatch.setattr(Reconciler, "rebuild", watched)
+    keeper = Keeper(shop.world.mirror, shop.url, tick_seconds=60)
+    await keeper._tick()
+    assert counted[-3:] == [3, 2, 1]
+    assert REGISTRY.get_sample_value("gapless_stock_incomplete_sellers") == 0
+    await keeper._ticks.close()
+    await keeper._compares.close()
+
+
 @pytest.fixture
 def command(shop: Shop, services: Services, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """`command(*arguments)` runs `gapless stock …` in a thread, on the test's services; its exit code and output."""
@@ -443,14 +562,13 @@ async def test_the_command_says_when_redis_is_away(
     assert await command("reconcile") == (1, "Redis can't be asked: ConnectionError")
 
 
+@pytest.mark.usefixtures("empty_outputs")
 async def test_the_worker_process_copies_and_follows(
     services: Services, shop: Shop, query: Query, tmp_path: Path
 ) -> None:
     """A worker as `gapless worker stock` runs it: Redis is believed soon, and hears of the next change."""
-    specs = [TopicSpec(each.name, each.partitions, each.config) for each in catalog.TOPICS.values()]
-    ensure_topics(services.kafka_bootstrap, specs, 1)
     query("DELETE FROM positions")
-    sources = [(topic, number) for topic in (INVENTORY, ORDERS) for number in range(catalog.PARTITIONS)]
+    sources = [(topic, number) for topic in (INVENTORY, ORDERS) for number in range(PARTITIONS)]
     for (topic, partition), offset in end_offsets(services.kafka_bootstrap, sources).items():
         query("INSERT INTO positions VALUES ('stock', %s, %s, %s)", topic, partition, offset)
     shop.put(S=10)

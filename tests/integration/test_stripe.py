@@ -19,10 +19,10 @@ import pytest
 from aiohttp import web
 from stripe import InvalidRequestError, StripeClient
 
-from domain.payment import Absent, Action, Attempt, Declined, Pending, Prior, State, Succeeded, provider_key
-from runtime.local.layout import free_port
-from sinks.payments.provider import ForbiddenError, NotNowError, UnknownOutcomeError
-from sinks.payments.stripe import StripeProvider
+from domain.payment import Absent, Action, Attempt, AttemptState, Declined, Pending, Prior, Succeeded, provider_key
+from local.layout import free_port
+from providers.provider import ForbiddenError, NotNowError, UnknownOutcomeError
+from providers.stripe import StripeProvider
 
 STRIPE_MOCK = "github.com/stripe/stripe-mock@v0.203.0"
 BUILD_SECONDS_MAX = 400
@@ -41,7 +41,7 @@ def attempt(action: Action = Action.AUTHORIZE, **changes: Any) -> Attempt:
         provider_key("demo", "A", request_id),
         tries=1,
         may_have_acted=False,
-        authorization=None if action is Action.AUTHORIZE else Prior(State.SUCCEEDED, "pi_1"),
+        authorization=None if action is Action.AUTHORIZE else Prior(AttemptState.SUCCEEDED, "pi_1"),
     )
     return replace(made, **changes)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,17 @@ from typing import Any
 import psycopg
 from confluent_kafka import Producer
 
-from schemas import catalog, codec
-from sinks.audit.follow import Follower, Services
-from sinks.audit.report import AuditError
+from audit.follow import Follower, Services
+from audit.report import AuditError
+from schemas import catalog
 from sinks.postgres.stock import SetOnHand, Stock
 from tests import conftest
+from tests.conftest import PARTITIONS
 from tests.integration.orders_world import TOPICS, Shop
 from tests.integration.shop import checkout_body
 from tests.integration.test_audit import found
 from tests.integration.world import EVENTS, NOW, Headers, World, make_topics
+from tests.records import written
 
 _SKU = "MUG"
 
@@ -39,7 +41,7 @@ class Town:
     async def _open(self) -> None:
         self.shop = Shop(self.world)
         stock = Stock(self.world.postgres_url)
-        await stock.change(SetOnHand("demo", _SKU, 100_000), NOW)
+        await stock.change(SetOnHand("demo", _SKU, 100_000), PARTITIONS, NOW)
         await stock.close()
 
     def new_follower(self) -> Follower:
@@ -73,18 +75,29 @@ class Town:
         self.now += 5.0
         return found(self.follower.check())
 
-    def place(self, count: int = 1) -> list[str]:
+    def place(self, count: int = 1, **changes: Any) -> list[str]:
         """Orders with their stock; nobody has paid yet."""
         orders = [f"g{next(self._names)}" for _ in range(count)]
         for start in range(0, count, 500):
-            bodies = [checkout_body(each, (_SKU, 1), (_SKU, 2)) for each in orders[start : start + 500]]
-            values = tuple(codec.encode(catalog.CHECKOUT_REQUEST, body) for body in bodies)
-            topic = catalog.CHECKOUT_REQUESTS
-            for value in values:
-                self._producer.produce(self.world.prefix + topic.name, value, b"key", 0)
-            assert self._producer.flush(20) == 0
-            self._runner.run(self.shop.handle(topic, 0, values))
+            self.send(*(checkout_body(each, (_SKU, 1), (_SKU, 2), **changes) for each in orders[start : start + 500]))
         return orders
+
+    def send(self, *bodies: Mapping[str, Any]) -> None:
+        """A batch of checkouts, into the log and through the agent."""
+        topic = catalog.CHECKOUT_REQUESTS
+        values = tuple(written(catalog.CHECKOUT_REQUEST, body) for body in bodies)
+        for value in values:
+            self._producer.produce(self.world.prefix + topic.name, value, b"key", 0)
+        assert self._producer.flush(20) == 0
+        self._runner.run(self.shop.handle(topic, 0, values))
+
+    def refused(self, order_id: str) -> list[str]:
+        """What came of the order's requests that changed nothing, one by one."""
+        with psycopg.connect(self.world.postgres_url) as connection:
+            rows = connection.execute(
+                "SELECT outcome FROM refused_requests WHERE order_id = %s ORDER BY log_offset", (order_id,)
+            ).fetchall()
+        return [outcome for (outcome,) in rows]
 
     def pay(self, orders: Sequence[str]) -> None:
         """All of them at once."""
@@ -104,7 +117,7 @@ class Town:
                     "outcome": "succeeded", "amount_minor": amount, "currency": "EUR", "provider": "local",
                     "reference": "ref", "reason": "", "tries": 1, "occurred_at": 0,
                 }  # fmt: skip
-                payloads.append(codec.encode(schema, event))
+                payloads.append(written(schema, event))
             keys = [order_id.encode() for order_id, _ in rows]
             append_all(connection, topic.name, list(zip(keys, payloads, strict=True)))
         self.relay()
@@ -114,7 +127,11 @@ class Town:
         self._runner.run(self.shop.command(0, order_id, action, **changes))
 
     def capture(self, order_id: str) -> None:
-        self._runner.run(self.shop.pay(order_id, "capture"))
+        self.settle(order_id, "capture")
+
+    def settle(self, order_id: str, request_id: str, amount: int | None = None) -> None:
+        """The provider has done what it was asked for."""
+        self._runner.run(self.shop.pay(order_id, request_id, amount=amount))
         self.relay()
 
     def invoice(self) -> None:
@@ -142,7 +159,7 @@ class Town:
                     "number": number, "invoice_number": printed, "key": key, "sha256": digest.hexdigest(),
                     "size_bytes": len(body), "media_type": "application/pdf", "template_version": 1, "stored_at": 0,
                 }  # fmt: skip
-                events.append((order_id.encode(), codec.encode(catalog.INVOICE_DOCUMENT_STORED, event)))
+                events.append((order_id.encode(), written(catalog.INVOICE_DOCUMENT_STORED, event)))
             connection.cursor().executemany("INSERT INTO documents VALUES (%s, %s, %s, %s, %s, 1, %s)", documents)
             append_all(connection, EVENTS, events)
 

@@ -3,24 +3,27 @@
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from audit.report import AuditReport
+from audit.run import run_audit
 from schemas import catalog, codec
-from sinks.audit.report import Report
-from sinks.audit.run import run_audit
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
-from streams.batch import Batch
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
-from streams.work import Worker
+from tests.conftest import PARTITIONS
 from tests.integration.test_invoices_work import FakeTable
+from tests.records import written
 from tests.unit.domain.test_invoice import line, request
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -46,7 +49,7 @@ class World:
     postgres_url: str
     objects: Path
 
-    def audit(self, *, complete: bool = False, provider_url: str | None = None) -> Report:
+    def audit(self, *, complete: bool = False, provider_url: str | None = None) -> AuditReport:
         """Audit it."""
 
         def read(key: str) -> list[bytes]:
@@ -74,7 +77,7 @@ class World:
         copied = replace(self, prefix=make_topics(self.kafka))
         producer = Producer({"bootstrap.servers": self.kafka, "acks": "all", "linger.ms": 1})
         for topic in (REQUESTS, EVENTS, DEAD):
-            for partition in range(catalog.PARTITIONS):
+            for partition in range(PARTITIONS):
                 for message in self.records(topic, partition):
                     producer.produce(
                         copied.prefix + topic,
@@ -101,15 +104,13 @@ class World:
             consumer.close()
 
 
-def make_topics(kafka: str, *names: str) -> str:
+def make_topics(kafka: str, *names: str, partitions: int = PARTITIONS) -> str:
     """Fresh topics under a prefix of their own; returns it."""
     prefix = f"{uuid.uuid4().hex[:12]}-"
     admin = AdminClient(
         {"bootstrap.servers": kafka}
     )  # Held until the answers are there: they come from its own thread.
-    made = admin.create_topics(
-        [NewTopic(prefix + name, catalog.PARTITIONS, 1) for name in names or (REQUESTS, EVENTS, DEAD)]
-    )
+    made = admin.create_topics([NewTopic(prefix + name, partitions, 1) for name in names or (REQUESTS, EVENTS, DEAD)])
     for future in made.values():
         future.result(20)
     return prefix
@@ -119,7 +120,7 @@ def requests_of_every_kind() -> list[list[tuple[bytes | None, bytes | None]]]:
     """Key and value of the requests of two partitions, with each outcome among them."""
 
     def sent(order_id: str, **changes: object) -> tuple[bytes, bytes]:
-        return order_id.encode(), codec.encode(catalog.INVOICE_REQUEST, request(order_id=order_id, **changes))
+        return order_id.encode(), written(catalog.INVOICE_REQUEST, request(order_id=order_id, **changes))
 
     two_rates = [line(), line(vat_rate="5.50", quantity="3")]
     first = [
@@ -165,7 +166,8 @@ async def _issue(postgres_url: str, batches: Requests) -> None:
     async def probe(topic: str, partition: int, offset: int) -> tuple[int, int]:
         return offset, 0
 
-    await read_positions(await session.connection(), "invoices", REQUESTS, range(catalog.PARTITIONS))
+    async with session.connection() as connection:
+        await read_positions(connection, "invoices", REQUESTS, range(PARTITIONS))
     worker = Worker(session, probe)
     work = InvoicesWork(FakeTable(), lambda: NOW)  # type: ignore[arg-type]
     for partition, records in enumerate(batches):
@@ -209,8 +211,8 @@ def append(
     topic: str,
     partition: int,
     key: bytes | None,
-    schema: catalog.Schema,
-    event: dict[str, object],
+    schema: catalog.Schema[Any],
+    event: Mapping[str, Any],
 ) -> None:
     """Append an event to the journal as agents do."""
     row = connection.execute(

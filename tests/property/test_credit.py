@@ -1,14 +1,13 @@
 """Credit notes: whatever the split of an order into refunds, they add up to its invoice, to the cent."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.credit import check, credit
 from domain.invoice import Priced, price
+from domain.records import InvoiceRequest
 from tests.credit_notes import credit_note_request
 from tests.unit.domain.test_invoice import line, request
 
@@ -24,7 +23,7 @@ _RATES = st.sampled_from([("20.00", "S"), ("5.50", "S"), ("33.33", "S"), ("20", 
 class Split:
     """An order and its refunds, one after the other: pieces by line."""
 
-    order: dict[str, Any]
+    order: InvoiceRequest
     refunds: list[dict[int, int]]
 
 
@@ -60,7 +59,7 @@ def befores(refunds: list[dict[int, int]]) -> list[dict[int, int]]:
     return found
 
 
-def priced(order: Mapping[str, Any]) -> Priced:
+def priced(order: InvoiceRequest) -> Priced:
     result = price(order)
     assert isinstance(result, Priced), result
     return result
@@ -71,22 +70,23 @@ def test_any_split_into_refunds_credits_exactly_the_invoice(split: Split) -> Non
     """Net, tax of each rate, and gross; each line too."""
     invoice = priced(split.order)
     nets = [0] * len(invoice.nets_minor)
-    rates = {(total.vat_category, total.vat_rate): [0, 0] for total in invoice.per_rate}
+    rates = {(total["vat_category"], total["vat_rate"]): [0, 0] for total in invoice.per_rate}
     sums = [0, 0, 0]
     for before, now in zip(befores(split.refunds), split.refunds, strict=True):
         part = credit(split.order, before, now)
         for each in part.lines:
             nets[each.line] += each.net_minor
         for total in part.per_rate:
-            rates[total.vat_category, total.vat_rate][0] += total.taxable_minor
-            rates[total.vat_category, total.vat_rate][1] += total.tax_minor
+            rates[total["vat_category"], total["vat_rate"]][0] += total["taxable_minor"]
+            rates[total["vat_category"], total["vat_rate"]][1] += total["tax_minor"]
         sums = [
             so_far + amount
             for so_far, amount in zip(sums, (part.net_minor, part.tax_minor, part.gross_minor), strict=True)
         ]
     assert nets == list(invoice.nets_minor)
     assert rates == {
-        (total.vat_category, total.vat_rate): [total.taxable_minor, total.tax_minor] for total in invoice.per_rate
+        (total["vat_category"], total["vat_rate"]): [total["taxable_minor"], total["tax_minor"]]
+        for total in invoice.per_rate
     }
     assert sums == [invoice.net_minor, invoice.tax_minor, invoice.gross_minor]
 
@@ -97,12 +97,12 @@ def test_no_part_of_a_credit_is_negative_and_each_adds_up_by_itself(split: Split
     for before, now in zip(befores(split.refunds), split.refunds, strict=True):
         part = credit(split.order, before, now)
         amounts = [each.net_minor for each in part.lines]
-        amounts += [amount for total in part.per_rate for amount in (total.taxable_minor, total.tax_minor)]
+        amounts += [amount for total in part.per_rate for amount in (total["taxable_minor"], total["tax_minor"])]
         assert min(amounts) >= 0
         assert [(each.line, each.quantity) for each in part.lines] == [pair for pair in sorted(now.items()) if pair[1]]
         assert part.net_minor == sum(each.net_minor for each in part.lines)
-        assert part.net_minor == sum(total.taxable_minor for total in part.per_rate)
-        assert part.tax_minor == sum(total.tax_minor for total in part.per_rate)
+        assert part.net_minor == sum(total["taxable_minor"] for total in part.per_rate)
+        assert part.tax_minor == sum(total["tax_minor"] for total in part.per_rate)
 
 
 @given(splits())

@@ -6,13 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.invoice import Priced, price
-from domain.issuing import CREDIT_NOTE, INVOICE, Content, OrderKey, decide
+from domain.issuing import CREDIT_NOTE, INVOICE, Content, InvoiceIdentity, decide
 from domain.position import Standing, standing
 from tests.unit.domain.test_invoice import line, request
 
 KEYS = st.one_of(
-    st.builds(OrderKey, st.just("demo"), st.sampled_from("abcd"), st.just(INVOICE)),
-    st.builds(OrderKey, st.just("demo"), st.sampled_from("ab"), st.just(CREDIT_NOTE), st.sampled_from(["r", "s"])),
+    st.builds(InvoiceIdentity, st.just("demo"), st.sampled_from("abcd"), st.just(INVOICE)),
+    st.builds(
+        InvoiceIdentity, st.just("demo"), st.sampled_from("ab"), st.just(CREDIT_NOTE), st.sampled_from(["r", "s"])
+    ),
 )
 CONTENTS = st.lists(st.tuples(KEYS, st.sampled_from([b"1", b"2"])), max_size=30).map(
     lambda pairs: [Content(offset, key, content) for offset, (key, content) in enumerate(pairs)]
@@ -21,7 +23,7 @@ CONTENTS = st.lists(st.tuples(KEYS, st.sampled_from([b"1", b"2"])), max_size=30)
 
 @given(CONTENTS, st.dictionaries(KEYS, st.sampled_from([b"1", b"2"])))
 def test_every_request_has_one_outcome_and_every_order_one_invoice(
-    requests: list[Content], issued: dict[OrderKey, bytes]
+    requests: list[Content], issued: dict[InvoiceIdentity, bytes]
 ) -> None:
     decision = decide(requests, issued)
     rejected = decision.not_invoiced
@@ -36,7 +38,7 @@ def test_every_request_has_one_outcome_and_every_order_one_invoice(
 
 @given(CONTENTS, st.dictionaries(KEYS, st.sampled_from([b"1", b"2"])))
 def test_a_credit_note_is_issued_after_its_orders_invoice_and_never_before(
-    requests: list[Content], issued: dict[OrderKey, bytes]
+    requests: list[Content], issued: dict[InvoiceIdentity, bytes]
 ) -> None:
     decision = decide(requests, issued)
     invoiced_at = {content.key: content.offset for content in decision.fresh} | dict.fromkeys(issued, -1)

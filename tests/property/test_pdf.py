@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
-from sinks.pdf.clean import one_line
-from sinks.pdf.fonts import face
-from sinks.pdf.render import render
-from sinks.pdf.text import Line, wrapped
+from documents.clean import one_line
+from documents.fonts import face
+from documents.render import render
+from documents.text import TextLine, wrapped
+from domain.records import InvoiceIssued
 from tests.invoice_events import issued
 
 WIDTH = 9_000
@@ -32,7 +33,7 @@ TEXT = st.lists(
 MONEY = st.integers(-(10**15), 10**15)
 
 
-def told(set_line: Line) -> str:
+def told(set_line: TextLine) -> str:
     """All characters that a reader copies from a line, in some order."""
     parts: list[str] = []
     for run in set_line.runs:
@@ -92,7 +93,7 @@ def test_any_event_has_one_document(data: st.DataObject) -> None:
     assert "Amount due" in text
 
 
-def _event(data: st.DataObject) -> dict[str, Any]:
+def _event(data: st.DataObject) -> InvoiceIssued:
     lines = data.draw(
         st.lists(
             st.tuples(TEXT, TEXT, TEXT, TEXT, TEXT, st.sampled_from(["S", "AE", "E", "?"]), MONEY),
@@ -100,7 +101,7 @@ def _event(data: st.DataObject) -> dict[str, Any]:
             max_size=5,
         )
     )
-    event = issued(buyer_name=data.draw(TEXT), seller_name=data.draw(TEXT), note=data.draw(st.none() | TEXT))
+    event: Any = issued(buyer_name=data.draw(TEXT), seller_name=data.draw(TEXT), note=data.draw(st.none() | TEXT))
     names = ("sku", "description", "quantity", "unit_price", "vat_rate", "vat_category", "net_minor")
     event["lines"] = [dict(zip(names, line, strict=True)) for line in lines]
     event["totals"] = {
@@ -117,4 +118,5 @@ def _event(data: st.DataObject) -> dict[str, Any]:
         event[party]["address"] = {name: data.draw(TEXT) for name in ("street", "city", "postal_code", "country")}
     for name in ("order_id", "invoice_number", "issue_date", "currency"):
         event[name] = data.draw(TEXT)
-    return event
+    made: InvoiceIssued = event
+    return made

@@ -63,13 +63,13 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def catch(mutation: str, seeds_max: int) -> tuple[int, str] | None:
+def catch(mutation: str, seeds_max: int, first: int = 0) -> tuple[int, str] | None:
     """How many histories it takes to catch a mutation, and what is found; None if so many don't."""
-    for seed in range(seeds_max):
+    for seed in range(first, first + seeds_max):
         with _rules(mutation) as rules:
             outcome = history.run(Choices(seed), rules)
         if outcome.violation is not None:
-            return seed + 1, outcome.violation
+            return seed - first + 1, outcome.violation
     return None
 
 

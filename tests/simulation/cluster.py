@@ -7,14 +7,24 @@ from functools import partial
 from typing import Any, NoReturn
 
 from schemas import catalog
+from sinks.postgres.documents import Logos
 from sinks.postgres.positions import read_positions
-from sinks.postgres.session import OUTAGES
-from sinks.postgres.sql import SQL
-from streams import batch as batches
+from sinks.postgres.session import OUTAGES, SQL
 from streams import checkouts, documents, invoices, orders
-from streams.batch import Batch
-from streams.relay_steps import Ask, AwaitAcknowledgements, Output, Send, Steps, lock_outputs, publish_round
-from streams.work import Worker
+from streams.engine import batch as batches
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
+from streams.relay.steps import (
+    RELAYS_LOCK,
+    AwaitAcknowledgements,
+    Output,
+    Produce,
+    RelayProgress,
+    RunStatement,
+    Steps,
+    publish,
+    share_outputs,
+)
 from tests.simulation.choices import Choices
 from tests.simulation.judge import Judge
 from tests.simulation.objects import FakeStore
@@ -52,8 +62,8 @@ class Rules:
     statements: dict[str, Any] = field(default_factory=dict)
     worker: type[Worker] = Worker
     works: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
-    lock_outputs: Callable[..., Steps[Any]] = lock_outputs
-    publish_round: Callable[..., Steps[bool]] = publish_round
+    share_outputs: Callable[..., Steps[Any]] = share_outputs
+    publish: Callable[..., Steps[RelayProgress]] = publish
     store: Callable[["Cluster"], Any] = FakeStore
     starts_at_group: bool = False
     #: Of a hundred voids, how many are acted on when nobody waits for them any more.
@@ -113,6 +123,10 @@ class Cluster(Scheduler):
         """What Postgres' clock says, in seconds since 1970."""
         return START.timestamp() + STEP_MS * self.now / 1000
 
+    def believed_now(self) -> datetime:
+        """What transactions are dated by when a clock is read now."""
+        return self.now_utc() if abs(self.skew) <= timedelta(minutes=1) else self.now_utc() - self.skew
+
     def payments_are_due(self) -> bool:
         """Whether a look at the attempts would find one; payers look all the time."""
         attempts, now = self.database.table("attempts"), self.server_now()
@@ -120,7 +134,7 @@ class Cluster(Scheduler):
 
     def holds_have_expired(self) -> bool:
         """Whether an order has waited too long for its payment."""
-        orders_, now = self.database.table("orders"), self.now_utc()
+        orders_, now = self.database.table("orders"), self.believed_now()
         return any(row.state == "PAYMENT_PENDING" and row.hold_expires_at <= now for row in orders_.values())
 
     def next_wake(self) -> int | None:
@@ -132,7 +146,7 @@ class Cluster(Scheduler):
             if row.state == "open"
         ]
         waits += [
-            (row.hold_expires_at - self.now_utc()).total_seconds()
+            (row.hold_expires_at - self.believed_now()).total_seconds()
             for row in self.database.table("orders").values()
             if row.state == "PAYMENT_PENDING"
         ]
@@ -185,7 +199,7 @@ class Cluster(Scheduler):
             self.note(f"commit: {', '.join(f'{table} {key}' for table, key in writes)}")
 
     def worker(self, agent: Agent, partition: int) -> Callable[[Process], Coroutine[Any, None, None]]:
-        """A worker of an agent, as `streams/app.py` runs it."""
+        """A worker of an agent, as `streams/engine/app.py` runs it."""
 
         async def body(process: Process) -> None:
             session = SimulatedSession(self, process)
@@ -232,10 +246,10 @@ class Cluster(Scheduler):
     async def _starting_offset(self, session: SimulatedSession, agent: Agent, partition: int) -> int:
         while True:
             try:
-                found = await read_positions(await session.connection(), agent.name, agent.topic, [partition])
+                async with session.connection() as connection:
+                    found = await read_positions(connection, agent.name, agent.topic, [partition])
                 break
             except OUTAGES:
-                await session.close()
                 await STEP
         require(found[partition] <= self.log(agent.topic, partition).end, "the position lies beyond the log")
         if self.rules.starts_at_group:
@@ -264,41 +278,98 @@ class Cluster(Scheduler):
         return probe
 
     def relay(self) -> Callable[[Process], Coroutine[Any, None, None]]:
-        """A relay, as `streams/relay.py` runs it."""
+        """A relay, as `streams/relay/relay.py` runs it."""
 
         async def body(process: Process) -> None:
             session = SimulatedSession(self, process)
+            # What is under way outlives a session.
+            sending: dict[Output, Steps[RelayProgress]] = {}
+            since: dict[Output, datetime] = {}
             while True:
                 owned: set[Output] = set()
-                since: dict[Output, datetime] = {}
+                locked: set[Output] = set()
                 try:
-                    connection = await session.connection()
-                    while True:
-                        await self._do(process, connection, self.rules.lock_outputs(self.outputs, owned))
-                        if not await self._do(process, connection, self.rules.publish_round(owned, since)):
-                            await Step(partial(self._relay_has_work, connection, owned))
+                    async with session.connection() as connection:
+                        await connection.execute(SQL["join_relays"], {"lock": RELAYS_LOCK})
+                        while True:
+                            share = self.rules.share_outputs(self.outputs, locked, owned, sending)
+                            await self._do(process, connection, share)
+                            await self._publish(process, connection, owned, sending, since)
+                            await Step(partial(self._relay_has_work, process, connection, owned, locked, sending))
                 except OUTAGES:
-                    await session.close()
                     await STEP
 
         return body
 
-    def _relay_has_work(self, connection: Connection, owned: set[Output]) -> bool:
+    async def _publish(
+        self,
+        process: Process,
+        connection: Connection,
+        owned: set[Output],
+        sending: dict[Output, Steps[RelayProgress]],
+        since: dict[Output, datetime],
+    ) -> None:
+        """One round: what is acknowledged is marked, and what has come is sent."""
+        acknowledged = [output for output in sending if not process.outbox.get((output.topic, output.partition))]
+        for output in acknowledged:
+            await self._advance(process, connection, output, sending, since)
+        for topic, partition, published, next_seq in await (
+            await connection.execute(SQL["read_unpublished"], {})
+        ).fetchall():
+            output = Output(topic, partition)
+            if output in owned and output not in sending:
+                count = next_seq - 1 - published
+                sending[output] = self.rules.publish(output, published, count, since.get(output))
+                await self._advance(process, connection, output, sending, since)
+
+    async def _advance(
+        self,
+        process: Process,
+        connection: Connection,
+        output: Output,
+        sending: dict[Output, Steps[RelayProgress]],
+        since: dict[Output, datetime],
+    ) -> None:
+        try:
+            published = await self._do(process, connection, sending[output])
+        except OUTAGES:
+            del sending[output]
+            raise
+        if published is not None:
+            del sending[output]
+            since[output] = published.since
+
+    def _relay_has_work(
+        self,
+        process: Process,
+        connection: Connection,
+        owned: set[Output],
+        locked: set[Output],
+        sending: dict[Output, Steps[RelayProgress]],
+    ) -> bool:
         """Whether a look would show it something; it looks all the time."""
-        if connection.broken:
+        if connection.broken or connection.backend.ended:
+            return True
+        relays = list(self.database.relays)
+        rank = relays.index(connection.backend)
+        share = len(self.outputs) // len(relays) + (rank < len(self.outputs) % len(relays))
+        free = self.outputs.keys() - locked
+        if len(owned) > share or any(output not in sending for output in locked - owned):
+            return True
+        if len(owned) < share and any(
+            (self.outputs[output], output.partition) not in self.database.advisory for output in free
+        ):
             return True
         heads = self.database.tables.get("heads", {})
-        for output, number in self.outputs.items():
-            if output not in owned:
-                if (number, output.partition) not in self.database.advisory:
-                    return True
-                continue
-            next_seq, published = heads.get((output.topic, output.partition), (1, 0))
-            if next_seq - 1 > published:
+        for output in owned | sending.keys():
+            key = (output.topic, output.partition)
+            next_seq, published = heads.get(key, (1, 0))
+            if not process.outbox.get(key) and (output in sending or next_seq - 1 > published):
                 return True
         return False
 
     async def _do(self, process: Process, connection: Connection, steps: Steps[Any]) -> Any:
+        """What the steps come to; None where they wait for the brokers."""
         answer: Any = None
         while True:
             try:
@@ -306,16 +377,14 @@ class Cluster(Scheduler):
             except StopIteration as end:
                 return end.value
             answer = None
-            if isinstance(step, Send):
+            if isinstance(step, Produce):
                 output = (step.output.topic, step.output.partition)
                 process.outbox.setdefault(output, []).append((step.seq, step.key, step.payload))
                 await STEP
-            elif isinstance(step, Ask):
+            elif isinstance(step, RunStatement):
                 answer = await (await connection.execute(SQL[step.statement], step.parameters)).fetchall()
             elif isinstance(step, AwaitAcknowledgements):
-                while any(process.outbox.values()):
-                    await STEP
-                    await connection.execute("SELECT 1")
+                return None
 
 
 def _has_grown(log: Log, at: int) -> bool:
@@ -363,7 +432,7 @@ def _orders(cluster: Cluster, _: Process, __: int) -> Any:
 def _documents(cluster: Cluster, process: Process, _: int) -> Any:
     renderer: Any = FakeRenderer(EDITIONS[int(cluster.faults_now(20))])
     return documents.DocumentsWork(
-        cluster.rules.store(cluster), renderer, SimulatedSession(cluster, process), cluster.now_utc
+        cluster.rules.store(cluster), renderer, Logos(), SimulatedSession(cluster, process), cluster.now_utc
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from schemas import catalog
-from streams.relay_steps import Output
+from streams.relay.steps import Output
 from tests.simulation import workload
 from tests.simulation.choices import Choices
 from tests.simulation.cluster import (
@@ -36,6 +36,7 @@ CASTS: tuple[tuple[tuple[Agent, ...], bool], ...] = (
     ((CHECKOUTS,), False),
     ((CHECKOUTS, ORDERS), False),
     ((CHECKOUTS, ORDERS, PAID_ORDERS, PAYMENTS), True),
+    ((INVOICES, CHECKOUTS), False),
 )
 #: What may befall a process, or all of them.
 FAULTS = (
@@ -69,8 +70,8 @@ def run(choices: Choices, rules: Rules | None = None, *, traced: bool = False) -
         cluster.trace = []
     violation = None
     with (
-        patch("streams.work.fatal", cluster.fatal),
-        patch("streams.relay_steps.fatal", cluster.fatal),
+        patch("streams.engine.work.fatal", cluster.fatal),
+        patch("streams.relay.steps.fatal", cluster.fatal),
         patch("sinks.postgres.session.monotonic", cluster.server_now),
     ):
         try:
@@ -148,6 +149,9 @@ class _History:
         # An order's key decides its partition.
         order = choices.below(workload.ORDERS_MAX) * 2 + partition
         kind = choices.below(10)
+        if self._agents == (INVOICES, CHECKOUTS) and choices.chance(50):
+            # Under the same ids as invoices that are asked for directly.
+            return CHECKOUTS.topic, workload.checkout_request(order, choices.below(4), "A")
         if self._agents[0] is CHECKOUTS:
             if kind == 9:
                 return CHECKOUTS.topic, workload.bad_request(0)
@@ -189,7 +193,8 @@ class _History:
         cluster, choices = self._cluster, self._choices
         fault = FAULTS[choices.below(len(FAULTS))]
         if fault == "the clocks jump":
-            cluster.skew += timedelta(hours=(1, -1, 25, -25, 49)[choices.below(5)])
+            # What is within a minute is believed.
+            cluster.skew += timedelta(seconds=(3_600, -3_600, 90_000, 40, -40)[choices.below(5)])
             cluster.note(fault)
             return
         if fault == "a control record":

@@ -42,6 +42,8 @@ class Judge:
         self.tables: Mapping[str, dict[Any, Any]] = {}
         #: The content that stands for each invoice, credit note and order.
         self._first: dict[Hashable, bytes] = {}
+        #: What has each order id: an invoice or a checkout, whichever was committed first.
+        self._owners: dict[Hashable, str] = {}
         self._free = dict(on_hand)
         self._wanted: dict[Hashable, tuple[Any, ...]] = {}
         #: What each order that has stock holds.
@@ -96,7 +98,7 @@ class Judge:
             records = self._logs[(topic, partition)].records
             end = records[-1].offset + 1 if records else 0
             require(position >= end, f"{agent} rests at {position} of {topic}/{partition}, which ends at {end}")
-        for series_id, (next_number, _) in self.tables.get("series", {}).items():
+        for series_id, (next_number, *_) in self.tables.get("series", {}).items():
             last = self._numbers.get(series_id, 0)
             require(next_number == last + 1, f"{series_id} rests at {next_number} after {last}: a gap")
         for (topic, partition), (next_seq, published_seq) in self.tables.get("heads", {}).items():
@@ -153,7 +155,7 @@ class Judge:
             found = [number for number, _ in rows]
             require(found == list(range(last + 1, last + 1 + len(rows))), f"{series_id} goes on with {found}: {last}")
             self._numbers[series_id] = last = last + len(rows)
-            next_number, _ = written.get("series", {}).get(series_id) or self._row("series", series_id)
+            next_number, *_ = written.get("series", {}).get(series_id) or self._row("series", series_id)
             require(next_number > last, f"{series_id} would give {next_number} again")
             last_at = self._dates.get(series_id)
             offsets = [row.source_offset for _, row in rows]
@@ -301,6 +303,9 @@ class Judge:
         """What becomes of the next request in offset order."""
         if meaning.kind in ("garbage", "rejected"):
             return meaning.kind
+        is_own = meaning.kind in ("invoice", "checkout")
+        if is_own and self._owners.setdefault(tuple(meaning.key[:2]), meaning.kind) != meaning.kind:
+            return "rejected"
         stands = self._first.get(meaning.key)
         if stands is not None:
             return "repeat" if stands == meaning.content else "conflict"

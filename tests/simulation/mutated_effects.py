@@ -8,7 +8,7 @@ from domain import numbering
 from domain.issuing import Content, Decision, decide
 from domain.reservation import Change, Shelf, Short
 from streams import invoices
-from streams.batch import Batch
+from streams.engine.batch import Batch
 from streams.order_book import OrderBook
 from tests.simulation import statements
 from tests.simulation.cluster import Rules
@@ -78,7 +78,7 @@ def the_last_content_stands(_: Rules) -> Iterator[None]:
         yield
 
 
-def _assign_all(series_of: Sequence[str], taken: Sequence[numbering.Taken]) -> list[int]:
+def _assign_all(series_of: Sequence[str], taken: Sequence[numbering.NumberRange]) -> list[int]:
     following = {each.series_id: each.first for each in taken}
     numbers = []
     for series in series_of:
@@ -94,7 +94,7 @@ def numbers_before_counting_the_fresh(_: Rules) -> Iterator[None]:
 
     def all_of_them(fresh: Any, *rest: Any) -> Any:
         series_of, wanted = counted(fresh, *rest)
-        return series_of, {each: (seller, policy, count + 1) for each, (seller, policy, count) in wanted.items()}
+        return series_of, {name: each._replace(numbers=each.numbers + 1) for name, each in wanted.items()}
 
     with patch("streams.invoices._series_of", all_of_them), patch("domain.numbering.assign", _assign_all):
         yield
@@ -122,10 +122,11 @@ def numbers_from_a_sequence(rules: Rules) -> Iterator[None]:
     """Numbers come from a counter that no rollback turns back."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        next_number, at = tx.database.table("series").get(p["series_id"]) or (1, p["issued_at"])
-        row = (next_number + p["count"], max(at, p["issued_at"]))
+        first = (1, p["issued_at"], p["issue_date"])
+        next_number, at, day = tx.database.table("series").get(p["series_id"]) or first
+        row = (next_number + p["numbers"], max(at, p["issued_at"]), max(day, p["issue_date"]))
         tx.write_outside("series", p["series_id"], row)
-        return ((next_number, row[1]),)
+        return ((next_number, *row[1:]),)
 
     rules.statements["take_numbers"] = take
     yield
@@ -136,10 +137,10 @@ def numbers_without_the_series_lock(rules: Rules) -> Iterator[None]:
     """The next number is read, and written back later."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        next_number, at = tx.read("series", p["series_id"]) or (1, p["issued_at"])
-        at = max(at, p["issued_at"])
-        tx.write("series", p["series_id"], (next_number + p["count"], at))
-        return ((next_number, at),)
+        next_number, at, day = tx.read("series", p["series_id"]) or (1, p["issued_at"], p["issue_date"])
+        issued = (max(at, p["issued_at"]), max(day, p["issue_date"]))
+        tx.write("series", p["series_id"], (next_number + p["numbers"], *issued))
+        return ((next_number, *issued),)
 
     rules.statements["take_numbers"] = take
     yield
@@ -149,7 +150,7 @@ def numbers_without_the_series_lock(rules: Rules) -> Iterator[None]:
 def numbers_in_any_order(_: Rules) -> Iterator[None]:
     """The numbers of a batch are given from its end."""
 
-    def backwards(series_of: Sequence[str], taken: Sequence[numbering.Taken]) -> list[int]:
+    def backwards(series_of: Sequence[str], taken: Sequence[numbering.NumberRange]) -> list[int]:
         return _assign_all(series_of[::-1], taken)[::-1]
 
     with patch("domain.numbering.assign", backwards):
@@ -161,8 +162,8 @@ def dates_by_the_workers_clock(rules: Rules) -> Iterator[None]:
     """An invoice is dated by the clock of its worker, also where the one before it has a later date."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        ((first, _),) = statements.take_numbers(tx, p)
-        return ((first, p["issued_at"]),)
+        ((first, _, day),) = statements.take_numbers(tx, p)
+        return ((first, p["issued_at"], day),)
 
     rules.statements["take_numbers"] = take
     yield
@@ -231,3 +232,10 @@ def release_twice(_: Rules) -> Iterator[None]:
 
     with patch.object(OrderBook, "command", command):
         yield
+
+
+@mutation
+def each_agent_has_ids_of_its_own(rules: Rules) -> Iterator[None]:
+    """A checkout and an invoice may have one id."""
+    rules.statements["claim_order_ids"] = lambda *_: ()
+    yield

@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 from domain import documents as naming
 from sinks.postgres import journal
-from streams.batch import Batch
-from streams.relay_steps import Ask, AwaitAcknowledgements, Send, Steps, publish_round
+from streams.engine.batch import Batch
+from streams.relay.steps import AwaitAcknowledgements, Produce, RelayProgress, RunStatement, Steps, publish
 from tests.simulation.cluster import Cluster, Rules, current_cluster
 from tests.simulation.mutation import mutation
 from tests.simulation.objects import FakeStore
@@ -46,24 +46,21 @@ def publish_before_the_commit(_: Rules) -> Iterator[None]:
 
 @mutation
 def mark_before_the_acknowledgement(rules: Rules) -> Iterator[None]:
-    """The relay marks what it has handed over, and awaits the brokers later."""
+    """The relay marks what it has handed over, and never awaits the brokers."""
 
-    def eager(owned: Any, since: Any) -> Steps[bool]:
-        steps, answer, waits = publish_round(owned, since), None, False
+    def eager(*arguments: Any) -> Steps[RelayProgress]:
+        steps, answer = publish(*arguments), None
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration as end:
-                if waits:
-                    yield AwaitAcknowledgements()
-                return bool(end.value)
+                ended: RelayProgress = end.value
+                return ended
             answer = None
-            if isinstance(step, AwaitAcknowledgements):
-                waits = True
-            else:
+            if not isinstance(step, AwaitAcknowledgements):
                 answer = yield step
 
-    rules.publish_round = eager
+    rules.publish = eager
     yield
 
 
@@ -71,22 +68,23 @@ def mark_before_the_acknowledgement(rules: Rules) -> Iterator[None]:
 def publish_out_of_order(rules: Rules) -> Iterator[None]:
     """The relay sends the newest rows first."""
 
-    def backwards(owned: Any, since: Any) -> Steps[bool]:
-        steps, answer, held = publish_round(owned, since), None, []
+    def backwards(*arguments: Any) -> Steps[RelayProgress]:
+        steps, answer, held = publish(*arguments), None, []
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration as end:
-                return bool(end.value)
+                ended: RelayProgress = end.value
+                return ended
             answer = None
-            if isinstance(step, Send):
+            if isinstance(step, Produce):
                 held.append(step)
                 continue
             while held:
                 yield held.pop()
             answer = yield step
 
-    rules.publish_round = backwards
+    rules.publish = backwards
     yield
 
 
@@ -94,21 +92,22 @@ def publish_out_of_order(rules: Rules) -> Iterator[None]:
 def publish_from_what_was_sent_last(rules: Rules) -> Iterator[None]:
     """The relay marks everything up to the head, not what it has read and sent."""
 
-    def hasty(owned: Any, since: Any) -> Steps[bool]:
-        steps, answer = publish_round(owned, since), None
+    def hasty(*arguments: Any) -> Steps[RelayProgress]:
+        steps, answer = publish(*arguments), None
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration as end:
-                return bool(end.value)
-            if isinstance(step, Ask) and step.statement == "mark_published":
-                heads = yield Ask("read_unpublished")
+                ended: RelayProgress = end.value
+                return ended
+            if isinstance(step, RunStatement) and step.statement == "mark_published":
+                heads = yield RunStatement("read_unpublished")
                 mine = (step.parameters["topic"], step.parameters["partition"])
                 seq = max([head[3] - 1 for head in heads if head[:2] == mine], default=step.parameters["seq"])
-                step = Ask("mark_published", {**step.parameters, "seq": seq})
+                step = RunStatement("mark_published", {**step.parameters, "seq": seq})
             answer = yield step
 
-    rules.publish_round = hasty
+    rules.publish = hasty
     yield
 
 

@@ -5,10 +5,20 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from domain.order import State as OrderState
+from domain.order import OrderState as OrderState
 from domain.order import Trigger
-from domain.payment import Attempt, Declined, Finish, Known, Settle, State, Step, first_step, step_after_asking
-from sinks.payments.provider import UnknownOutcomeError
+from domain.payment import (
+    Attempt,
+    AttemptState,
+    AttemptStep,
+    Declined,
+    Finish,
+    Known,
+    Settle,
+    first_step,
+    step_after_asking,
+)
+from providers.provider import UnknownOutcomeError
 from streams.order_book import OrderBook
 from tests.simulation import order_statements
 from tests.simulation.cluster import Rules
@@ -35,7 +45,7 @@ def a_new_key_for_each_try(_: Rules) -> Iterator[None]:
 def send_without_asking(_: Rules) -> Iterator[None]:
     """An attempt that was taken up before is taken for one that nobody has called for."""
 
-    def hopeful(attempt: Attempt) -> Step:
+    def hopeful(attempt: Attempt) -> AttemptStep:
         return first_step(replace(attempt, may_have_acted=False))
 
     with patch("domain.payment.first_step", hopeful):
@@ -46,9 +56,9 @@ def send_without_asking(_: Rules) -> Iterator[None]:
 def give_up_without_voiding(_: Rules) -> Iterator[None]:
     """What the provider doesn't know when its time is over has failed, though a request may still be on its way."""
 
-    def hasty(attempt: Attempt, known: Known) -> Step:
+    def hasty(attempt: Attempt, known: Known) -> AttemptStep:
         step = step_after_asking(attempt, known)
-        return Finish(State.FAILED) if isinstance(step, Settle) else step
+        return Finish(AttemptState.FAILED) if isinstance(step, Settle) else step
 
     with patch("domain.payment.step_after_asking", hasty):
         yield

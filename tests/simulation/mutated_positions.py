@@ -7,8 +7,8 @@ from unittest.mock import patch
 from domain.position import Standing, standing
 from sinks.postgres import positions as ledger
 from sinks.postgres.session import OUTAGES
-from streams.batch import Batch
-from streams.work import Worker
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 from tests.simulation.cluster import Rules
 from tests.simulation.mutation import mutation
 from tests.simulation.postgres import Backend, Rows
@@ -167,7 +167,7 @@ def partly_done_is_done(_: Rules) -> Iterator[None]:
         found = standing(first_offset, next_offset, position)
         return Standing.DONE if found is Standing.PARTLY_DONE else found
 
-    with patch("streams.work.standing", lenient):
+    with patch("streams.engine.work.standing", lenient):
         yield
 
 

@@ -88,7 +88,8 @@ def lock_orders(tx: Backend, p: Parameters) -> Rows:
     found = [key for key in sorted(columns(p, "seller_ids order_ids")) if tx.read("orders", key) is not None]
     for key in found:
         tx.lock("orders", key)
-    return [(*key, *tx.read("orders", key)[:7]) for key in found]
+    # Nothing is delivered in a history.
+    return [(*key, *tx.read("orders", key)[:7], False) for key in found]
 
 
 def read_order_lines(tx: Backend, p: Parameters) -> Rows:
@@ -123,7 +124,7 @@ def read_refunds(tx: Backend, p: Parameters) -> Rows:
 
 def insert_refunds(tx: Backend, p: Parameters) -> Rows:
     # Of one order's at a time: its row is locked, so nobody else writes them.
-    names = "seller_ids order_ids refund_ids lines amounts states reasons requests"
+    names = "seller_ids order_ids refund_ids lines amounts states reasons requests for_all_left"
     for seller_id, order_id, refund_id, lines, *rest in columns(p, names):
         key = (seller_id, order_id)
         tx.lock("refunds", key)
@@ -137,8 +138,8 @@ def write_refund_states(tx: Backend, p: Parameters) -> Rows:
         key = (seller_id, order_id)
         tx.lock("refunds", key)
         rows = tx.read("refunds", key)
-        name, lines, amount, _, reason, request = rows[refund_id]
-        tx.write("refunds", key, {**rows, refund_id: (name, lines, amount, state, reason, request)})
+        name, lines, amount, _, *rest = rows[refund_id]
+        tx.write("refunds", key, {**rows, refund_id: (name, lines, amount, state, *rest)})
     return ()
 
 
@@ -199,7 +200,7 @@ def insert_payment_attempts(tx: Backend, p: Parameters) -> Rows:
         if tx.read("attempts", attempt) is None:
             tx.write("attempts", attempt, row)
             order = tx.read("orders", attempt[:2])
-            found.append((*attempt, _expired(row, now), order.payment_token, *_prior(tx, attempt), None))
+            found.append((*attempt, _expired(row, now), order.payment_token, *_prior(tx, attempt), None, p["provider"]))
     return found
 
 
@@ -219,7 +220,7 @@ def take_payment_attempts(tx: Backend, p: Parameters) -> Rows:
         token = tx.read("orders", key[:2]).payment_token
         about = (row.partition, row.action, row.amount_minor, row.currency, row.provider_key, row.tries)
         since = (_expired(row, now), now - row.created_at, row.settling)
-        found.append((*key, *about, *since, token, *_prior(tx, key), None))
+        found.append((*key, *about, *since, token, *_prior(tx, key), None, p["provider"]))
     return found
 
 

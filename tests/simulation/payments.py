@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from domain.payment import Absent, Action, Answer, Attempt, Declined, Known, Succeeded
-from sinks.payments.provider import NotNowError, UnknownOutcomeError
+from domain.payment import Absent, Action, Attempt, Declined, Known, ProviderAnswer, Succeeded
+from providers.provider import NotNowError, UnknownOutcomeError
 from sinks.postgres import payments as ledger
+from sinks.postgres.payments import Finished, Retried
 from sinks.postgres.session import OUTAGES
 from streams.orders import expire_once
-from streams.payment_calls import Caller
-from streams.payment_policy import Policy
+from streams.payment_calls import Caller, Policy
+from streams.payment_rows import PaymentRows, Settling
 from streams.payments import PaymentsWork
 from tests.simulation.scheduler import Process
 from tests.simulation.sessions import STEP, SimulatedSession, Step
@@ -34,12 +35,12 @@ class Provider:
         self.charged: dict[tuple[str, str], set[str]] = {}
         self._voids: set[str] = set()
 
-    async def authorize(self, attempt: Attempt, _: str) -> Answer:
+    async def authorize(self, attempt: Attempt, _: str) -> ProviderAnswer:
         await self._send(lambda: self._authorize(attempt), late_percent=30)
         state = self.payments[attempt.provider_key]
         return Succeeded("ref") if state == "authorized" else Declined(state)
 
-    async def void(self, attempt: Attempt) -> Answer:
+    async def void(self, attempt: Attempt) -> ProviderAnswer:
         await self._send(lambda: self._void(attempt), late_percent=self._cluster.rules.late_voids_percent)
         return Succeeded("ref")
 
@@ -97,28 +98,42 @@ def late(act: Callable[[], None]) -> Callable[[Process], Coroutine[Any, None, No
 class Calls(Caller):
     """The product's way through an attempt, without its queue, its clocks and its breaker."""
 
-    def __init__(self, cluster: "Cluster", session: SimulatedSession) -> None:
+    def __init__(self, cluster: "Cluster", rows: "SimulatedRows") -> None:
         self.policy = POLICY
-        self.slot = SLOT
-        self._provider: Any = cluster.provider
-        self._outcomes = session
-        self._written: Any = self
+        provider: Any = cluster.provider
+        self._provider = provider
+        self._providers = {"local": provider}
+        self.rows = rows
         self._now = cluster.now_utc
         self._chance = lambda: 0.0
-
-    async def ask(self, outcome: Any) -> None:
-        """In place of gathering outcomes: written one by one."""
-        await self._write([outcome])
 
     async def _call(self, _: str, call: Awaitable[Any]) -> Any:
         return await call
 
-    async def _patiently(self, session: Any, act: Callable[[Any], Awaitable[Any]]) -> Any:
+
+class SimulatedRows(PaymentRows):
+    """The product's rows, on sessions of the simulation; what is written at the same time is not gathered."""
+
+    def __init__(self, cluster: "Cluster", process: Process) -> None:
+        self.slot = SLOT
+        self._now = cluster.now_utc
+        self._takes, self._writes = SimulatedSession(cluster, process), SimulatedSession(cluster, process)
+
+    async def write(self, outcome: Finished | Retried) -> None:
+        """Write one outcome."""
+        await self._write([outcome])
+
+    async def settle(self, provider_key: str) -> bool:
+        """As the product, alone."""
+        [is_open] = await self._write([Settling(provider_key)])
+        return is_open
+
+    async def _patiently(self, session: Any, act: Callable[[Any], Awaitable[Any]], _: Any = ()) -> Any:
         while True:
             try:
-                return await act(session)
+                async with session.connection() as connection:
+                    return await act(connection)
             except OUTAGES:
-                await session.close()
                 await STEP
 
 
@@ -126,19 +141,19 @@ def payer(cluster: "Cluster") -> Callable[[Process], Coroutine[Any, None, None]]
     """Takes up what is due, and goes a step further with it."""
 
     async def body(process: Process) -> None:
-        rows = SimulatedSession(cluster, process)
-        calls = Calls(cluster, SimulatedSession(cluster, process))
+        session = SimulatedSession(cluster, process)
+        calls = Calls(cluster, SimulatedRows(cluster, process))
         # However many there are at once, each believes that the slot is its own: who comes later ends their leases.
-        await calls._patiently(rows, calls._end_leases)
+        await calls.rows.end_leases()
         while True:
             await Step(cluster.payments_are_due)
             # Read before the rows are taken, so that the lease ends here first.
             lease_ends_at = cluster.server_now() + POLICY.lease_seconds
             try:
-                connection = await rows.connection()
-                taken = await ledger.take_attempts(connection, 1 + cluster.choices.below(2), SLOT, POLICY.lease_seconds)
+                limit = 1 + cluster.choices.below(2)
+                async with session.connection() as connection:
+                    taken = await ledger.take_attempts(connection, limit, SLOT, POLICY.lease_seconds, "local")
             except OUTAGES:
-                await rows.close()
                 continue
             for leased in taken:
                 if lease_ends_at - cluster.server_now() >= POLICY.lease_left_seconds_min:
@@ -157,7 +172,6 @@ def expirer(cluster: "Cluster") -> Callable[[Process], Coroutine[Any, None, None
             try:
                 await expire_once(session, cluster.now_utc())
             except OUTAGES:
-                await session.close()
                 await STEP
 
     return body
@@ -176,4 +190,4 @@ class Rows(PaymentsWork):
 
     async def _insert(self, connection: Any, batch: Any, prepared: Any) -> Any:
         rows = [row for row, _ in prepared.wanted.values()]
-        return await ledger.insert_attempts(connection, batch.partition, rows, SLOT, POLICY.lease_seconds)
+        return await ledger.insert_attempts(connection, batch.partition, rows, SLOT, POLICY.lease_seconds, "local")

@@ -73,6 +73,8 @@ class Database:
         self.tables: dict[str, dict[Any, Any]] = {}
         self.locks: dict[Key, Backend] = {}
         self.advisory: dict[tuple[int, int], Backend] = {}
+        #: Sessions that hold the lock that relays share, in the order of their ids.
+        self.relays: dict[Backend, None] = {}
         self.backends: list[Backend] = []
         #: The transactions that were, by their ids.
         self.committed: set[str] = set()
@@ -159,6 +161,7 @@ class Backend:
         self.ended = True
         for key in [key for key, holder in self.database.advisory.items() if holder is self]:
             del self.database.advisory[key]
+        self.database.relays.pop(self, None)
         self.database.backends.remove(self)
 
     def read(self, table: str, key: Hashable) -> Any:

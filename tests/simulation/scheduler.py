@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from sinks.postgres.sql import SQL
+from sinks.postgres.session import SQL
 from tests.simulation.choices import DRAWS_MAX, Choices
 from tests.simulation.postgres import Database
 from tests.simulation.sessions import Connection, Until
@@ -11,6 +11,8 @@ from tests.simulation.violation import Exited, Violation
 
 #: A history that is not at rest so many steps after its last fault does not come to rest.
 DRAIN_STEPS_MAX = 6_000
+
+_NAMES = {text: name for name, text in SQL.items()}
 
 Body = Callable[["Process"], Coroutine[Until, None, None]]
 
@@ -155,4 +157,4 @@ def id_of(scheduler: Scheduler, backend: Any) -> str:
 
 
 def _name(text: str) -> str:
-    return next((name for name, body in SQL.items() if body == text), text)
+    return _NAMES.get(text, text)

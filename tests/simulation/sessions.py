@@ -165,7 +165,11 @@ class SimulatedSession(Session):
         self._cluster = cluster
         self._process = process
 
-    async def connection(self) -> Any:
+    def connection(self) -> Any:
+        """As the product's, of what is made here."""
+        return super().connection()
+
+    async def _open(self) -> Any:
         """An open connection, or `OperationalError` where there is none to be had."""
         present: Any = self._connection
         if present is None or present.closed:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 #: Histories tried: some ten seconds.
-TRIES_MAX = 3_000
+TRIES_MAX = 1_000
 
 Choices = tuple[int, ...]
 #: Runs the history that the choices make; the choices that it used if it fails, else None.

@@ -4,12 +4,15 @@ An UPDATE first looks for its row as it is committed, and only then waits for it
 waited for, as in Postgres at read committed.
 """
 
+import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sinks.postgres.sql import SQL
+from sinks.postgres.session import SQL
 from tests.simulation import order_statements
 from tests.simulation.postgres import Backend, Rows, Statement, columns, unique
+from tests.simulation.violation import require
 
 SELLER_COLUMNS = (
     "seller_id legal_name vat_id street city postal_code country time_zone numbering_policy number_format logo_sha256"
@@ -31,6 +34,11 @@ def move_position(tx: Backend, p: Parameters) -> Rows:
         return ()
     tx.write("positions", key, p["next_offset"])
     return ((tx.transaction,),)
+
+
+def believed(tx: Backend, p: Parameters) -> Rows:
+    server = datetime.fromtimestamp(tx.database.clock(), UTC)
+    return ((p["now"] if abs(p["now"] - server) <= timedelta(minutes=1) else server,),)
 
 
 def was_committed(tx: Backend, p: Parameters) -> Rows:
@@ -91,17 +99,41 @@ def read_preceding(tx: Backend, p: Parameters) -> Rows:
     return found
 
 
-def read_invoiced(tx: Backend, p: Parameters) -> Rows:
-    return [key for key in columns(p, "seller_ids order_ids") if tx.read("issued", (*key, "invoice", "")) is not None]
+def claim_order_ids(tx: Backend, p: Parameters) -> Rows:
+    taken = []
+    # One that is committed is seen at once; one that is not is waited for.
+    free = [key for key in sorted(columns(p, "seller_ids order_ids")) if tx.read("order_ids", key) is None]
+    for key in free:
+        tx.lock("order_ids", key)
+    for key in columns(p, "seller_ids order_ids"):
+        if key not in free or tx.read("order_ids", key) is not None:
+            taken.append(key)
+        else:
+            tx.write("order_ids", key, p["kind"])
+    return taken
+
+
+def read_order_owners(tx: Backend, p: Parameters) -> Rows:
+    found = []
+    for key in columns(p, "seller_ids order_ids"):
+        if tx.read("order_ids", key) not in (None, p["kind"]):
+            order = tx.read("orders", key)
+            digest = None if order is None else hashlib.sha256(order.invoice_request).digest()
+            found.append((*key, order is not None and order.state == "CONFIRMED", digest))
+    return found
 
 
 def take_numbers(tx: Backend, p: Parameters) -> Rows:
-    key, count = p["series_id"], p["count"]
+    key, count = p["series_id"], p["numbers"]
     tx.lock("series", key)
-    next_number, last_issued_at = tx.read("series", key) or (1, p["issued_at"])
-    issued_at = max(last_issued_at, p["issued_at"])
-    tx.write("series", key, (next_number + count, issued_at))
-    return ((next_number, issued_at),)
+    next_number, last_issued_at, last_issue_date = tx.read("series", key) or (1, p["issued_at"], p["issue_date"])
+    issued = (max(last_issued_at, p["issued_at"]), max(last_issue_date, p["issue_date"]))
+    tx.write("series", key, (next_number + count, *issued))
+    return ((next_number, *issued),)
+
+
+def read_series(tx: Backend, p: Parameters) -> Rows:
+    return [(each,) for each in p["series_ids"] if tx.read("series", each) is not None]
 
 
 def take_seqs(tx: Backend, p: Parameters) -> Rows:
@@ -166,6 +198,8 @@ def insert_invoices(tx: Backend, p: Parameters) -> Rows:
     rows = [Invoice(p["partition"], row) for row in columns(p, INVOICE_COLUMNS)]
     tx.insert("invoices", unique("invoices", {(row.series_id, row.number): row for row in rows}, len(rows)))
     tx.insert("issued", unique("issued", {row.key: row for row in rows}, len(rows)))
+    printed = {(row.key[0], row.invoice_number): row for row in rows}
+    tx.insert("printed", unique("printed", printed, len(rows)))
     return ()
 
 
@@ -222,6 +256,22 @@ def lock_output(tx: Backend, p: Parameters) -> Rows:
     return ((holder is tx,),)
 
 
+def join_relays(tx: Backend, p: Parameters) -> Rows:
+    tx.database.relays.setdefault(tx)
+    return ((True,),)
+
+
+def read_relay_rank(tx: Backend, _: Parameters) -> Rows:
+    relays = list(tx.database.relays)
+    return ((relays.index(tx), len(relays)),)
+
+
+def unlock_output(tx: Backend, p: Parameters) -> Rows:
+    key = (p["topic_number"], p["partition"])
+    require(tx.database.advisory.pop(key, None) is tx, "a relay gives up a lock that it doesn't hold")
+    return ((True,),)
+
+
 def mark_published(tx: Backend, p: Parameters) -> Rows:
     key = (p["topic"], p["partition"])
 
@@ -259,6 +309,7 @@ def nothing(_: Backend, __: Parameters) -> Rows:
 #: By name, as in `queries.sql`.
 NAMED: dict[str, Statement] = {
     "move_position": move_position,
+    "believed": believed,
     "was_committed": was_committed,
     "read_position": read_position,
     "make_positions": make_positions,
@@ -267,8 +318,10 @@ NAMED: dict[str, Statement] = {
     "read_seller_ids": read_seller_ids,
     "read_issued": read_issued,
     "read_preceding": read_preceding,
-    "read_invoiced": read_invoiced,
+    "claim_order_ids": claim_order_ids,
+    "read_order_owners": read_order_owners,
     "take_numbers": take_numbers,
+    "read_series": read_series,
     "take_seqs": take_seqs,
     "append_journal": append_journal,
     "append_output": append_output,
@@ -279,7 +332,10 @@ NAMED: dict[str, Statement] = {
     "read_logos": read_logos,
     "read_unpublished": read_unpublished,
     "read_journal": read_journal,
+    "join_relays": join_relays,
+    "read_relay_rank": read_relay_rank,
     "lock_output": lock_output,
+    "unlock_output": unlock_output,
     "mark_published": mark_published,
     "lock_stock": lock_stock,
     "write_stock": write_stock,

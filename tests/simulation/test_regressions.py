@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from psycopg.errors import UniqueViolation
 
-from streams.batch import Batch
-from streams.work import Worker
+from streams.engine.batch import Batch
+from streams.engine.work import Worker
 
 
 class Ledger:
@@ -67,7 +67,7 @@ async def test_a_wrong_hint_is_put_right_behind_a_hole_of_the_log_too(monkeypatc
     async def probe(topic: str, partition: int, offset: int) -> tuple[int, int]:
         return 6, 0
 
-    monkeypatch.setattr("streams.work.fatal", fatal)
+    monkeypatch.setattr("streams.engine.work.fatal", fatal)
     session: Any = Ledger(position=5)
     work = Hinted()
     batch = Batch("requests", 0, [SimpleNamespace(offset=6, key=None, value=b"")])

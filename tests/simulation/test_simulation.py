@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from streams.work import BATCHES, HOLES, OUTAGE_RETRIES
+from streams.engine.work import BATCHES, HOLES, OUTAGE_RETRIES
 from tests.simulation import history
 from tests.simulation.__main__ import MUTATION_SEEDS_MAX, catch
 from tests.simulation.choices import Choices
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.shrink import shrink
 
-HISTORIES = 10_000
-#: Beyond those of the histories above, which all hold.
+#: Histories that are told as well: as many as it takes to reach everything.
 REACH_SEEDS = 1_500
+#: Further ones.
+HISTORIES = 1_000
 
 
 @pytest.fixture(autouse=True)
@@ -28,19 +29,28 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def test_ten_thousand_histories_hold() -> None:
-    for seed in range(HISTORIES):
+def test_thousands_of_histories_hold() -> None:
+    for seed in range(REACH_SEEDS, REACH_SEEDS + HISTORIES):
         outcome = history.run(Choices(seed))
         assert outcome.violation is None, f"python -m tests.simulation --seed {seed}: {outcome.violation}"
 
 
 #: Shown by thousands of histories only: too slow for every run. Try it with `--mutation`.
 RARE = {"settle-without-a-note"}
+#: Shown by one history in hundreds: the seed of one, which is tried first. If the histories have changed since, and it
+#: shows the mutation no more, the others are tried, which takes longer.
+KNOWN_SEEDS = {
+    "on-conflict-do-nothing": 514,
+    "expire-without-looking-again": 566,
+    "hints-are-believed-behind-a-hole": 2_569,
+    "finish-what-is-finished": 4_227,
+}
 
 
 @pytest.mark.parametrize("name", [name for name in MUTATIONS if name not in RARE])
 def test_a_broken_rule_is_caught(name: str, record_property: Callable[[str, object], None]) -> None:
-    caught = catch(name, MUTATION_SEEDS_MAX)
+    known = KNOWN_SEEDS.get(name, 0)
+    caught = catch(name, 1, known) or catch(name, MUTATION_SEEDS_MAX)
     assert caught is not None, f"{name} holds in {MUTATION_SEEDS_MAX} histories"
     record_property("histories", caught[0])
     print(f"{name} took {caught[0]} histories: {caught[1]}")
@@ -61,7 +71,9 @@ def test_the_histories_reach_every_standing_and_every_fault() -> None:
     before = _counts()
     told: set[str] = set()
     for seed in range(REACH_SEEDS):
-        for line in history.run(Choices(seed), traced=True).trace:
+        outcome = history.run(Choices(seed), traced=True)
+        assert outcome.violation is None, f"python -m tests.simulation --seed {seed}: {outcome.violation}"
+        for line in outcome.trace:
             _, _, what = line.partition(": ")
             told.add(what)
     missing = {name for name, count in _counts().items() if count == before[name]}
@@ -106,6 +118,6 @@ def test_what_fails_is_shrunk_to_a_shorter_history_that_fails() -> None:
     assert caught is not None
     with MUTATIONS["step-over-every-hole"]() as rules:
         found = history.run(Choices(caught[0] - 1), rules)
-    made = shrink(found.choices, fails, tries_max=1_500)
+    made = shrink(found.choices, fails, tries_max=400)
     assert fails(made) is not None
     assert len(made) < 0.75 * len(found.choices)

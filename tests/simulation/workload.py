@@ -8,10 +8,11 @@ from typing import Any
 
 from domain import credit, invoice
 from domain.checkout import Checkout, check
-from domain.issuing import CREDIT_NOTE, OrderKey
-from schemas import catalog, codec
+from domain.issuing import CREDIT_NOTE, InvoiceIdentity
+from schemas import catalog
 from tests.credit_notes import credit_note_request
 from tests.integration.shop import checkout_body, command
+from tests.records import written
 from tests.unit.domain.test_invoice import request
 
 #: Numbers run per partition for the first, in one run over all partitions for the second; the third isn't there.
@@ -49,8 +50,8 @@ def seller_rows() -> dict[str, tuple[Any, ...]]:
 def invoice_request(seller: int, order: int, variant: int) -> bytes:
     """An order's invoice; `variant` is its content."""
     body = request(seller_id=SELLERS[seller], order_id=f"A-{order}", note=f"variant {variant}" if variant else None)
-    value = codec.encode(catalog.INVOICE_REQUEST, body)
-    key = OrderKey(body["seller_id"], body["order_id"], "invoice")
+    value = written(catalog.INVOICE_REQUEST, body)
+    key = InvoiceIdentity(body["seller_id"], body["order_id"], "invoice")
     priced = invoice.price(body)
     assert isinstance(priced, invoice.Priced)
     MEANINGS[value] = (
@@ -63,10 +64,10 @@ def invoice_request(seller: int, order: int, variant: int) -> bytes:
 def credit_request(seller: int, order: int, refund: int) -> bytes:
     """The credit note of one piece of an order."""
     body = credit_note_request(request(seller_id=SELLERS[seller], order_id=f"A-{order}"), f"r{refund}", {0: 1})
-    value = codec.encode(catalog.CREDIT_NOTE_REQUEST, body)
-    checked = credit.check({**body, "kind": CREDIT_NOTE})
+    value = written(catalog.CREDIT_NOTE_REQUEST, body)
+    checked = credit.check(body)
     assert isinstance(checked, invoice.Priced)
-    key = OrderKey(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
+    key = InvoiceIdentity(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
     MEANINGS[value] = Meaning("credit note", key, checked.content_sha256)
     return value
 
@@ -77,7 +78,7 @@ def bad_request(which: int) -> bytes:
     if which == 0:
         MEANINGS[b"\0\0"] = Meaning("garbage")
         return b"\0\0"
-    value = codec.encode(catalog.INVOICE_REQUEST, request(order_id="A-0", currency="XXX"))
+    value = written(catalog.INVOICE_REQUEST, request(order_id="A-0", currency="XXX"))
     MEANINGS[value] = Meaning("rejected")
     return value
 
@@ -87,14 +88,14 @@ _LINES = ((("S-1", 1),), (("S-1", 1), ("S-2", 1)), (("S-2", 1), ("S-1", 2)), (("
 
 
 @cache
-def checkout_request(order: int, variant: int) -> bytes:
-    """An order for some pieces; orders of several partitions want the same ones."""
-    body = checkout_body(f"C-{order}", *_LINES[variant])
-    value = codec.encode(catalog.CHECKOUT_REQUEST, body)
+def checkout_request(order: int, variant: int, letter: str = "C") -> bytes:
+    """An order for some pieces; orders of several partitions want the same ones. `letter` begins its id."""
+    body = checkout_body(f"{letter}-{order}", *_LINES[variant])
+    value = written(catalog.CHECKOUT_REQUEST, body)
     checked = check(body)
     assert isinstance(checked, Checkout)
     wanted = tuple(sorted(((sku.seller_id, sku.sku), pieces) for sku, pieces in checked.wanted.items()))
-    MEANINGS[value] = Meaning("checkout", ("demo", f"C-{order}"), checked.content_sha256, wanted)
+    MEANINGS[value] = Meaning("checkout", ("demo", body["order_id"]), checked.content_sha256, wanted)
     return value
 
 

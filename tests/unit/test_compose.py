@@ -4,23 +4,21 @@ import itertools
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from gapless.processes import _WORKERS
-from runtime.local import kafka, redis
-from runtime.settings import ENV_PREFIX, Settings
+from local import kafka, redis
+from runtime.roles import READERS, ROLES
+from runtime.settings import ENV_PREFIX, known_variables
 
 ROOT = Path(__file__).parents[2]
 SERVERS = {"kafka", "postgres", "redis", "objects"}
-WORKERS = {"checkouts", "payments", "orders", "stock", "invoices", "documents"}
-OURS = {"gateway", "relay"} | WORKERS
+OURS = set(ROLES)
 ONCE = {"secrets", "buckets", "migrate", "topics", "sellers"}
-#: Read by `gapless sellers ensure-local` alone, hence no setting of every process.
-NOT_SETTINGS = {"LOCAL_API_KEY_FILE"}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +33,15 @@ def test_each_server_and_each_of_our_processes_has_a_container(compose: dict[str
     assert set(compose["services"]) == SERVERS | OURS | ONCE
 
 
+def test_each_process_is_run_by_its_command(compose: dict[str, Any]) -> None:
+    """The one that the local stack runs it with."""
+    for name, role in ROLES.items():
+        assert compose["services"][name]["command"] == list(role.command)
+
+
 def test_each_role_has_its_worker_with_a_folder_of_its_own(compose: dict[str, Any]) -> None:
     """Two workers in one folder would lock each other's tables."""
-    assert set(_WORKERS) == WORKERS
-    for role in WORKERS:
-        assert compose["services"][role]["command"] == ["worker", role]
+    for role in READERS:
         assert f"{role}:/var/lib/gapless/worker" in compose["services"][role]["volumes"]
 
 
@@ -117,10 +119,16 @@ def test_our_processes_start_after_tables_topics_seller_and_bucket(compose: dict
         assert set(compose["services"][name]["depends_on"]) >= {"migrate", "topics", "sellers", "buckets"}, name
 
 
+def test_each_of_our_processes_is_healthy_by_its_metrics_port(compose: dict[str, Any]) -> None:
+    """Its threads answer however busy the process is."""
+    for name in OURS:
+        port = compose["services"][name]["environment"]["GAPLESS_METRICS_PORT"]
+        assert f"http://127.0.0.1:{port}/readyz" in " ".join(compose["services"][name]["healthcheck"]["test"]), name
+
+
 def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
-    """A misspelt variable would be ignored in silence, and the default taken."""
-    known = {name.upper() for name in Settings.model_fields}
-    known |= {f"{name}_FILE" for name in known} | NOT_SETTINGS
+    """A process that is given another one refuses to start."""
+    known = {name.removeprefix(ENV_PREFIX) for name in known_variables()}
     for name in OURS | {"migrate", "topics", "sellers"}:
         variables = {v.removeprefix(ENV_PREFIX) for v in compose["services"][name]["environment"]}
         assert variables <= known, (name, variables - known)
@@ -158,10 +166,15 @@ def test_the_image_holds_no_local_part_and_runs_as_nobody_special() -> None:
 
 
 def test_the_image_gets_every_package() -> None:
-    """`.dockerignore` names what goes in; a room that it forgets would be missing in the image alone."""
+    """`.dockerignore` names what goes in; a room that it forgets would be missing in the image alone.
+
+    What breaks things, measures and tests stays out, of the image as of the wheel.
+    """
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
-    assert let_in >= rooms | {"pyproject.toml", "requirements", "README.md", "LICENSE"}
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks", "chaos"}
+    assert let_in == rooms | {"pyproject.toml", "requirements", "README.md", "LICENSE"}
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    assert {each.removesuffix("*") for each in packages["include"]} == rooms
 
 
 @pytest.mark.parametrize("lock", ["dev.lock", "production.lock", "build.lock"])

@@ -8,6 +8,7 @@ import pytest
 
 from domain.credit import CANCELLATION, check, check_refund_id, credit
 from domain.invoice import Priced
+from domain.records import CreditNoteRequest
 from domain.refusals import INVALID_FIELD, TOTALS_DISAGREE, Refusal
 from tests.credit_notes import credit_note_request
 from tests.unit.domain.test_invoice import line, request
@@ -21,12 +22,12 @@ ORDER = request(
 )
 
 
-def asked() -> dict[str, Any]:
+def asked() -> CreditNoteRequest:
     """A request for two pieces of the first line and one of the second."""
     return copy.deepcopy(credit_note_request(ORDER, "R-1", {0: 2, 1: 1}))
 
 
-def checked(body: dict[str, Any]) -> Priced:
+def checked(body: CreditNoteRequest) -> Priced:
     result = check(body)
     assert isinstance(result, Priced), result
     return result
@@ -42,7 +43,7 @@ def test_a_credit_names_only_the_lines_and_rates_it_has_pieces_of() -> None:
     """Other lines were perhaps credited before: they are no part of this one."""
     part = credit(ORDER, {0: 3}, {0: 0, 1: 2})
     assert [(each.line, each.quantity, each.net_minor) for each in part.lines] == [(1, 2, 220)]
-    assert [(total.vat_rate, total.taxable_minor, total.tax_minor) for total in part.per_rate] == [("5.50", 220, 12)]
+    assert list(part.per_rate) == [{"vat_category": "S", "vat_rate": "5.50", "taxable_minor": 220, "tax_minor": 12}]
     assert part.gross_minor == 232
 
 
@@ -54,14 +55,20 @@ def test_a_request_that_adds_up_is_taken_as_it_stands() -> None:
     assert (result.net_minor, result.tax_minor, result.gross_minor) == (33, 6, 39)
 
 
+def _changed(path: str, value: object) -> CreditNoteRequest:
+    body = asked()
+    _change(path, value)(body)
+    return body
+
+
 def test_the_digest_is_of_all_it_says_and_of_nothing_else() -> None:
     """When it was asked for is no part of it."""
     digest = checked(asked()).content_sha256
-    assert checked({**asked(), "received_at": 99}).content_sha256 == digest
-    others = [
+    assert checked(_changed("received_at", 99)).content_sha256 == digest
+    others: list[CreditNoteRequest] = [
         {**asked(), "refund_id": CANCELLATION},
-        {**asked(), "reason": "other"},
-        {**asked(), "note": "other"},
+        _changed("reason", "other"),
+        _changed("note", "other"),
         credit_note_request(ORDER, "R-1", {0: 2, 1: 2}),
         # The same piece, with and without the cent.
         credit_note_request(ORDER, "R-1", {0: 1}, {0: 0}),
@@ -70,8 +77,8 @@ def test_the_digest_is_of_all_it_says_and_of_nothing_else() -> None:
     assert len({digest, *(checked(each).content_sha256 for each in others)}) == 7
 
 
-def _change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
-    def apply(body: dict[str, Any]) -> None:
+def _change(path: str, value: object) -> Callable[[CreditNoteRequest], None]:
+    def apply(body: CreditNoteRequest) -> None:
         *parents, last = path.split(".")
         at: Any = body
         for each in parents:
@@ -81,12 +88,12 @@ def _change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
     return apply
 
 
-def _repeat_a_rate(body: dict[str, Any]) -> None:
+def _repeat_a_rate(body: CreditNoteRequest) -> None:
     per_rate = body["totals"]["per_rate"]
     per_rate[1] = per_rate[0]
 
 
-_WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
+_WRONG: dict[str, tuple[Callable[[CreditNoteRequest], object], str, str]] = {
     "a line's net": (_change("lines.0.net_minor", 68), TOTALS_DISAGREE, "lines[0].net_minor"),
     "a line's net below": (_change("lines.0.net_minor", 66), TOTALS_DISAGREE, "lines[0].net_minor"),
     "a negative quantity": (_change("lines.0.quantity", "-2"), INVALID_FIELD, "lines[0].quantity"),
@@ -130,11 +137,11 @@ def test_nothing_is_credited_for_what_cost_nothing() -> None:
     body = copy.deepcopy(credit_note_request(ORDER, "R-1", {2: 5}))
     assert checked(body).gross_minor == 0
     body["lines"][0]["net_minor"] = body["totals"]["per_rate"][0]["taxable_minor"] = 1
-    body["totals"].update(net_minor=1, gross_minor=1)
+    body["totals"]["net_minor"] = body["totals"]["gross_minor"] = 1
     assert isinstance(check(body), Refusal)
     body = copy.deepcopy(credit_note_request(ORDER, "R-1", {2: 5}))
     body["totals"]["per_rate"][0]["tax_minor"] = 1
-    body["totals"].update(tax_minor=1, gross_minor=1)
+    body["totals"]["tax_minor"] = body["totals"]["gross_minor"] = 1
     assert isinstance(check(body), Refusal)
 
 

@@ -1,29 +1,29 @@
 """What an invoice request must be, and what it amounts to."""
 
-import copy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from domain.invoice import LINES_MAX, Priced, compare_totals, price
+from domain.records import Address, InvoiceRequest, RequestedLine
 from domain.refusals import INVALID_FIELD, NEGATIVE_TOTAL, TOTALS_DISAGREE, Refusal
 
 
-def line(**changes: str) -> dict[str, str]:
-    return {
+def line(**changes: str) -> RequestedLine:
+    made: RequestedLine = {
         "sku": "S-1",
         "description": "Café crème",
         "quantity": "2",
         "unit_price": "19.99",
         "vat_rate": "20.00",
         "vat_category": "S",
-        **changes,
     }
+    return cast(RequestedLine, {**made, **changes})
 
 
-def request(**changes: Any) -> dict[str, Any]:
-    address = {"street": "1 Main St", "city": "Lyon", "postal_code": "69001", "country": "FR"}
-    return {
+def request(**changes: Any) -> InvoiceRequest:
+    address: Address = {"street": "1 Main St", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+    made: InvoiceRequest = {
         "received_at": 0,
         "seller_id": "demo",
         "order_id": "A-1001",
@@ -32,8 +32,8 @@ def request(**changes: Any) -> dict[str, Any]:
         "note": None,
         "buyer": {"name": "Zoë O'Neil", "email": "zoe@example.com", "vat_id": None, "address": address},
         "lines": [line()],
-        **changes,
     }
+    return cast(InvoiceRequest, {**made, **changes})
 
 
 def priced(**changes: Any) -> Priced:
@@ -61,7 +61,7 @@ def test_tax_is_rounded_once_per_rate_and_not_per_line() -> None:
 
 def test_each_category_and_rate_has_its_own_total() -> None:
     result = priced(lines=[line(), line(vat_rate="5.5"), line(vat_rate="5.50"), line(vat_category="AE", vat_rate="0")])
-    assert [(total.vat_category, total.vat_rate, total.taxable_minor) for total in result.per_rate] == [
+    assert [(total["vat_category"], total["vat_rate"], total["taxable_minor"]) for total in result.per_rate] == [
         ("AE", "0.00", 3998),
         ("S", "5.50", 7996),
         ("S", "20.00", 3998),
@@ -110,9 +110,7 @@ def test_a_broken_rule_is_refused_and_names_its_field(changes: dict[str, Any], f
     [("name", " "), ("name", "x" * 201), ("email", "zoe"), ("vat_id", "x" * 33), ("email", "a\0@b")],
 )
 def test_a_buyer_that_cannot_be_invoiced_is_refused(path: str, value: str) -> None:
-    body = copy.deepcopy(request())
-    body["buyer"][path] = value
-    result = price(body)
+    result = price(request(buyer={**request()["buyer"], path: value}))
     assert isinstance(result, Refusal)
     assert result.field == f"buyer.{path}"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.money import NotDecimalError, divide_half_away, minor, minor_text, scaled
+from domain.money import NotDecimalError, divide_half_away, minor, minor_text, scaled, unsigned_zero
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,25 @@ def test_a_half_is_rounded_away_from_zero(numerator: int, expected: int) -> None
 def test_an_amount_is_written_with_the_currencys_decimals(amount: int, currency: str, expected: str) -> None:
     assert minor_text(amount, currency) == expected
     assert minor(expected, currency) == amount
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-0", "0"),
+        ("-0.00", "0.00"),
+        ("-000.0", "000.0"),
+        ("0", "0"),
+        ("-0.01", "-0.01"),
+        ("-1", "-1"),
+        ("1.50", "1.50"),
+    ],
+)
+def test_zero_has_no_sign(text: str, shown: str) -> None:
+    assert unsigned_zero(text) == shown
+    assert scaled(shown, 6) == scaled(text, 6)
+
+
+@pytest.mark.parametrize("text", ["--0", "-", "-.0", "-0.", "-0,0", "-٠", "-0\n"])
+def test_what_is_no_number_does_not_become_one(text: str) -> None:
+    assert unsigned_zero(text) == text

@@ -13,16 +13,14 @@ from domain.payment import (
     Action,
     Ask,
     Attempt,
-    Breaker,
+    AttemptState,
+    AttemptStep,
     Declined,
     Finish,
-    Gate,
     Pending,
     Prior,
     Send,
     Settle,
-    State,
-    Step,
     Succeeded,
     Wait,
     action_of,
@@ -41,7 +39,7 @@ def attempt(action: Action = Action.AUTHORIZE, **changes: object) -> Attempt:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-DONE, OPEN, NO = Prior(State.SUCCEEDED, "pi_1"), Prior(State.OPEN), Prior(State.DECLINED)
+DONE, OPEN, NO = Prior(AttemptState.SUCCEEDED, "pi_1"), Prior(AttemptState.OPEN), Prior(AttemptState.DECLINED)
 
 
 @pytest.mark.parametrize(
@@ -50,24 +48,24 @@ DONE, OPEN, NO = Prior(State.SUCCEEDED, "pi_1"), Prior(State.OPEN), Prior(State.
         (attempt(), Send()),
         (attempt(may_have_acted=True), Ask()),
         (attempt(may_have_acted=True, expired=True), Ask()),
-        (attempt(expired=True), Finish(State.FAILED, reason="gave-up")),
+        (attempt(expired=True), Finish(AttemptState.FAILED, reason="gave-up")),
         (attempt(may_have_acted=True, expired=True, settling=True), Settle()),
-        (attempt(amount_minor=0, may_have_acted=True), Finish(State.SUCCEEDED)),
+        (attempt(amount_minor=0, may_have_acted=True), Finish(AttemptState.SUCCEEDED)),
         (attempt(Action.CAPTURE), Wait()),
         (attempt(Action.CAPTURE, authorization=OPEN), Wait()),
         (attempt(Action.CAPTURE, authorization=DONE), Send()),
         (attempt(Action.CAPTURE, authorization=DONE, may_have_acted=True), Ask()),
-        (attempt(Action.CAPTURE, authorization=NO), Finish(State.FAILED, reason="not-authorized")),
+        (attempt(Action.CAPTURE, authorization=NO), Finish(AttemptState.FAILED, reason="not-authorized")),
         (attempt(Action.VOID, authorization=OPEN), Wait()),
         (attempt(Action.VOID, authorization=DONE), Send()),
-        (attempt(Action.VOID, authorization=NO), Finish(State.SUCCEEDED)),
+        (attempt(Action.VOID, authorization=NO), Finish(AttemptState.SUCCEEDED)),
         (attempt(Action.REFUND, authorization=DONE), Wait()),
         (attempt(Action.REFUND, authorization=DONE, capture=OPEN), Wait()),
         (attempt(Action.REFUND, authorization=DONE, capture=DONE), Send()),
-        (attempt(Action.REFUND, authorization=DONE, capture=NO), Finish(State.FAILED, reason="not-captured")),
+        (attempt(Action.REFUND, authorization=DONE, capture=NO), Finish(AttemptState.FAILED, reason="not-captured")),
     ],
 )
-def test_the_first_step_follows_from_what_may_have_happened(given_attempt: Attempt, step: Step) -> None:
+def test_the_first_step_follows_from_what_may_have_happened(given_attempt: Attempt, step: AttemptStep) -> None:
     assert first_step(given_attempt) == step
 
 
@@ -78,14 +76,14 @@ def test_the_first_step_follows_from_what_may_have_happened(given_attempt: Attem
         (Absent(), True, Settle()),
         (Pending(), False, Wait()),
         (Pending(), True, Wait()),
-        (Succeeded("pi_1"), False, Finish(State.SUCCEEDED, "pi_1")),
+        (Succeeded("pi_1"), False, Finish(AttemptState.SUCCEEDED, "pi_1")),
         # Late, but so it is: whether it may still be of use is not for payments to say.
-        (Succeeded("pi_1"), True, Finish(State.SUCCEEDED, "pi_1")),
-        (Declined("no", "pi_1"), True, Finish(State.DECLINED, "pi_1", "no")),
+        (Succeeded("pi_1"), True, Finish(AttemptState.SUCCEEDED, "pi_1")),
+        (Declined("no", "pi_1"), True, Finish(AttemptState.DECLINED, "pi_1", "no")),
     ],
 )
 def test_what_the_provider_knows_decides_the_next_step(
-    known: Succeeded | Declined | Absent | Pending, expired: bool, step: Step
+    known: Succeeded | Declined | Absent | Pending, expired: bool, step: AttemptStep
 ) -> None:
     assert step_after_asking(attempt(may_have_acted=True, expired=expired), known) == step
 
@@ -146,69 +144,9 @@ def test_what_a_provider_writes_can_be_stored_and_read_again(reference: str, rea
     finished = finish(Declined(reason, reference))
     assert check_name("reason", finished.reason, REASON_CHARS_MAX) is None
     assert "\0" not in finished.reference and len(finished.reference) <= 255
-    assert finish(Declined("card\ndeclined", "pi_1")) == Finish(State.DECLINED, "pi_1", "card declined")
+    assert finish(Declined("card\ndeclined", "pi_1")) == Finish(AttemptState.DECLINED, "pi_1", "card declined")
 
 
 def test_the_backoff_wants_a_chance() -> None:
     with pytest.raises(ValueError, match="chance"):
         backoff_seconds(1, 1.0)
-
-
-def test_the_breaker_opens_after_five_failures_in_a_row() -> None:
-    breaker = Breaker()
-    for _ in range(4):
-        assert not breaker.failed(100, began_at=100)
-    breaker.succeeded(100)
-    for _ in range(4):
-        assert not breaker.failed(100, began_at=100)
-    assert breaker.gate(100) is Gate.CLOSED
-    assert breaker.failed(100, began_at=100)
-    assert breaker.gate(100) is breaker.gate(129.9) is Gate.OPEN
-
-
-def test_after_its_time_the_breaker_opens_again_when_three_have_failed() -> None:
-    """The first may be one that always fails; the others would wait for its sake."""
-    breaker = Breaker()
-    for _ in range(5):
-        breaker.failed(100, began_at=100)
-    for at in (130, 132, 134):
-        assert breaker.gate(at) is Gate.HALF_OPEN
-        assert not breaker.failed(at + 1, began_at=at)
-    assert breaker.gate(135) is breaker.gate(164.9) is Gate.OPEN
-    assert breaker.gate(165) is Gate.HALF_OPEN
-
-
-def test_one_answer_closes_the_breaker_and_all_begins_anew() -> None:
-    breaker = Breaker()
-    for _ in range(5):
-        breaker.failed(100, began_at=100)
-    for at in (130, 131):
-        breaker.failed(at, began_at=at)
-    breaker.succeeded(132)
-    assert breaker.gate(132) is Gate.CLOSED
-    assert [breaker.failed(133, began_at=133) for _ in range(5)] == [False] * 4 + [True]
-
-
-def test_calls_that_began_before_it_opened_do_not_keep_the_breaker_open() -> None:
-    breaker = Breaker(failures_max=1)
-    breaker.failed(100, began_at=100)
-    breaker.failed(108, began_at=100)
-    assert breaker.gate(130) is Gate.HALF_OPEN
-
-
-def test_silence_about_one_call_is_no_news_where_another_was_answered_since() -> None:
-    """A tenth of a hundred calls at once: cut, or never answered, while the others are."""
-    breaker = Breaker()
-    breaker.succeeded(100.05)
-    for _ in range(10):
-        assert not breaker.failed(100.06, began_at=100)
-        assert not breaker.failed(108, began_at=100)
-    assert breaker.gate(108) is Gate.CLOSED
-    assert [breaker.failed(109, began_at=101) for _ in range(5)] == [False] * 4 + [True]
-
-
-def test_an_answer_closes_the_breaker_whenever_it_comes() -> None:
-    breaker = Breaker(failures_max=1)
-    breaker.failed(100, began_at=100)
-    breaker.succeeded(101)
-    assert breaker.gate(101) is Gate.CLOSED

@@ -94,3 +94,51 @@ def test_help_is_quick(tmp_path: Path) -> None:
     started = time.monotonic()
     assert run("--help", cwd=tmp_path).returncode == 0
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status"])
+def test_an_empty_folder_name_is_refused(tmp_path: Path, command: str) -> None:
+    """It would mean the current folder, and strew files over it."""
+    done = run(command, "--data", "", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "name a folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damaged", ["", '{"id": "1', "[]", "{}"])
+def test_a_damaged_description_is_one_line_with_the_fix(tmp_path: Path, damaged: str) -> None:
+    """No traceback, and nothing is started on a guess."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "stack.json").write_text(damaged)
+    for command in ("status", "up"):
+        done = run(command, "--data", "d", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "stack.json is damaged: remove it." in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command", [("up",), ("gateway",), ("relay",), ("worker", "invoices"), ("migrate",), ("topics",), ("audit",)]
+)
+def test_a_misspelt_variable_is_refused_at_the_start(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """With the nearest name that there is; the value may be a secret."""
+    done = run(*command, cwd=tmp_path, GAPLESS_POSTGRESS_URL="hunter2", GAPLESS_LOG_LEVEL_FILE="none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "GAPLESS_POSTGRESS_URL: there is no such setting; the nearest is GAPLESS_POSTGRES_URL" in done.stderr
+    assert "`gapless settings`" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_local_provider_refuses_a_misspelt_variable(tmp_path: Path) -> None:
+    """It is a process as well."""
+    module = [sys.executable, "-m", "local.provider", "--port", "1", "--data", str(tmp_path / "d")]
+    done = subprocess.run(module, env={"GAPLESS_PROVIDER_KEY": "x"}, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "GAPLESS_PROVIDER_KEY: there is no such setting" in done.stderr
+
+
+def test_a_choice_lists_what_there_is_to_choose() -> None:
+    """`Literal` says nothing to an operator."""
+    assert "GAPLESS_PROVIDER  (local or stripe; default: local)" in CliRunner().invoke(settings).output

@@ -96,7 +96,7 @@ def test_articles_customers_and_means_of_payment_are_spread(url: str, tmp_path: 
     assert {body["lines"][0]["sku"] for body in Gateway.sent} == {"SKU-1", "SKU-2", "SKU-3"}
     assert len({body["customer"] for body in Gateway.sent}) == 5
     assert len({body["order_id"] for body in Gateway.sent}) == 60
-    assert set(told["outcomes"]) == {"kept", "declined"}
+    assert set(told["outcomes"]) == {"accepted", "declined"}
     assert 15 <= told["outcomes"]["declined"] <= 45
 
 

@@ -9,19 +9,19 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from admission.admission import AdmissionVerdict, Admitted, Asked, Limited, SoldOut
+from admission.hints import FORGOTTEN, UNAVAILABLE, Silence, of_checkouts
 from domain.reservation import Short
 from gateway.app import make_app
-from gateway.auth import KeyRing
-from gateway.checkouts import Checkouts
-from gateway.intake import Intake
-from gateway.server import BoundedRunner
-from gateway.waiting import Waiters
-from runtime.kafka import Delivered, NotAcknowledgedError, OverloadedError
+from gateway.http.auth import KeyRing
+from gateway.http.intake import Intake
+from gateway.http.server import BoundedRunner
+from gateway.http.waiting import Waiters
+from gateway.orders.checkouts import Checkouts
+from runtime.publisher import Delivered, NotAcknowledgedError, OverloadedError
 from schemas import catalog, codec
 from sinks.postgres.lanes import PostgresUnavailableError
 from sinks.postgres.orders_reader import KnownOrder
-from sinks.redis.admission import Admitted, Asked, Limited, SoldOut, Verdict
-from sinks.redis.hints import FORGOTTEN, UNAVAILABLE, Silence
 from tests.unit.gateway.test_requests import body
 
 SHORT = SoldOut((Short("S-1", 2, 0),))
@@ -42,13 +42,14 @@ class World:
 
     def __init__(self) -> None:
         self.hint: bytes | Silence | None = None
-        self.verdict: Verdict = Admitted(held=True)
-        self.in_line: Admitted | SoldOut = SHORT
+        self.verdict: AdmissionVerdict = Admitted(held=True)
+        self.on_waitlist: Admitted | SoldOut = SHORT
         self.line_seconds = 0.0
         self.line_began = asyncio.Event()
         self.failure: Exception | None = None
         self.postgres_is_away = False
         self.published: list[bytes] = []
+        self.asked: list[Asked] = []
         self.calls: list[str] = []
 
     async def publish(self, topic: str, key: bytes, value: bytes) -> Delivered:
@@ -58,7 +59,8 @@ class World:
         return Delivered(0, 0)
 
     async def known(self, seller_id: str, order_id: str) -> bytes | Silence | None:
-        return self.hint
+        # What is hinted at is a checkout: no invoice has this id.
+        return self.hint if seller_id == of_checkouts("demo") else None
 
     async def remember(self, seller_id: str, order_id: str, content_sha256: bytes) -> bool:
         self.hint = content_sha256
@@ -70,11 +72,12 @@ class World:
         self.calls.append("look")
         return KnownOrder(None)
 
-    async def admit(self, asked: Asked) -> Verdict:
+    async def admit(self, asked: Asked) -> AdmissionVerdict:
         self.calls.append("admit")
+        self.asked.append(asked)
         return self.verdict
 
-    async def wait_in_line(self, asked: Asked, seconds: float) -> Admitted | SoldOut:
+    async def join_waitlist(self, asked: Asked, seconds: float) -> Admitted | SoldOut:
         self.calls.append(f"line {seconds:.0f}")
         self.line_began.set()
         try:
@@ -82,7 +85,7 @@ class World:
         except asyncio.CancelledError:
             self.calls.append("left")
             raise
-        return self.in_line
+        return self.on_waitlist
 
     async def release(self, asked: Asked) -> None:
         assert asked == Asked("demo", "A-1001", "C-17", (("S-1", 2),))
@@ -93,7 +96,7 @@ class OwnServer(TestServer):
     """The gateway's, whose connections know how long their requests stay."""
 
     async def _make_runner(self, **kwargs: Any) -> web.BaseRunner:
-        return BoundedRunner(self.app, **kwargs)
+        return BoundedRunner(self.app, seller_of=lambda _: "demo", **kwargs)
 
 
 @pytest.fixture
@@ -109,8 +112,8 @@ def waiters() -> Waiters:
 @pytest.fixture
 async def client(world: World, waiters: Waiters) -> AsyncIterator[TestClient[Any, Any]]:
     services = cast(Any, world)
-    checkouts = Checkouts(Nobody(), Intake(services), services, services, services, waiters)
-    async with TestClient(OwnServer(make_app(checkouts.routes()))) as made:
+    checkouts = Checkouts(Intake(services), services, services, services, waiters)
+    async with TestClient(OwnServer(make_app(checkouts.routes(), Nobody()))) as made:
         yield made
 
 
@@ -190,17 +193,35 @@ async def test_a_customer_who_is_too_fast_is_told_when_to_come_again(
     assert world.published == []
 
 
-async def test_who_waits_stands_in_line_for_what_is_left_of_the_time(
+async def test_guests_are_limited_each_for_themselves(client: TestClient[Any, Any], world: World) -> None:
+    """By their e-mail address, however it is written; a customer who is named like one is somebody else."""
+    for order_id, email, customer in (
+        ("A-1", "zoe@example.com", None),
+        ("A-2", "ZOE@Example.com", None),
+        ("A-3", "max@example.com", None),
+        ("A-4", "zoe@example.com", "zoe@example.com"),
+        ("A-5", "zoe@example.com", "C-17"),
+    ):
+        world.hint = None
+        buyer = {**body()["buyer"], "email": email}
+        assert (await post(client, order_id=order_id, buyer=buyer, customer=customer))[0] == 202
+    zoe, zoe_again, max_, *customers = [asked.customer for asked in world.asked]
+    assert zoe == zoe_again
+    assert len({zoe, max_, *customers}) == 4
+    assert customers == ["zoe@example.com", "C-17"]
+
+
+async def test_a_waiting_client_stays_on_the_waitlist_for_what_is_left_of_the_time(
     client: TestClient[Any, Any], world: World
 ) -> None:
     """And is published once there is stock."""
-    world.verdict, world.in_line = SHORT, Admitted(held=True)
+    world.verdict, world.on_waitlist = SHORT, Admitted(held=True)
     assert (await post(client, wait=1))[0] == 202
     assert world.calls[:3] == ["admit", "look", "line 1"]
     assert len(world.published) == 1
 
 
-async def test_who_stands_in_line_is_let_go_when_the_gateway_stops(
+async def test_a_client_on_the_waitlist_is_answered_when_the_gateway_stops(
     client: TestClient[Any, Any], world: World, waiters: Waiters
 ) -> None:
     """With the place given up, and the word that another gateway may be asked."""

@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
-from gateway import problems
-from gateway.intake import Intake, not_ours
-from gateway.problems import ProblemError
-from gateway.server import BoundedHandler
-from gateway.shedding import LATE_SECONDS, SERVED_ALWAYS, Backlog, Refusals, Stay
-from runtime.kafka import Delivered, NotAcknowledgedError
+from gateway.http import problems
+from gateway.http.intake import FAILING_RUN, Intake, not_ours
+from gateway.http.problems import ProblemError
+from gateway.http.server import BoundedHandler
+from gateway.http.shedding import LATE_SECONDS, SERVED_ALWAYS, Backlog, Refusals, Stay
+from runtime.publisher import Delivered, NotAcknowledgedError
 
 
 class Brokers:
@@ -42,13 +43,20 @@ class Door:
         """On a connection of its own."""
         manager: Any = SimpleNamespace(request_handler=None, request_factory=None)
         handler = BoundedHandler(
-            manager, loop=asyncio.get_running_loop(), backlog=self.backlog, refusals=Refusals("gapless")
+            manager,
+            loop=asyncio.get_running_loop(),
+            backlog=self.backlog,
+            refusals=Refusals("gapless"),
+            draining=asyncio.Event(),
+            seller_of=lambda _: "demo",
         )
-        return cast(web.Request, SimpleNamespace(content_length=10, can_read_body=True, headers={}, protocol=handler))
+        return cast(
+            web.Request, SimpleNamespace(content_length=10, can_read_body=True, headers=CIMultiDict(), protocol=handler)
+        )
 
     async def keep(self) -> None:
         request = self.request()
-        with self.intake.place(request):
+        with self.intake.place(request, "demo"):
             cast(BoundedHandler, request.protocol).stay.begin()
             await self.intake.keep("topic", b"key", b"payload")
 
@@ -92,16 +100,29 @@ async def test_who_is_in_the_backlog_already_is_served(door: Door) -> None:
     door.brokers.takes_s = LATE_SECONDS + 0.1
     await door.keep()
     door.crowd(SERVED_ALWAYS)
-    with door.intake.place(request):
+    with door.intake.place(request, "demo"):
         pass
 
 
 async def test_what_is_not_up_to_the_gateway_makes_nobody_late(door: Door) -> None:
     request = door.request()
-    with door.intake.place(request):
+    with door.intake.place(request, "demo"):
         cast(BoundedHandler, request.protocol).stay.begin()
         with not_ours():
             door.brokers.now += 10
         await door.intake.keep("topic", b"key", b"payload")
     door.crowd(SERVED_ALWAYS)
     await door.keep()
+
+
+async def test_a_run_of_requests_without_an_acknowledgement_is_not_ready(door: Door) -> None:
+    """Whatever Kafka says of itself; until one is acknowledged."""
+    door.brokers.failure = NotAcknowledgedError()
+    for failed in range(FAILING_RUN):
+        assert door.intake.is_failing is False, failed
+        with pytest.raises(ProblemError):
+            await door.keep()
+    assert door.intake.is_failing is True
+    door.brokers.failure = None
+    await door.keep()
+    assert door.intake.is_failing is False

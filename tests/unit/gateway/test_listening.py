@@ -5,16 +5,17 @@ import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
 from aiohttp import web
 
-from gateway import listening
 from gateway.app import make_app
-from gateway.listening import ListeningSite
-from gateway.server import BoundedRunner
+from gateway.http import listening
+from gateway.http.auth import KeyRing
+from gateway.http.listening import ListeningSite
+from gateway.http.server import BoundedRunner
 
 _CLIENTS = 300
 
@@ -31,7 +32,7 @@ def crowd(port: int, count: int) -> Iterator[list[socket.socket]]:
 
 
 async def start() -> BoundedRunner:
-    runner = BoundedRunner(make_app([]), access_log=None)
+    runner = BoundedRunner(make_app([], KeyRing(cast(Any, None))), access_log=None, seller_of=lambda _: None)
     await runner.setup()
     await ListeningSite(runner, "127.0.0.1", 0).start()
     return runner
@@ -122,7 +123,7 @@ def test_once_it_is_closed_nobody_is_let_in(loops: asyncio.Runner) -> None:
 
 
 async def test_a_name_is_listened_to_at_every_address_that_it_has() -> None:
-    runner = BoundedRunner(web.Application(), access_log=None)
+    runner = BoundedRunner(web.Application(), access_log=None, seller_of=lambda _: None)
     await runner.setup()
     await ListeningSite(runner, "localhost", 0).start()
     try:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from domain.order import State
-from gateway import order_views
+from domain.order import OrderState
+from gateway.orders import order_views
 from sinks.postgres.orders_reader import PlacedOrder
 
 
@@ -75,11 +75,11 @@ def test_where_the_money_is_follows_from_the_attempts(
     assert shown["reason"] == ("why" if {"declined", "failed"} & set(states.values()) else None)
 
 
-@pytest.mark.parametrize("state", State)
-def test_every_state_is_a_sale_none_or_still_open(state: State) -> None:
+@pytest.mark.parametrize("state", OrderState)
+def test_every_state_is_a_sale_none_or_still_open(state: OrderState) -> None:
     """Whoever waits is told in each of them."""
     shown = order(state)
-    is_sale = state in (State.CONFIRMED, State.SHIPPED, State.DELIVERED, State.REFUNDED)
+    is_sale = state in (OrderState.CONFIRMED, OrderState.SHIPPED, OrderState.DELIVERED, OrderState.REFUNDED)
     assert [is_sale, order_views.is_open(shown), order_views.not_placed(shown) is not None].count(True) == 1
 
 

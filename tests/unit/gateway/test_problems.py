@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from domain.refusals import REASONS
-from gateway import problems
+from gateway.http import problems
 
 DOCS = Path(__file__).parents[3] / "docs" / "problems.md"
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import requests
-from gateway.problems import ProblemError
+from gateway.http import bodies
+from gateway.http.problems import ProblemError
 
 
 def body(**changes: Any) -> dict[str, Any]:
@@ -40,14 +40,14 @@ def body(**changes: Any) -> dict[str, Any]:
 def refusal_of(raw: bytes) -> ProblemError:
     """The problem that a body meets."""
     with pytest.raises(ProblemError) as caught:
-        requests.read(raw)
+        bodies.read_invoice(raw)
     return caught.value
 
 
 def test_the_request_of_the_readme_becomes_a_record() -> None:
     """Every field arrives where the schema has it."""
-    asked = requests.read(json.dumps(body()).encode())
-    record = requests.as_record(asked, "demo", requests.order_id(asked, None), 7)
+    asked = bodies.read_invoice(json.dumps(body()).encode())
+    record = bodies.as_record(asked, "demo", bodies.order_id(asked, None), 7)
     assert record["seller_id"] == "demo"
     assert record["order_id"] == "A-1001"
     assert record["received_at"] == 7
@@ -151,21 +151,21 @@ def test_no_text_looks_like_a_field_given_twice(
     asked["lines"] *= 2
     asked["lines"][0] = {**asked["lines"][0], "sku": sku, "quantity": quantity}
     asked["totals"] = {"net": quantity}
-    read = requests.read(json.dumps(asked, ensure_ascii=escaped).encode())
+    read = bodies.read_invoice(json.dumps(asked, ensure_ascii=escaped).encode())
     assert read.buyer.name == name
     assert read.lines[0].sku == sku
 
 
 def test_the_idempotency_key_serves_where_the_body_has_no_order_id() -> None:
     """As a bare value and as the quoted string of the header's draft."""
-    asked = requests.read(json.dumps(body(order_id=None)).encode())
-    assert requests.order_id(asked, "K-1") == "K-1"
-    assert requests.order_id(asked, ' "K-1" ') == "K-1"
+    asked = bodies.read_invoice(json.dumps(body(order_id=None)).encode())
+    assert bodies.order_id(asked, "K-1") == "K-1"
+    assert bodies.order_id(asked, ' "K-1" ') == "K-1"
 
 
 def test_the_same_id_in_both_places_is_one_id() -> None:
     """A client may send both."""
-    assert requests.order_id(requests.read(json.dumps(body()).encode()), "A-1001") == "A-1001"
+    assert bodies.order_id(bodies.read_invoice(json.dumps(body()).encode()), "A-1001") == "A-1001"
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def test_an_order_without_a_clear_id_is_refused(
     in_body: str | None, header: str | None, kind: str, status: int
 ) -> None:
     """None, two, and those that no order can have."""
-    asked = requests.read(json.dumps(body(order_id=in_body)).encode())
+    asked = bodies.read_invoice(json.dumps(body(order_id=in_body)).encode())
     with pytest.raises(ProblemError) as caught:
-        requests.order_id(asked, header)
+        bodies.order_id(asked, header)
     assert (caught.value.kind.name, caught.value.kind.status) == (kind, status)
     assert caught.value.field == "order_id"
 
@@ -195,6 +195,7 @@ def test_an_order_without_a_clear_id_is_refused(
 def test_an_empty_note_says_the_same_as_none() -> None:
     """Else a repeat from another client library would be a conflict."""
     records = [
-        requests.as_record(requests.read(json.dumps(body(note=note)).encode()), "demo", "A", 0) for note in ("", None)
+        bodies.as_record(bodies.read_invoice(json.dumps(body(note=note)).encode()), "demo", "A", 0)
+        for note in ("", None)
     ]
     assert records[0] == records[1]

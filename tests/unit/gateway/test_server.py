@@ -1,38 +1,21 @@
 """The server's edges: slow, malformed and unknown requests, and the schema registry."""
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway import intake, measures, server
-from gateway.accepting import Accepting
-from gateway.app import make_app
-from gateway.auth import KeyRing
-from gateway.health import Health
-from gateway.listening import ListeningSite
-from gateway.reading import Reading
-from gateway.server import BoundedRunner
-from gateway.shedding import Backlog, Stay
+from gateway.http import intake, problems, server, telemetry
+from gateway.http.problems import ProblemError
+from gateway.http.shedding import Backlog, Stay
 from schemas import catalog
+from tests.unit.gateway.edge import split, talk
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
-
-
-class Nobody(KeyRing):
-    """Lets everybody in as `demo`."""
-
-    def __init__(self) -> None:
-        super().__init__(cast(Any, None))
-
-    async def seller_of(self, request: web.Request) -> str:
-        return "demo"
 
 
 @pytest.fixture
@@ -43,55 +26,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[int]:
-    """A gateway that has nothing behind it."""
-    nothing = cast(Any, None)
-    keys = Nobody()
-    taking = intake.Intake(nothing)
-    health = Health(nothing, nothing, nothing, keys, taking, [], [], topics=[])
-    routes = [
-        *Accepting(keys, taking, nothing, nothing, nothing).routes(),
-        *Reading(keys, nothing, nothing, nothing).routes(),
-        *health.routes(),
-    ]
-    runner = BoundedRunner(make_app(routes), access_log=None)
-    await runner.setup()
-    await ListeningSite(runner, "127.0.0.1", 0).start()
-    yield runner.addresses[0][1]
-    await runner.cleanup()
-
-
-@pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """More comes than can be kept, while this holds "full"; it may soon, while this holds anything."""
     says = ["full"]
-    monkeypatch.setattr(Backlog, "is_full", property(lambda _: "full" in says))
+    refusal = ProblemError(problems.OVERLOADED, "too many", retry_after_seconds=1)
+    monkeypatch.setattr(Backlog, "refusal", lambda *_: refusal if "full" in says else None)
     monkeypatch.setattr(Backlog, "is_crowded", property(lambda _: bool(says)))
     yield says
-
-
-async def talk(port: int, *parts: bytes, pause: float = 0.0) -> tuple[bytes, float]:
-    """Send the parts, pausing between them; what comes back until the end, and after how long."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    began = monotonic()
-    try:
-        for part in parts:
-            writer.write(part)
-            await asyncio.sleep(pause)
-        async with asyncio.timeout(10):
-            return await reader.read(), monotonic() - began
-    except ConnectionError:
-        return b"", monotonic() - began
-    finally:
-        writer.close()
-
-
-def split(answer: bytes) -> tuple[int, dict[str, str], Any]:
-    """Status, headers in small letters, and the decoded body."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    first, *lines = head.decode().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    return int(first.split()[1]), headers, json.loads(body)
 
 
 async def get(port: int, path: str) -> tuple[int, dict[str, str], Any]:
@@ -164,13 +105,91 @@ async def test_beyond_what_it_can_hold_the_gateway_says_so(
     """503 with Retry-After, until those under way are through."""
     monkeypatch.setattr(intake, limit, value)
     head = b"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
-    slow = asyncio.create_task(talk(port, head))
+    # What has come counts, and not the length that was declared.
+    slow = asyncio.create_task(talk(port, head + b"x" * 60))
     await asyncio.sleep(0.1)
     status, headers, body = split((await talk(port, head + b"x" * 100))[0])
     assert (status, body["type"]) == (503, "/problems/overloaded")
     assert headers["retry-after"] == "1"
     await slow
     assert split((await talk(port, head + b"x" * 100))[0])[0] == 400
+
+
+class Slow:
+    """Connections whose requests hold all they may of a body, and never end."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._writers: list[asyncio.StreamWriter] = []
+        #: What each of them was answered, as far as it was.
+        self.answers: list[asyncio.Task[bytes]] = []
+
+    async def begin(self, count: int, path: str, body_bytes: int, *headers: str) -> None:
+        """So many requests, each of which wants one more byte than comes."""
+        is_chunked = "Transfer-Encoding: chunked" in headers
+        lines = [f"POST {path} HTTP/1.1", "Host: x", *headers]
+        if not is_chunked:
+            lines.append(f"Content-Length: {body_bytes + 1}")
+        size = f"{body_bytes + 1:x}\r\n".encode() if is_chunked else b""
+        for _ in range(count):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + size + b" " * body_bytes)
+            self._writers.append(writer)
+            self.answers.append(asyncio.create_task(reader.read()))
+
+    async def refused(self, count: int) -> list[tuple[int, str, str]]:
+        """Status, type and Retry-After of the first so many that are answered."""
+        async with asyncio.timeout(10):
+            while sum(each.done() for each in self.answers) < count:
+                await asyncio.wait([each for each in self.answers if not each.done()], return_when="FIRST_COMPLETED")
+        answers = [split(each.result()) for each in self.answers if each.done()]
+        return [(status, body["type"], headers.get("retry-after", "")) for status, headers, body in answers]
+
+    async def end(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self.answers, return_exceptions=True)
+
+
+@pytest.fixture
+async def slow(port: int) -> AsyncIterator[Slow]:
+    made = Slow(port)
+    yield made
+    await made.end()
+
+
+async def test_one_sellers_slow_bodies_leave_room_for_anothers(port: int, slow: Slow) -> None:
+    """48 connections that hold what they may: most of the memory is theirs, and another seller posts unhindered."""
+    await slow.begin(48, "/v1/invoices", 1024 * 1023, "Authorization: Bearer greedy")
+    of_greedy = 48 - intake.IN_FLIGHT_BYTES_MAX * 4 // 5 // (1024 * 1023)
+    assert set(await slow.refused(of_greedy)) == {(429, "/problems/seller-overloaded", "1")}
+    for _ in range(20):
+        began = monotonic()
+        body = b"x" * 300_000
+        head = f"POST /v1/invoices HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer modest\r\nContent-Length: {len(body)}"
+        answer, _ = await talk(port, f"{head}\r\nConnection: close\r\n\r\n".encode() + body)
+        assert split(answer)[0] == 400  # It was read whole, and is no JSON.
+        assert monotonic() - began < 5
+
+
+@pytest.mark.parametrize("length", [None, 1024 * 63])
+async def test_whoever_has_no_key_takes_nothing_from_sellers(port: int, slow: Slow, length: int | None) -> None:
+    """However many notices there are whose signature nobody has seen yet, and however large they are said to be."""
+    count = 200
+    if length is None:
+        await slow.begin(count, "/v1/providers/local/notices", 1, "Transfer-Encoding: chunked")
+    else:
+        await slow.begin(count, "/v1/providers/local/notices", length)
+        await slow.refused(count - intake.KEYLESS_BYTES_MAX // length)
+    assert split((await talk(port, LAST_ORDER))[0])[0] == 400
+
+
+async def test_a_notice_may_be_no_larger_than_notices_are(port: int) -> None:
+    """Also one that doesn't say how large it is."""
+    head = b"POST /v1/providers/local/notices HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    answer, _ = await talk(port, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk + b"0\r\n\r\n")
+    assert split(answer)[0] == 413
 
 
 def order(body: bytes) -> bytes:
@@ -303,7 +322,7 @@ async def test_a_connection_over_which_only_refusals_go_is_not_idle(port: int, f
 
 
 async def test_refusals_are_counted_as_answers_are(port: int, full: list[str]) -> None:
-    count = measures.REQUEST_SECONDS.labels("POST /v1/invoices", "503")
+    count = telemetry.REQUEST_SECONDS.labels("POST /v1/invoices", "503")
     before = _count(count)
     await talk(port, ORDER, LAST_ORDER, pause=0.1)
     assert _count(count) == before + 2
@@ -330,7 +349,7 @@ async def test_whoever_is_answered_is_in_the_backlog_no_more(port: int, monkeypa
     writer.transport.abort()
     del reader
     async with asyncio.timeout(10):
-        while len(made) < 5 or made[0]._count:  # noqa: ASYNC110 - it tells nobody.
+        while len(made) < 5 or made[0]._shares.total:  # noqa: ASYNC110 - it tells nobody.
             await asyncio.sleep(0.01)
 
 
@@ -362,7 +381,7 @@ async def test_a_bug_shows_nothing_of_our_insides(port: int) -> None:
     assert headers["server"] == "gapless"
     assert body == {
         "type": "/problems/internal",
-        "title": "Something is wrong on our side",
+        "title": "Internal error",
         "status": 500,
         "detail": "the request failed; the cause is in our log",
     }
@@ -373,10 +392,12 @@ async def test_a_bug_shows_nothing_of_our_insides(port: int) -> None:
     [
         ("/subjects/invoice-events-gapless.InvoiceIssued/versions", [1]),
         ("/schemas/types", ["AVRO"]),
-        ("/config", {"compatibilityLevel": "BACKWARD"}),
+        ("/config", {"compatibilityLevel": "FULL_TRANSITIVE"}),
         ("/mode", {"mode": "READONLY"}),
         ("/schemas/ids/2/versions", [{"subject": "invoice-events-gapless.InvoiceIssued", "version": 1}]),
         ("/schemas/ids/2/subjects", ["invoice-events-gapless.InvoiceIssued"]),
+        ("/subjects/order-events-gapless.OrderCommandAnswered/versions", [1, 2]),
+        ("/schemas/ids/21/versions", [{"subject": "order-events-gapless.OrderCommandAnswered", "version": 2}]),
     ],
 )
 async def test_the_registry_answers_as_confluents_does(port: int, path: str, says: Any) -> None:
@@ -389,11 +410,13 @@ async def test_the_registry_answers_as_confluents_does(port: int, path: str, say
 async def test_every_schema_is_there_by_id_and_by_subject(port: int) -> None:
     """Byte for byte as the catalogue has it."""
     for name, schema in catalog.subjects().items():
-        by_id = (await get(port, f"/schemas/ids/{schema.schema_id}"))[2]
-        assert by_id == {"schema": schema.text}
-        for version in ("1", "latest"):
-            found = (await get(port, f"/subjects/{name}/versions/{version}"))[2]
-            assert found == {"subject": name, "version": 1, "id": schema.schema_id, "schema": schema.text}
+        assert (await get(port, f"/subjects/{name}/versions"))[2] == [each.number for each in schema.versions]
+        for version, asked in [*((each, str(each.number)) for each in schema.versions), (schema.newest, "latest")]:
+            by_id = (await get(port, f"/schemas/ids/{version.schema_id}"))[2]
+            assert by_id == {"schema": version.text}
+            found = (await get(port, f"/subjects/{name}/versions/{asked}"))[2]
+            said = {"subject": name, "version": version.number, "id": version.schema_id, "schema": version.text}
+            assert found == said
     assert (await get(port, "/subjects"))[2] == sorted(catalog.subjects())
 
 

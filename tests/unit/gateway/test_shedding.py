@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from itertools import count
 
 import pytest
 from aiohttp.base_protocol import BaseProtocol
@@ -9,8 +10,9 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.problems import ProblemError
-from gateway.shedding import LATE_SECONDS, SERVED_ALWAYS, Backlog, Refusals, Stay, whole_order
+from gateway.http import problems
+from gateway.http.problems import ProblemError, ProblemKind
+from gateway.http.shedding import LATE_SECONDS, SERVED_ALWAYS, Backlog, Refusals, Stay, authorization, whole_order
 
 _TICK_S = 0.01
 
@@ -28,12 +30,14 @@ class Queue:
         self.refused = 0
         self._waiting: deque[tuple[float, Stay]] = deque()
         self._work = 0.0
+        self._sellers = count()
 
     def come(self, count: int) -> None:
         for _ in range(count):
             stay = Stay(self.backlog)
             try:
-                stay.join()
+                # Each is another seller's: what is tried here is the whole.
+                stay.join(f"seller-{next(self._sellers)}")
             except ProblemError:
                 self.refused += 1
                 continue
@@ -121,10 +125,10 @@ def test_while_the_brokers_keep_nothing_only_so_many_are_taken() -> None:
         stay.begin()
     now = 4.5
     stays[0].end(is_kept=False)
-    assert backlog.is_full
+    assert _kind(backlog.refusal("new")) is problems.OVERLOADED
     for stay in stays[: 2_000 - SERVED_ALWAYS + 1]:
         stay.end(is_kept=False)
-    assert not backlog.is_full
+    assert backlog.refusal("new") is None
 
 
 def test_what_is_not_the_gateways_time_makes_nobody_late() -> None:
@@ -142,8 +146,42 @@ def test_what_is_not_the_gateways_time_makes_nobody_late() -> None:
     stay.leave()
     crowd = [Stay(backlog) for _ in range(3 * SERVED_ALWAYS)]
     for each in crowd:
-        each.join()
+        each.join("demo")
         each.begin()
+
+
+def test_one_seller_has_most_of_the_backlog_and_never_all_of_it() -> None:
+    """However much it sends: another seller is served. Those without a known key count as one seller."""
+    for flooding in ("flood", None):
+        now = [0.0]
+        backlog = Backlog(lambda now=now: now[0])  # type: ignore[misc]
+        first = Stay(backlog)
+        first.begin()
+        now[0] = LATE_SECONDS + 0.1
+        first.end(is_kept=True)
+        taken = 0
+        with pytest.raises(ProblemError) as refused:
+            while True:
+                stay = Stay(backlog)
+                stay.join(flooding)
+                stay.begin()
+                taken += 1
+        assert refused.value.kind is problems.SELLER_OVERLOADED
+        assert taken == SERVED_ALWAYS * 4 / 5
+        for _ in range(10):
+            other = Stay(backlog)
+            other.join("other")
+            other.begin()
+
+
+def _kind(refusal: ProblemError | None) -> ProblemKind | None:
+    return None if refusal is None else refusal.kind
+
+
+def test_whose_order_it_is_stands_in_its_head_alone() -> None:
+    body = b"\r\nAuthorization: Bearer not-this"
+    assert authorization(_request("/v1/invoices", body)) == ""
+    assert authorization(_request("/v1/invoices", body, "AUTHORIZATION:  Bearer k")) == "Bearer k"
 
 
 def _request(path: str = "/v1/invoices", body: bytes = b"{}", *headers: str, version: str = "1.1") -> bytes:
@@ -155,7 +193,7 @@ def _request(path: str = "/v1/invoices", body: bytes = b"{}", *headers: str, ver
 @pytest.mark.parametrize("headers", [(), ("Connection: keep-alive",), ("Idempotency-Key: a", "Prefer: wait=10")])
 def test_a_whole_request_for_an_order_is_answered(path: str, headers: tuple[str, ...]) -> None:
     assert whole_order(_request(path, b'{"a": 1}', *headers)) == path
-    answer = Refusals("gapless").answer(path)
+    answer = Refusals("gapless").answer(path, ProblemError(problems.OVERLOADED, "later", retry_after_seconds=1))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"\r\nRetry-After: 1" in head

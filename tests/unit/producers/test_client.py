@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from producers.client import Answer, GaplessClient, UnavailableError, _retry_after_seconds
+from producers.client import GaplessClient, GatewayAnswer, UnavailableError, _retry_after_seconds
 from producers.wire import WireClient, _parse
 
 Reply = Callable[[web.Request], web.Response]
@@ -77,7 +77,7 @@ async def test_a_request_carries_the_key_and_how_long_to_wait(gateway: tuple[Gat
     assert json.loads(fake.bodies[0]) == {"order_id": "é"}
 
 
-Call = Callable[[GaplessClient], Awaitable[Answer]]
+Call = Callable[[GaplessClient], Awaitable[GatewayAnswer]]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ async def test_an_order_id_is_quoted_in_the_path(gateway: tuple[Gateway, str], c
     assert fake.requests[0].raw_path == "/v1/invoices/%231%2F2%20%C3%BC"
 
 
-@pytest.mark.parametrize("first", [reply(503), reply(429), reply(502), hang_up])
+@pytest.mark.parametrize("first", [reply(503), reply(429), reply(502), reply(409, "0"), hang_up])
 async def test_what_is_said_to_be_for_later_is_tried_again_with_the_same_body(
     gateway: tuple[Gateway, str], client: Make, first: Reply
 ) -> None:

@@ -1,16 +1,18 @@
 """Generated bodies are what storefronts send: valid, varied, and the same for the same seed."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from domain.checkout import Checkout, check
 from domain.invoice import Priced, price
+from domain.records import CheckoutRequest, InvoiceRequest
 from producers.generate import LINES_MAX, bodies, checkouts
 
 
-def as_request(body: dict[str, Any]) -> dict[str, Any]:
+def as_request(body: dict[str, Any]) -> InvoiceRequest:
     """As the gateway reads it."""
-    return {"seller_id": "demo", "kind": "invoice", "note": None, **body, "buyer": {"vat_id": None, **body["buyer"]}}
+    received = {"seller_id": "demo", "received_at": 0, "kind": "invoice", "note": None}
+    return cast(InvoiceRequest, {**received, **body, "buyer": {"vat_id": None, **body["buyer"]}})
 
 
 def test_every_body_may_be_invoiced() -> None:
@@ -37,7 +39,7 @@ def test_every_checkout_may_become_an_order() -> None:
     assert len({body["customer"] for body in made}) == 7
     for body in made:
         received = {"seller_id": "demo", "received_at": 0, "note": None, **body}
-        result = check({**received, "buyer": {"vat_id": None, **body["buyer"]}})
+        result = check(cast(CheckoutRequest, {**received, "buyer": {"vat_id": None, **body["buyer"]}}))
         assert isinstance(result, Checkout), result
         assert sum(result.wanted.values()) == 1
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from producers.client import Answer, GaplessClient, UnavailableError
-from producers.load import Report, percentile, run, with_repeats
+from producers.client import GaplessClient, GatewayAnswer, UnavailableError
+from producers.load import LoadReport, percentile, run, with_repeats
 
 
 class FakeClient(GaplessClient):
@@ -22,7 +22,7 @@ class FakeClient(GaplessClient):
         self.at_once = self.at_once_max = 0
         self.unavailable: set[bytes] = set()
 
-    async def post_invoice(self, body: Any, wait_s: int | None = None) -> Answer:
+    async def post_invoice(self, body: Any, wait_s: int | None = None) -> GatewayAnswer:
         self.sent.append(body)
         self.at_once += 1
         self.at_once_max = max(self.at_once_max, self.at_once)
@@ -30,7 +30,7 @@ class FakeClient(GaplessClient):
         self.at_once -= 1
         if body in self.unavailable:
             raise UnavailableError(f"{body!r}")
-        return Answer(202, b"{}", 1)
+        return GatewayAnswer(202, b"{}", 1)
 
 
 def payloads(count: int) -> list[bytes]:
@@ -77,9 +77,9 @@ async def test_what_is_sent_need_not_be_an_invoice_request() -> None:
     client = FakeClient()
     sent: list[tuple[bytes, int | None]] = []
 
-    async def post(payload: bytes, wait_s: int | None) -> Answer:
+    async def post(payload: bytes, wait_s: int | None) -> GatewayAnswer:
         sent.append((payload, wait_s))
-        return Answer(201, b"{}", 1)
+        return GatewayAnswer(201, b"{}", 1)
 
     report = await run(client, payloads(3), wait_s=5, post=post)
     assert sorted(sent) == [(b"0", 5), (b"1", 5), (b"2", 5)]
@@ -115,4 +115,4 @@ def test_percentiles_are_by_nearest_rank() -> None:
     values = array("d", range(1, 101))
     assert [percentile(values, percent) for percent in (50, 99, 100)] == [50, 99, 100]
     assert percentile([7.0], 1) == 7.0
-    assert math.isnan(Report().percentile_s(50))
+    assert math.isnan(LoadReport().percentile_s(50))

@@ -83,3 +83,24 @@ def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().err
     assert "ValueError: broken" in text
     assert secret not in text
+
+
+def test_decisions_are_lines_of_the_same_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    """Written together, for a line of its own costs a tenth of an agent's rate."""
+    logs.configure("INFO", {"process": "invoices-1"})
+    logger = logging.getLogger("streams.invoices")
+    logger.info("other")
+    logs.tell_decisions(logger, "issued", [{"order_id": "Ä\n1", "number": "INV-1"}, {"order_id": "B"}])
+    logs.tell_decisions(logger, "issued", [])
+    other, first, second = lines(capsys)
+    assert (first["event"], first["order_id"], first["number"]) == ("issued", "Ä\n1", "INV-1")
+    assert second["order_id"] == "B"
+    shared = ("process", "logger", "level")
+    assert [first[name] for name in shared] == [other[name] for name in shared]
+    assert str(first["timestamp"])[:16] == str(other["timestamp"])[:16]
+
+
+def test_decisions_obey_the_level(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("WARNING")
+    logs.tell_decisions(logging.getLogger("streams.invoices"), "issued", [{"order_id": "A"}])
+    assert lines(capsys) == []

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
-from runtime.supervise import BACKOFF_SECONDS_MAX, ProcessSpec, backoff_seconds, start_levels
-from runtime.supervised import SuperviseError, end_leftovers, held, read_state, take_folder
+from local.supervise import BACKOFF_SECONDS_MAX, ProcessSpec, _reason, backoff_seconds, start_levels
+from local.supervised import SuperviseError, end_leftovers, held, read_state, supervisor_pid, take_folder
 
 SLEEPER = 'import time; print("up", flush=True); time.sleep(600)'
 DEAF = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print("up", flush=True); time.sleep(600)'
+SILENT = "import time; time.sleep(600)"
 PARENT = 'import subprocess, sys, time; subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]); \
 time.sleep(600)'
 
@@ -32,8 +35,8 @@ def supervise(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]
         code = textwrap.dedent("""
             import asyncio, signal, sys
             from pathlib import Path
-            from runtime.supervise import ProcessSpec, Supervisor
-            from runtime.supervised import SuperviseError, take_folder
+            from local.supervise import ProcessSpec, Supervisor
+            from local.supervised import SuperviseError, take_folder
 
             folder = Path(sys.argv[1])
             def python(name, code, **how):
@@ -221,3 +224,71 @@ def test_one_folder_has_one_supervisor(tmp_path: Path, supervise: Callable[[str]
     with pytest.raises(SuperviseError, match="already up"):
         take_folder(tmp_path)
     assert alive(pid_of(state, "a"))
+
+
+def test_a_copy_of_a_running_folder_runs_nothing(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, supervise: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    """What its state names belongs to the original, and is nothing that the copy may end; a renamed folder runs on."""
+    supervisor = supervise(f"[python('a', {SLEEPER!r})]")
+    child = pid_of(until(tmp_path, ready), "a")
+    copy = tmp_path_factory.mktemp("copies") / "copy"
+    shutil.copytree(tmp_path, copy)
+    assert supervisor_pid(copy) is None
+    assert end_leftovers(copy, grace_seconds=1) == 0
+    assert alive(child)
+    renamed = tmp_path.rename(tmp_path.with_name("renamed"))
+    try:
+        assert supervisor_pid(renamed) == supervisor.pid
+    finally:
+        renamed.rename(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["", '{"supervisor": {"pi', "[]", "{}"])
+def test_a_damaged_state_is_written_again(
+    tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]], damaged: str
+) -> None:
+    """It names nobody until then, and nobody else gets the folder."""
+    supervisor = supervise(f"[python('a', {SLEEPER!r})]")
+    until(tmp_path, ready)
+    (tmp_path / "state.json").write_text(damaged)
+    with pytest.raises(SuperviseError, match="already up"):
+        take_folder(tmp_path)
+    until(tmp_path, ready)
+    assert supervisor_pid(tmp_path) == supervisor.pid
+
+
+def test_on_a_full_disk_the_supervisor_goes_on(
+    tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    """It can write neither state nor logs, still starts again what ends, and says so once there is space."""
+    supervisor = supervise(f"[python('a', {SILENT!r})]")
+    killed = pid_of(until(tmp_path, ready), "a")
+    unlimited = resource.RLIM_INFINITY
+    psutil.Process(supervisor.pid).rlimit(psutil.RLIMIT_FSIZE, (0, unlimited))
+    (tmp_path / "logs" / "a.log").unlink()
+    os.kill(killed, signal.SIGKILL)
+    give_up_at = time.monotonic() + 10
+    while not [each for each in psutil.Process(supervisor.pid).children() if each.pid != killed]:
+        assert supervisor.poll() is None, supervisor.communicate()
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+    psutil.Process(supervisor.pid).rlimit(psutil.RLIMIT_FSIZE, (unlimited, unlimited))
+    assert pid_of(until(tmp_path, lambda state: ready(state) and pid_of(state, "a") != killed), "a") != killed
+    assert supervisor.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ([], "it said nothing"),
+        (["one", "two"], "two"),
+        (["gapless: a: wrong", "gapless: b: wrong"], "a: wrong; b: wrong"),
+        (["gapless: of another time", "other", "gapless: a: wrong"], "a: wrong"),
+        (['{"level": "critical", "event": "topic x is gone"}'], "topic x is gone"),
+        (["[1]"], "[1]"),
+    ],
+)
+def test_why_a_process_ended_is_what_it_said_last(lines: list[str], reason: str) -> None:
+    """In one line, for whoever started the stack."""
+    assert _reason(lines) == reason

@@ -3,34 +3,35 @@
 import random
 import struct
 import tracemalloc
-from typing import Any
 
 import pytest
 
+from domain.records import InvoiceRequest
 from schemas import catalog
-from schemas.codec import DecodeError, decode, encode
+from schemas.codec import DecodeError, decode, decode_field
+from tests.records import written
 from tests.unit.domain.test_invoice import line, request
 
 MIB = 1024 * 1024
 
 
-def decode_request(payload: bytes | None, bytes_max: int = 2 * MIB) -> dict[str, Any]:
+def decode_request(payload: bytes | None, bytes_max: int = 2 * MIB) -> InvoiceRequest:
     return decode(payload, catalog.INVOICE_REQUEST, bytes_max=bytes_max)[1]
 
 
 def test_a_record_comes_back_as_it_was_sent() -> None:
     body = request(received_at=1_795_000_000_000_001)
-    assert decode_request(encode(catalog.INVOICE_REQUEST, body)) == body
+    assert decode_request(written(catalog.INVOICE_REQUEST, body)) == body
 
 
 def test_the_header_is_that_of_the_confluent_wire_format() -> None:
-    payload = encode(catalog.INVOICE_REQUEST, request())
-    assert payload[:5] == struct.pack(">bI", 0, catalog.INVOICE_REQUEST.schema_id)
+    payload = written(catalog.INVOICE_REQUEST, request())
+    assert payload[:5] == struct.pack(">bI", 0, catalog.INVOICE_REQUEST.newest.schema_id)
 
 
 def test_a_large_honest_record_passes_the_measure() -> None:
     body = request(lines=[line(description="x" * 100)] * 1_000)
-    assert decode_request(encode(catalog.INVOICE_REQUEST, body)) == body
+    assert decode_request(written(catalog.INVOICE_REQUEST, body)) == body
 
 
 @pytest.mark.parametrize(
@@ -41,9 +42,9 @@ def test_a_large_honest_record_passes_the_measure() -> None:
         (b"\0\0\0", "header"),
         (b"{}" * 10, "magic"),
         (b"\0" + struct.pack(">I", 999), "unknown schema id 999"),
-        (b"\0" + struct.pack(">I", catalog.DEAD_LETTER.schema_id), "does not belong"),
-        (encode(catalog.INVOICE_REQUEST, request())[:-3], "not a gapless.InvoiceRequest"),
-        (encode(catalog.INVOICE_REQUEST, request()) + b"x", "left over"),
+        (b"\0" + struct.pack(">I", catalog.DEAD_LETTER.newest.schema_id), "does not belong"),
+        (written(catalog.INVOICE_REQUEST, request())[:-3], "not a gapless.InvoiceRequest"),
+        (written(catalog.INVOICE_REQUEST, request()) + b"x", "left over"),
     ],
 )
 def test_what_is_no_record_is_refused_and_says_why(payload: bytes | None, why: str) -> None:
@@ -53,11 +54,25 @@ def test_what_is_no_record_is_refused_and_says_why(payload: bytes | None, why: s
 
 def test_a_record_over_its_size_is_refused_undecoded() -> None:
     with pytest.raises(DecodeError, match="more than the 100 permitted"):
-        decode_request(encode(catalog.INVOICE_REQUEST, request()), bytes_max=100)
+        decode_request(written(catalog.INVOICE_REQUEST, request()), bytes_max=100)
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        (b"", "header"),
+        (written(catalog.INVOICE_REQUEST, request())[:-3], "not a gapless.InvoiceRequest"),
+        (written(catalog.INVOICE_REQUEST, request()) + b"x", "left over"),
+        (written(catalog.INVOICE_REQUEST, request()) * 10, "permitted"),
+    ],
+)
+def test_of_a_damaged_record_no_field_is_read(payload: bytes, why: str) -> None:
+    with pytest.raises(DecodeError, match=why):
+        decode_field(payload, catalog.INVOICE_REQUEST, "seller_id", bytes_max=1_000)
 
 
 def test_an_array_that_claims_too_much_costs_no_memory() -> None:
-    honest = encode(catalog.INVOICE_REQUEST, request())
+    honest = written(catalog.INVOICE_REQUEST, request())
     # The array of lines is the last field: count 1, one line, 0.
     bomb = honest[: -len(encode_line()) - 2] + zigzag(200_000) + b"\0" * 1_300_000
     tracemalloc.start()
@@ -71,7 +86,7 @@ def test_an_array_that_claims_too_much_costs_no_memory() -> None:
 
 def test_random_bytes_never_raise_anything_but_a_decode_error() -> None:
     rng = random.Random(20261121)
-    honest = encode(catalog.INVOICE_REQUEST, request())
+    honest = written(catalog.INVOICE_REQUEST, request())
     for _ in range(3_000):
         payload = bytearray(honest)
         for _ in range(rng.randrange(1, 6)):
@@ -83,7 +98,7 @@ def test_random_bytes_never_raise_anything_but_a_decode_error() -> None:
 
 
 def encode_line() -> bytes:
-    return b"".join(zigzag(len(text.encode())) + text.encode() for text in line().values())
+    return b"".join(zigzag(len(text.encode())) + text.encode() for text in map(str, line().values()))
 
 
 def zigzag(value: int) -> bytes:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from streams import app
+from streams.engine import app
 
 TURN_S = 0.01
 

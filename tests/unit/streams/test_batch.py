@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from streams.app import _waiting
-from streams.batch import Batch, joined
+from streams.engine.app import _waiting
+from streams.engine.batch import Batch, joined
 
 
 @dataclass(frozen=True)
@@ -60,3 +60,25 @@ def test_waiting_events_are_taken_up_to_the_limit_and_the_rest_is_left() -> None
     assert offsets([event.message.batch for event in taken]) == [[0, 1], [2, 3], [4, 5]]
     assert queue.qsize() == 2
     assert list(_waiting(queue, 0)) == []
+
+
+def test_a_batch_without_some_records_still_begins_and_ends_where_it_did() -> None:
+    """Its position must move past them, too; also where none is left."""
+    for gone in ({3}, {5}, {3, 4, 5}):
+        less = batch(3, 4, 5).without(gone)
+        assert (less.first_offset, less.next_offset) == (3, 6)
+        assert offsets([less]) == [[each for each in (3, 4, 5) if each not in gone]]
+        assert (less.since(4).first_offset, less.since(4).next_offset) == (4, 6)
+
+
+def test_a_batch_is_cut_into_what_comes_first_and_what_is_left() -> None:
+    """Also where others have taken records from it: nothing lies between the two."""
+    fetched = batch(*range(10, 16))
+    for whole in (fetched, fetched.without([10, 12, 15])):
+        piece = whole.first(2)
+        left = whole.after(piece)
+        assert left is not None
+        assert [each.offset for each in (*piece.records, *left.records)] == [each.offset for each in whole.records]
+        assert (piece.first_offset, piece.next_offset) == (whole.first_offset, left.first_offset)
+        assert left.next_offset == whole.next_offset
+        assert left.after(left.first(6)) is None

@@ -7,9 +7,9 @@ from typing import NoReturn
 
 import pytest
 
-from streams import dedupe_table
-from streams.dedupe_table import DedupeTable, add_dedupe_table
-from streams.transport import make_app
+from streams.engine import dedupe_table
+from streams.engine.dedupe_table import DedupeTable, add_dedupe_table, rocksdb_options
+from streams.engine.transport import make_app
 
 KNOWN = b"k" * 16
 PAIRS = 2_000
@@ -30,11 +30,27 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DedupeTable:
 
     monkeypatch.setattr(dedupe_table, "fatal", end)
     app = make_app(
-        "test", bootstrap="127.0.0.1:1", slot="1", datadir=str(tmp_path), batch_records_max=10, read_positions=_read
+        "test",
+        bootstrap="127.0.0.1:1",
+        partitions=1,
+        slot="1",
+        datadir=str(tmp_path),
+        batch_records_max=10,
+        read_positions=_read,
     )
-    made = add_dedupe_table(app, "done", 1)
+    made = add_dedupe_table(app, "done")
     made._write(0, [(0, PAIRS, [(KNOWN, 7), *((number.to_bytes(16, "big"), number) for number in range(PAIRS))])])
     return made
+
+
+@pytest.mark.parametrize("partitions", [1, 3, 4, 16, 1_000])
+def test_a_worker_with_all_partitions_takes_no_more_for_many_than_for_few(partitions: int) -> None:
+    """Each takes its share of one budget, and what RocksDB needs at least."""
+    options = rocksdb_options(partitions)
+    assert partitions * options["block_cache_size"] <= max(32, partitions) * 2**20
+    assert partitions * options["write_buffer_size"] <= max(8, partitions) * 2**20
+    assert partitions * options["max_open_files"] <= max(1_024, 20 * partitions)
+    assert min(options["block_cache_size"], options["write_buffer_size"]) >= 2**20
 
 
 def reopened(table: DedupeTable) -> None:

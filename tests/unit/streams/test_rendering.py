@@ -5,12 +5,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
 
-from sinks.pdf.render import render
+from documents.render import render
+from domain.records import InvoiceIssued
 from streams.rendering import Renderer, RendererBrokenError, RenderError
 from tests.invoice_events import described, issued
 
@@ -60,7 +63,12 @@ async def test_nothing_to_render_is_nothing(renderer: Renderer) -> None:
 async def test_an_event_that_has_no_document_does_not_keep_others_from_theirs(renderer: Renderer) -> None:
     """It comes back as an error that says why."""
     bodies = await renderer.render_many(
-        [(issued(), b"no picture"), (issued(template_version=9), None), ({}, None), (issued(), None)]
+        [
+            (issued(), b"no picture"),
+            (issued(template_version=9), None),
+            (cast(InvoiceIssued, {}), None),
+            (issued(), None),
+        ]
     )
     assert [str(body).split(":")[0] for body in bodies[:3]] == ["BadLogoError", "UnknownTemplateError", "KeyError"]
     assert all(isinstance(body, RenderError) for body in bodies[:3])
@@ -101,14 +109,22 @@ class Deadly(dict[str, object]):
 async def test_processes_that_die_again_are_an_error(renderer: Renderer) -> None:
     """Tried for ever, the batch would never end."""
     with pytest.raises(RendererBrokenError):
-        await renderer.render_many([(Deadly(), None)])
+        await renderer.render_many([(cast(InvoiceIssued, Deadly()), None)])
     assert len(await renderer.render_many([(issued(), None)])) == 1
 
 
 async def test_a_process_that_hangs_is_replaced(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped, it would keep the batch waiting for ever."""
     await renderer.render_many([(issued(), None)] * 2)
-    monkeypatch.setattr("streams.rendering._STALL_SECONDS_MAX", 3.0)
+    monkeypatch.setattr("streams.rendering._STALL_SECONDS_MAX", 1.0)
+    replace = renderer._replace
+
+    def replace_patiently(broken: ProcessPoolExecutor) -> None:
+        # New processes get the usual time: on a busy machine they start for seconds.
+        monkeypatch.undo()
+        replace(broken)
+
+    monkeypatch.setattr(renderer, "_replace", replace_patiently)
     first = pids(renderer)
     for pid in first:
         os.kill(pid, signal.SIGSTOP)

@@ -1,11 +1,13 @@
 """What is shared out in a group of workers."""
 
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
+from faust.types import TP
 
-from streams import transport
-from streams.transport import CompleteAssignor
+from streams.engine import transport
+from streams.engine.transport import BatchConsumer, CompleteAssignor
 
 SUBSCRIPTIONS = {"invoices-1": {"invoice-requests", "changelog"}}
 
@@ -44,3 +46,24 @@ def test_topics_that_are_known_are_shared_out_together() -> None:
     topics = {"invoice-requests", "changelog"}
     groups = CompleteAssignor._get_copartitioned_groups(topics, Cluster(*topics), SUBSCRIPTIONS)
     assert [list(its) for its in groups.values()] == [[topics]]
+
+
+async def test_a_partition_beyond_the_recorded_number_ends_the_worker() -> None:
+    """Somebody has added partitions to the topic: nothing of theirs may be decided."""
+    asked: list[int] = []
+
+    async def read(topic: str, partitions: list[int]) -> dict[int, int]:
+        asked.extend(partitions)
+        return {}
+
+    # Made without its parts: a whole one wants a broker.
+    consumer: Any = BatchConsumer.__new__(BatchConsumer)
+    consumer.app = SimpleNamespace(
+        partitions=16, read_positions=read, tables=SimpleNamespace(changelog_topics=frozenset())
+    )
+    consumer.assignment = lambda: {TP("invoice-requests", 15)}
+    assert await consumer.seek_to_committed() == {}
+    assert asked == [15]
+    consumer.assignment = lambda: {TP("invoice-requests", 16)}
+    with pytest.raises(EndedError, match="invoice-requests has a partition 16, and Postgres has recorded 16 for each"):
+        await consumer.seek_to_committed()

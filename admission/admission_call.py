@@ -1,0 +1,126 @@
+"""Calls of `stock.lua` and `due.lua`: what they cost at most, and when Redis is left alone."""
+
+import asyncio
+from importlib.resources import files
+from time import monotonic
+from typing import Any
+
+import msgspec.msgpack
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from admission.patience import over_a_connection, within
+from domain.breaker import Breaker, Gate
+from runtime.outages import REDIS
+
+#: How long Redis is left alone after a failure.
+PAUSE_SECONDS = 1.0
+#: One call may be late because a processor was busy: so many, one after the other and no answer between, mean that
+#: Redis hangs.
+TIMEOUTS_MAX = 2
+#: Connections of a process: calls beyond it wait for their turn.
+_CONNECTIONS_MAX = 8
+#: How long they do. It says nothing about Redis, so it opens no breaker.
+TURN_SECONDS_MAX = 5.0
+
+_STOCK = files("admission").joinpath("stock.lua").read_text(encoding="utf-8")
+_DUE = files("admission").joinpath("due.lua").read_text(encoding="utf-8")
+
+
+class RedisAwayError(Exception):
+    """Redis gave no answer, or is left alone after it gave none."""
+
+
+class StockCalls:
+    """Runs the scripts' commands behind a breaker."""
+
+    def __init__(self, url: str, *, call_seconds_max: float) -> None:
+        """Connects when first asked. Raises `ValueError` for what is no URL of Redis."""
+        self._call_seconds_max = call_seconds_max
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            # Ours are the better ones: these would run on while this process is busy with something else.
+            socket_timeout=None,
+            socket_connect_timeout=None,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=_CONNECTIONS_MAX,
+        )
+        self._redis = redis.asyncio.Redis.from_pool(pool)
+        self._stock = self._redis.register_script(_STOCK)
+        self._due = self._redis.register_script(_DUE)
+        self._turns = asyncio.Semaphore(_CONNECTIONS_MAX)
+        # Two that were under way at the same time are late for one reason.
+        self._breaker = Breaker(failures_max=TIMEOUTS_MAX, open_seconds=PAUSE_SECONDS, counts_overlapping=False)
+        self._trying = False
+
+    @property
+    def available(self) -> bool:
+        """Whether the last call went well, or enough time has passed to try again and nobody does so now."""
+        gate = self._breaker.gate(monotonic())
+        return gate is Gate.CLOSED or (gate is Gate.HALF_OPEN and not self._trying)
+
+    async def run(self, seller_id: str, command: str, argument: Any) -> Any:
+        """The answer of a command of `stock.lua`; raises `RedisAwayError`. A call's time runs from when it is sent."""
+        return await self._in_turn(self._stock, [f"stock:{{{seller_id}}}"], command, argument)
+
+    async def run_due(self, worker: str, command: str, argument: Any) -> Any:
+        """The answer of a command of `due.lua`, asked by a worker of this name; raises `RedisAwayError`."""
+        return await self._in_turn(self._due, ["{stock}:due", f"{{stock}}:seen:{worker}"], command, argument)
+
+    async def _in_turn(self, script: AsyncScript, keys: list[str], command: str, argument: Any) -> Any:
+        try:
+            async with asyncio.timeout(TURN_SECONDS_MAX):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise RedisAwayError("too many calls wait for their turn") from None
+        try:
+            return await self._run(script, keys, command, argument)
+        finally:
+            self._turns.release()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+    async def _run(self, script: AsyncScript, keys: list[str], command: str, argument: Any) -> Any:
+        # Also after the wait for a turn: who waited behind those that failed is not to wait once more.
+        if not self.available:
+            raise RedisAwayError("Redis is left alone for a moment")
+        packed = msgspec.msgpack.encode(argument)
+        sent_at = monotonic()
+        # After a failure one call finds out for all: the others don't wait for its end.
+        is_trial = self._trying = self._breaker.gate(sent_at) is not Gate.CLOSED
+        try:
+            answer = await within(self._call_seconds_max, self._call(script, keys, [command, packed]))
+        except (RedisError, OSError, TimeoutError) as error:
+            self._failed(error, sent_at)
+            raise RedisAwayError(type(error).__name__) from None
+        finally:
+            if is_trial:
+                self._trying = False
+        self._breaker.succeeded(monotonic())
+        REDIS.answered()
+        return msgspec.msgpack.decode(answer)
+
+    async def _call(self, script: AsyncScript, keys: list[str], arguments: list[Any]) -> Any:
+        try:
+            return await over_a_connection(script(keys=keys, args=arguments))
+        except redis.exceptions.TimeoutError:
+            raise
+        except (redis.exceptions.ConnectionError, OSError):
+            # Of a server that has started again all connections are dead. Each would fail one call, and that would
+            # keep Redis away for as many pauses. Said twice, every command does what it does once.
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+            return await over_a_connection(script(keys=keys, args=arguments))
+
+    def _failed(self, error: Exception, sent_at: float) -> None:
+        is_late = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
+        now = monotonic()
+        self._breaker.failed(now, began_at=sent_at, is_certain=not is_late)
+        if self._breaker.gate(now) is not Gate.CLOSED:
+            REDIS.failed(error)

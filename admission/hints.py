@@ -1,0 +1,176 @@
+"""Hints: which orders were accepted lately, and with what content.
+
+Postgres decides; a hint only lets a gateway answer before Postgres knows. So losing Redis changes no outcome, and
+nobody waits for it: after a failure it is left alone for a moment, and every answer is `UNAVAILABLE` at once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from time import monotonic, time
+from typing import Any, Final, TypeVar
+
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from admission.patience import over_a_connection, within
+from domain.breaker import Breaker, Gate
+from domain.order import OrderIdentity
+from runtime.outages import REDIS
+from sinks.microbatch import MicroBatch
+
+#: Longer than any backlog we let grow before somebody is woken.
+HINT_SECONDS = 24 * 3600
+#: What a caller waits at most for an answer that is only a hint.
+CALL_SECONDS_MAX = 0.1
+#: How long Redis is left alone after a failure.
+PAUSE_SECONDS = 1.0
+#: One call may be late because we are: so many in a row mean that Redis hangs.
+TIMEOUTS_MAX = 2
+#: Set when there is none: since when hints are kept. A Redis that lost its data has lost this too.
+_SINCE_KEY = "accepted-since"
+#: After such a loss, what was accepted before it is in Postgres by then.
+FORGETFUL_SECONDS = 900
+#: How long it may take to find out whether anything was ever accepted. It is asked once for each Redis without data.
+ACCEPTED_SECONDS_MAX = 1.0
+
+#: Between two calls: alone, each costs ten times what it costs among others.
+_PACE_SECONDS = 0.004
+
+#: One command for the whole batch: a pipeline of SETs costs the client five times as much.
+_REMEMBER = """
+for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'EX', ARGV[1]) end
+return #KEYS
+"""
+
+_Result = TypeVar("_Result")
+
+
+class Silence(Enum):
+    """Why there is no hint, where that doesn't mean that there was none."""
+
+    #: Redis gave no answer.
+    UNAVAILABLE = "unavailable"
+    #: Redis began anew a short while ago, and may have lost the hint.
+    FORGOTTEN = "forgotten"
+
+
+UNAVAILABLE: Final = Silence.UNAVAILABLE
+FORGOTTEN: Final = Silence.FORGOTTEN
+
+
+def of_checkouts(seller_id: str) -> str:
+    """The seller's name in the hints of checkouts, distinct from that of its invoice requests."""
+    # No seller id contains an exclamation mark, so the names are distinct.
+    return f"{seller_id}!checkout"
+
+
+class Hints:
+    """Remembers accepted orders for a day. No method raises for anything that Redis does."""
+
+    def __init__(self, url: str, has_accepted: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """Connects when first asked. Raises `ValueError` for what is no URL of Redis.
+
+        `has_accepted` says whether any order was ever accepted: a Redis without data has lost nothing before that.
+        Without it, and where it gives no answer in time, one was.
+        """
+        self._has_accepted = has_accepted
+        self._redis = redis.asyncio.Redis.from_url(
+            url,
+            # `within` is the better one: these would run on while this process is busy with something else.
+            socket_timeout=None,
+            socket_connect_timeout=None,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=4,
+        )
+        self._remember = self._redis.register_script(_REMEMBER)
+        self._reads = MicroBatch(self._read, pace_s=_PACE_SECONDS)
+        self._writes = MicroBatch(self._write, pace_s=_PACE_SECONDS)
+        self._breaker = Breaker(failures_max=TIMEOUTS_MAX, open_seconds=PAUSE_SECONDS, counts_overlapping=False)
+
+    @property
+    def available(self) -> bool:
+        """Whether the last call went well, or enough time has passed to try again."""
+        return self._breaker.gate(monotonic()) is not Gate.OPEN
+
+    async def known(self, seller_id: str, order_id: str) -> bytes | Silence | None:
+        """The digest of the content that was accepted for the order; None if none was lately."""
+        if not self.available:
+            return UNAVAILABLE
+        return await self._reads.ask(OrderIdentity(seller_id, order_id))
+
+    async def remember(self, seller_id: str, order_id: str, content_sha256: bytes) -> bool:
+        """Note that the order is accepted with this content; whether that was noted."""
+        if not self.available:
+            return False
+        return await self._writes.ask((OrderIdentity(seller_id, order_id), content_sha256))
+
+    async def ping(self) -> bool:
+        """Whether Redis answers now."""
+        return await self._guarded(self._redis.ping) is not UNAVAILABLE
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._reads.close()
+        await self._writes.close()
+        await self._redis.aclose()
+
+    async def _read(self, orders: list[OrderIdentity]) -> list[bytes | Silence | None]:
+        keys = [_SINCE_KEY, *map(_key, orders)]
+        found: Any = await self._guarded(lambda: self._redis.mget(keys))
+        if isinstance(found, Silence):
+            return [found] * len(orders)
+        since, *hints = found
+        if since is None:
+            since = await self._begin()
+        forgetful = time() - int(since) < FORGETFUL_SECONDS
+        return [FORGOTTEN if hint is None and forgetful else hint for hint in hints]
+
+    async def _begin(self) -> int:
+        """Since when hints are kept, from now on: now, or since ever, where there was nothing to keep before."""
+        since = int(time()) if await self._may_have_lost() else 0
+        await self._guarded(lambda: self._redis.set(_SINCE_KEY, since, nx=True))
+        return since
+
+    async def _may_have_lost(self) -> bool:
+        if self._has_accepted is None:
+            return True
+        try:
+            async with asyncio.timeout(ACCEPTED_SECONDS_MAX):
+                return await self._has_accepted()
+        except TimeoutError:
+            return True
+
+    async def _write(self, accepted: list[tuple[OrderIdentity, bytes]]) -> list[bool]:
+        keys = [_key(order) for order, _ in accepted]
+        values: list[int | bytes] = [HINT_SECONDS, *(digest for _, digest in accepted)]
+        # A second try: for one that is late, an order just accepted would be unknown to its own client.
+        for _ in range(TIMEOUTS_MAX):
+            if await self._guarded(lambda: self._remember(keys=keys, args=values)) is not UNAVAILABLE:
+                return [True] * len(accepted)
+        return [False] * len(accepted)
+
+    async def _guarded(self, call: Callable[[], Awaitable[_Result]]) -> _Result | Silence:
+        if not self.available:
+            return UNAVAILABLE
+        began_at = monotonic()
+        try:
+            result = await within(CALL_SECONDS_MAX, over_a_connection(call()))
+        except (RedisError, OSError, TimeoutError) as error:
+            is_late = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
+            now = monotonic()
+            self._breaker.failed(now, began_at=began_at, is_certain=not is_late)
+            if self._breaker.gate(now) is not Gate.CLOSED:
+                REDIS.failed(error)
+            return UNAVAILABLE
+        self._breaker.succeeded(monotonic())
+        REDIS.answered()
+        return result
+
+
+def _key(order: OrderIdentity) -> str:
+    # No seller id holds a colon, so no two orders share a key.
+    return f"accepted:{order.seller_id}:{order.order_id}"

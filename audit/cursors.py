@@ -1,0 +1,108 @@
+"""How far an audit has come: what a follower must know to go on from there, and not to read history again."""
+
+from collections import ChainMap
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+Output = tuple[str, int]
+#: A seller's SKU.
+Sku = tuple[str, str]
+
+
+class Walked(NamedTuple):
+    """A series up to a number."""
+
+    number: int = 0
+    issued_at: datetime = datetime.min.replace(tzinfo=UTC)
+
+
+class Read(NamedTuple):
+    """A partition of an output topic up to an offset."""
+
+    next_offset: int = 0
+    #: The highest seq read; None if retention has taken all that was to be read.
+    seq: int | None = 0
+
+
+@dataclass(slots=True)
+class SkuCursor:
+    """A SKU as its events have it so far, and as its orders have it."""
+
+    on_hand: int = 0
+    reserved: int = 0
+    version: int = 0
+    #: Pieces ever claimed less those given back, and pieces sent off: by the events.
+    sold: int = 0
+    shipped: int = 0
+    #: Pieces of orders that hold a claim, and of those sent off: by the orders.
+    claimed: int = 0
+    sent: int = 0
+
+    def copy(self) -> "SkuCursor":
+        """One that can be changed."""
+        return SkuCursor(*(getattr(self, name) for name in self.__slots__))
+
+
+class Levels:
+    """The levels of all SKUs. What is changed is a copy, until it is kept."""
+
+    def __init__(self, kept: MutableMapping[Sku, SkuCursor]) -> None:
+        self._kept = kept
+        self.changed: dict[Sku, SkuCursor] = {}
+
+    def find(self, sku: Sku) -> SkuCursor | None:
+        """To be looked at."""
+        return self.changed.get(sku) or self._kept.get(sku)
+
+    def own(self, sku: Sku) -> SkuCursor:
+        """To be changed."""
+        level = self.changed.get(sku)
+        if level is None:
+            kept = self._kept.get(sku)
+            level = self.changed[sku] = SkuCursor() if kept is None else kept.copy()
+        return level
+
+    def keep(self) -> None:
+        """What was changed is what is kept."""
+        self._kept.update(self.changed)
+        self.changed = {}
+
+    def __iter__(self) -> Iterator[Sku]:
+        yield from self.changed
+        yield from (sku for sku in self._kept if sku not in self.changed)
+
+
+@dataclass(slots=True)
+class Cursors:
+    """Filled by a whole audit, moved on by each round of a follower. Memory: a row a series, a level a SKU."""
+
+    series: MutableMapping[str, Walked] = field(default_factory=dict)
+    #: Per series and partition: the last number whose event was seen, and its date.
+    dates: MutableMapping[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
+    #: The last seq of each partition of the journal.
+    journal: MutableMapping[Output, int] = field(default_factory=dict)
+    topics: MutableMapping[Output, Read] = field(default_factory=dict)
+    #: (agent, topic, partition) → the first offset that is not handled.
+    positions: MutableMapping[tuple[str, str, int], int] = field(default_factory=dict)
+    levels: MutableMapping[Sku, SkuCursor] = field(default_factory=dict)
+    #: Documents that are not yet made, and orders with what they wait for, as an audit found them.
+    documents: set[tuple[str, int]] = field(default_factory=set)
+    pending: set[tuple[tuple[str, str], str]] = field(default_factory=set)
+
+    def staged(self) -> "Cursors":
+        """One that can be moved on and thrown away: nothing is copied. Levels are staged by `Levels`."""
+        return Cursors(
+            ChainMap({}, self.series),
+            ChainMap({}, self.dates),
+            ChainMap({}, self.journal),
+            ChainMap({}, self.topics),
+            ChainMap({}, self.positions),
+            self.levels,
+        )
+
+    def keep(self, staged: "Cursors") -> None:
+        """Take over how far a staged one has come."""
+        for name in ("series", "dates", "journal", "topics", "positions"):
+            getattr(self, name).update(getattr(staged, name).maps[0])

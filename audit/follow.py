@@ -1,0 +1,374 @@
+"""The audit as it goes on: what has come since the last round is checked, and history is not read again.
+
+The journal is what is followed: each commit has rows in it, in the order of commits, so a cursor per partition misses
+none. They name the orders, SKUs, series and documents that were touched, and those are read by their keys. So a round
+costs what has changed, plus the heads, positions and ends of the log, whose number is fixed, plus a look at some series
+and SKUs that nothing has touched, a bounded number of them and others each time.
+"""
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+import psycopg
+from confluent_kafka import KafkaException
+
+from audit import statements
+from audit.checkouts import CheckoutCheck
+from audit.cursors import Cursors, Levels, Output
+from audit.dead_letters import DeadLetters
+from audit.events import EventCheck, JournalEntry
+from audit.follow_orders import OrderRound, Remembered
+from audit.follow_topics import follow_topics
+from audit.journal import judge_end, judge_seq
+from audit.log import Log
+from audit.numbers import NumberedRow, judge_ends, judge_without_event, take_number
+from audit.objects import ReadObject, SizeOf, check_some
+from audit.orders import TOPICS, order_name
+from audit.outcomes import OutcomeCheck
+from audit.payments import CREDIT_NOTE, INVOICE
+from audit.places import PLACES, check_places
+from audit.report import AuditError, AuditReport
+from audit.requests import RequestCheck
+from audit.run import CHECKOUTS, NUMBERING, check_positions, run_audit
+from audit.snapshot import Snapshot
+from audit.waiting import DOCUMENT, HELD_BACK, UNHANDLED, UNPUBLISHED, PendingItem, Waiting
+from runtime.unread import Unread
+from schemas.catalog import INVOICE_DOCUMENT_STORED, INVOICE_EVENTS, OUTPUT_TOPICS, Schema, is_issued
+
+#: A service is unavailable: the round is repeated. A fault that a read by keys never meets is a bug, and not listed.
+OUTAGES = (AuditError, psycopg.OperationalError, psycopg.InterfaceError, KafkaException)
+_BATCH = 500
+#: Looked at in each round although nothing has touched them, so that all have their turn.
+_UNTOUCHED_MAX = 200
+#: Documents of a round that are read in full; of the others the size is asked for.
+_READ_IN_FULL_MAX = 20
+#: Printed numbers that are remembered, to find one that is printed twice.
+_PRINTED_MAX = 100_000
+#: A round that comes later than this after the last does so because services were away: nobody else could work either.
+_PATIENCE_S_MAX = 30.0
+#: Topics whose events have their counterpart in the tables of orders.
+_OF_ORDERS = frozenset(topic.name for topic in TOPICS)
+
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a follower reads."""
+
+    postgres_url: str
+    kafka_bootstrap: str
+    read_object: ReadObject
+    size_of: SizeOf
+    topic_prefix: str = ""
+
+
+class Follower:
+    """Keeps what it knows between rounds in memory: `begin` once, then `check` again and again."""
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        wait_seconds_max: float,
+        every_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`every_seconds` is how often `check` will be called while nothing is in its way."""
+        self._patience_s_max = max(_PATIENCE_S_MAX, 2 * every_seconds)
+        self._services = services
+        self._clock = clock
+        self._cursors = Cursors()
+        self._remembered = Remembered()
+        self._printed: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._series: _Turns[str] = _Turns()
+        self._skus: _Turns[tuple[str, str]] = _Turns()
+        self.waiting = Waiting(wait_seconds_max)
+        self._snapshot: Snapshot | None = None
+        self._log: Log | None = None
+        self._checked_at = clock()
+        #: An object that is there: asked for where documents wait, to know whether the store is what they wait for.
+        self._object_key: str | None = None
+
+    def begin(self, on_step: Callable[[str], None] = lambda step: None) -> AuditReport:
+        """A whole audit; `check` goes on from where it ends. Raises one of `OUTAGES`."""
+        cursors = Cursors()
+        services = self._services
+        report = run_audit(
+            services.postgres_url,
+            services.kafka_bootstrap,
+            services.read_object,
+            topic_prefix=services.topic_prefix,
+            on_step=on_step,
+            cursors=cursors,
+        )
+        self._cursors = cursors
+        for number in cursors.documents:
+            self.waiting.note((DOCUMENT, number), [PendingItem(DOCUMENT, _series_name(*number))])
+        for order, what in cursors.pending:
+            self.waiting.note((order, what), [PendingItem(what, order_name(*order))])
+        self._checked_at = self._clock()
+        return report
+
+    def check(self) -> AuditReport:
+        """Check what has come since. Raises one of `OUTAGES`, after which the same is checked again."""
+        report = AuditReport()
+        began = time.monotonic()
+        try:
+            snapshot, log = self._open()
+            read_before = snapshot.rows_read
+            one = _Round(self, snapshot, log, report)
+            one.run()
+            report.counts["rows"] = snapshot.rows_read - read_before
+            snapshot.rest()
+        except OUTAGES:
+            self.close()
+            raise
+        now = self._clock()
+        self.waiting.pass_time(min(now - self._checked_at, self._patience_s_max))
+        self._checked_at = now
+        if report.clean:
+            one.keep()
+        self.waiting.judge(report)
+        report.seconds = time.monotonic() - began
+        return report
+
+    def close(self) -> None:
+        """Leave the services; the next round comes back to them."""
+        snapshot, log = self._snapshot, self._log
+        self._snapshot = self._log = None
+        if snapshot is not None:
+            snapshot.close()
+        if log is not None:
+            log.close()
+
+    def _open(self) -> tuple[Snapshot, Log]:
+        # Postgres first: what Kafka has then is at least what the snapshot says it has.
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self._services.postgres_url, by_keys=True)
+        else:
+            self._snapshot.renew()
+        if self._log is None:
+            self._log = Log(self._services.kafka_bootstrap, self._services.topic_prefix)
+        else:
+            self._log.look_again()
+        return self._snapshot, self._log
+
+
+class _Round:
+    """One round; nothing of it stays unless it is kept."""
+
+    def __init__(self, follower: Follower, snapshot: Snapshot, log: Log, report: AuditReport) -> None:
+        self._follower = follower
+        self._snapshot = snapshot
+        self._log = log
+        self._report = report
+        self._before = follower._cursors
+        self._cursors = follower._cursors.staged()
+        self._levels = Levels(follower._cursors.levels)
+        self._orders = OrderRound(snapshot, report, follower._remembered)
+        self._letters = {reader: DeadLetters() for reader in (NUMBERING, CHECKOUTS, *PLACES)}
+        #: New numbers with their partition, new documents.
+        self._issued: dict[tuple[str, int], int] = {}
+        self._stored: list[tuple[str, int]] = []
+        self._published: dict[Output, tuple[int, int]] = {}
+        #: The position in each partition of requests, and what is left after it.
+        self._handled: dict[Output, tuple[int, Unread]] = {}
+        self._printed: dict[tuple[str, str], str] = {}
+
+    def run(self) -> None:
+        """Every check of what is new."""
+        self._check_journal()
+        marks = {output: published for output, (_, published) in self._published.items()}
+        follow_topics(self._snapshot, self._log, self._report, self._cursors, marks)
+        self._check_numbers()
+        self._orders.finish(self._levels, self._follower._skus.take(self._before.levels))
+        self._check_requests()
+        self._check_documents()
+
+    def keep(self) -> None:
+        """Go on from here in the next round."""
+        follower = self._follower
+        follower._cursors.keep(self._cursors)
+        self._levels.keep()
+        follower._remembered.keep(self._orders.digests)
+        follower._printed.update(self._printed)
+        while len(follower._printed) > _PRINTED_MAX:
+            follower._printed.popitem(last=False)
+        waiting = follower.waiting
+        for number in self._issued:
+            waiting.note((DOCUMENT, number), [PendingItem(DOCUMENT, _series_name(*number))])
+        for number in self._stored:
+            waiting.note((DOCUMENT, number), [])
+        for order in self._orders.orders:
+            for what in (INVOICE, CREDIT_NOTE):
+                is_pending = (order, what) in self._orders.pending
+                waiting.note((order, what), [PendingItem(what, order_name(*order))] if is_pending else [])
+        for (topic, partition), (last, published) in self._published.items():
+            waiting.note_behind(UNPUBLISHED, f"{topic}/{partition} seq", published, last)
+        for (topic, partition), (position, left) in self._handled.items():
+            where = f"{topic}/{partition} offset"
+            # What follows the last record, such as a transaction's end, is nobody's to handle.
+            waiting.note_behind(UNHANDLED, where, position if left.readable else left.stable, left.stable)
+            waiting.note_behind(HELD_BACK, where, left.stable, left.end)
+
+    def _check_journal(self) -> None:
+        heads = {
+            (topic.name, partition): (0, 0) for topic in OUTPUT_TOPICS for partition in range(self._snapshot.partitions)
+        }
+        for topic, partition, next_seq, published_seq in self._snapshot.rows(statements.HEADS):
+            heads[topic, partition] = (next_seq - 1, published_seq)
+        self._published = heads
+        outputs = sorted(heads.keys() | self._cursors.journal.keys())
+        topics, partitions = zip(*outputs, strict=True)
+        seqs = [self._cursors.journal.get(output, 0) for output in outputs]
+        events = EventCheck(self._snapshot, self._report, self._letters, self._cursors.dates, self._take)
+        grown = self._snapshot.rows(
+            statements.JOURNAL_GROWN, topics=list(topics), partitions=list(partitions), seqs=seqs
+        )
+        for topic, partition in grown:
+            check = self._orders.take if topic in _OF_ORDERS else events.check
+            for batch in self._entries(topic, partition):
+                check(topic, partition, batch)
+        for topic, partition in outputs:
+            seq = self._cursors.journal.get((topic, partition), 0)
+            judge_end(self._report, f"{topic}/{partition}", seq, heads.get((topic, partition), (0, 0))[0])
+
+    def _entries(self, topic: str, partition: int) -> Iterator[list[JournalEntry]]:
+        seq = self._cursors.journal.get((topic, partition), 0)
+        rows = self._snapshot.stream(statements.JOURNAL_SINCE, topic=topic, partition=partition, seq=seq)
+        while batch := [JournalEntry(*row) for row in islice(rows, _BATCH)]:
+            for entry in batch:
+                judge_seq(self._report, f"{topic}/{partition}", seq, entry.seq)
+                seq = entry.seq
+            self._report.counts["journal rows"] += len(batch)
+            self._cursors.journal[topic, partition] = seq
+            yield batch
+
+    def _take(self, partition: int, _: JournalEntry, schema: Schema[Any], event: Mapping[str, object]) -> None:
+        """An event about an invoice."""
+        if is_issued(event, schema):
+            self._issued[event["series_id"], event["number"]] = partition
+            self._orders.touch((event["seller_id"], event["order_id"]))
+        elif INVOICE_DOCUMENT_STORED.describes(event, schema):
+            self._stored.append((event["series_id"], event["number"]))
+
+    def _check_numbers(self) -> None:
+        walked = self._cursors.series
+        touched = {series_id for series_id, _ in self._issued} | set(self._follower._series.take(self._before.series))
+        if not touched:
+            return
+        ids = sorted(touched)
+        series = {row[0]: (row[1], row[2]) for row in self._snapshot.rows(statements.SERIES_OF, series_ids=ids)}
+        for series_id in ids:
+            if series_id in walked and series_id not in series:
+                self._report.add("gap", f"series {series_id}", "has invoices, but no row that says its next number")
+        after = [walked[each].number if each in walked else 0 for each in ids]
+        new = []
+        for *row, printed in self._snapshot.rows(statements.INVOICES_SINCE, series_ids=ids, numbers=after):
+            invoice = NumberedRow(*row)
+            take_number(self._report, walked, invoice, series)
+            self._judge_printed(invoice, printed)
+            new.append((invoice.series_id, invoice.number))
+        judge_ends(self._report, walked, series)
+        if new:
+            rows = self._snapshot.rows(
+                statements.INVOICES_WITHOUT_EVENT_OF, topic=INVOICE_EVENTS.name, **_numbers_of(new)
+            )
+            judge_without_event(self._report, rows)
+
+    def _judge_printed(self, invoice: NumberedRow, printed: str) -> None:
+        key, where = (invoice.seller_id, printed), f"{invoice.series_id} {invoice.number}"
+        other = self._printed.get(key) or self._follower._printed.get(key)
+        if other is not None:
+            what = f"is printed on 2 invoices: {[other, where]}"
+            self._report.add("repeat", f"{invoice.seller_id}'s {printed}", what)
+        self._printed[key] = where
+
+    def _check_requests(self) -> None:
+        """The log between the agents' positions then and now, and what came of it meanwhile."""
+        positions, left = check_positions(self._snapshot, self._log, self._report)
+        for (agent, topic, partition), before in self._before.positions.items():
+            if (now := positions.get((agent, topic, partition), 0)) < before:
+                what = f"stands at {now}, but has stood at {before}"
+                self._report.add("position", f"{agent} in {topic}/{partition}", what)
+        self._cursors.positions.update(positions)
+        for letters in self._letters.values():
+            letters.sort()
+        requests = RequestCheck(self._snapshot, self._log, self._report, self._letters[NUMBERING])
+        checkouts = CheckoutCheck(self._snapshot, self._log, self._report, self._letters[CHECKOUTS])
+        issued = Counter(self._issued.values())
+        made: tuple[tuple[tuple[str, str], OutcomeCheck, Mapping[int, int]], ...] = (
+            (NUMBERING, requests, issued),
+            (CHECKOUTS, checkouts, self._orders.decided),
+        )
+        for reader, check, made_of in made:
+            for partition in range(self._log.partitions(reader[1])):
+                first = self._before.positions.get((*reader, partition), 0)
+                low, end = self._log.bounds(reader[1], partition)
+                position = positions[*reader, partition]
+                self._handled[reader[1], partition] = position, left[*reader, partition]
+                span = max(first, low), min(position, end)
+                if span[0] < span[1]:
+                    spans = {(reader[1], partition): span}
+                    batches = (messages for _, messages in self._log.read_on(spans))
+                    check.check_from(partition, first, batches, made_of[partition])
+                elif made_of[partition]:
+                    what = f"the ledger has {made_of[partition]} more, but the log no more that led to them"
+                    self._report.add("outcome", f"{reader[1]}/{partition}", what)
+        for its_reader, its_topic in PLACES.items():
+            for partition in range(self._log.partitions(its_topic.name)):
+                first = self._before.positions.get((*its_reader, partition), 0)
+                low, end = self._log.bounds(its_topic.name, partition)
+                span = max(first, low), min(positions.get((*its_reader, partition), 0), end)
+                if span[0] < span[1]:
+                    batches = (messages for _, messages in self._log.read_on({(its_topic.name, partition): span}))
+                    check_places(
+                        self._report,
+                        its_topic,
+                        self._snapshot.partitions,
+                        partition,
+                        batches,
+                        self._letters[its_reader],
+                    )
+
+    def _check_documents(self) -> None:
+        services = self._follower._services
+        if DOCUMENT in self._follower.waiting.ages() and self._follower._object_key is not None:
+            with suppress(FileNotFoundError):
+                services.size_of(self._follower._object_key)
+        for start in range(0, len(self._stored), _BATCH):
+            numbers = _numbers_of(self._stored[start : start + _BATCH])
+            rows = self._snapshot.rows(statements.DOCUMENTS_OF, topic=INVOICE_EVENTS.name, **numbers)
+            read_max = _READ_IN_FULL_MAX if start == 0 else 0
+            check_some(self._report, rows, services.read_object, services.size_of, read_max)
+            self._follower._object_key = next((row[3] for row in rows), self._follower._object_key)
+
+
+class _Turns(Generic[_Key]):
+    """Some keys of a growing mapping each time, until all have had their turn."""
+
+    def __init__(self) -> None:
+        self._rest: Iterator[_Key] = iter(())
+
+    def take(self, mapping: Mapping[_Key, object]) -> list[_Key]:
+        """A bounded number of them."""
+        taken = list(islice(self._rest, _UNTOUCHED_MAX))
+        if len(taken) < min(_UNTOUCHED_MAX, len(mapping)):
+            self._rest = iter(list(mapping))
+            taken += [each for each in islice(self._rest, _UNTOUCHED_MAX - len(taken)) if each not in taken]
+        return taken
+
+
+def _numbers_of(numbers: list[tuple[str, int]]) -> dict[str, Any]:
+    series_ids, each = zip(*numbers, strict=True)
+    return {"series_ids": list(series_ids), "numbers": list(each)}
+
+
+def _series_name(series_id: str, number: int) -> str:
+    return f"series {series_id} number {number}"

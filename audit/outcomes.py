@@ -1,0 +1,101 @@
+"""What became of every record of a topic, up to the agent's position: exactly one thing, and nothing else did."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import ClassVar, NamedTuple
+
+from confluent_kafka import Message
+
+from audit import statements
+from audit.dead_letters import DeadLetters
+from audit.log import Log
+from audit.report import AuditReport
+from audit.snapshot import Snapshot
+
+UNDECODABLE = "can't be decoded"
+
+
+class RefusedRequestRow(NamedTuple):
+    """A row of `refused_requests`, less topic and partition."""
+
+    log_offset: int
+    seller_id: str
+    order_id: str
+    kind: str
+    refund_id: str
+    outcome: str
+    reason: str
+    detail: str
+    #: Of a conflict.
+    content_sha256: bytes | None
+    occurred_at: datetime
+
+
+class OutcomeCheck(ABC):
+    """Re-reads a topic's records and looks up what became of each."""
+
+    topic: ClassVar[str]
+    #: What its records are called in the report.
+    noun: ClassVar[str]
+    #: What the agent makes of a record that it accepts, as in "3 issued".
+    made: ClassVar[str]
+    #: Counts what was made of a partition's records from an offset on.
+    count_made: ClassVar[str]
+
+    def __init__(self, snapshot: Snapshot, log: Log, report: AuditReport, dead_letters: DeadLetters) -> None:
+        self._snapshot = snapshot
+        self._log = log
+        self._report = report
+        self._dead_letters = dead_letters
+
+    def check(self, partition: int, position: int) -> None:
+        """Check the records of a partition before `position`."""
+        first, _ = self._log.bounds(self.topic, partition)
+        if first:
+            self._report.counts["requests deleted from the log"] += first
+        made = self._snapshot.count(self.count_made, partition=partition, first=first)
+        self.check_from(partition, first, self._log.read(self.topic, partition, position), made)
+
+    def check_from(self, partition: int, first: int, log: Iterable[list[Message]], made: int) -> None:
+        """Check the records from `first` up to the position, of which the ledger says that so many were accepted."""
+        found: Counter[str] = Counter()
+        for messages in log:
+            self._check_batch(partition, messages, found)
+        held = {
+            self.made: made,
+            "refused": self._snapshot.count(
+                statements.COUNT_REFUSED, topic=self.topic, partition=partition, first=first
+            ),
+            "dead": self._dead_letters.count(partition, first),
+        }
+        for outcome, count in held.items():
+            if count != found[outcome]:
+                what = f"the ledger holds {count} {outcome}, the log {found[outcome]} {self.noun} that led to it"
+                self._report.add("outcome", f"{self.topic}/{partition}", what)
+
+    @abstractmethod
+    def _check_batch(self, partition: int, messages: Sequence[Message], found: Counter[str]) -> None:
+        """Report what is wrong with each record, and count in `found` what became of it."""
+
+    def _refused(self, partition: int, offsets: list[int]) -> dict[int, RefusedRequestRow]:
+        rows = self._snapshot.rows(statements.REFUSED_BY_OFFSET, topic=self.topic, partition=partition, offsets=offsets)
+        return {refused.log_offset: refused for refused in map(RefusedRequestRow._make, rows)}
+
+
+def judge_surplus(dead: list[bool], refusal: RefusedRequestRow | None, made: str | None) -> tuple[str, str] | None:
+    """What is wrong with a record that has more than one outcome, or None. `made` names what was made of it."""
+    outcomes = [f"{len(dead)} dead letters"] if dead else []
+    outcomes += [f"a refusal ({refusal.outcome})"] if refusal is not None else []
+    outcomes += [made] if made is not None else []
+    if len(outcomes) > 1 or len(dead) > 1:
+        return "wrong", f"has more than one outcome: {', '.join(outcomes)}"
+    return None
+
+
+def judge_stopped(dead: list[bool], why: str) -> tuple[str, str]:
+    """What became of a record that must not be worked on, and what is wrong with that; empty if nothing."""
+    if not dead:
+        return "lost", f"{why}, and has no dead letter"
+    return ("dead letter", "") if all(dead) else ("wrong", "its dead letter holds other bytes")

@@ -1,0 +1,85 @@
+"""The payment provider's own ledger against ours: nobody is charged twice, or for nothing.
+
+Understands `GET /ledger` of the local provider; a real one has reports for the purpose.
+"""
+
+import json
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from audit import order_statements
+from audit.report import AuditError, AuditReport
+from audit.snapshot import Snapshot
+
+_ANSWER_S_MAX = 30.0
+_BATCH = 500
+
+
+def check_provider(snapshot: Snapshot, report: AuditReport, url: str) -> None:
+    """Compare every payment there with its attempts here. Holds the whole ledger in memory; raises `AuditError`.
+
+    The ledger is read after the snapshot and before the attempts it is compared with: each of its effects has had its
+    attempt's row before, and each authorisation of the snapshot must be in it.
+    """
+    payments = {payment["key"]: payment for payment in _fetch(url)}
+    report.counts["provider's payments"] += len(payments)
+    charges: Counter[str] = Counter()
+    remaining = iter(payments.values())
+    while batch := list(islice(remaining, _BATCH)):
+        rows = snapshot.rows_now(order_statements.PAYMENTS_BY_KEY, keys=[payment["key"] for payment in batch])
+        known = {row[0]: row[1:] for row in rows}
+        for payment in batch:
+            charges[_order(payment)] += payment["acted"] > 0
+            for what in _judge(payment, known.get(payment["key"])):
+                report.add("provider", _order(payment), what)
+    for order, count in charges.items():
+        if count > 1:
+            report.add("provider", order, f"was charged under {count} keys")
+    for seller_id, order_id, key in snapshot.stream(order_statements.AUTHORIZED):
+        if key not in payments:
+            report.add("provider", f"order {seller_id}/{order_id}", "is authorised, but the provider has no payment")
+
+
+def _fetch(url: str) -> list[dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/ledger", timeout=_ANSWER_S_MAX) as answer:  # noqa: S310
+            payments: list[dict[str, Any]] = json.load(answer)["payments"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise AuditError(f"the provider's ledger at {url} can't be read: {why}") from None
+    return payments
+
+
+def _order(payment: dict[str, Any]) -> str:
+    # One that was given up before it came has no order there.
+    name = f"{payment['seller_id']}/{payment['order_id']}"
+    return f"order {name}" if payment["order_id"] else f"payment {payment['key']}"
+
+
+def _judge(payment: dict[str, Any], row: tuple[Any, ...] | None) -> Iterator[str]:
+    """What is wrong with a payment; `row` is its authorisation here, with what else was asked for the order."""
+    if payment["acted"] > 1:
+        yield f"was charged {payment['acted']} times under one key"
+    if row is None:
+        if payment["acted"]:
+            yield f"was charged under the key {payment['key']}, which no attempt has"
+        return
+    state, amount, currency, captured, may_capture, refunded, may_refund, voided, may_void = row
+    if state in ("declined", "failed") and payment["status"] == "authorized":
+        yield f"is charged, but its authorisation has {state}"
+    if state != "succeeded":
+        return
+    if payment["status"] not in ("authorized", "voided"):
+        yield f"is authorised, but the provider has it as {payment['status']}"
+    if (payment["amount_minor"], payment["currency"]) != (amount, currency):
+        theirs = f"{payment['amount_minor']} {payment['currency']}"
+        yield f"is authorised for {amount} {currency}, at the provider for {theirs}"
+    if not captured <= payment["captured_minor"] <= captured + may_capture:
+        yield f"{captured} are captured, at the provider {payment['captured_minor']}"
+    if not refunded <= payment["refunded_minor"] <= refunded + may_refund:
+        yield f"{refunded} are refunded, at the provider {payment['refunded_minor']}"
+    if not voided <= (payment["status"] == "voided") <= voided + may_void:
+        yield f"is {'' if voided else 'not '}voided, but the provider has it as {payment['status']}"

@@ -1,0 +1,180 @@
+"""Every request in the log up to the agent's position, and what became of it: exactly one thing."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+from confluent_kafka import Message
+
+from audit import order_statements, statements
+from audit.issued_invoices import IssuedInvoice, invoices_of
+from audit.outcomes import UNDECODABLE, OutcomeCheck, RefusedRequestRow, judge_stopped, judge_surplus
+from domain import credit
+from domain.invoice import KINDS, check_order_id, price
+from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, InvoiceIdentity
+from domain.numbering import SELLER_ID
+from domain.records import CreditNoteRequest, InvoiceRequest
+from domain.refusals import ALREADY_ORDERED, UNKNOWN_SELLER, Refusal
+from schemas import placement
+from schemas.catalog import CREDIT_NOTE_REQUEST, INVOICE_REQUEST, INVOICE_REQUESTS
+from schemas.codec import DecodeError, decode
+
+
+class _Request(NamedTuple):
+    """A record of the log; `body` and `identity` are None where it can't be decoded or its identity can't be stored."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    #: Why it does not belong where it stands.
+    stray: str | None
+    body: InvoiceRequest | CreditNoteRequest | None
+    identity: InvoiceIdentity | None
+
+
+class RequestCheck(OutcomeCheck):
+    """Invoice requests, each of which leads to a number, a refusal or a dead letter, or repeats another."""
+
+    topic = INVOICE_REQUESTS.name
+    noun = "requests"
+    made = "issued"
+    count_made = statements.COUNT_ISSUED
+
+    def _check_batch(self, partition: int, messages: Sequence[Message], found: Counter[str]) -> None:
+        requests = [_request(message, self._snapshot.partitions) for message in messages]
+        identities = {request.identity for request in requests if request.identity is not None}
+        # A credit note's fate hangs on the invoice too.
+        invoices = invoices_of(self._snapshot, identities | {identity.invoice for identity in identities})
+        own = self._own_requests({identity[:2] for identity in identities})
+        refused = self._refused(partition, [request.offset for request in requests])
+        for request in requests:
+            self._report.counts["requests"] += 1
+            dead = self._dead_letters.matches(partition, request.offset, request.key, request.value)
+            refusal = refused.get(request.offset)
+            identity = request.identity
+            invoice = invoices.get(identity) if identity is not None else None
+            preceding = invoices.get(identity.invoice) if identity is not None else None
+            found["dead"] += len(dead)
+            found["refused"] += refusal is not None
+            found["issued"] += _is_made_from(invoice, partition, request)
+            outcome, wrong = _judge(request, partition, dead, refusal, invoice, preceding)
+            if not wrong and identity is not None and identity.kind == INVOICE:
+                its_own = own.get(identity[:2])
+                wrong = _judge_owner(request, outcome, refusal, its_own)
+            self._report.outcomes[outcome] += 1
+            if wrong:
+                order = f" (order {_named(identity)})" if identity is not None else ""
+                self._report.add("outcome", f"{self.topic}/{partition} offset {request.offset}{order}", wrong)
+
+    def _own_requests(self, orders: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        """SHA-256 of the requests by which orders that were checked out ask for their own invoices."""
+        if not orders:
+            return {}
+        sellers, ids = zip(*orders, strict=True)
+        rows = self._snapshot.rows(order_statements.OWN_REQUESTS, seller_ids=list(sellers), order_ids=list(ids))
+        return {(seller_id, order_id): digest for seller_id, order_id, digest in rows}
+
+
+def _judge_owner(request: _Request, outcome: str, refusal: RefusedRequestRow | None, own: bytes | None) -> str:
+    """What is wrong with whose order id it is; empty if nothing. `own` is the digest of the checkout's own request."""
+    if outcome == "issued" and own is not None and sha256(request.value or b"").digest() != own:
+        return "was issued, but its order id is a checkout's, which asks by another request"
+    if refusal is not None and refusal.reason == ALREADY_ORDERED and own is None:
+        return f"was rejected as {ALREADY_ORDERED}, but no checkout has its order id"
+    return ""
+
+
+def _named(identity: InvoiceIdentity) -> str:
+    refund = f" refund {identity.refund_id}" if identity.refund_id else ""
+    return f"{identity.seller_id}/{identity.order_id}{refund}"
+
+
+def _request(message: Message, partitions: int) -> _Request:
+    key, value = message.key(), message.value()
+    offset = message.offset() or 0
+    stray = placement.misplaced(partitions, message.partition() or 0, key, value)
+    try:
+        schema, body = decode(value, *INVOICE_REQUESTS.schemas, bytes_max=INVOICE_REQUESTS.value_bytes_max)
+    except DecodeError:
+        return _Request(offset, key, value, stray, None, None)
+    if CREDIT_NOTE_REQUEST.describes(body, schema):
+        identity = InvoiceIdentity(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
+        storable = not credit.check_refund_id(identity.refund_id)
+    elif INVOICE_REQUEST.describes(body, schema):
+        identity = InvoiceIdentity(body["seller_id"], body["order_id"], body["kind"])
+        storable = identity.kind in KINDS
+    else:
+        raise LookupError(f"the audit does not know what a {schema.name} asks for")
+    if not storable or not SELLER_ID.fullmatch(identity.seller_id) or check_order_id(identity.order_id):
+        return _Request(offset, key, value, stray, None, None)
+    return _Request(offset, key, value, stray, body, identity)
+
+
+def _is_made_from(invoice: IssuedInvoice | None, partition: int, request: _Request) -> bool:
+    return invoice is not None and (invoice.partition, invoice.offset) == (partition, request.offset)
+
+
+def _judge(
+    request: _Request,
+    partition: int,
+    dead: list[bool],
+    refusal: RefusedRequestRow | None,
+    invoice: IssuedInvoice | None,
+    preceding: IssuedInvoice | None,
+) -> tuple[str, str]:
+    """What became of a request, and what is wrong with that; empty if nothing."""
+    too_many = judge_surplus(dead, refusal, "an invoice" if _is_made_from(invoice, partition, request) else None)
+    if too_many is not None:
+        return too_many
+    if request.stray is not None or request.body is None:
+        return judge_stopped(dead, request.stray or UNDECODABLE)
+    if dead:
+        return "wrong", "can be decoded, yet has a dead letter"
+    if refusal is not None:
+        its = InvoiceIdentity(refusal.seller_id, refusal.order_id, refusal.kind, refusal.refund_id)
+        if its != request.identity:
+            return "wrong", f"its refusal is another order's: {_named(its)}"
+    if refusal is not None and refusal.reason == NOT_INVOICED:
+        return _judge_not_invoiced(request, partition, preceding)
+    return _judge_decoded(request, request.body, partition, refusal, invoice)
+
+
+def _judge_not_invoiced(request: _Request, partition: int, preceding: IssuedInvoice | None) -> tuple[str, str]:
+    if request.identity is None or request.identity.kind != CREDIT_NOTE:
+        return "wrong", f"was rejected as {NOT_INVOICED}, but asks for no credit note"
+    if preceding is not None and preceding.partition == partition and preceding.offset < request.offset:
+        return "wrong", f"was rejected as {NOT_INVOICED}, but its order's invoice is of offset {preceding.offset}"
+    return "rejected", ""
+
+
+def _judge_decoded(
+    request: _Request,
+    body: InvoiceRequest | CreditNoteRequest,
+    partition: int,
+    refusal: RefusedRequestRow | None,
+    invoice: IssuedInvoice | None,
+) -> tuple[str, str]:
+    whose, what = ("refund", "credit note") if "refund_id" in body else ("order", "invoice")
+    priced = credit.check(body) if "refund_id" in body else price(body)
+    outcome = refusal.outcome if refusal is not None else None
+    if isinstance(priced, Refusal):
+        if outcome == "rejected" and refusal is not None and refusal.reason == priced.reason:
+            return "rejected", ""
+        return "wrong", f"breaks a rule ({priced}), and was not rejected for it"
+    if outcome == "rejected" and refusal is not None:
+        # Whether the seller was there then can't be told now; whose the order id is, `_judge_owner` says.
+        known = refusal.reason in (UNKNOWN_SELLER, ALREADY_ORDERED)
+        return ("rejected", "") if known else ("wrong", f"was rejected for {refusal.reason}, but breaks no rule")
+    if invoice is None:
+        return "lost", f"its {whose} has no {what}"
+    if invoice.partition == partition and request.offset < invoice.offset:
+        return "wrong", f"its {whose}'s {what} was made from the later offset {invoice.offset}"
+    same = invoice.content_sha256 == priced.content_sha256
+    if _is_made_from(invoice, partition, request):
+        return ("issued", "") if same else ("wrong", f"its {what} was made from other content")
+    if same:
+        return ("repeat", "") if refusal is None else ("wrong", f"repeats its {whose}, and was called a conflict")
+    if outcome == "conflict" and refusal is not None and refusal.content_sha256 == priced.content_sha256:
+        return "conflict", ""
+    return "wrong", f"has other content than its {whose}'s {what}, and no conflict was recorded"

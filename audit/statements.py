@@ -1,0 +1,163 @@
+"""What the audit asks of Postgres. It only ever reads.
+
+`…_OF` asks the same of some orders only, by `seller_ids` and `order_ids`; `…_SINCE` of what has come since.
+"""
+
+from typing import LiteralString
+
+SERIES: LiteralString = "SELECT series_id, seller_id, next_number FROM series"
+SERIES_OF = f"{SERIES} WHERE series_id = ANY(%(series_ids)s::text[])"
+
+#: In the order of the primary key, which is that of the numbers.
+INVOICES = """
+SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.issued_at
+FROM invoices i ORDER BY i.series_id, i.number
+"""
+INVOICES_SINCE = """
+SELECT i.*
+FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS after (series_id, number)
+CROSS JOIN LATERAL (
+    SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.issued_at, i.invoice_number
+    FROM invoices i WHERE i.series_id = after.series_id AND i.number > after.number ORDER BY i.number
+) i
+ORDER BY i.series_id, i.number
+"""
+
+#: Placed where a statement names the orders it is about.
+WANTED_ORDERS: LiteralString = "unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id, order_id)"
+#: The unique constraints say the same, but an audit doesn't believe them.
+ORDERS_TWICE: LiteralString = """
+SELECT seller_id, order_id, kind, refund_id, array_agg(series_id || ' ' || number) FROM invoices
+GROUP BY seller_id, order_id, kind, refund_id HAVING count(*) > 1
+"""
+ORDERS_TWICE_OF = ORDERS_TWICE.replace(
+    "FROM invoices", f"FROM {WANTED_ORDERS} JOIN invoices USING (seller_id, order_id)"
+)
+PRINTED_TWICE = """
+SELECT seller_id, invoice_number, array_agg(series_id || ' ' || number) FROM invoices
+GROUP BY seller_id, invoice_number HAVING count(*) > 1
+"""
+
+#: Orders whose credit notes don't fit their invoice: another currency, or more than was invoiced.
+CREDITED_TOO_MUCH: LiteralString = """
+SELECT c.seller_id, c.order_id, i.gross_minor, c.gross_minor
+FROM (
+    SELECT seller_id, order_id, sum(net_minor) AS net_minor, sum(tax_minor) AS tax_minor,
+           sum(gross_minor) AS gross_minor, min(currency) AS currency, count(DISTINCT currency) AS currencies
+    FROM invoices WHERE kind = 'credit_note' GROUP BY seller_id, order_id
+) c
+JOIN invoices i ON i.seller_id = c.seller_id AND i.order_id = c.order_id AND i.kind = 'invoice' AND i.refund_id = ''
+WHERE c.currencies > 1 OR c.currency <> i.currency OR c.net_minor > i.net_minor OR c.tax_minor > i.tax_minor
+   OR c.gross_minor > i.gross_minor
+"""
+CREDITED_TOO_MUCH_OF = CREDITED_TOO_MUCH.replace(
+    "FROM invoices WHERE", f"FROM {WANTED_ORDERS} JOIN invoices USING (seller_id, order_id) WHERE"
+)
+
+INVOICES_WITHOUT_EVENT: LiteralString = """
+SELECT i.series_id, i.number, i.source_partition, i.event_seq FROM invoices i
+WHERE NOT EXISTS (
+    SELECT FROM journal j
+    WHERE j.topic = %(topic)s AND j.partition = i.source_partition AND j.seq = i.event_seq
+      AND j.occurred_at = i.issued_at
+)
+"""
+INVOICES_WITHOUT_EVENT_OF = INVOICES_WITHOUT_EVENT.replace(
+    "FROM invoices i\n",
+    "FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id, number)"
+    " JOIN invoices i USING (series_id, number)\n",
+)
+
+TOPIC_IDS = """
+SELECT DISTINCT agent, topic, topic_id FROM positions WHERE topic_id IS NOT NULL AND next_offset > 0
+ORDER BY agent, topic, topic_id
+"""
+HEADS = """
+SELECT topic, partition, next_seq, coalesce(published_seq, 0)
+FROM journal_heads LEFT JOIN journal_published USING (topic, partition) ORDER BY topic, partition
+"""
+JOURNAL_WITHOUT_HEAD = """
+SELECT topic, partition, count(*) FROM journal
+WHERE (topic, partition) NOT IN (SELECT topic, partition FROM journal_heads) GROUP BY topic, partition
+"""
+JOURNAL = """
+SELECT seq, key, payload, occurred_at FROM journal WHERE topic = %(topic)s AND partition = %(partition)s ORDER BY seq
+"""
+#: Partitions that have rows after a seq, those beyond their heads included.
+JOURNAL_GROWN = """
+SELECT after.topic, after.partition
+FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(seqs)s::bigint[]) AS after (topic, partition, seq)
+WHERE EXISTS (
+    SELECT FROM journal j WHERE j.topic = after.topic AND j.partition = after.partition AND j.seq > after.seq
+)
+"""
+JOURNAL_SINCE = """
+SELECT seq, key, payload, occurred_at FROM journal
+WHERE topic = %(topic)s AND partition = %(partition)s AND seq > %(seq)s ORDER BY seq
+"""
+JOURNAL_BETWEEN = """
+SELECT seq, key, payload FROM journal
+WHERE topic = %(topic)s AND partition = %(partition)s AND seq BETWEEN %(first)s AND %(last)s
+"""
+JOURNAL_ROWS = """
+SELECT seq, key, payload FROM journal
+WHERE topic = %(topic)s AND partition = %(partition)s AND seq = ANY(%(seqs)s::bigint[])
+"""
+
+INVOICES_BY_NUMBER = """
+SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.refund_id, i.invoice_number, i.issued_at, i.currency,
+       i.net_minor, i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.source_offset, i.event_seq
+FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id, number)
+JOIN invoices i USING (series_id, number)
+"""
+DOCUMENTS_BY_NUMBER = """
+SELECT d.series_id, d.number, d.key, encode(d.sha256, 'hex') AS sha256, d.size_bytes, d.template_version, d.stored_at
+FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id, number)
+JOIN documents d USING (series_id, number)
+"""
+REFUSED_BY_OFFSET = """
+SELECT log_offset, seller_id, order_id, kind, refund_id, outcome, reason, detail, content_sha256, occurred_at
+FROM refused_requests
+WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset = ANY(%(offsets)s::bigint[])
+"""
+INVOICES_BY_ORDER = """
+SELECT i.seller_id, i.order_id, i.kind, i.refund_id, i.content_sha256, i.source_partition, i.source_offset,
+       i.invoice_number
+FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[], %(kinds)s::text[], %(refund_ids)s::text[])
+    AS wanted (seller_id, order_id, kind, refund_id)
+JOIN invoices i USING (seller_id, order_id, kind, refund_id)
+"""
+#: How many outcomes of a partition's requests Postgres holds, from an offset on.
+COUNT_ISSUED = """
+SELECT count(*) FROM invoices WHERE source_partition = %(partition)s AND source_offset >= %(first)s
+"""
+COUNT_REFUSED = """
+SELECT count(*) FROM refused_requests
+WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset >= %(first)s
+"""
+COUNT_REFUSED_ALL = "SELECT count(*) FROM refused_requests WHERE topic = %(topic)s"
+
+POSITIONS = "SELECT agent, topic, partition, next_offset FROM positions ORDER BY agent, topic, partition"
+
+#: With their events where anybody ever had a logo: those say which document must show one.
+DOCUMENTS: LiteralString = """
+SELECT i.series_id, i.number, i.seller_id, d.key, d.sha256, d.size_bytes, j.payload
+FROM invoices i JOIN documents d USING (series_id, number)
+LEFT JOIN journal j ON j.topic = %(topic)s AND j.partition = i.source_partition AND j.seq = i.event_seq
+     AND j.occurred_at = i.issued_at AND EXISTS (SELECT FROM logos)
+"""
+DOCUMENTS_OF = DOCUMENTS.replace(
+    "FROM invoices i JOIN documents d USING (series_id, number)",
+    "FROM unnest(%(series_ids)s::text[], %(numbers)s::bigint[]) AS wanted (series_id, number)"
+    " JOIN invoices i USING (series_id, number) JOIN documents d USING (series_id, number)",
+)
+PENDING_DOCUMENTS = """
+SELECT i.series_id, i.number FROM invoices i WHERE NOT EXISTS (
+    SELECT FROM documents d WHERE d.series_id = i.series_id AND d.number = i.number
+)
+"""
+DOCUMENTS_WITHOUT_INVOICE = """
+SELECT d.series_id, d.number FROM documents d WHERE NOT EXISTS (
+    SELECT FROM invoices i WHERE d.series_id = i.series_id AND d.number = i.number
+)
+"""

@@ -1,0 +1,81 @@
+"""What the gateway records of its requests: the access log, and what it counts.
+
+The access log has one line per write request, and one for any other request that fails with 5xx.
+A line names the order and the seller, and holds no body, no key and no personal data. Reads are logged at DEBUG.
+Orders that are refused by their head alone have no line: a refusal must be cheap, and
+`gapless_gateway_request_seconds` counts it.
+"""
+
+import logging
+
+from aiohttp import web
+from prometheus_client import Counter, Gauge, Histogram
+
+from runtime.logs import LineWriter
+from runtime.metrics import REGISTRY
+
+_log = logging.getLogger("gateway.access")
+_write = LineWriter(_log.name, "request")
+
+#: Set by handlers: the request's seller and order, and the bytes of its body received so far.
+SELLER_ID = web.RequestKey("seller_id", str)
+ORDER_ID = web.RequestKey("order_id", str)
+REQUEST_BYTES = web.RequestKey("request_bytes", int)
+
+_READS = frozenset(("GET", "HEAD", "OPTIONS"))
+#: Polled every second or so; a 503 while the gateway is not ready is no failure.
+_HEALTH = frozenset(("/healthz", "/readyz", "/metrics"))
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+REQUEST_SECONDS = Histogram(
+    "gapless_gateway_request_seconds",
+    "Time to answer a request.",
+    ("route", "status"),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+ACKNOWLEDGE_SECONDS = Histogram(
+    "gapless_gateway_acknowledge_seconds",
+    "Time from publishing a request to the brokers' acknowledgement.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+ACCEPTED = Counter("gapless_gateway_accepted", "Invoice requests answered with 202 or 200.", registry=REGISTRY)
+CHECKOUTS = Counter(
+    "gapless_gateway_checkouts",
+    "Checkouts by what the gateway did: accepted, out-of-stock (told so before anything was kept), limited.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+COMMANDS = Counter(
+    "gapless_gateway_commands", "Commands on orders that were accepted, by action.", ("action",), registry=REGISTRY
+)
+NOT_ACKNOWLEDGED = Counter(
+    "gapless_gateway_not_acknowledged", "Requests that the brokers did not acknowledge.", registry=REGISTRY
+)
+IN_FLIGHT = Gauge("gapless_gateway_in_flight", "Requests under way.", registry=REGISTRY)
+WAITERS = Gauge("gapless_gateway_waiters", "Clients that wait for an outcome.", registry=REGISTRY)
+HINTS_AVAILABLE = Gauge(
+    "gapless_gateway_hints_available", "1 while Redis gives hints, 0 while it is left alone.", registry=REGISTRY
+)
+
+
+def note(request: web.Request, status: int, seconds: float) -> None:
+    """Log the request, unless it is a read that succeeded or a health check."""
+    level = logging.WARNING if status >= 500 else logging.INFO
+    resource = request.match_info.route.resource
+    route = "unknown" if resource is None else resource.canonical
+    if route in _HEALTH or (level == logging.INFO and request.method in _READS):
+        level = logging.DEBUG
+    if _log.isEnabledFor(level):
+        fields = {
+            "method": request.method,
+            "route": route,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "seller_id": request.get(SELLER_ID),
+            "order_id": request.get(ORDER_ID),
+            "request_bytes": request.get(REQUEST_BYTES, 0),
+        }
+        _write(level, fields)

@@ -1,0 +1,277 @@
+"""GET: orders, documents, series. Another seller's are not found."""
+
+import asyncio
+import hashlib
+import logging
+import re
+from typing import TypedDict
+
+from aiohttp import web
+
+from admission.hints import Hints, Silence
+from domain.credit import REFUND_ID_CHARS_MAX
+from gateway.http import parameters, problems
+from gateway.http.bodies import json_answer
+from gateway.http.openapi import DeclaredResponse, ForSellers, Parameter, operation, text
+from gateway.http.parameters import ORDER_ID, entity_tags, order_id_of, whole_number
+from gateway.http.problems import ProblemError
+from gateway.invoices import invoice_views
+from gateway.invoices.invoice_views import AcceptedInvoice, CreditNoteView, InvoiceView, NumberView, RejectedInvoice
+from sinks.object_store.store import NotStoredError, ObjectStore, StoreUnavailableError
+from sinks.postgres.invoices_reader import Invoice, InvoicesReader
+from sinks.postgres.lanes import PostgresUnavailableError
+
+_log = logging.getLogger(__name__)
+
+_DOCUMENT_SECONDS_MAX = 10.0
+_NUMBER_MAX = 2**63 - 1
+_UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+_SECONDS_UNTIL_ISSUED = 1
+_SECONDS_UNTIL_STORED = 2
+#: The detail of a 404 where a missing hint proves nothing.
+WHY_UNKNOWN = {
+    Silence.UNAVAILABLE: "no order with this id is known; whether it was accepted a moment ago is unknown,"
+    " because Redis is unavailable",
+    Silence.FORGOTTEN: "no order with this id is known; if it was accepted a moment ago, Redis has lost its note,"
+    " and it will be here soon",
+}
+
+_IF_NONE_MATCH = Parameter(
+    "If-None-Match", "header", {"type": "string"}, "The ETag of one's own copy, or several, or `*`."
+)
+_PDF = "application/pdf"
+
+
+class SeriesView(TypedDict):
+    """A series of numbers; all below `next_number` are taken."""
+
+    series_id: str
+    policy: str
+    next_number: int
+    issued: int
+
+
+class SeriesList(TypedDict):
+    """A page of a seller's series."""
+
+    series: list[SeriesView]
+    next: str | None
+
+
+class CreditNoteList(TypedDict):
+    """An order's credit notes."""
+
+    order_id: str
+    credit_notes: list[CreditNoteView]
+
+
+def _document_operation(summary: str, *parameters: Parameter) -> ForSellers:
+    return operation(
+        summary,
+        DeclaredResponse(200, "The PDF, which never changes", media_type=_PDF, headers=("ETag", "Cache-Control")),
+        DeclaredResponse(304, "The caller already has it", headers=("ETag", "Cache-Control")),
+        parameters=[*parameters, _IF_NONE_MATCH],
+        problems=[problems.NOT_FOUND, problems.NOT_STORED],
+    )
+
+
+class InvoiceReading:
+    """Reads invoices from Postgres, and from the hints where Postgres does not have them yet."""
+
+    def __init__(self, reader: InvoicesReader, hints: Hints, documents: ObjectStore) -> None:
+        self._reader = reader
+        self._hints = hints
+        self._documents = documents
+
+    def routes(self) -> list[web.RouteDef]:
+        """The resources."""
+        return [
+            web.get("/v1/invoices/{order_id}", self.invoice),
+            web.get("/v1/invoices/{order_id}/document", self.document),
+            web.get("/v1/invoices/{order_id}/credit-notes", self.credit_notes),
+            web.get("/v1/invoices/{order_id}/credit-notes/{refund_id}/document", self.credit_note_document),
+            web.get("/v1/series", self.series),
+            web.get("/v1/series/{series_id}/numbers/{number}", self.number),
+        ]
+
+    @operation(
+        "An order's invoice",
+        DeclaredResponse(200, "The order as it stands", (InvoiceView, AcceptedInvoice, RejectedInvoice)),
+        parameters=[ORDER_ID],
+        problems=[problems.NOT_FOUND],
+    )
+    async def invoice(self, request: web.Request, seller_id: str) -> web.Response:
+        """GET /v1/invoices/{order_id}."""
+        order_id = order_id_of(request)
+        try:
+            outcome = await self._reader.outcome(seller_id, order_id)
+            if outcome.invoice is not None:
+                return json_answer(invoice_views.known(order_id, outcome, await self._reader.event(outcome.invoice)))
+        except PostgresUnavailableError:
+            return await self._hinted_invoice(seller_id, order_id)
+        if outcome.refused:
+            return json_answer(invoice_views.known(order_id, outcome, None))
+        hint = await self._hints.known(seller_id, order_id)
+        if hint is None:
+            raise ProblemError(problems.NOT_FOUND, "no order with this id is known")
+        if isinstance(hint, Silence):
+            raise ProblemError(problems.NOT_FOUND, WHY_UNKNOWN[hint], retry_after_seconds=_SECONDS_UNTIL_ISSUED)
+        return json_answer(invoice_views.accepted(order_id), headers={"Retry-After": str(_SECONDS_UNTIL_ISSUED)})
+
+    async def _hinted_invoice(self, seller_id: str, order_id: str) -> web.Response:
+        """The response without Postgres' data."""
+        if isinstance(await self._hints.known(seller_id, order_id), bytes):
+            return json_answer(invoice_views.accepted(order_id), headers={"Retry-After": "2"})
+        raise problems.postgres_unavailable()
+
+    @_document_operation("An invoice's document", ORDER_ID)
+    async def document(self, request: web.Request, seller_id: str) -> web.StreamResponse:
+        """GET /v1/invoices/{order_id}/document."""
+        order_id = order_id_of(request)
+        try:
+            outcome = await self._reader.outcome(seller_id, order_id)
+        except PostgresUnavailableError:
+            raise problems.postgres_unavailable() from None
+        invoice = outcome.invoice
+        if invoice is None:
+            if not outcome.refused and isinstance(await self._hints.known(seller_id, order_id), bytes):
+                raise _not_stored()
+            raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
+        return await self._document_answer(request, invoice)
+
+    @operation(
+        "An order's credit notes, oldest first",
+        DeclaredResponse(200, "All of them", CreditNoteList),
+        parameters=[ORDER_ID],
+        problems=[problems.NOT_FOUND],
+    )
+    async def credit_notes(self, request: web.Request, seller_id: str) -> web.Response:
+        """GET /v1/invoices/{order_id}/credit-notes."""
+        order_id = order_id_of(request)
+        found = await self._credit_notes(seller_id, order_id)
+        return json_answer({"order_id": order_id, "credit_notes": [invoice_views.credit_note(each) for each in found]})
+
+    @_document_operation(
+        "A credit note's document",
+        ORDER_ID,
+        Parameter("refund_id", "path", text(REFUND_ID_CHARS_MAX), "The refund's id, or cancellation.", required=True),
+    )
+    async def credit_note_document(self, request: web.Request, seller_id: str) -> web.StreamResponse:
+        """GET /v1/invoices/{order_id}/credit-notes/{refund_id}/document."""
+        found = await self._credit_notes(seller_id, order_id_of(request))
+        refund_id = request.match_info["refund_id"]
+        for credit_note in found:
+            if credit_note.refund_id == refund_id:
+                return await self._document_answer(request, credit_note)
+        raise ProblemError(problems.NOT_FOUND, "this order has no credit note for a refund with this id")
+
+    async def _credit_notes(self, seller_id: str, order_id: str) -> list[Invoice]:
+        try:
+            return await self._reader.credit_notes(seller_id, order_id)
+        except PostgresUnavailableError:
+            raise problems.postgres_unavailable() from None
+
+    async def _document_answer(self, request: web.Request, invoice: Invoice) -> web.StreamResponse:
+        if invoice.document_key is None or invoice.document_sha256 is None:
+            raise _not_stored()
+        tag = invoice.document_sha256.hex()
+        headers = {
+            "ETag": f'"{tag}"',
+            "Cache-Control": "private, max-age=31536000, immutable",
+            "Content-Disposition": f'inline; filename="{_file_name(invoice.invoice_number)}"',
+            # Keeps browsers from guessing another content type.
+            "X-Content-Type-Options": "nosniff",
+        }
+        known = entity_tags(request.headers, "If-None-Match")
+        if known is not None and known.match_weakly(tag):
+            return web.Response(status=304, headers=headers)
+        body = await self._read_document(invoice, invoice.document_key)
+        return web.Response(body=body, content_type=_PDF, headers=headers)
+
+    async def _read_document(self, invoice: Invoice, key: str) -> bytes:
+        try:
+            async with asyncio.timeout(_DOCUMENT_SECONDS_MAX):
+                body = await self._documents.get(key)
+        except (StoreUnavailableError, TimeoutError) as error:
+            _log.warning("the object store returns no documents: %s: %s", type(error).__name__, error)
+            raise ProblemError(problems.UNAVAILABLE, "the object store is unavailable", retry_after_seconds=2) from None
+        except NotStoredError:
+            body = b""
+        # Whatever happened to the store, only the recorded document is ever returned.
+        if hashlib.sha256(body).digest() != invoice.document_sha256:
+            _log.error("the document %s is not the one that was recorded, or missing", key)
+            raise ProblemError(
+                problems.INTERNAL, "the stored document is damaged; the operator can have it rendered again"
+            )
+        return body
+
+    @operation(
+        "The seller's series, by id",
+        DeclaredResponse(200, "A page of them", SeriesList),
+        parameters=parameters.PAGE,
+        problems=[problems.INVALID_FIELD],
+    )
+    async def series(self, request: web.Request, seller_id: str) -> web.Response:
+        """GET /v1/series, in the order of their ids."""
+        limit = parameters.limit_of(request.query)
+        after = ""
+        if "cursor" in request.query:
+            (after,) = parameters.read_cursor(request.query["cursor"], tuple[str])
+            if not after.isprintable():
+                raise parameters.foreign_cursor()
+        try:
+            found = await self._reader.series_list(seller_id, after, limit + 1)
+        except PostgresUnavailableError:
+            raise problems.postgres_unavailable() from None
+        return json_answer(
+            {
+                "series": [
+                    {
+                        "series_id": series.series_id,
+                        "policy": series.policy,
+                        "next_number": series.next_number,
+                        "issued": series.next_number - 1,
+                    }
+                    for series in found[:limit]
+                ],
+                "next": parameters.cursor(found[limit - 1].series_id) if len(found) > limit else None,
+            }
+        )
+
+    @operation(
+        "What became of a number",
+        DeclaredResponse(200, "The invoice or credit note that has it", NumberView),
+        parameters=[
+            Parameter("series_id", "path", {"type": "string"}, "The series.", required=True),
+            Parameter(
+                "number", "path", {"type": "integer", "minimum": 1, "maximum": _NUMBER_MAX}, "1, 2, 3 …", required=True
+            ),
+        ],
+        problems=[problems.NOT_FOUND],
+    )
+    async def number(self, request: web.Request, seller_id: str) -> web.Response:
+        """GET /v1/series/{series_id}/numbers/{number}."""
+        series_id, digits = request.match_info["series_id"], request.match_info["number"]
+        number = whole_number(digits, 1, _NUMBER_MAX)
+        if number is None:
+            raise ProblemError(problems.NOT_FOUND, "a number must be 1, 2, 3 …")
+        try:
+            invoice = None
+            if series_id.isprintable():
+                invoice = await self._reader.number(seller_id, series_id, number)
+        except PostgresUnavailableError:
+            raise problems.postgres_unavailable() from None
+        if invoice is None:
+            raise ProblemError(problems.NOT_FOUND, "no series of this seller has this number")
+        return json_answer(invoice_views.number_of(invoice))
+
+
+def _file_name(invoice_number: str) -> str:
+    """The printed number as a portable file name: no path, no quotes, nothing to escape."""
+    return f"{_UNSAFE_IN_FILE_NAME.sub('-', invoice_number).strip('.-') or 'invoice'}.pdf"
+
+
+def _not_stored() -> ProblemError:
+    return ProblemError(
+        problems.NOT_STORED, "the document is being rendered", retry_after_seconds=_SECONDS_UNTIL_STORED
+    )

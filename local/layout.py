@@ -1,0 +1,223 @@
+"""What the stack of one folder consists of, as its `stack.json` says: processes, ports, and what each is told.
+
+Several parts of the machine read it: who starts the stack, who supervises it, and who only wants to know where it is.
+"""
+
+import json
+import random
+import secrets
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local.errors import StackError
+from runtime.roles import READERS, ROLES
+from runtime.settings import ENV_PREFIX, Settings, load
+
+SERVERS = ("kafka", "postgres", "redis")
+DEFAULT_WORKERS: Mapping[str, int] = dict.fromkeys(READERS, 1)
+WORKERS_MAX = 32
+#: Below the ports that the system hands out to connections, which could take one while its server restarts.
+PORTS = range(20_000, 32_000)
+#: Under which the gateway's second port is kept; the other processes have no more than their metrics port.
+GATEWAY_METRICS = "gateway_metrics"
+_SECRETS = (("api_key", "gpl_"), ("provider_api_key", "sk_"), ("provider_webhook_secret", "whsec_"))
+
+
+_MEMBERS = {"id", "workers", "ports", "servers_only", "detours", "environment"}
+
+
+class NoStackError(StackError):
+    """There is no stack in the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """How a stack differs from a usual one, for those who try what it stands."""
+
+    #: Process → service (`kafka`, `postgres`, `redis`, `provider`) → the port at which it finds that service: somebody
+    #: stands between and passes on what comes to the service's own port (`Stack.target`).
+    detours: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    #: Variables of each of our own processes on top of its usual ones. `{data}` in a value is the stack's folder, and
+    #: `{name}` the process's name; what has none is for others that use the services, too.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: Of each topic, in a folder that has none yet; None for the usual number.
+    partitions: int | None = None
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Settings from `GAPLESS_…` variables, files named by them included."""
+    given: dict[str, Any] = {}
+    for variable, value in environment.items():
+        field = variable.removeprefix(ENV_PREFIX).lower()
+        if field in Settings.model_fields:
+            given[field] = value
+        elif field.removesuffix("_file") in Settings.model_fields:
+            given[field.removesuffix("_file")] = Path(value).read_text().strip()
+    return load(**given)
+
+
+def read_description(data: Path) -> dict[str, Any]:
+    """What `stack.json` says. Raises `StackError` if there is none, or it is damaged."""
+    file = data / "stack.json"
+    try:
+        description = json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoStackError(f"there is no stack in {data}; `gapless up --data {data}` makes one") from None
+    except ValueError:
+        description = None
+    if not isinstance(description, dict) or not description.keys() >= _MEMBERS:
+        raise StackError(
+            f"{file} is damaged: remove it. `gapless up --data {data}` then writes a new one, with the usual workers "
+            "and other ports; the data stays"
+        )
+    return description
+
+
+def describe(data: Path, workers: Mapping[str, int] | None, servers_only: bool, special: Special) -> None:
+    """Write `stack.json`; ports and secrets of a stack that was here before stay as they were.
+
+    Raises `StackError` where the folder can't be made or written, or no port is free.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StackError(f"cannot make the data folder {data}: {error.strerror}") from None
+    try:
+        _describe(data, workers, servers_only, special)
+    except OSError as error:
+        raise StackError(f"cannot write in the data folder {data}: {error.strerror}") from None
+
+
+def _describe(data: Path, workers: Mapping[str, int] | None, servers_only: bool, special: Special) -> None:
+    from local.postgres import write_secret
+    from local.supervised import write_json
+
+    try:
+        description = read_description(data)
+    except NoStackError:
+        description = {"id": secrets.token_hex(8), "workers": dict(DEFAULT_WORKERS), "ports": {}}
+    if workers is not None:
+        description["workers"] = {**DEFAULT_WORKERS, **workers}
+    description["servers_only"] = servers_only
+    description["detours"] = {name: dict(services) for name, services in special.detours.items()}
+    description["environment"] = dict(special.environment)
+    description["partitions"] = special.partitions
+    names = [*(name for name, _ in process_names(description)), "kafka_controller", "gateway", GATEWAY_METRICS]
+    # Kafka tells its clients where to go on, so each detour to it needs an address of its own.
+    names += [kafka_listener(name) for name, services in special.detours.items() if "kafka" in services]
+    kept: dict[str, int] = description["ports"]
+    ports: dict[str, int] = {}
+    for name in dict.fromkeys(names):
+        port = kept.get(name)
+        ports[name] = (
+            port if port is not None and _is_free(port) else free_port(taken={*kept.values(), *ports.values()})
+        )
+    description["ports"] = ports
+    for folder in ("objects", "workers", "logs"):
+        (data / folder).mkdir(exist_ok=True)
+    for name, prefix in _SECRETS:
+        if not (data / name).exists():
+            write_secret(data / name, prefix + secrets.token_urlsafe(32))
+    write_json(data / "stack.json", description)
+
+
+def process_names(description: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and role of each process that stays."""
+    names = [(name, name) for name in SERVERS]
+    if not description["servers_only"]:
+        workers: dict[str, int] = description["workers"]
+        names += [("provider", "provider"), *((role, role) for role in ROLES if role not in READERS)]
+        names += [(f"{role}-{n}", role) for role, count in workers.items() for n in range(1, count + 1)]
+    return names
+
+
+def kafka_listener(name: str) -> str:
+    """Under which Kafka's port for the detour of the process `name` is kept."""
+    return f"kafka for {name}"
+
+
+def detoured_brokers(description: Mapping[str, Any]) -> dict[int, int]:
+    """Kafka's further listeners: port → the port that clients there are sent to."""
+    ports, detours = description["ports"], description["detours"]
+    return {ports[kafka_listener(name)]: services["kafka"] for name, services in detours.items() if "kafka" in services}
+
+
+def free_port(taken: Iterable[int] = ()) -> int:
+    """A port of this machine on which nothing listens."""
+    candidates = [port for port in PORTS if port not in set(taken)]
+    for port in random.sample(candidates, len(candidates)):
+        if _is_free(port):
+            return port
+    raise StackError(f"no free port between {PORTS.start} and {PORTS.stop}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do it: connections of a former server that are still closing are not in the way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def read_secret(path: Path) -> str | None:
+    """What the file holds; None if there is none."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def postgres_url(data: Path, port: int) -> str:
+    """With the password of this machine's own database."""
+    return f"postgresql://gapless:{read_secret(data / 'postgres_password') or ''}@127.0.0.1:{port}/gapless"
+
+
+def postgres_url_file(data: Path, name: str) -> Path:
+    """Where the URL stands that the process `name` is told."""
+    return data / (f"postgres_url.{name}" if name else "postgres_url")
+
+
+def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dict[str, str]:
+    """The variables for the process `name`; for any that only uses the services, if there is none of that name."""
+    ports: dict[str, int] = description["ports"]
+    detours: dict[str, int] = description["detours"].get(name, {})
+    provider_port = detours.get("provider", ports.get("provider"))
+    environment = {
+        "KAFKA_BOOTSTRAP": f"127.0.0.1:{detours.get('kafka', ports['kafka'])}",
+        "POSTGRES_URL_FILE": str(postgres_url_file(data, name if "postgres" in detours else "")),
+        "REDIS_URL": f"redis://127.0.0.1:{detours.get('redis', ports['redis'])}/0",
+        "OBJECTS_URL": (data / "objects").as_uri(),
+        "GATEWAY_PORT": str(ports["gateway"]),
+        # No load balancer has to notice.
+        "GATEWAY_DRAIN_SECONDS": "0.5",
+        "REPLICATION_FACTOR": "1",
+        "LOCAL_API_KEY_FILE": str(data / "api_key"),
+        "PROVIDER": "local",
+        "PROVIDER_URL": "" if provider_port is None else f"http://127.0.0.1:{provider_port}",
+        "PROVIDER_API_KEY_FILE": str(data / "provider_api_key"),
+        "PROVIDER_WEBHOOK_SECRET_FILE": str(data / "provider_webhook_secret"),
+    }
+    role_name, _, slot = name.rpartition("-")
+    role = ROLES.get(role_name or name)
+    own = {
+        "gateway_port": str(ports["gateway"]),
+        "metrics_port": str(ports.get(GATEWAY_METRICS if name == "gateway" else name, 0)),
+        "worker_data": str(data / "workers" / name),
+        "worker_slot": slot,
+    }
+    environment |= {setting.upper(): own[setting] for setting in (role.own_settings if role is not None else ())}
+    special = {
+        variable: value.replace("{data}", str(data)).replace("{name}", name)
+        for variable, value in description["environment"].items()
+        if name or "{name}" not in value
+    }
+    return {
+        **{f"{ENV_PREFIX}{variable}": value for variable, value in environment.items()},
+        **special,
+    }

@@ -1,0 +1,357 @@
+"""A payment provider to try everything with: `python -m local.provider --port 4242 --data FOLDER`.
+
+It answers as real ones do, idempotent by key, and misbehaves as real ones do, driven by the token or by a seed. What it
+has decided stands in a file before it is answered, so it may be killed at any moment. `docs/payments.md` lists what it
+understands.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+from aiohttp import web
+
+from local.provider_book import Book, BookedPayment, change, payment_id
+from local.provider_notices import NoticeSender
+from runtime.settings import ENV_PREFIX, SettingsError, refuse_unknown
+
+_log = logging.getLogger(__name__)
+
+#: Tokens, and the fault that each brings about; those that are not here are declined as unknown.
+TOKENS = {
+    "tok_ok": "",
+    "tok_decline": "decline",
+    "tok_slow": "slow",
+    "tok_timeout": "timeout",
+    "tok_timeout_charged": "timeout_charged",
+    "tok_timeout_always": "timeout_always",
+    "tok_5xx": "5xx",
+    "tok_cut": "cut",
+    "tok_late": "late",
+    "tok_duplicate": "duplicate",
+}
+#: Faults that every call of the token has, and those that only the first one has.
+ALWAYS = ("slow", "duplicate", "timeout_always")
+ONCE = ("timeout", "timeout_charged", "cut", "late")
+_5XX = ("5xx", "5xx", "5xx_charged")
+#: What a seed chooses from.
+FAULTS = ("timeout", "timeout_charged", "5xx", "5xx_charged", "cut", "slow", "duplicate")
+_SLOW_S = 3.0
+#: Longer than callers wait, and than they need to ask.
+_TOO_LATE_S = 12.0
+_LATE_S = 0.3
+#: Longer than any caller waits.
+_SILENCE_S = 60.0
+
+
+class Authorize(msgspec.Struct):
+    """Body of POST /payments."""
+
+    key: str
+    amount_minor: int
+    currency: str
+    token: str
+    metadata: dict[str, str]
+
+
+class Act(msgspec.Struct):
+    """Body of POST /payments/{key}/{verb}."""
+
+    key: str
+    amount_minor: int
+
+
+class Behaviour(msgspec.Struct):
+    """How it behaves; PUT /behaviour changes it while it runs."""
+
+    #: Latency of every call.
+    delay_ms: float = 0.0
+    #: Share of calls that misbehave, whatever their token; which ones and how follows from the seed.
+    faults: float = 0.0
+    seed: int = 0
+    #: Share of changes that are announced by webhook; those of tokens that misbehave always are.
+    notices: float = 0.0
+    #: How long tok_slow takes.
+    slow_s: float = _SLOW_S
+    #: How long tok_late takes to be acted on.
+    late_s: float = _TOO_LATE_S
+
+
+class Seen(msgspec.Struct):
+    """What was asked under a key, to see how the caller goes about it. Not kept over a restart."""
+
+    sent: int = 0
+    #: Sent again without having asked in between.
+    blind: int = 0
+    asked_since: bool = True
+
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_ENCODER = msgspec.json.Encoder()
+
+
+class Simulator:
+    """Answers the calls."""
+
+    def __init__(self, book: Book, behaviour: Behaviour, notices: NoticeSender, api_key: str | None) -> None:
+        self._book = book
+        self._behaviour = behaviour
+        self._notices = notices
+        self._authorization = None if api_key is None else f"Bearer {api_key}"
+        self._seen: dict[str, Seen] = {}
+        #: Keys of the actions that were asked of a payment, whether they got through or not.
+        self._keys_of: dict[str, set[str]] = {}
+        self._calls = 0
+        self._authorize = msgspec.json.Decoder(Authorize)
+        self._act = msgspec.json.Decoder(Act)
+
+    def app(self) -> web.Application:
+        """The routes."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.post("/payments", self.authorize),
+                web.get("/payments/{key}", self.ask),
+                web.post("/payments/{key}/{verb:capture|void|refund}", self.act),
+                web.get("/ledger", self.ledger),
+                web.put("/behaviour", self.behave),
+                web.get("/readyz", self.ready),
+            ]
+        )
+        return app
+
+    async def authorize(self, request: web.Request) -> web.StreamResponse:
+        """POST /payments."""
+        if not self._permitted(request):
+            return _json(401, {"reason": "unauthorized"})
+        try:
+            body = self._authorize.decode(await request.read())
+        except msgspec.DecodeError as error:
+            return _json(400, {"reason": str(error)})
+        seen = self._note(body.key)
+        fault = self._fault(body.key, seen.sent, TOKENS.get(body.token))
+        await self._delay(fault)
+        if fault in ("timeout", "timeout_always"):
+            await asyncio.sleep(_SILENCE_S)
+            return _json(504, {"reason": "timeout"})
+        if fault == "5xx":
+            return _json(500, {"reason": "internal"})
+        payment = self._book.payments.get(body.key)
+        if payment is None:
+            payment = self._decide(body)
+            self._book.keep(payment)
+            self._announce(payment, payment.status, fault)
+        return await self._answer(request, payment, fault, 200 if payment.status == "authorized" else 402)
+
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """GET /payments/{key}."""
+        if not self._permitted(request):
+            return _json(401, {"reason": "unauthorized"})
+        key = request.match_info["key"]
+        payment = self._book.payments.get(key)
+        for each in (key, *self._keys_of.get(key, ())):
+            if each in self._seen:
+                self._seen[each].asked_since = True
+        await self._delay("")
+        return _json(404, {"reason": "unknown-payment"}) if payment is None else _json(200, payment)
+
+    async def act(self, request: web.Request) -> web.StreamResponse:
+        """POST /payments/{key}/capture, void and refund."""
+        if not self._permitted(request):
+            return _json(401, {"reason": "unauthorized"})
+        try:
+            body = self._act.decode(await request.read())
+        except msgspec.DecodeError as error:
+            return _json(400, {"reason": str(error)})
+        key, verb = request.match_info["key"], request.match_info["verb"]
+        payment = self._book.payments.get(key)
+        # A payment that is given up is voided under its own key.
+        use = f"{verb}/{body.key}"
+        seen = self._note(use)
+        self._keys_of.setdefault(key, set()).add(use)
+        fault = self._fault(body.key, seen.sent, None if payment is None else TOKENS.get(payment.token))
+        await self._delay(fault)
+        if fault in ("timeout", "timeout_always"):
+            await asyncio.sleep(_SILENCE_S)
+            return _json(504, {"reason": "timeout"})
+        if fault == "5xx":
+            return _json(500, {"reason": "internal"})
+        payment = self._book.payments.get(key)
+        if payment is None:
+            if verb != "void":
+                return _json(404, {"reason": "unknown-payment"})
+            payment = BookedPayment(key, payment_id(key), "", "", "", 0, "", "voided", "voided", actions={body.key: 0})
+            self._book.keep(payment)
+        elif body.key not in payment.actions:
+            reason = change(payment, verb, body.key, body.amount_minor)
+            if reason:
+                return _json(409, {"id": payment.id, "reason": reason})
+            self._book.keep(payment)
+            self._announce(payment, verb, fault)
+        return await self._answer(request, payment, fault, 200)
+
+    async def ledger(self, request: web.Request) -> web.StreamResponse:
+        """GET /ledger: every payment, and how its key was used."""
+        nothing = Seen()
+        payments = []
+        for payment in self._book.payments.values():
+            keys = (payment.key, *self._keys_of.get(payment.key, ()))
+            blind = sum(self._seen.get(key, nothing).blind for key in keys)
+            sent = self._seen.get(payment.key, nothing).sent
+            listed = msgspec.to_builtins(payment)
+            del listed["token"]
+            payments.append({**listed, "sent": sent, "blind": blind})
+        return _json(200, {"payments": payments, "calls": self._calls})
+
+    async def behave(self, request: web.Request) -> web.StreamResponse:
+        """PUT /behaviour: what is given changes, the rest stays."""
+        try:
+            given = msgspec.json.decode(await request.read(), type=dict[str, Any])
+            self._behaviour = msgspec.convert({**msgspec.to_builtins(self._behaviour), **given}, Behaviour)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            return _json(400, {"reason": str(error)})
+        return _json(200, self._behaviour)
+
+    async def ready(self, request: web.Request) -> web.StreamResponse:
+        """GET /readyz."""
+        return _json(200, {"status": "ready"})
+
+    def _permitted(self, request: web.Request) -> bool:
+        self._calls += 1
+        return self._authorization is None or request.headers.get("Authorization") == self._authorization
+
+    def _note(self, key: str) -> Seen:
+        seen = self._seen.get(key)
+        if seen is None:
+            seen = self._seen[key] = Seen()
+        elif not seen.asked_since:
+            seen.blind += 1
+        seen.sent += 1
+        seen.asked_since = False
+        return seen
+
+    def _fault(self, key: str, nth: int, own: str | None) -> str:
+        """How the nth call under a key misbehaves; empty if it doesn't. `own` is its token's way."""
+        if own in ALWAYS or (own in ONCE and nth == 1):
+            return own
+        if own == "5xx" and nth <= len(_5XX):
+            return _5XX[nth - 1]
+        chance, which = _chances(self._behaviour.seed, key, nth)
+        return FAULTS[int(which * len(FAULTS))] if chance < self._behaviour.faults else ""
+
+    async def _delay(self, fault: str) -> None:
+        own = {"slow": self._behaviour.slow_s, "late": self._behaviour.late_s}
+        delay = own.get(fault, self._behaviour.delay_ms / 1000)
+        if delay > 0:
+            await asyncio.sleep(delay)
+
+    def _decide(self, body: Authorize) -> BookedPayment:
+        seller_id, order_id = body.metadata.get("seller_id", ""), body.metadata.get("order_id", "")
+        reason = ""
+        if body.token not in TOKENS:
+            reason = "unknown_token"
+        elif TOKENS[body.token] == "decline":
+            reason = "card_declined"
+        return BookedPayment(
+            body.key,
+            payment_id(body.key),
+            seller_id,
+            order_id,
+            body.token,
+            body.amount_minor,
+            body.currency,
+            "declined" if reason else "authorized",
+            reason,
+            acted=0 if reason else 1,
+        )
+
+    def _announce(self, payment: BookedPayment, kind: str, fault: str) -> None:
+        """Tell by webhook, before the answer: a notice may come first."""
+        if fault == "duplicate":
+            self._notices.announce(payment, kind, times=2)
+        elif fault:
+            # Later than the next one's, whatever that says.
+            self._notices.announce(payment, kind, after_s=_LATE_S)
+        elif _chances(self._behaviour.seed, payment.id, 0)[0] < self._behaviour.notices:
+            self._notices.announce(payment, kind)
+
+    async def _answer(
+        self, request: web.Request, payment: BookedPayment, fault: str, status: int
+    ) -> web.StreamResponse:
+        if fault == "timeout_charged":
+            await asyncio.sleep(_SILENCE_S)
+        if fault == "5xx_charged":
+            return _json(500, {"reason": "internal"})
+        if fault == "cut" and request.transport is not None:
+            request.transport.abort()
+        if fault == "duplicate":
+            await asyncio.sleep(_LATE_S)
+        return _json(status, {"id": payment.id, "status": payment.status, "reason": payment.reason})
+
+
+def _chances(seed: int, key: str, nth: int) -> tuple[float, float]:
+    """Two numbers in [0, 1) that follow from the arguments, so that a run can be replayed in any order."""
+    digest = hashlib.blake2b(f"{seed}/{key}/{nth}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest[:4]) / 2**32, int.from_bytes(digest[4:]) / 2**32
+
+
+def _json(status: int, value: Any) -> web.Response:
+    return web.Response(status=status, body=_ENCODER.encode(value), content_type="application/json")
+
+
+def _secret(name: str) -> str | None:
+    """A secret from the variables that settings come from: on a command line everybody would see it."""
+    path = os.environ.get(f"{ENV_PREFIX}{name}_FILE")
+    return Path(path).read_text().strip() if path else os.environ.get(f"{ENV_PREFIX}{name}")
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    behaviour = Behaviour(arguments.delay_ms, arguments.faults, arguments.seed, arguments.notices)
+    book = Book(arguments.data)
+    notices = NoticeSender(arguments.webhook_url, _secret("PROVIDER_WEBHOOK_SECRET"))
+    runner = web.AppRunner(
+        Simulator(book, behaviour, notices, _secret("PROVIDER_API_KEY")).app(), access_log=None, shutdown_timeout=1.0
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await notices.start()
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", arguments.port, backlog=4096).start()
+    _log.info("a payment provider at port %d, seed %d", arguments.port, arguments.seed)
+    await stop.wait()
+    await runner.cleanup()
+    await notices.stop()
+    book.close()
+
+
+def main(given: list[str] | None = None) -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m local.provider", description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the file that nothing is forgotten in")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="latency of every call")
+    parser.add_argument("--seed", type=int, default=0, help="decides which calls misbehave, and how")
+    parser.add_argument("--faults", type=float, default=0.0, help="share of calls that misbehave")
+    parser.add_argument("--notices", type=float, default=0.0, help="share of ordinary changes announced by webhook")
+    parser.add_argument("--webhook-url", help="where notices are sent; none are without a secret")
+    arguments = parser.parse_args(given)
+    try:
+        refuse_unknown()
+    except SettingsError as error:
+        sys.exit(str(error))
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
+    uvloop.run(_serve(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The local provider's payments: in memory, and in a file that outlives a kill."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+
+class BookedPayment(msgspec.Struct):
+    """One payment, as the file and the ledger have it. Amounts in minor units."""
+
+    key: str
+    id: str
+    seller_id: str
+    order_id: str
+    token: str
+    amount_minor: int
+    currency: str
+    #: authorized, declined, or voided (also before it ever came).
+    status: str
+    reason: str = ""
+    #: How often money was kept for it; more than once would be our own fault.
+    acted: int = 0
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    voided_minor: int = 0
+    #: Keys of captures, voids and refunds, with their amounts.
+    actions: dict[str, int] = {}
+
+
+class Book:
+    """The payments, in memory and in a file that is only ever appended to."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.payments: dict[str, BookedPayment] = {}
+        path = folder / "payments.jsonl"
+        decoder = msgspec.json.Decoder(BookedPayment)
+        complete = 0
+        if path.exists():
+            with path.open("rb") as lines:
+                for line in lines:
+                    if not line.endswith(b"\n"):
+                        break  # Torn by the kill: never answered.
+                    payment = decoder.decode(line)
+                    self.payments[payment.key] = payment
+                    complete += len(line)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.ftruncate(self._file, complete)
+        os.lseek(self._file, 0, os.SEEK_END)
+        self._encoder = msgspec.json.Encoder()
+
+    def keep(self, payment: BookedPayment) -> None:
+        """Write a payment as it is now. The system has it when this returns: a kill loses nothing."""
+        line = memoryview(self._encoder.encode(payment) + b"\n")
+        while line:
+            line = line[os.write(self._file, line) :]
+        self.payments[payment.key] = payment
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+
+def change(payment: BookedPayment, verb: str, key: str, amount_minor: int) -> str:
+    """Carry an action out; else the reason why it can't be."""
+    if payment.status != "authorized" and not (verb == "void" and payment.status == "voided"):
+        return f"payment_{payment.status}"
+    if verb == "void":
+        if payment.captured_minor:
+            return "already_captured"
+        payment.status, payment.reason, payment.voided_minor = "voided", "voided", payment.amount_minor
+    elif verb == "capture":
+        if payment.captured_minor + amount_minor > payment.amount_minor:
+            return "amount_too_large"
+        payment.captured_minor += amount_minor
+    else:
+        if payment.refunded_minor + amount_minor > payment.captured_minor:
+            return "amount_too_large"
+        payment.refunded_minor += amount_minor
+    payment.actions = {**payment.actions, key: amount_minor}
+    return ""
+
+
+def payment_id(key: str) -> str:
+    """The provider's own id of the payment under a key."""
+    return f"pay_{key[:24]}"

@@ -1,0 +1,97 @@
+"""The provider of the local stack: see `local/provider.py` for the other side."""
+
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from domain.payment import Absent, Action, Attempt, Declined, Known, ProviderAnswer, Succeeded
+from providers.provider import ForbiddenError, NoAnswerError, NotNowError, UnknownOutcomeError
+
+
+class LocalProvider:
+    """Speaks to the simulator. Made on the running loop."""
+
+    name = "local"
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        self._url = url.rstrip("/")
+        headers = {"Content-Type": "application/json"}
+        if api_key is not None:
+            headers["Authorization"] = f"Bearer {api_key}"
+        # Whoever calls bounds how many calls there are, and how long each may take.
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(total=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def authorize(self, attempt: Attempt, token: str) -> ProviderAnswer:
+        """Charge nothing yet, but keep the amount."""
+        body = {
+            "key": attempt.provider_key,
+            "amount_minor": attempt.amount_minor,
+            "currency": attempt.currency,
+            "token": token,
+            "metadata": {"seller_id": attempt.seller_id, "order_id": attempt.order_id},
+        }
+        return _answer(*await self._call("POST", "/payments", body))
+
+    async def capture(self, attempt: Attempt) -> ProviderAnswer:
+        """Take it."""
+        return await self._act(attempt, "capture")
+
+    async def void(self, attempt: Attempt) -> ProviderAnswer:
+        """Let go of it, or make sure that it never comes."""
+        return await self._act(attempt, "void")
+
+    async def refund(self, attempt: Attempt) -> ProviderAnswer:
+        """Give some of it back."""
+        return await self._act(attempt, "refund")
+
+    async def ask(self, attempt: Attempt) -> Known:
+        """Read the payment."""
+        status, payment = await self._call("GET", f"/payments/{attempt.payment_key}")
+        if status == 404:
+            return Absent()
+        reference = str(payment["id"])
+        if attempt.action is Action.AUTHORIZE:
+            if payment["status"] == "declined":
+                return Declined(str(payment["reason"]), reference)
+            # One that was voided is none: what comes under its key finds it so.
+            return Absent() if payment["status"] == "voided" else Succeeded(reference)
+        return Succeeded(reference) if attempt.provider_key in payment["actions"] else Absent()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def _act(self, attempt: Attempt, verb: str) -> ProviderAnswer:
+        body = {"key": attempt.provider_key, "amount_minor": attempt.amount_minor}
+        return _answer(*await self._call("POST", f"/payments/{attempt.payment_key}/{verb}", body))
+
+    async def _call(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
+        data = None if body is None else msgspec.json.encode(body)
+        try:
+            async with self._session.request(method, self._url + path, data=data, allow_redirects=False) as response:
+                status, content = response.status, await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            # Not the error's own words: they could hold what was sent.
+            raise NoAnswerError(type(error).__name__) from None
+        if status == 429:
+            raise NotNowError("the provider is busy")
+        if status in (401, 403):
+            raise ForbiddenError(f"the provider answered {status}: look at the API key")
+        if status not in (200, 402, 404, 409):
+            raise UnknownOutcomeError(f"the provider answered {status}")
+        try:
+            return status, msgspec.json.decode(content, type=dict[str, Any])
+        except msgspec.DecodeError:
+            raise UnknownOutcomeError("the provider's answer is no JSON") from None
+
+
+def _answer(status: int, payment: dict[str, Any]) -> ProviderAnswer:
+    if status == 200:
+        return Succeeded(str(payment["id"]))
+    return Declined(str(payment.get("reason", "unknown-payment")), str(payment.get("id", "")))

@@ -1,0 +1,329 @@
+"""Stripe, by PaymentIntents with manual capture.
+
+An intent is created first, under an idempotency key, and moves no money; confirming it authorises, once, whatever
+comes: an intent that is confirmed refuses to be confirmed again. So the intent itself is what guards the money, and its
+state is what is asked for. Stripe keeps the answer to an idempotency key for 24 hours at least, a 500 too: what an
+intent guards is therefore sent under a new key each time; a refund, which nothing else guards, under one key for ever.
+
+Sources: "Payment Intents", "Idempotent requests", "Place a hold on a payment method", "Currencies" in Stripe's
+documentation.
+"""
+
+import ssl
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiohttp
+import stripe
+
+from domain.payment import Absent, Action, Attempt, Declined, Known, Pending, ProviderAnswer, Succeeded
+from domain.signature import TOLERANCE_SECONDS, SignatureVerdict
+from providers.provider import ForbiddenError, NoAnswerError, NotNowError, UnknownOutcomeError
+
+if TYPE_CHECKING:
+    from stripe.params import PaymentIntentConfirmParams, RefundListParams
+
+Value = TypeVar("Value")
+
+#: An idempotency key is kept for 24 hours at least: an older attempt's intent is searched for instead.
+_KEY_KEPT_SECONDS = 20 * 3600.0
+#: Keys to create an intent under, one after the other: only where the answer to the one before is a 500 for good.
+_CREATIONS_MAX = 5
+#: Stripe counts these in other units than ISO 4217: its units in one of ours.
+_UNITS = {"ISK": 100, "UGX": 100}
+#: And these in whole ones, which are so many of ours.
+_WHOLES = {"MGA": 100}
+_UNEXPECTED_STATE = ("payment_intent_unexpected_state", "charge_already_captured", "charge_already_refunded")
+
+
+class StripeProvider:
+    """Speaks to Stripe. Made on the running loop."""
+
+    name = "stripe"
+
+    def __init__(self, api_key: str, url: str | None = None) -> None:
+        """`url` for another place than Stripe's own."""
+        # A session of aiohttp has 100 connections by default; whoever calls bounds how many calls there are.
+        connector = aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context(cafile=stripe.ca_bundle_path))
+        self._http = stripe.AIOHTTPClient(timeout=None, connector=connector)
+        self._client = stripe.StripeClient(
+            api_key,
+            base_addresses={"api": url} if url else {},
+            http_client=self._http,
+            # Retries are ours: each asks first.
+            max_network_retries=0,
+        )
+
+    async def authorize(self, attempt: Attempt, token: str) -> ProviderAnswer:
+        """Create the intent, or find it, and confirm it with the buyer's payment method or confirmation token."""
+        units = _stripe_units(attempt.amount_minor, attempt.currency)
+        if units is None:
+            return Declined("unsupported_amount")
+        try:
+            intent = await self._intent(attempt)
+        except _RefusedError as refused:
+            return Declined(refused.code)
+        params: PaymentIntentConfirmParams = {
+            # The buyer is not there to be asked by their bank: such a payment is declined.
+            "error_on_requires_action": True,
+        }
+        params["confirmation_token" if token.startswith("ctoken_") else "payment_method"] = token
+        try:
+            confirmed = await _call(
+                self._client.v1.payment_intents.confirm_async(
+                    intent.id, params, {"idempotency_key": f"{attempt.provider_key}-confirm-{attempt.tries}"}
+                )
+            )
+        except _RefusedError as refused:
+            return await self._refused(attempt, intent.id, refused)
+        return self._certain(attempt, _known_authorization(confirmed))
+
+    async def capture(self, attempt: Attempt) -> ProviderAnswer:
+        """Capture the intent."""
+        units = _stripe_units(attempt.amount_minor, attempt.currency)
+        if units is None:
+            return Declined("unsupported_amount")
+        reference = _reference(attempt)
+        try:
+            captured = await _call(
+                self._client.v1.payment_intents.capture_async(
+                    reference,
+                    {"amount_to_capture": units},
+                    {"idempotency_key": f"{attempt.provider_key}-{attempt.tries}"},
+                )
+            )
+        except _RefusedError as refused:
+            return await self._refused(attempt, reference, refused)
+        return self._certain(attempt, _known_capture(captured))
+
+    async def void(self, attempt: Attempt) -> ProviderAnswer:
+        """Cancel the intent; of an authorisation that is given up, the intent that it has or would have."""
+        is_settling = attempt.action is Action.AUTHORIZE
+        try:
+            reference = (await self._intent(attempt)).id if is_settling else _reference(attempt)
+        except _RefusedError as refused:
+            # There is none, and none can be made.
+            return Declined(refused.code)
+        try:
+            canceled = await _call(
+                self._client.v1.payment_intents.cancel_async(
+                    reference,
+                    {"cancellation_reason": "abandoned"},
+                    {"idempotency_key": f"{attempt.provider_key}-cancel-{attempt.tries}"},
+                )
+            )
+        except _RefusedError as refused:
+            if refused.code not in _UNEXPECTED_STATE:
+                return Declined(refused.code, reference)
+            canceled = await _call(self._client.v1.payment_intents.retrieve_async(reference))
+        if canceled.status == "canceled":
+            return Succeeded(reference)
+        if is_settling:
+            # Still at it. What can be authorised yet is not settled.
+            raise UnknownOutcomeError(f"the intent is {canceled.status}")
+        return Declined(f"payment_{canceled.status}", reference)
+
+    async def refund(self, attempt: Attempt) -> ProviderAnswer:
+        """Refund a part of the intent."""
+        units = _stripe_units(attempt.amount_minor, attempt.currency)
+        if units is None:
+            return Declined("unsupported_amount")
+        reference = _reference(attempt)
+        try:
+            refund = await _call(
+                self._client.v1.refunds.create_async(
+                    {"payment_intent": reference, "amount": units, "metadata": _metadata(attempt)},
+                    {"idempotency_key": attempt.provider_key},
+                )
+            )
+        except _RefusedError as refused:
+            return Declined(refused.code, reference)
+        return self._certain(attempt, _known_refund(refund, reference))
+
+    async def ask(self, attempt: Attempt) -> Known:
+        """Read the intent, or its refunds."""
+        if attempt.action is Action.AUTHORIZE:
+            if _stripe_units(attempt.amount_minor, attempt.currency) is None:
+                return Absent()
+            try:
+                return _known_authorization(await self._intent(attempt))
+            except _RefusedError as refused:
+                return Declined(refused.code)
+        reference = _reference(attempt)
+        if attempt.action is Action.REFUND:
+            return await self._ask_refund(attempt, reference)
+        intent = await _call(self._client.v1.payment_intents.retrieve_async(reference))
+        return _known_capture(intent) if attempt.action is Action.CAPTURE else _known_void(intent)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close_async()  # type: ignore[no-untyped-call]
+
+    async def _ask_refund(self, attempt: Attempt, reference: str) -> Known:
+        params: RefundListParams = {"payment_intent": reference, "limit": 100}
+        while True:
+            page = await _call(self._client.v1.refunds.list_async(params))
+            for refund in page.data:
+                if _field(_field(refund, "metadata"), "gapless_key") == attempt.provider_key:
+                    return _known_refund(refund, reference)
+            if not page.has_more or not page.data:
+                return Absent()
+            params["starting_after"] = page.data[-1].id
+
+    async def _intent(self, attempt: Attempt) -> "stripe.PaymentIntent":
+        """The attempt's intent as it is now; made if there is none. Moves no money."""
+        intents = self._client.v1.payment_intents
+        if attempt.age_seconds > _KEY_KEPT_SECONDS:
+            found = await _call(
+                intents.search_async({"query": f"metadata['gapless_key']:'{attempt.provider_key}'", "limit": 1})
+            )
+            if found.data:
+                return await _call(intents.retrieve_async(found.data[0].id))
+        units = _stripe_units(attempt.amount_minor, attempt.currency)
+        if units is None:
+            raise _RefusedError("unsupported_amount")
+        for number in range(1, _CREATIONS_MAX + 1):
+            try:
+                created = await _call(
+                    intents.create_async(
+                        {
+                            "amount": units,
+                            "currency": attempt.currency.lower(),
+                            "capture_method": "manual",
+                            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+                            "metadata": _metadata(attempt),
+                        },
+                        {"idempotency_key": f"{attempt.provider_key}-create-{number}"},
+                    )
+                )
+            except _ReplayedError:
+                # Nobody was ever told of an intent under this key, so none was confirmed.
+                continue
+            # The first time, what was just made is what there is; later, the answer may be the one of the first time.
+            return created if not attempt.may_have_acted else await _call(intents.retrieve_async(created.id))
+        raise UnknownOutcomeError("no intent can be made")
+
+    async def _refused(self, attempt: Attempt, reference: str, refused: "_RefusedError") -> ProviderAnswer:
+        """The answer behind a refusal: an intent that is where we want it refuses to go there again."""
+        if refused.code not in _UNEXPECTED_STATE:
+            return Declined(refused.code, reference)
+        intent = await _call(self._client.v1.payment_intents.retrieve_async(reference))
+        known = _known_authorization(intent) if attempt.action is Action.AUTHORIZE else _known_capture(intent)
+        if isinstance(known, Absent):
+            return Declined(f"payment_{intent.status}", reference)
+        return self._certain(attempt, known)
+
+    def _certain(self, attempt: Attempt, known: Known) -> ProviderAnswer:
+        if isinstance(known, Succeeded | Declined):
+            return known
+        raise UnknownOutcomeError(f"Stripe has not decided on the {attempt.action}")
+
+
+class _RefusedError(Exception):
+    """Stripe says no, for good."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _ReplayedError(UnknownOutcomeError):
+    """The answer to an idempotency key is a failure of Stripe's, and stays it."""
+
+
+async def _call(call: Awaitable[Value]) -> Value:
+    """Await a call, and put its errors into our words. Stripe's own may hold what was sent."""
+    try:
+        return await call
+    except stripe.CardError as error:
+        raise _RefusedError(_field(error.error, "decline_code") or error.code or "card_declined") from None
+    except (stripe.AuthenticationError, stripe.PermissionError) as error:
+        raise ForbiddenError(f"Stripe answered {error.http_status}: look at the API key") from None
+    except stripe.RateLimitError:
+        raise NotNowError("Stripe is busy") from None
+    except (stripe.InvalidRequestError, stripe.IdempotencyError) as error:
+        if error.http_status == 409 or error.code in ("lock_timeout", "idempotency_key_in_use"):
+            raise NotNowError("another call is at it") from None
+        raise _RefusedError(str(error.code or "invalid_request")) from None
+    except stripe.APIConnectionError:
+        raise NoAnswerError("no answer from Stripe") from None
+    except stripe.StripeError as error:
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        if headers.get("idempotent-replayed") == "true":
+            raise _ReplayedError("Stripe has failed for good") from None
+        raise UnknownOutcomeError(f"Stripe answered {error.http_status}") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise NoAnswerError(type(error).__name__) from None
+
+
+def _known_authorization(intent: "stripe.PaymentIntent") -> Known:
+    match intent.status:
+        case "requires_capture" | "succeeded":
+            return Succeeded(intent.id)
+        case "requires_payment_method" if _field(intent, "last_payment_error") is not None:
+            error = _field(intent, "last_payment_error")
+            return Declined(_field(error, "decline_code") or _field(error, "code") or "card_declined", intent.id)
+        case "requires_payment_method" | "requires_confirmation" | "canceled":
+            return Absent()
+        case _:
+            return Pending()
+
+
+def _known_capture(intent: "stripe.PaymentIntent") -> Known:
+    match intent.status:
+        case "succeeded":
+            return Succeeded(intent.id)
+        case "requires_capture":
+            return Absent()
+        case "processing":
+            return Pending()
+        case status:
+            return Declined(f"payment_{status}", intent.id)
+
+
+def _known_void(intent: "stripe.PaymentIntent") -> Known:
+    return Succeeded(intent.id) if intent.status == "canceled" else Absent()
+
+
+def _known_refund(refund: "stripe.Refund", reference: str) -> Known:
+    match refund.status:
+        # Pending: on its way to the buyer's bank; Stripe has taken it on.
+        case "succeeded" | "pending":
+            return Succeeded(reference)
+        case "failed" | "canceled":
+            return Declined(_field(refund, "failure_reason") or f"refund_{refund.status}", reference)
+        case _:
+            return Pending()
+
+
+def _field(holder: object, name: str) -> Any:
+    """A field that Stripe may leave out: its objects raise `AttributeError` then."""
+    return getattr(holder, name, None)
+
+
+def _reference(attempt: Attempt) -> str:
+    if attempt.authorization is None or not attempt.authorization.reference:
+        raise UnknownOutcomeError("the authorisation has no reference")
+    return attempt.authorization.reference
+
+
+def _metadata(attempt: Attempt) -> dict[str, str]:
+    return {"seller_id": attempt.seller_id, "order_id": attempt.order_id, "gapless_key": attempt.provider_key}
+
+
+def _stripe_units(amount_minor: int, currency: str) -> int | None:
+    """The amount as Stripe counts it; None if it can't be said there."""
+    units, rest = divmod(amount_minor * _UNITS.get(currency, 1), _WHOLES.get(currency, 1))
+    return None if rest else units
+
+
+def verify_notice(secret: str, body: bytes, header: str) -> SignatureVerdict:
+    """Whether a webhook is Stripe's, and recent. By this machine's clock."""
+    try:
+        stripe.WebhookSignature.verify_header(body, header, secret, TOLERANCE_SECONDS)
+    except stripe.SignatureVerificationError as error:
+        return SignatureVerdict.STALE if "tolerance" in str(error) else SignatureVerdict.INVALID
+    # Not UTF-8.
+    except ValueError:
+        return SignatureVerdict.INVALID
+    return SignatureVerdict.VALID

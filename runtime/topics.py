@@ -1,0 +1,129 @@
+"""What the brokers say of topics: which they are, how safe they keep their records, and how they end."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+
+from runtime.kafka import admin_client, end_offsets, start_offsets, unasked
+
+_ANSWER_S_MAX = 15.0
+_POLL_S = 0.02
+_BATCH = 500
+#: Records read at a partition's end at first; where none of them is wanted, so many times more, up to its start.
+_WINDOW = 64
+_WINDOW_GROWTH = 8
+
+#: What a record counts, or None for one that is not looked for.
+Rank = Callable[[Message], int | None]
+
+
+class TopicState(NamedTuple):
+    """A topic as the brokers have it."""
+
+    #: Given when it was made; a topic made again under the same name has another. As `kafka-topics.sh` prints it.
+    topic_id: str
+    partitions: int
+    #: Copies of the partition that has fewest.
+    replication_factor: int
+
+
+def describe_topics(bootstrap: str, names: Iterable[str]) -> dict[str, TopicState]:
+    """Those of the topics that the brokers know. Blocks. Raises `TopicError` if they can't be asked."""
+    admin = admin_client(bootstrap)
+    wanted = sorted(set(names))
+    if not wanted:
+        return {}
+    found = {}
+    asked = admin.describe_topics(TopicCollection(wanted), request_timeout=_ANSWER_S_MAX)
+    for name, future in asked.items():
+        try:
+            topic = future.result(_ANSWER_S_MAX)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise unasked(error) from None
+        except TimeoutError as error:
+            raise unasked(error) from None
+        else:
+            copies = min(len(partition.replicas) for partition in topic.partitions)
+            found[name] = TopicState(str(topic.topic_id), len(topic.partitions), copies)
+    return found
+
+
+def highest_records(
+    bootstrap: str, partitions: Iterable[tuple[str, int]], rank: Rank
+) -> dict[tuple[str, int], tuple[int, Message]]:
+    """The record of the highest rank among the last of each partition, with its rank; none where none has a rank.
+
+    Records of open and aborted transactions are among them: an open one must not hide what came after it. Blocks.
+    Raises `TopicError` if the brokers can't be asked.
+    """
+    ends = end_offsets(bootstrap, partitions)
+    starts = start_offsets(bootstrap, ends)
+    found: dict[tuple[str, int], tuple[int, Message]] = {}
+    left = {each: end for each, end in ends.items() if starts[each] < end}
+    window = _WINDOW
+    while left:
+        spans = {each: (max(starts[each], end - window), end) for each, end in left.items()}
+        found |= _highest(bootstrap, spans, rank)
+        left = {each: first for each, (first, _) in spans.items() if each not in found and first > starts[each]}
+        window *= _WINDOW_GROWTH
+    return found
+
+
+def _highest(
+    bootstrap: str, spans: Mapping[tuple[str, int], tuple[int, int]], rank: Rank
+) -> dict[tuple[str, int], tuple[int, Message]]:
+    found: dict[tuple[str, int], tuple[int, Message]] = {}
+    left = {each: end for each, (_, end) in spans.items()}
+    consumer = _make_consumer(bootstrap)
+    heard_at = monotonic()
+    try:
+        consumer.assign([TopicPartition(*each, first) for each, (first, _) in spans.items()])
+        while left:
+            messages = consumer.consume(_BATCH, timeout=_POLL_S)
+            if messages:
+                heard_at = monotonic()
+            elif monotonic() - heard_at > _ANSWER_S_MAX:
+                raise unasked(TimeoutError(f"no records of {_names(left)} within {_ANSWER_S_MAX:g} s"))
+            for message in messages:
+                error, each = message.error(), (message.topic() or "", message.partition() or 0)
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(error)
+                offset = message.offset() or 0
+                # Offsets that hold no records, such as a transaction's end, never arrive: the end of all is told apart.
+                if error is not None or offset + 1 >= spans[each][1]:
+                    left.pop(each, None)
+                its_rank = None if error is not None or offset >= spans[each][1] else rank(message)
+                if its_rank is not None and (each not in found or its_rank > found[each][0]):
+                    found[each] = its_rank, message
+    except KafkaException as error:
+        raise unasked(error) from None
+    finally:
+        consumer.close()
+    return found
+
+
+def _make_consumer(bootstrap: str) -> Consumer:
+    config: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        # The library wants a name; no group is joined and no offset is stored under it.
+        "group.id": "gapless-tails",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_uncommitted",
+        # A partition without new records must not delay the others of its broker.
+        "fetch.wait.max.ms": 10,
+        "queued.max.messages.kbytes": 16_384,
+        "reconnect.backoff.max.ms": 1_000,
+        "logger": logging.getLogger("librdkafka"),
+    }
+    return Consumer(config)
+
+
+def _names(partitions: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{topic}/{partition}" for topic, partition in sorted(partitions))

@@ -1,0 +1,326 @@
+"""The relay: the journal's rows to Kafka, in order, once and again after a crash.
+
+One relay publishes a partition at a time: the holder of an advisory lock. Relays share the partitions evenly. The locks
+live in a Postgres session that the server ends after `_IDLE_SESSION_TIMEOUT` of silence, so a relay that is stopped,
+not dead, loses them too. What the stopped one still sends when it wakes are repeats: both send each partition in order
+from what was marked, so whatever way their records interleave, a consumer that ignores seq ≤ the last it saw has each
+event once and sees no hole.
+
+Each partition is sent, acknowledged and marked for itself: one that the brokers don't take delays no other.
+"""
+
+import functools
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from prometheus_client import Counter, Gauge
+
+from runtime import metrics
+from runtime.exits import fatal
+from runtime.health import ProcessHealth
+from runtime.kafka import log_client_error
+from runtime.metrics import REGISTRY
+from runtime.outages import KAFKA, POSTGRES
+from runtime.settings import Settings
+from schemas.catalog import OUTPUT_TOPICS, SEQ_HEADER
+from sinks.agreement import await_agreement
+from sinks.postgres.session import OUTAGES, SQL
+from streams.relay.steps import (
+    RELAYS_LOCK,
+    AwaitAcknowledgements,
+    Output,
+    Produce,
+    RelayProgress,
+    RunStatement,
+    Steps,
+    publish,
+    share_outputs,
+)
+
+_log = logging.getLogger(__name__)
+
+PUBLISHED = Counter(
+    "gapless_relay_published_total", "Journal rows acknowledged by the brokers.", ["topic"], registry=REGISTRY
+)
+UNPUBLISHED = Gauge(
+    "gapless_relay_unpublished",
+    "Journal rows not yet published, whichever relay is to publish them.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
+OWNED = Gauge("gapless_relay_partitions", "Output partitions that this relay publishes.", registry=REGISTRY)
+
+#: A second relay takes over within this and `_SHARE_EVERY_S` of a silent one.
+_IDLE_SESSION_TIMEOUT = "5s"
+#: How soon a relay that joins gets its share, twice: the others give up theirs, and it takes them. Each look costs
+#: Postgres some 0.2 ms.
+_SHARE_EVERY_S = 0.5
+#: How soon a commit is seen. Each look costs Postgres some 0.1 ms.
+_POLL_S = 0.005
+#: After a round that had rows: what comes meanwhile goes out together. Brokers pay by the request, not by the record.
+_ROUND_PAUSE_S = 0.010
+_OUTAGE_PAUSE_S = 0.5
+#: How long a broker may take to answer who asks whether the relay is ready.
+_REACHES_S_MAX = 2.0
+#: A relay that stops waits so long for what is under way.
+_LAST_ACKNOWLEDGEMENTS_S = 1.0
+#: The largest record: above every topic's `max.message.bytes`.
+_ROW_BYTES_MAX = 8 * 1024 * 1024
+
+#: librdkafka's largest number. Its queue must have room for all that may be under way, so that an output that the
+#: brokers don't take leaves room for the others; `publish` bounds each output.
+_QUEUE_MAX = 2**31 - 1
+
+
+def run(settings: Settings) -> None:
+    """Run a relay until SIGTERM. Raises `SettingsError`."""
+    health = ProcessHealth()
+    metrics.serve(settings.metrics_host, settings.metrics_port, health)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    url, bootstrap = settings.postgres_url.get_secret_value(), settings.kafka_bootstrap
+    agree = functools.partial(await_agreement, url, bootstrap, pause=stop.wait)
+    producer = make_producer(bootstrap)
+    relay = Relay(url, producer, stop, agree)
+    # Whether it publishes or another one does: both are ready.
+    health.checks = {
+        "kafka": lambda: _kafka_state(producer),
+        "postgres": lambda: "ok" if relay.is_connected else f"unavailable: {POSTGRES.reason or 'not connected'}",
+    }
+    relay.run()
+
+
+class _Publication:
+    """The steps of publishing some rows of an output, and how far they are."""
+
+    def __init__(self, steps: Steps[RelayProgress]) -> None:
+        self.steps = steps
+        #: Records sent that no broker has acknowledged yet.
+        self.unacknowledged = 0
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """A record's delivery report."""
+        if error is not None:
+            fatal(f"{message.topic()}/{message.partition()} did not take a record: {error.str()}")
+        KAFKA.answered()
+        self.unacknowledged -= 1
+
+
+class Relay:
+    """Publishes its share of the outputs until told to stop."""
+
+    def __init__(
+        self,
+        postgres_url: str,
+        producer: Producer,
+        stop: threading.Event,
+        await_agreement: Callable[[], int | None],
+    ) -> None:
+        """`await_agreement` returns how many partitions each topic has, once they and the journal belong together.
+
+        None, where `stop` was set before that was known.
+        """
+        #: To Postgres.
+        self.is_connected = False
+        self._url = postgres_url
+        self._producer = producer
+        self._stop = stop
+        self._await_agreement = await_agreement
+        #: Every output, with its topic's number; known once there is a session.
+        self._outputs: dict[Output, int] = {}
+        #: Outputs that this relay publishes, and those whose lock it holds: see `share_outputs`.
+        self._owned: set[Output] = set()
+        self._locked: set[Output] = set()
+        #: What is under way, also beyond the end of a session: sent again before it is acknowledged, the rows of an
+        #: output that the brokers don't take would fill the producer's queue.
+        self._publications: dict[Output, _Publication] = {}
+        self._since: dict[Output, datetime] = {}
+        #: Outputs that were not published to their end at the last look.
+        self._behind: set[Output] = set()
+
+    def run(self) -> None:
+        """Return after `stop` is set. Outages are waited out; a record that can't be published ends the process."""
+        while not self._stop.is_set():
+            try:
+                # Again for each session: another server may have taken over, without the last commits.
+                partitions = self._await_agreement()
+                if partitions is None:
+                    return
+                self._outputs = outputs_of(partitions)
+                self._behind = set(self._outputs)
+                with self._connect() as connection:
+                    self.is_connected = True
+                    self._ask(connection, RunStatement("join_relays", {"lock": RELAYS_LOCK}))
+                    self._serve(connection)
+            except OUTAGES as error:
+                POSTGRES.failed(error)
+                # Nobody can say how many there are.
+                UNPUBLISHED.clear()
+                self._stop.wait(_OUTAGE_PAUSE_S)
+            finally:
+                self.is_connected = False
+                # The locks went with the session.
+                self._owned.clear()
+                self._locked.clear()
+                OWNED.set(0)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=5,
+            # A mark that a crash of Postgres forgets is a repeat, which is harmless: no mark waits for the disk.
+            options="-c synchronous_commit=off"
+            f" -c idle_session_timeout={_IDLE_SESSION_TIMEOUT} -c statement_timeout=30s"
+            # Planned anew each time, a read of the journal costs more for looking at its months than for its rows.
+            " -c plan_cache_mode=force_generic_plan",
+            keepalives_idle=5,
+            tcp_user_timeout=10_000,
+        )
+
+    def _serve(self, connection: psycopg.Connection[Any]) -> None:
+        share_at = 0.0
+        while not self._stop.is_set():
+            if time.monotonic() >= share_at:
+                self._share(connection)
+                POSTGRES.answered()
+                KAFKA.look_for_silence()
+                share_at = time.monotonic() + _SHARE_EVERY_S
+            self._stop.wait(_ROUND_PAUSE_S if self._round(connection) else _POLL_S)
+        self._producer.flush(_LAST_ACKNOWLEDGEMENTS_S)
+        self._go_on(connection)
+        if self._publications:
+            _log.info("relay stops with records unacknowledged: the next one repeats them")
+
+    def _share(self, connection: psycopg.Connection[Any]) -> None:
+        steps = share_outputs(self._outputs, self._locked, self._owned, self._publications)
+        answer: Any = None
+        try:
+            while True:
+                step = steps.send(answer)
+                answer = self._ask(connection, step) if isinstance(step, RunStatement) else None
+        except StopIteration as end:
+            for output in end.value:
+                _log.info("relay publishes %s/%d", output.topic, output.partition)
+        OWNED.set(len(self._owned))
+
+    def _round(self, connection: psycopg.Connection[Any]) -> bool:
+        """Mark what has been acknowledged, and send what has come; return whether there was any."""
+        worked = self._go_on(connection)
+        heads = {
+            Output(topic, partition): (published_seq, next_seq - 1 - published_seq)
+            for topic, partition, published_seq, next_seq in self._ask(connection, RunStatement("read_unpublished"))
+        }
+        for output in heads.keys() | self._behind:
+            _, count = heads.get(output, (0, 0))
+            UNPUBLISHED.labels(output.topic, output.partition).set(count)
+        self._behind = set(heads)
+        for output in self._owned & heads.keys() - self._publications.keys():
+            after_seq, count = heads[output]
+            steps = publish(output, after_seq, count, self._since.get(output))
+            self._publications[output] = _Publication(steps)
+            self._advance(connection, output)
+            worked = True
+        return worked
+
+    def _go_on(self, connection: psycopg.Connection[Any]) -> bool:
+        """Finish what the brokers have acknowledged in full; return whether there was any."""
+        self._producer.poll(0)
+        acknowledged = [output for output, each in self._publications.items() if not each.unacknowledged]
+        for output in acknowledged:
+            self._advance(connection, output)
+        return bool(acknowledged)
+
+    def _advance(self, connection: psycopg.Connection[Any], output: Output) -> None:
+        """Do the steps of a publication up to where it waits for the brokers, or to its end."""
+        publication = self._publications[output]
+        answer: Any = None
+        try:
+            while True:
+                step = publication.steps.send(answer)
+                if isinstance(step, AwaitAcknowledgements):
+                    return
+                if isinstance(step, Produce):
+                    self._send(step, publication)
+                answer = self._ask(connection, step) if isinstance(step, RunStatement) else None
+        except StopIteration as end:
+            del self._publications[output]
+            published: RelayProgress = end.value
+            self._since[output] = published.since
+            PUBLISHED.labels(output.topic).inc(published.rows)
+        except OUTAGES:
+            # Whether its mark was written is unknown; begun anew, it repeats at most.
+            del self._publications[output]
+            raise
+
+    def _ask(self, connection: psycopg.Connection[Any], step: RunStatement) -> Any:
+        cursor = connection.execute(SQL[step.statement], step.parameters, binary=step.binary)
+        return cursor.fetchall() if cursor.description else None
+
+    def _send(self, step: Produce, publication: _Publication) -> None:
+        output = step.output
+        try:
+            self._producer.produce(
+                output.topic,
+                value=step.payload,
+                key=step.key,
+                partition=output.partition,
+                headers=[(SEQ_HEADER, str(step.seq).encode())],
+                on_delivery=publication.delivered,
+            )
+        # The queue has room for all that may be under way.
+        except (BufferError, KafkaException) as error:
+            fatal(f"{output.topic}/{output.partition} seq {step.seq} can't be published", error)
+        publication.unacknowledged += 1
+
+
+def outputs_of(partitions: int) -> dict[Output, int]:
+    """Every output with its topic's number, where each topic has so many partitions."""
+    return {
+        Output(topic.name, partition): number
+        for number, topic in enumerate(OUTPUT_TOPICS)
+        for partition in range(partitions)
+    }
+
+
+def make_producer(bootstrap: str) -> Producer:
+    """A producer that keeps order through retries and never gives a record up."""
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "acks": "all",
+            "enable.idempotence": True,
+            # For ever: a record given up while a later one goes through would be a hole in the topic.
+            "message.timeout.ms": 0,
+            "linger.ms": 1,
+            "compression.type": "lz4",
+            "message.max.bytes": _ROW_BYTES_MAX,
+            "queue.buffering.max.messages": _QUEUE_MAX,
+            "queue.buffering.max.kbytes": _QUEUE_MAX,
+            "reconnect.backoff.max.ms": 1_000,
+            "error_cb": _on_error,
+            "logger": logging.getLogger("librdkafka"),
+        }
+    )
+
+
+def _kafka_state(producer: Producer) -> str:
+    try:
+        producer.list_topics(OUTPUT_TOPICS[0].name, timeout=_REACHES_S_MAX)
+    except KafkaException as error:
+        return f"unavailable: {KAFKA.reason or error.args[0].str()}"
+    return "ok"
+
+
+def _on_error(error: KafkaError) -> None:
+    if error.fatal():
+        fatal(f"the producer can't go on: {error.str()}")
+    log_client_error(error)

@@ -1,0 +1,125 @@
+"""What a relay does, step by step, apart from how each step is done.
+
+The steps are generators: they yield what they ask of Postgres and of Kafka, and are sent the answers. So the order that
+everything rests on, send, then await, then mark, stands in one place, and can be tried under every interleaving.
+"""
+
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+from runtime.exits import fatal
+
+#: Rows of one partition that are under way at once: bounds memory, and what a crash repeats.
+ROWS_MAX = 2_000
+#: Bytes of one partition that are under way at once; a larger row goes alone. A partition that the brokers don't take
+#: holds these in memory until they do.
+BYTES_MAX = 2 * 1024 * 1024
+#: Clocks of different workers differ: rows are looked for this far behind the newest published.
+CLOCK_SLACK = timedelta(days=1)
+#: The advisory lock that every relay shares; topics are numbered from 0. Its holders are counted.
+RELAYS_LOCK = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Output:
+    """A partition of an output topic."""
+
+    topic: str
+    partition: int
+
+
+class RunStatement(NamedTuple):
+    """Execute a statement of `queries.sql`; the answer is its rows."""
+
+    statement: str
+    parameters: Mapping[str, Any] = {}
+    binary: bool = False
+
+
+class Produce(NamedTuple):
+    """Hand a row over to the producer, behind all that was handed over before for the same output."""
+
+    output: Output
+    seq: int
+    key: bytes | None
+    payload: bytes
+
+
+class AwaitAcknowledgements(NamedTuple):
+    """Go on when the brokers have all that these steps have sent; other outputs go on meanwhile."""
+
+
+class RelayProgress(NamedTuple):
+    """What these steps have published and marked."""
+
+    rows: int
+    #: The journal need not be read further back than this for the next rows.
+    since: datetime
+
+
+_Answer = TypeVar("_Answer")
+Steps = Generator[RunStatement | Produce | AwaitAcknowledgements, Any, _Answer]
+_Row = tuple[int, bytes | None, bytes, datetime]
+
+
+def share_outputs(
+    outputs: Mapping[Output, int], locked: set[Output], owned: set[Output], sending: Collection[Output]
+) -> Steps[list[Output]]:
+    """Bring `owned` to this relay's fair share of `outputs`, and return those that it has taken.
+
+    `locked` are those whose lock this session holds: what is owned, and what is given up and still in `sending`. Each
+    is unlocked once all that was sent is marked, so that its next relay repeats nothing. `outputs` numbers each topic.
+    """
+    [(rank, relays)] = yield RunStatement("read_relay_rank", {"lock": RELAYS_LOCK})
+    share = len(outputs) // relays + (rank < len(outputs) % relays)
+    # Idle ones first: they can be taken over at once. Sorted, so that a history is the same in every process.
+    for output in sorted(owned, key=lambda each: (each in sending, each))[: max(0, len(owned) - share)]:
+        owned.remove(output)
+    for output in sorted(locked - owned - set(sending)):
+        locked.remove(output)
+        yield RunStatement("unlock_output", {"topic_number": outputs[output], "partition": output.partition})
+    taken = []
+    for output, topic_number in outputs.items():
+        if len(owned) >= share:
+            break
+        if output in owned:
+            continue
+        if output not in locked:
+            rows = yield RunStatement("lock_output", {"topic_number": topic_number, "partition": output.partition})
+            if not (rows and rows[0][0]):
+                continue
+            locked.add(output)
+        owned.add(output)
+        taken.append(output)
+    return taken
+
+
+def publish(output: Output, after_seq: int, count: int, since: datetime | None) -> Steps[RelayProgress]:
+    """Publish and mark the next of the `count` rows behind `after_seq`, at least one.
+
+    `since` is how far back the journal is read first.
+    """
+    rows = yield from _read(output, after_seq, min(ROWS_MAX, count), since)
+    for seq, key, payload, _ in rows:
+        yield Produce(output, seq, key, payload)
+    yield AwaitAcknowledgements()
+    seq, *_, occurred_at = rows[-1]
+    # After the acknowledgement: a crash between repeats rows, never loses them.
+    yield RunStatement("mark_published", {"topic": output.topic, "partition": output.partition, "seq": seq})
+    return RelayProgress(len(rows), occurred_at - CLOCK_SLACK)
+
+
+def _read(output: Output, after_seq: int, count: int, since: datetime | None) -> Steps[Sequence[_Row]]:
+    query = {"topic": output.topic, "partition": output.partition, "after_seq": after_seq, "limit": count}
+    for start in (since, None):
+        rows: Sequence[_Row] = yield RunStatement(
+            "read_journal", {**query, "bytes_max": BYTES_MAX, "since": start or "-infinity"}, binary=True
+        )
+        if rows and [row[0] for row in rows] == list(range(after_seq + 1, after_seq + 1 + len(rows))):
+            return rows
+    return fatal(
+        f"the journal of {output.topic}/{output.partition} has no row of seq {after_seq + 1}, or one of those behind it"
+        " is missing: rows were deleted before they were published"
+    )

@@ -1,0 +1,112 @@
+"""Each benchmark in a short form: it runs to its end and yields its figures. All share one stack, to take less time."""
+
+import importlib
+import math
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+
+from benchmarks import documents
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks.stacks import servers, stack
+from local.stack import Stack
+from schemas import catalog
+from tests.e2e.running import Running
+from tests.e2e.shown import ROOT
+from tests.records import written
+
+#: Benchmark → what makes it short (the constants of its module), and how many figures it yields.
+SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
+    "checkouts_agent": ("agents", {"REQUESTS": 600, "SPREAD_SKUS": 50}, 3),
+    "invoices_agent": ("agents", {"REQUESTS": 600}, 2),
+    "documents": ("documents", {"RUNS": 1, "DOCUMENTS_PER_RUN": 20}, 7),
+    "whole_way": ("whole_way", {"ORDERS": 300, "WARM_UP_ORDERS": 50}, 6),
+    "checkouts": (
+        "checkouts",
+        {"ORDERS": 200, "WARM_UP_ORDERS": 100, "SPREAD_SKUS": 20, "STEADY_ORDERS": 60, "STEADY_PER_S": 20},
+        5,
+    ),
+    "sale": (
+        "sale",
+        {
+            "BUYERS": 200,
+            "CONNECTIONS": 100,
+            "PIECES": 20,
+            "_WARM_UP": 50,
+            "_REDIS_KILLED_AFTER_S": 0.1,
+            "_CHECKOUTS_KILLED_EVERY_S": 30.0,
+        },
+        12,
+    ),
+    "waiting": ("waiting", {"CLIENTS": 20, "ROUNDS": 1}, 2),
+    "readiness": ("readiness", {"BUSY_CLIENTS": (5,), "SECONDS": 1.0, "_WARM_UP_S": 0.5}, 2),
+    "recovery": ("recovery", {"KILLS": 1, "PROVEN_AFTER_SECONDS": 1.0}, 1),
+    "soak": ("soak", {"PER_S": 50, "SECONDS": 1.0, "ROUND_ORDERS": 100, "_SAMPLE_S": 0.2}, 6),
+}
+
+
+def test_every_benchmark_has_a_short_form_and_a_row_in_the_table() -> None:
+    """In `benchmarks/README.md`, which says what is measured."""
+    table = (ROOT / "benchmarks" / "README.md").read_text()
+    assert list(SHORT) == list(BENCHMARKS)
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(BENCHMARKS)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Stack]:
+    """A stack with every worker that a benchmark asks for."""
+    with stack({"checkouts": 2}) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[dict[str, str]]:
+    """Servers without any process of ours: the settings to use them."""
+    with servers() as environment:
+        yield environment
+
+
+@pytest.fixture
+def _shared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks get what is up already, instead of something of their own."""
+
+    @contextmanager
+    def lent(_: Mapping[str, int]) -> Iterator[Stack]:
+        made: Stack = request.getfixturevalue("whole")
+        yield made
+        # Nothing of this benchmark is counted by the next.
+        running = Running(made)
+        running.wait_until_ready()
+        running.wait_until_drained()
+
+    for module, _, _ in SHORT.values():
+        monkeypatch.setattr(f"benchmarks.{module}.stack", lent, raising=False)
+        monkeypatch.setattr(
+            f"benchmarks.{module}.servers", lambda: nullcontext(request.getfixturevalue("bare")), raising=False
+        )
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.usefixtures("_shared")
+def test_a_benchmark_runs_to_its_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it measures of so little says nothing; that it measures does."""
+    module, constants, figures = SHORT[name]
+    for constant, value in constants.items():
+        monkeypatch.setattr(importlib.import_module(f"benchmarks.{module}"), constant, value)
+    results = BENCHMARKS[name]()
+    assert len(results) == figures, [each.name for each in results]
+    assert all(each.name and each.unit for each in results)
+    assert all(math.isfinite(each.value) for each in results), results
+    # A difference may be of either sign; a soak may find that nothing grows and nothing waits.
+    least = 0.0 if name == "soak" else sys.float_info.min
+    assert all(each.value >= least for each in results if each.unit != "%"), results
+
+
+@pytest.mark.parametrize("kind", documents.KINDS)
+def test_what_the_documents_benchmark_renders_is_an_event(kind: str) -> None:
+    """As the schema has it, every field of it."""
+    written(catalog.INVOICE_ISSUED, dict(documents.KINDS[kind](1)))

@@ -1,0 +1,11 @@
+"""What an audit makes of what it has counted."""
+
+from audit.report import AuditReport
+
+
+def test_a_notice_that_has_just_come_leaves_nothing_incomplete() -> None:
+    """The provider sends them whenever it likes, after everything was handled too."""
+    report = AuditReport(complete=True)
+    report.lag.update({"payments payment-notices": 1, "stock inventory-events": 2, "orders payment-events": 0})
+    report.judge_completeness()
+    assert [each.where for each in report.shown()] == ["stock inventory-events"]

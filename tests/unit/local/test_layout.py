@@ -1,0 +1,16 @@
+"""What each process of the stack is told."""
+
+from pathlib import Path
+
+from local.layout import SERVERS, Special, describe, environment_of, process_names, read_description
+
+
+def test_each_of_our_processes_has_a_metrics_port_of_its_own(tmp_path: Path) -> None:
+    """And nobody listens twice at one: the gateway has another one beside it."""
+    describe(tmp_path, {"invoices": 2}, False, Special())
+    description = read_description(tmp_path)
+    ours = [name for name, role in process_names(description) if role not in (*SERVERS, "provider")]
+    ports = [int(environment_of(tmp_path, description, name)["GAPLESS_METRICS_PORT"]) for name in ours]
+    assert 0 not in ports
+    gateway = int(environment_of(tmp_path, description, "gateway")["GAPLESS_GATEWAY_PORT"])
+    assert len({*ports, gateway}) == len(ours) + 1

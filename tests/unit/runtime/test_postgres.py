@@ -1,0 +1,55 @@
+"""The cluster of the local stack: made once, and never again where there was one."""
+
+from pathlib import Path
+
+import pytest
+
+from local import postgres
+from local.errors import StackError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A stack's folder in which a cluster was made."""
+    (tmp_path / "postgres" / "cluster").mkdir(parents=True)
+    postgres.write_secret(tmp_path / "password", "hush")
+    return tmp_path
+
+
+def prepare(folder: Path) -> postgres.Server:
+    return postgres.prepare(folder / "postgres", 5432, folder / "password", "0123")
+
+
+def test_a_cluster_that_is_gone_is_not_made_again(folder: Path) -> None:
+    """An empty one would give the numbers of invoices that exist."""
+    (folder / "postgres" / "cluster").rmdir()
+    with pytest.raises(StackError, match=r"cluster is missing, and password says that it was made: bring it back"):
+        prepare(folder)
+    assert not (folder / "postgres" / "cluster").exists()
+
+
+def test_a_cluster_that_the_release_before_put_elsewhere_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message is the command that brings it back."""
+    monkeypatch.setattr(postgres, "_binaries", lambda _: folder)
+    monkeypatch.setattr(postgres, "REACHABLE", folder)
+    (folder / "gapless-0123").mkdir()
+    (folder / "postgres" / "cluster").rename(folder / "gapless-0123" / "cluster")
+    with pytest.raises(StackError, match=r"mv .*/gapless-0123/cluster .*/postgres/cluster$"):
+        prepare(folder)
+
+
+def test_a_cluster_without_its_password_is_refused(folder: Path) -> None:
+    """Nobody could use it, and nobody may replace it."""
+    (folder / "password").unlink()
+    with pytest.raises(StackError, match=r"password is missing, and with it the password of .*cluster: restore it"):
+        prepare(folder)
+
+
+def test_a_cluster_that_was_complete_but_for_its_name_is_taken(folder: Path) -> None:
+    """Whoever made it was killed before the last step."""
+    cluster = folder / "postgres" / "cluster"
+    cluster.rename(cluster.with_name("cluster.partial"))
+    assert prepare(folder).folder == cluster
+    assert (cluster / "gapless.conf").exists()
