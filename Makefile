@@ -2,13 +2,13 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check simulate fuzz chaos lint format types imports picture bench lock clean
+.PHONY: help setup demo test test-tools check simulate fuzz chaos lint format types imports ops picture bench lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## the virtual environment and Kafka's jars, once
 	@$(BIN)/python -m local.kafka
@@ -42,6 +42,10 @@ demo: setup ## the whole way, shown on a stack of its own
 test: setup ## all the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# Debian: apt install prometheus prometheus-node-exporter. They fail, and are not skipped, where a program is missing.
+test-tools: setup ## the tests that need the programs prometheus, promtool and prometheus-node-exporter
+	@$(BIN)/pytest tests/tools
+
 check: lint types imports test ## what CI runs
 
 SEEDS ?= 100000
@@ -73,6 +77,9 @@ imports: setup ## which room may know which
 
 picture: setup ## the invoice that the README shows, from a document rendered now
 	@$(BIN)/python -m tests.unit.documents.picture
+
+ops: setup ## write what is generated for operators: docs/metrics.md, alerts, dashboards
+	@$(BIN)/python -m ops.generate
 
 bench: setup ## measure, as benchmarks/README.md says
 	@$(BIN)/python -m benchmarks

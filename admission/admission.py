@@ -32,7 +32,7 @@ ORDERS_MAX = 200
 #: The longest that an order stays on a waitlist.
 WAITLIST_SECONDS_MAX = 30.0
 
-ADMISSIONS = Counter("gapless_admissions_total", "Checkouts by what admission said.", ["verdict"], registry=REGISTRY)
+ADMISSIONS = Counter("gapless_admissions_total", "Checkouts by admission's verdict.", ["verdict"], registry=REGISTRY)
 
 #: How often the orders on waitlists are looked after, a gateway's all together; with many of them, less often.
 POLL_SECONDS = 0.1

@@ -1,5 +1,6 @@
 """The auditor as a process: a whole audit, then a round every few seconds, until something is wrong."""
 
+import contextlib
 import logging
 import signal
 import threading
@@ -22,22 +23,32 @@ from runtime.settings import Settings
 # Not below `sinks`, whose loggers say the same only once in a while: each violation has its line.
 _log = logging.getLogger("audit")
 
-VIOLATIONS = Gauge("gapless_audit_violations", "Violations found; 0 says that it holds.", ["check"], registry=REGISTRY)
-ROUNDS = Counter("gapless_audit_rounds_total", "Rounds that were finished.", registry=REGISTRY)
-ROUND_SECONDS = Gauge("gapless_audit_round_seconds", "Time that the last round took.", registry=REGISTRY)
-ROWS = Counter("gapless_audit_rows_total", "Rows of Postgres that rounds have checked.", registry=REGISTRY)
-RECORDS = Counter("gapless_audit_records_total", "Records of topics that rounds have checked.", registry=REGISTRY)
-UNCHECKED = Gauge(
-    "gapless_audit_unchecked_seconds", "At most so old is the oldest row not yet checked.", registry=REGISTRY
+VIOLATIONS = Gauge(
+    "gapless_audit_violations", "Violations that the last round found; 0 is good.", ["check"], registry=REGISTRY
 )
-CLEAN_AT = Gauge("gapless_audit_clean_timestamp_seconds", "When the last clean round began.", registry=REGISTRY)
-OUTAGE_ROUNDS = Counter("gapless_audit_outages_total", "Rounds given up because a service was away.", registry=REGISTRY)
-WAITING = Gauge("gapless_audit_waiting", "What is legitimately on its way.", ["what"], registry=REGISTRY)
+ROUNDS = Counter("gapless_audit_rounds_total", "Rounds finished.", registry=REGISTRY)
+ROUND_SECONDS = Gauge(
+    "gapless_audit_round_seconds",
+    "Duration of the last round; above `--every`, the auditor falls behind.",
+    registry=REGISTRY,
+)
+ROWS = Counter("gapless_audit_rows_total", "Postgres rows checked.", registry=REGISTRY)
+RECORDS = Counter("gapless_audit_records_total", "Topic records checked.", registry=REGISTRY)
+UNCHECKED = Gauge(
+    "gapless_audit_unchecked_seconds", "Upper bound of the age of the oldest row not yet checked.", registry=REGISTRY
+)
+CLEAN_AT = Gauge("gapless_audit_clean_timestamp_seconds", "Start time of the last clean round.", registry=REGISTRY)
+OUTAGE_ROUNDS = Counter(
+    "gapless_audit_outages_total", "Rounds abandoned because a service was unavailable.", registry=REGISTRY
+)
+WAITING = Gauge("gapless_audit_waiting", "Items legitimately in progress.", ["what"], registry=REGISTRY)
 WAITING_SECONDS = Gauge(
-    "gapless_audit_waiting_seconds", "For how long the oldest of it waits.", ["what"], registry=REGISTRY
+    "gapless_audit_waiting_seconds", "Time for which the oldest of them has waited.", ["what"], registry=REGISTRY
 )
 
 EXIT_VIOLATIONS = 1
+#: How long the process stays for Prometheus to read what was found: four times a usual scrape interval.
+_SCRAPE_S_MAX = 60.0
 _BACKOFF_S_MAX = 30.0
 
 _Result = TypeVar("_Result")
@@ -63,12 +74,16 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     try:
-        return Watch(settings, every_seconds, wait_seconds_max, tell or (lambda report: None)).run()
+        status = Watch(settings, every_seconds, wait_seconds_max, tell or (lambda report: None)).run()
     except _Stopped:
         return 0
     except Exception as error:  # noqa: BLE001
         # Status 1 says that the ledger is wrong, and nothing else may.
         fatal("the audit can't go on", error)
+    if settings.metrics_port:
+        with contextlib.suppress(_Stopped):
+            metrics.await_scrape(_SCRAPE_S_MAX)
+    return status
 
 
 class Watch:

@@ -24,6 +24,9 @@ GCCollector(registry=REGISTRY)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
+#: Set by the next answer to `/metrics` that is begun from now on; see `await_scrape`.
+_scraped = threading.Event()
+
 
 def render() -> bytes:
     """The registry as Prometheus' text."""
@@ -45,6 +48,16 @@ def serve(host: str, port: int, health: Health | None = None) -> None:
             f" for none, or an address of this machine in {ENV_PREFIX}METRICS_HOST"
         ) from None
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+
+def await_scrape(seconds_max: float) -> bool:
+    """Return once the metrics as they are now were read at the metrics port, and whether they were.
+
+    For a process that ends with news: Prometheus sees nothing of what it has not scraped.
+    """
+    global _scraped
+    _scraped = awaited = threading.Event()
+    return awaited.wait(seconds_max)
 
 
 class _Server(ThreadingHTTPServer):
@@ -82,7 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
         """One of the three paths."""
         path = self.path.partition("?")[0]
         if path == "/metrics":
+            # Noted before they are rendered: an answer that was begun earlier may lack the latest.
+            scraped = _scraped
             self._answer(200, CONTENT_TYPE, render())
+            scraped.set()
         elif path == "/healthz" and self._health is not None:
             self._tell(*self._health.alive())
         elif path == "/readyz" and self._health is not None:

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 AGENT = "checkouts"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
-OUTCOMES = Counter("gapless_checkouts_total", "Checkouts by what became of them.", ["outcome"], registry=REGISTRY)
+OUTCOMES = Counter("gapless_checkouts_total", "Checkouts by outcome.", ["outcome"], registry=REGISTRY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,7 @@ BATCH_BYTES_MAX = 4 * 1024 * 1024
 #: Somebody may be waiting for the number, and it is the only transaction on its way.
 _PACE_S = (0.1, 0.1)
 
-OUTCOMES = Counter(
-    "gapless_invoice_requests_total", "Invoice requests by what became of them.", ["outcome"], registry=REGISTRY
-)
+OUTCOMES = Counter("gapless_invoice_requests_total", "Invoice requests by outcome.", ["outcome"], registry=REGISTRY)
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ _EXPIRED_MAX = 500
 
 STEPS = Counter(
     "gapless_order_inputs_total",
-    "What moved orders, by whether the table permitted it.",
+    "Triggers on orders, by whether the table permitted them.",
     ["trigger", "outcome"],
     registry=REGISTRY,
 )

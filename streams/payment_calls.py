@@ -31,18 +31,25 @@ _log = logging.getLogger(__name__)
 _Value = TypeVar("_Value")
 
 CALLS = Counter(
-    "gapless_payment_calls_total", "Calls of the provider by outcome.", ["action", "outcome"], registry=REGISTRY
+    "gapless_payment_calls_total", "Calls to the payment provider by outcome.", ["action", "outcome"], registry=REGISTRY
 )
-IN_FLIGHT = Gauge("gapless_payment_calls_in_flight", "Attempts being called for at this moment.", registry=REGISTRY)
-BREAKER = Gauge("gapless_payment_breaker", "1 for the state that the breaker is in.", ["state"], registry=REGISTRY)
-OPEN = Gauge("gapless_payment_attempts_open", "Attempts without a certain outcome, of all workers.", registry=REGISTRY)
+IN_FLIGHT = Gauge("gapless_payment_calls_in_flight", "Attempts for which a call is in flight.", registry=REGISTRY)
+BREAKER = Gauge(
+    "gapless_payment_breaker",
+    "1 for the circuit breaker's current state, 0 for the others.",
+    ["state"],
+    registry=REGISTRY,
+)
+OPEN = Gauge("gapless_payment_attempts_open", "Attempts without a known outcome, of all workers.", registry=REGISTRY)
 OLDEST = Gauge(
-    "gapless_payment_attempts_oldest_seconds", "Age of the oldest open attempt, of all workers.", registry=REGISTRY
+    "gapless_payment_attempts_oldest_seconds",
+    "Age of the oldest attempt without a known outcome, of all workers; 0 if there is none.",
+    registry=REGISTRY,
 )
 
 FOREIGN = Counter(
     "gapless_payment_attempts_foreign_total",
-    "Attempts left open because their payment is with a provider that this worker is not set to.",
+    "Attempts left open because their payment is with a provider that this worker does not use.",
     ["provider"],
     registry=REGISTRY,
 )

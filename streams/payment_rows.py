@@ -27,9 +27,7 @@ from sinks.postgres.session import OUTAGES, TOO_SLOW, Connection, Session
 _Value = TypeVar("_Value")
 _Row = TypeVar("_Row")
 
-FINISHED = Counter(
-    "gapless_payment_attempts_total", "Payment attempts by how they ended.", ["state"], registry=REGISTRY
-)
+FINISHED = Counter("gapless_payment_attempts_total", "Finished attempts by final state.", ["state"], registry=REGISTRY)
 
 _OUTAGE_PAUSE_FIRST_S = 0.05
 _OUTAGE_PAUSE_MAX_S = 1.0

@@ -50,14 +50,17 @@ LOOKS_AT_ONCE = 8
 COMPARE_SECONDS = 30.0
 
 EVENTS = Counter(
-    "gapless_stock_events_total", "Events for Redis, by whether it took them.", ["outcome"], registry=REGISTRY
+    "gapless_stock_events_total",
+    "Stock events by whether Redis accepted them; missed ones are copied later.",
+    ["outcome"],
+    registry=REGISTRY,
 )
 REBUILDS = Counter("gapless_stock_rebuilds_total", "Sellers' stock copied to Redis in full.", registry=REGISTRY)
-DRIFTS = Counter("gapless_stock_drifts_total", "SKUs found off in Redis, and put right.", registry=REGISTRY)
-DRIFT_PIECES = Counter("gapless_stock_drift_pieces_total", "Pieces by which they were off.", registry=REGISTRY)
+DRIFTS = Counter("gapless_stock_drifts_total", "SKUs that differed in Redis and were corrected.", registry=REGISTRY)
+DRIFT_PIECES = Counter("gapless_stock_drift_pieces_total", "Pieces by which SKUs differed in Redis.", registry=REGISTRY)
 INCOMPLETE = Gauge(
     "gapless_stock_incomplete_sellers",
-    "Sellers whose stock is not complete in Redis: all is admitted.",
+    "Sellers whose stock Redis lacks in part, so that all is admitted. Take `max`.",
     registry=REGISTRY,
 )
 

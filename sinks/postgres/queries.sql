@@ -181,6 +181,12 @@ FROM (
 WHERE bytes <= %(bytes_max)s OR bytes = octet_length(payload)
 ORDER BY seq
 
+-- name: read_journal_end
+-- In seconds since 1970: where the last month that `make_journal_months` made ends.
+SELECT extract(epoch FROM max(substring(pg_get_expr(relpartbound, oid) FROM 'TO \(''(.*)''\)')::timestamptz))::float8
+FROM pg_class JOIN pg_inherits ON inhrelid = oid
+WHERE inhparent = 'journal'::regclass
+
 -- name: join_relays
 SELECT pg_try_advisory_lock_shared(%(lock)s, 0)
 

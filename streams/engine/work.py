@@ -29,18 +29,21 @@ _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
 
 BATCHES = Counter(
-    "gapless_batches_total", "Batches by how they stood to the position.", ["agent", "standing"], registry=REGISTRY
+    "gapless_batches_total",
+    "Batches by how they stood to the position; `early` is followed by exit 70.",
+    ["agent", "standing"],
+    registry=REGISTRY,
 )
 RECORDS = Counter("gapless_records_total", "Records committed.", ["agent"], registry=REGISTRY)
 HOLES = Counter(
-    "gapless_log_holes_total", "Offsets stepped over that the log itself does not have.", ["agent"], registry=REGISTRY
+    "gapless_log_holes_total", "Offsets skipped because the log does not have them.", ["agent"], registry=REGISTRY
 )
 OUTAGE_RETRIES = Counter(
-    "gapless_outage_retries_total", "Batches tried again after an outage.", ["agent"], registry=REGISTRY
+    "gapless_outage_retries_total", "Batches retried after an outage.", ["agent"], registry=REGISTRY
 )
 BATCH_SECONDS = Histogram(
     "gapless_batch_seconds",
-    "From a batch's arrival to its commit.",
+    "Time from a batch's arrival to its commit.",
     ["agent"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
     registry=REGISTRY,

@@ -47,21 +47,32 @@ from streams.relay.steps import (
 _log = logging.getLogger(__name__)
 
 PUBLISHED = Counter(
-    "gapless_relay_published_total", "Journal rows acknowledged by the brokers.", ["topic"], registry=REGISTRY
+    "gapless_relay_published_total", "Journal rows that the brokers have acknowledged.", ["topic"], registry=REGISTRY
 )
 UNPUBLISHED = Gauge(
     "gapless_relay_unpublished",
-    "Journal rows not yet published, whichever relay is to publish them.",
+    "Journal rows not yet published, by any relay; absent while Postgres is unavailable. Take `max`.",
     ["topic", "partition"],
     registry=REGISTRY,
 )
-OWNED = Gauge("gapless_relay_partitions", "Output partitions that this relay publishes.", registry=REGISTRY)
+JOURNAL_END = Gauge(
+    "gapless_journal_end_timestamp_seconds",
+    "End of the last month for which the journal has a partition; `gapless migrate` makes more.",
+    registry=REGISTRY,
+)
+OWNED = Gauge(
+    "gapless_relay_partitions",
+    "Output partitions that this relay publishes; the sum over relays should be all.",
+    registry=REGISTRY,
+)
 
 #: A second relay takes over within this and `_SHARE_EVERY_S` of a silent one.
 _IDLE_SESSION_TIMEOUT = "5s"
 #: How soon a relay that joins gets its share, twice: the others give up theirs, and it takes them. Each look costs
 #: Postgres some 0.2 ms.
 _SHARE_EVERY_S = 0.5
+#: How soon new months of the journal show in the metrics.
+_JOURNAL_END_EVERY_S = 60.0
 #: How soon a commit is seen. Each look costs Postgres some 0.1 ms.
 _POLL_S = 0.005
 #: After a round that had rows: what comes meanwhile goes out together. Brokers pay by the request, not by the record.
@@ -187,13 +198,17 @@ class Relay:
         )
 
     def _serve(self, connection: psycopg.Connection[Any]) -> None:
-        share_at = 0.0
+        share_at = journal_end_at = 0.0
         while not self._stop.is_set():
             if time.monotonic() >= share_at:
                 self._share(connection)
                 POSTGRES.answered()
                 KAFKA.look_for_silence()
                 share_at = time.monotonic() + _SHARE_EVERY_S
+            if time.monotonic() >= journal_end_at:
+                [(end,)] = self._ask(connection, RunStatement("read_journal_end"))
+                JOURNAL_END.set(end)
+                journal_end_at = time.monotonic() + _JOURNAL_END_EVERY_S
             self._stop.wait(_ROUND_PAUSE_S if self._round(connection) else _POLL_S)
         self._producer.flush(_LAST_ACKNOWLEDGEMENTS_S)
         self._go_on(connection)

@@ -30,7 +30,7 @@ SHORT = {
 }
 #: What takes minutes and has tests of its own: its pattern, and where its short form is tried.
 ELSEWHERE = {
-    r"make (test|check)\b": "tests",
+    r"make (test|test-tools|check)\b": "tests",
     r"make bench\b": "tests/e2e/test_benchmarks.py",
     r"python -m benchmarks\b": "tests/e2e/test_benchmarks.py",
     r"make chaos\b": "tests/chaos/test_scenarios.py",
@@ -76,7 +76,7 @@ class Shown:
 
 def documents() -> list[str]:
     """Every document, in the order in which a newcomer reads: the first one starts a stack."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("ops/**/*.md")]
     return sorted((str(path.relative_to(ROOT)) for path in found), key=lambda name: (name != "README.md", name))
 
 

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -443,8 +444,13 @@ def test_the_process_waits_out_an_outage_and_ends_with_1_and_a_line_for_what_is_
         connection.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true".encode())
     with psycopg.connect(ledger_url, autocommit=True) as connection:
         connection.execute("INSERT INTO journal VALUES ('dead-letters', 1, 1, NULL, '\\x00', now())")
+    lines: list[dict[str, Any]] = []
+    while not lines or "it ends" not in lines[-1]["event"]:
+        lines.append(json.loads(running.stderr.readline()))
+    # It waits for this: Prometheus could not know of what it finds otherwise.
+    assert running.poll() is None
+    assert metrics_of(port)['gapless_audit_violations{check="journal"}'] == 1
     assert running.wait(30) == 1
-    lines = [json.loads(line) for line in running.stderr]
     wrong = [line for line in lines if line["event"] == "violation"]
     assert {(line["process"], line["check"]) for line in wrong} == {("audit", "journal")}, lines
     assert ("dead-letters/1", "ends with seq 1, but its head says 0") in [

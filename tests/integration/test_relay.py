@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -120,6 +121,19 @@ def test_rows_come_out_in_order_with_their_seq_and_are_marked(
         assert [seq for seq, _, _ in records] == list(range(1, 5_001))
         assert records[41] == (42, b"k42", b"payload 42")
         wait_for(lambda: published(query) == 5_000, "published_seq was not moved")
+
+
+def test_it_measures_when_the_last_month_of_the_journal_ends(services: Services, ledger_url: str, query: Query) -> None:
+    """`gapless migrate` makes months ahead; rows beyond them would all land in one partition."""
+    [(last,)] = query(
+        "SELECT max(to_date(substring(relname FROM 9), 'YYYY_MM')) FROM pg_class"
+        " JOIN pg_inherits ON inhrelid = oid WHERE inhparent = 'journal'::regclass AND relname <> 'journal_default'"
+    )
+    end = datetime(last.year + last.month // 12, last.month % 12 + 1, 1, tzinfo=UTC)
+    with running(services, ledger_url):
+        wait_for(
+            lambda: REGISTRY.get_sample_value("gapless_journal_end_timestamp_seconds") == end.timestamp(), str(end)
+        )
 
 
 @pytest.mark.parametrize("published_before", [32_760, 2**31 - 5])
