@@ -1,6 +1,7 @@
 """`docker-compose.yml` and the `Dockerfile`, as far as a parser can tell."""
 
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from local import kafka, redis
+from ops.prometheus.configuration import SCRAPE_SECONDS
 from runtime.roles import READERS, ROLES
 from runtime.settings import ENV_PREFIX, known_variables
 
@@ -19,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 SERVERS = {"kafka", "postgres", "redis", "objects"}
 OURS = set(ROLES)
 ONCE = {"secrets", "buckets", "migrate", "topics", "sellers"}
+#: Beside the order's way: they check it and show it.
+WATCHING = {"audit", "prometheus", "node-exporter", "grafana"}
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +33,8 @@ def compose() -> dict[str, Any]:
 
 
 def test_each_server_and_each_of_our_processes_has_a_container(compose: dict[str, Any]) -> None:
-    """The same parts as `gapless up` starts."""
-    assert set(compose["services"]) == SERVERS | OURS | ONCE
+    """The same parts as `gapless up` starts, and those that watch them."""
+    assert set(compose["services"]) == SERVERS | OURS | ONCE | WATCHING
 
 
 def test_each_process_is_run_by_its_command(compose: dict[str, Any]) -> None:
@@ -126,6 +130,13 @@ def test_each_of_our_processes_is_healthy_by_its_metrics_port(compose: dict[str,
         assert f"http://127.0.0.1:{port}/readyz" in " ".join(compose["services"][name]["healthcheck"]["test"]), name
 
 
+def test_grafana_is_the_one_that_the_dashboards_are_made_for(compose: dict[str, Any]) -> None:
+    """The library has a release for each of Grafana's; the pin names both."""
+    lock = (ROOT / "requirements" / "dev.lock").read_text()
+    [version] = re.findall(r"^grafana-foundation-sdk==\d+!(\S+)", lock, re.MULTILINE)
+    assert compose["services"]["grafana"]["image"] == f"grafana/grafana:{version}"
+
+
 def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
     """A process that is given another one refuses to start."""
     known = {name.removeprefix(ENV_PREFIX) for name in known_variables()}
@@ -152,7 +163,43 @@ def test_no_secret_stands_in_the_file(compose: dict[str, Any]) -> None:
 def test_every_volume_is_declared(compose: dict[str, Any]) -> None:
     """And each one declared is used."""
     used = {v.split(":")[0] for service in compose["services"].values() for v in service.get("volumes", [])}
-    assert used == set(compose["volumes"])
+    assert {each for each in used if not each.startswith((".", "/"))} == set(compose["volumes"])
+
+
+def test_prometheus_and_grafana_are_given_what_is_in_ops(compose: dict[str, Any]) -> None:
+    """A file that is not there would be mounted as an empty folder."""
+    mounts = [v for name in WATCHING for v in compose["services"][name].get("volumes", []) if v.startswith("./")]
+    assert {ROOT / "ops" / "prometheus", ROOT / "ops" / "grafana" / "dashboards"} <= {
+        ROOT / mount.split(":")[0] for mount in mounts
+    }
+    for mount in mounts:
+        source, _, mode = mount.split(":")
+        assert (ROOT / source).exists(), mount
+        assert mode == "ro", mount
+
+
+def test_prometheus_scrapes_each_of_our_processes_where_its_container_serves_metrics(compose: dict[str, Any]) -> None:
+    """By the name of the container."""
+    configured = yaml.safe_load((ROOT / "ops" / "prometheus" / "prometheus.yml").read_text())
+    jobs = {each["job_name"]: each["static_configs"] for each in configured["scrape_configs"]}
+    scraped = {target for each in jobs["gapless"] for target in each["targets"]}
+    expected = {
+        f"{name}:{service['environment']['GAPLESS_METRICS_PORT']}"
+        for name, service in compose["services"].items()
+        if name in OURS | {"audit"}
+    }
+    assert scraped == expected
+    assert configured["rule_files"] == ["alerts.yml"]
+
+
+def test_grafanas_dashboards_use_the_data_source_that_it_is_given() -> None:
+    """It is named by its uid."""
+    [source] = yaml.safe_load((ROOT / "ops" / "grafana" / "datasource.yml").read_text())["datasources"]
+    dashboards = [json.loads(path.read_text()) for path in (ROOT / "ops" / "grafana" / "dashboards").glob("*.json")]
+    panels = [panel for each in dashboards for panel in each["panels"] if panel["type"] != "row"]
+    assert len(panels) > 40
+    assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
+    assert source["jsonData"]["timeInterval"] == f"{SCRAPE_SECONDS:g}s"
 
 
 def test_the_image_holds_no_local_part_and_runs_as_nobody_special() -> None:
