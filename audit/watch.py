@@ -74,16 +74,12 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     try:
-        status = Watch(settings, every_seconds, wait_seconds_max, tell or (lambda report: None)).run()
+        return Watch(settings, every_seconds, wait_seconds_max, tell or (lambda report: None)).run()
     except _Stopped:
         return 0
     except Exception as error:  # noqa: BLE001
         # Status 1 says that the ledger is wrong, and nothing else may.
         fatal("the audit can't go on", error)
-    if settings.metrics_port:
-        with contextlib.suppress(_Stopped):
-            metrics.await_scrape(_SCRAPE_S_MAX)
-    return status
 
 
 class Watch:
@@ -97,6 +93,8 @@ class Watch:
         self._wait_s_max = wait_seconds_max
         self._tell = tell
         self._pause = threading.Event()
+        #: Set once somebody has read what the last round found.
+        self._scraped = threading.Event()
         #: When the last round began, and the last that was clean: all that was committed before that one is checked.
         self._began = self._checked_at = time.time()
         UNCHECKED.set_function(lambda: time.time() - self._checked_at)
@@ -115,6 +113,9 @@ class Watch:
             ROWS.inc(report.counts["rows"])
             RECORDS.inc(report.counts["topic records"])
         follower.close()
+        if self._settings.metrics_port:
+            with contextlib.suppress(_Stopped):
+                self._scraped.wait(_SCRAPE_S_MAX)
         return EXIT_VIOLATIONS
 
     def _open(self) -> Follower:
@@ -154,6 +155,7 @@ class Watch:
             count, seconds = ages.get(what, (0, 0.0))
             WAITING.labels(what).set(count)
             WAITING_SECONDS.labels(what).set(seconds)
+        self._scraped = metrics.next_scrape()
         if report.clean:
             self._checked_at = self._began
             CLEAN_AT.set(self._began)

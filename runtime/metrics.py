@@ -24,8 +24,7 @@ GCCollector(registry=REGISTRY)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-#: Set by the next answer to `/metrics` that is begun from now on; see `await_scrape`.
-_scraped = threading.Event()
+_next_scrape = threading.Event()
 
 
 def render() -> bytes:
@@ -50,14 +49,14 @@ def serve(host: str, port: int, health: Health | None = None) -> None:
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
 
 
-def await_scrape(seconds_max: float) -> bool:
-    """Return once the metrics as they are now were read at the metrics port, and whether they were.
+def next_scrape() -> threading.Event:
+    """What is set once the metrics as they are now were read at the metrics port.
 
     For a process that ends with news: Prometheus sees nothing of what it has not scraped.
     """
-    global _scraped
-    _scraped = awaited = threading.Event()
-    return awaited.wait(seconds_max)
+    global _next_scrape
+    _next_scrape = threading.Event()
+    return _next_scrape
 
 
 class _Server(ThreadingHTTPServer):
@@ -96,8 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             # Noted before they are rendered: an answer that was begun earlier may lack the latest.
-            scraped = _scraped
+            scraped = _next_scrape
             self._answer(200, CONTENT_TYPE, render())
+            # The process may end at once, and its threads with it.
+            self.wfile.flush()
             scraped.set()
         elif path == "/healthz" and self._health is not None:
             self._tell(*self._health.alive())

@@ -449,7 +449,7 @@ def test_the_process_waits_out_an_outage_and_ends_with_1_and_a_line_for_what_is_
         lines.append(json.loads(running.stderr.readline()))
     # It waits for this: Prometheus could not know of what it finds otherwise.
     assert running.poll() is None
-    assert metrics_of(port)['gapless_audit_violations{check="journal"}'] == 1
+    assert metrics_of(port)['gapless_audit_violations{check="journal"}'] > 0
     assert running.wait(30) == 1
     wrong = [line for line in lines if line["event"] == "violation"]
     assert {(line["process"], line["check"]) for line in wrong} == {("audit", "journal")}, lines

@@ -86,15 +86,14 @@ def test_a_loop_that_doesnt_turn_doesnt_live(monkeypatch: pytest.MonkeyPatch) ->
     loop.close()
 
 
-def test_a_process_that_ends_waits_until_its_metrics_were_read() -> None:
+def test_a_process_learns_when_its_metrics_were_read() -> None:
     port = free_port()
     metrics.serve("127.0.0.1", port)
     get(port, "/metrics")
-    assert not metrics.await_scrape(0.01)
-    reading = threading.Timer(0.1, get, (port, "/metrics"))
-    reading.start()
-    assert metrics.await_scrape(30)
-    reading.join()
+    scraped = metrics.next_scrape()
+    assert not scraped.is_set()
+    get(port, "/metrics")
+    assert scraped.wait(30)
 
 
 def test_a_client_that_resets_its_connection_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
