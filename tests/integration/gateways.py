@@ -12,6 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import psycopg
+import pytest
+import redis.asyncio
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from multidict import CIMultiDict
 
@@ -203,7 +205,12 @@ async def running(
     redis_url: str | None = None,
     metrics_port: int = 0,
 ) -> AsyncIterator[Client]:
-    """A gateway, ready to take orders."""
+    """A gateway, ready to take orders, whose Redis has lost no notes, whatever tests before have done to it.
+
+    It waits for Redis as long as a busy machine takes. Where `redis_url` is given, only as long as the product does.
+    """
+    async with redis.asyncio.Redis.from_url(services.redis_url) as server:
+        await server.set("accepted-since", 1)
     settings = load(
         kafka_bootstrap=kafka or services.kafka_bootstrap,
         postgres_url=postgres_url,
@@ -215,6 +222,16 @@ async def running(
     )
     gateway = Gateway(settings, topics.of_gateway)
     await gateway.start()
+    with pytest.MonkeyPatch.context() as patched:
+        if redis_url is None:
+            patched.setattr("admission.hints.CALL_SECONDS_MAX", 10.0)
+        async with _client(gateway) as client:
+            yield client
+
+
+@contextlib.asynccontextmanager
+async def _client(gateway: Gateway) -> AsyncIterator[Client]:
+    """A client of a gateway that has been started; at the end it is stopped."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         client = Client(session, gateway.url, KEYS["demo"])
         try:

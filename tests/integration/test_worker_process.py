@@ -29,7 +29,7 @@ from tests.unit.domain.test_invoice import request
 Query = Callable[..., list[tuple[Any, ...]]]
 pytestmark = pytest.mark.usefixtures("empty_outputs")
 REQUESTS = catalog.INVOICE_REQUESTS.name
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 @contextmanager
