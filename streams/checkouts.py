@@ -10,6 +10,7 @@ from prometheus_client import Counter
 
 from domain import checkout, order
 from domain.checkout import Checkout
+from domain.dead_letter import DeadLetterReason
 from domain.invoice import check_order_id
 from domain.issuing import Conflict, Content, InvoiceIdentity, decide
 from domain.moments import micros
@@ -115,13 +116,13 @@ class CheckoutsWork:
                     record.value, catalog.CHECKOUT_REQUEST, bytes_max=catalog.CHECKOUT_REQUESTS.value_bytes_max
                 )
             except DecodeError as error:
-                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
+                prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), now))
                 continue
             key = InvoiceIdentity(body["seller_id"], body["order_id"], order_ids.CHECKOUT)
             refusal = _refuse_identity(key)
             if refusal is not None:
                 # Its identity can't be stored, so it can't be shown under it either.
-                prepared.dead.append(dead_letter(AGENT, batch, record, str(refusal), now))
+                prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(refusal), now))
                 continue
             checked = checkout.check(body)
             if isinstance(checked, Refusal):

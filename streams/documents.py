@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from prometheus_client import Counter
 
 from documents.render import DocumentEvent
+from domain.dead_letter import DeadLetterReason
 from domain.documents import document_key
 from domain.moments import micros
 from domain.records import InvoiceDocumentStored
@@ -100,7 +101,7 @@ class DocumentsWork:
         objects = []
         for (record, event), body in zip(wanted, bodies, strict=True):
             if isinstance(body, RenderError):
-                prepared.dead.append(dead_letter(AGENT, batch, record, str(body), now))
+                prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.NOT_RENDERED, str(body), now))
                 continue
             sha256 = hashlib.sha256(body)
             key = document_key(event["seller_id"], event["issue_date"][:4], event["invoice_number"], sha256.hexdigest())
@@ -158,7 +159,7 @@ class DocumentsWork:
                 if catalog.is_issued(event, schema):
                     yield record, _checked(event)
             except DecodeError as error:
-                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
+                prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), now))
 
     async def _render(
         self, batch: Batch, prepared: PreparedDocuments, issued: list[tuple[Record, DocumentEvent]], now: datetime
@@ -180,7 +181,7 @@ class DocumentsWork:
             # Who can write to the topic must not be able to make a document: the journal has the last word.
             if state is None or record.value != state.event:
                 error = "the journal has no such event: it is not the relay's"
-                prepared.dead.append(dead_letter(AGENT, batch, record, error, now))
+                prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.FOREIGN, error, now))
             elif not state.has_document and number not in seen:
                 seen.add(number)
                 wanted.append((record, event))

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from prometheus_client import Counter
 
 from domain import credit, invoice, numbering
+from domain.dead_letter import DeadLetterReason
 from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, Conflict, Content, Decision, InvoiceIdentity, decide
 from domain.order import OrderIdentity
 from domain.records import CreditNoteRequest, InvoiceRequest
@@ -101,13 +102,13 @@ class InvoicesWork:
             try:
                 body = _decode(record.value)
             except DecodeError as error:
-                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
+                prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), now))
                 continue
             key = _key(body)
             refusal = _refuse_key(body, key)
             if refusal is not None:
                 # Its identity can't be stored, so it can't be shown under it either.
-                prepared.dead.append(dead_letter(AGENT, batch, record, str(refusal), now))
+                prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(refusal), now))
                 continue
             priced = credit.check(body) if "refund_id" in body else invoice.price(body)
             if isinstance(priced, Refusal):

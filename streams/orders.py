@@ -13,6 +13,7 @@ from prometheus_client import Counter
 
 from domain.checkout import check_name
 from domain.credit import CANCELLATION, REFUND_ID_CHARS_MAX
+from domain.dead_letter import DeadLetterReason
 from domain.invoice import check_order_id, check_segment
 from domain.numbering import SELLER_ID
 from domain.order import COMMANDS, REASON_CHARS_MAX, OrderIdentity, Trigger
@@ -115,7 +116,7 @@ class OrdersWork:
             try:
                 prepared.inputs.append(read(record))
             except DecodeError as error:
-                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
+                prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), now))
         return prepared
 
     def distrust(self, prepared: PreparedTriggers) -> bool:
@@ -142,7 +143,7 @@ class OrdersWork:
             # Whoever can write to the topic must not be able to confirm an order: the attempt's row says what happened.
             elif not book.has(each.order) or attempts.get(_attempt(each)) != each.body["outcome"]:
                 error = "no attempt of an order in this partition has come to this"
-                dead.append(dead_letter(AGENT, batch, each.record, error, now))
+                dead.append(dead_letter(AGENT, batch, each.record, DeadLetterReason.FOREIGN, error, now))
                 outcome = "dead letter"
             else:
                 outcome = "applied" if _pay(book, each) else "no effect"

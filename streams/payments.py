@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from domain import payment
+from domain.dead_letter import DeadLetterReason
 from domain.payment import Action, AttemptState, Finish
 from domain.records import OrderPlaced, PaymentRequested
 from providers.provider import Provider
@@ -119,7 +120,7 @@ class PaymentsWork:
                     if wanted is not None:
                         prepared.wanted.setdefault(wanted.id, (wanted, record))
             except DecodeError as error:
-                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), now))
+                prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), now))
         return prepared
 
     def distrust(self, prepared: PreparedPayments) -> bool:
@@ -224,7 +225,8 @@ async def _without_order(
         return []
     known = await ledger.known_attempts(connection, left)
     error = "no order of ours owes this: it is not the relay's"
-    return [dead_letter(AGENT, batch, prepared.wanted[key][1], error, now) for key in left if key not in known]
+    foreign = [prepared.wanted[key][1] for key in left if key not in known]
+    return [dead_letter(AGENT, batch, record, DeadLetterReason.FOREIGN, error, now) for record in foreign]
 
 
 def _noticed(record: Record) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from admission import mirror
 from admission.admission_call import RedisAwayError
 from admission.mirror import SKUS_MAX, Mirror, MirrorEvent, StockMove
 from admission.reconcile import GRACE_SECONDS, Drift, Reconciler
+from domain.dead_letter import DeadLetterReason
 from domain.numbering import SELLER_ID
 from domain.reservation import Sku
 from runtime.metrics import REGISTRY
@@ -130,7 +131,9 @@ class StockWork:
             try:
                 seller_id, event = _read(batch.topic, record)
             except DecodeError as error:
-                prepared.dead.append(dead_letter(AGENT, batch, record, str(error), self._now()))
+                prepared.dead.append(
+                    dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), self._now())
+                )
                 continue
             if event is not None:
                 events.setdefault(seller_id, []).append(event)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from domain.dead_letter import DeadLetterReason
 from domain.moments import micros
 from domain.records import DeadLetter
 from schemas import catalog
@@ -13,7 +14,9 @@ from streams.engine.batch import Batch, Record
 _ERROR_CHARS_MAX = 500
 
 
-def dead_letter(agent: str, batch: Batch, record: Record, error: str, now: datetime) -> JournalRow:
+def dead_letter(
+    agent: str, batch: Batch, record: Record, reason: DeadLetterReason, detail: str, now: datetime
+) -> JournalRow:
     """The journal row of a record that stops here; only that record stops."""
     value: DeadLetter = {
         "agent": agent,
@@ -22,7 +25,7 @@ def dead_letter(agent: str, batch: Batch, record: Record, error: str, now: datet
         "source_offset": record.offset,
         "key": record.key,
         "value": record.value,
-        "error": error[:_ERROR_CHARS_MAX],
+        "error": f"{reason}: {detail}"[:_ERROR_CHARS_MAX],
         "occurred_at": micros(now),
     }
     return JournalRow(record.key, encode(catalog.DEAD_LETTER, value), now)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from domain.dead_letter import DeadLetterReason
 from schemas.catalog import INPUT_TOPICS
 from schemas.placement import misplaced
 from sinks.postgres.journal import JournalRow
@@ -43,9 +44,12 @@ class InPlace(Work[Prepared]):
             return await self._work.prepare(batch)
         strays = {}
         for record in batch.records:
-            reason = misplaced(self._partitions, batch.partition, record.key, record.value)
-            if reason is not None:
-                strays[record.offset] = dead_letter(self.agent, batch, record, reason, self._now())
+            error = misplaced(self._partitions, batch.partition, record.key, record.value)
+            if error is not None:
+                reason, _, detail = error.partition(": ")
+                strays[record.offset] = dead_letter(
+                    self.agent, batch, record, DeadLetterReason(reason), detail, self._now()
+                )
         if not strays:
             return await self._work.prepare(batch)
         prepared = await self._work.prepare(batch.without(strays))

@@ -38,11 +38,11 @@ by_agent = pytest.mark.parametrize(("agent", "topic"), READ, ids=[f"{agent}-{top
 
 #: What becomes of the records below GOLDEN in a ledger that knows nothing of their orders, by agent and record.
 _ERRORS = {
-    ("documents", "invoice_issued"): "the journal has no such event",
-    ("documents", "credit_note_issued"): "the journal has no such event",
-    ("orders", "payment_attempt_finished"): "no attempt of an order in this partition has come to this",
-    ("payments", "order_placed"): "no order of ours owes this",
-    ("payments", "payment_requested"): "no order of ours owes this",
+    ("documents", "invoice_issued"): "foreign: the journal has no such event",
+    ("documents", "credit_note_issued"): "foreign: the journal has no such event",
+    ("orders", "payment_attempt_finished"): "foreign: no attempt of an order in this partition has come to this",
+    ("payments", "order_placed"): "foreign: no order of ours owes this",
+    ("payments", "payment_requested"): "foreign: no order of ours owes this",
 }
 
 
