@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
-from runtime.kafka import admin_client, end_offsets, start_offsets, unasked
+from runtime.kafka import admin_client, end_offsets, stable_offsets, start_offsets, unasked
 
 _ANSWER_S_MAX = 15.0
 _POLL_S = 0.02
@@ -73,12 +73,42 @@ def highest_records(
     return found
 
 
+def read_records(bootstrap: str, places: Iterable[tuple[str, int, int]]) -> dict[tuple[str, int, int], Message]:
+    """The committed records at these (topic, partition, offset), of those that the topics still have. Blocks.
+
+    Raises `TopicError` if the brokers can't be asked. For a few records: each is asked for by itself.
+    """
+    wanted = sorted(set(places))
+    starts = start_offsets(bootstrap, {(topic, partition) for topic, partition, _ in wanted})
+    ends = stable_offsets(bootstrap, starts)
+    found = {}
+    consumer = _make_consumer(bootstrap, "read_committed")
+    try:
+        for topic, partition, offset in wanted:
+            if not starts[topic, partition] <= offset < ends[topic, partition]:
+                continue
+            consumer.assign([TopicPartition(topic, partition, offset)])
+            message = consumer.poll(_ANSWER_S_MAX)
+            if message is None:
+                raise unasked(TimeoutError(f"no record of {topic}/{partition} within {_ANSWER_S_MAX:g} s"))
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+            if error is None and message.offset() == offset:
+                found[topic, partition, offset] = message
+    except KafkaException as error:
+        raise unasked(error) from None
+    finally:
+        consumer.close()
+    return found
+
+
 def _highest(
     bootstrap: str, spans: Mapping[tuple[str, int], tuple[int, int]], rank: Rank
 ) -> dict[tuple[str, int], tuple[int, Message]]:
     found: dict[tuple[str, int], tuple[int, Message]] = {}
     left = {each: end for each, (_, end) in spans.items()}
-    consumer = _make_consumer(bootstrap)
+    consumer = _make_consumer(bootstrap, "read_uncommitted")
     heard_at = monotonic()
     try:
         consumer.assign([TopicPartition(*each, first) for each, (first, _) in spans.items()])
@@ -106,7 +136,7 @@ def _highest(
     return found
 
 
-def _make_consumer(bootstrap: str) -> Consumer:
+def _make_consumer(bootstrap: str, isolation_level: str) -> Consumer:
     config: dict[str, Any] = {
         "bootstrap.servers": bootstrap,
         # The library wants a name; no group is joined and no offset is stored under it.
@@ -115,7 +145,7 @@ def _make_consumer(bootstrap: str) -> Consumer:
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "earliest",
-        "isolation.level": "read_uncommitted",
+        "isolation.level": isolation_level,
         # A partition without new records must not delay the others of its broker.
         "fetch.wait.max.ms": 10,
         "queued.max.messages.kbytes": 16_384,

@@ -1,0 +1,371 @@
+"""`gapless dead-letters`: look at the records that could not be decoded or applied, and close them."""
+
+import asyncio
+import base64
+import getpass
+import json
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from domain.dead_letter import DeadLetterReason
+from gapless.local import data_option, settings_for
+from runtime.kafka import TopicError
+from runtime.publisher import Delivered, NotAcknowledgedError, Publisher
+from runtime.roles import READERS
+from sinks.agreement import require_agreement
+from sinks.postgres import dead_letters as store
+from sinks.postgres.dead_letters import CarriedRecord, DeadLetterError, DeadLetterFilter, DeadLetterId, DeadLetterRow
+from sinks.postgres.session import Connection
+from sinks.redrive import Plan, Unredrivable, closing, plan_all
+from sinks.redrive import redrive as send_planned
+
+_CONNECT_SECONDS_MAX = 10
+_WIDTH = 160
+#: Characters of an error in a line of the table; `show` has all of it.
+_ERROR_CHARS_MAX = 60
+_TOPICS = sorted({topic.name for topics in READERS.values() for topic in topics})
+_Result = TypeVar("_Result")
+
+
+class _Moment(click.ParamType):
+    """A time in ISO 8601; without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The time, with its zone."""
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time in ISO 8601, such as 2026-11-29T14:03Z", param, ctx)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+class _Id(click.ParamType):
+    """A dead letter's id."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> DeadLetterId:
+        """The id."""
+        try:
+            return DeadLetterId.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_FILTERS = (
+    click.option("--topic", type=click.Choice(_TOPICS), help="Of this topic."),
+    click.option("--reason", type=click.Choice([each.value for each in DeadLetterReason]), help="For this reason."),
+    click.option("--order", "order_id", help="Of this order id."),
+    click.option("--since", type=_Moment(), help="Written at this time or later, such as 2026-11-29T14:03Z."),
+    click.option("--until", type=_Moment(), help="Written before this time."),
+)
+
+
+def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user has no name.
+        return f"uid {os.getuid()}"
+
+
+_ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=_Id())
+_by = click.option("--by", default=_user, show_default="the system's user", help="Recorded as who did it.")
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Look at the records that could not be decoded or applied, and close them.
+
+    A dead letter is open until its record is sent again (redriven) or discarded.
+    """
+
+
+@dead_letters.command("list")
+@_filters
+@click.option("--state", type=click.Choice(store.STATES), default=store.OPEN, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True, help="So many at most.")
+@click.option("--after", type=_Id(), help="Go on after the last one of the page before.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@data_option
+def list_(limit: int, after: DeadLetterId | None, as_json: bool, data: Path | None, **conditions: Any) -> None:
+    """List dead letters, newest first."""
+    wanted = DeadLetterFilter(**conditions)
+
+    async def read(connection: Connection) -> _Page:
+        await store.note_new(connection)
+        rows = await store.read_page(connection, wanted, limit + 1, after)
+        return _Page(rows[:limit], len(rows) > limit, await store.count(connection, wanted))
+
+    page = _run(data, read)
+    next_id = str(page.rows[-1].id) if page.has_more else None
+    if as_json:
+        rows = [_as_json(row) for row in page.rows]
+        click.echo(json.dumps({"count": page.count, "dead_letters": rows, "next": next_id}, indent=2))
+        return
+    if page.rows:
+        _show_table(page.rows)
+    click.echo(f"{page.count:,} {wanted.state}" + (f"; go on with --after {next_id}" if next_id else ""))
+
+
+@dead_letters.command()
+@click.argument("letter_id", metavar="ID", type=_Id())
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@data_option
+def show(letter_id: DeadLetterId, as_json: bool, data: Path | None) -> None:
+    """Show one dead letter with its whole record."""
+
+    async def read(connection: Connection) -> tuple[DeadLetterRow, CarriedRecord]:
+        await store.note_new(connection)
+        rows = await store.read_page(connection, DeadLetterFilter(ids=(letter_id,)), 1)
+        if not rows:
+            raise DeadLetterError(f"there is no dead letter {letter_id}")
+        return rows[0], await store.read_record(connection, rows[0])
+
+    row, record = _run(data, read)
+    if as_json:
+        click.echo(json.dumps({**_as_json(row), "record": _record_as_json(record)}, indent=2))
+    else:
+        _show_one(row, record)
+
+
+@dead_letters.command()
+@_ids
+@_filters
+@click.option("--dry-run", is_flag=True, help="Send nothing: say how many would be sent, and which.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="So many a second at most.")
+@click.option("--why", help="Recorded with it; needed unless it is a dry run.")
+@_by
+@data_option
+def redrive(
+    ids: tuple[DeadLetterId, ...],
+    dry_run: bool,
+    rate: float | None,
+    why: str | None,
+    by: str,
+    data: Path | None,
+    **conditions: Any,
+) -> None:
+    """Send the records of open dead letters again: those with these IDs, or all that meet every condition.
+
+    Records of one key are sent in their order. Those that would become dead letters again are left as they are.
+    """
+    wanted = _wanted(ids, conditions)
+    if not (why or dry_run):
+        raise click.UsageError("say --why, which is recorded, or try it first with --dry-run")
+    settings = settings_for(data)
+
+    async def send(connection: Connection) -> None:
+        url, bootstrap = settings.postgres_url.get_secret_value(), settings.kafka_bootstrap
+        agreed = await asyncio.to_thread(require_agreement, url, bootstrap)
+        await store.note_new(connection)
+        await _tell_closed(connection, ids)
+        planned = plan_all(connection, bootstrap, wanted, agreed.partitions)
+        outcomes = Counter[str]()
+        if dry_run:
+            async for letter, plan in planned:
+                outcomes[_tell(letter, plan, None)] += 1
+            click.echo(f"{outcomes['sent']:,} would be sent, {outcomes['left']:,} would stay open")
+            return
+        publisher = Publisher(bootstrap, client_id="gapless-redrive")
+        try:
+            async with closing(connection):
+                async for done in send_planned(connection, publisher, planned, by=by, why=why or "", rate_max=rate):
+                    outcomes[_tell(done.letter, done.plan, done.delivered)] += 1
+        finally:
+            click.echo(f"{outcomes['sent']:,} sent, {outcomes['left']:,} stay open")
+            await publisher.close()
+
+    _run(data, send)
+
+
+@dead_letters.command()
+@_ids
+@_filters
+@click.option("--why", required=True, help="Recorded with it.")
+@_by
+@data_option
+def discard(ids: tuple[DeadLetterId, ...], why: str, by: str, data: Path | None, **conditions: Any) -> None:
+    """Close open dead letters for good, and send nothing: those with these IDs, or all that meet every condition."""
+    wanted = _wanted(ids, conditions)
+
+    async def close(connection: Connection) -> int:
+        await store.note_new(connection)
+        await _tell_closed(connection, ids)
+        async with closing(connection):
+            return await store.discard(connection, wanted, by=by, why=why)
+
+    click.echo(f"{_run(data, close):,} discarded")
+
+
+def _wanted(ids: tuple[DeadLetterId, ...], conditions: dict[str, Any]) -> DeadLetterFilter:
+    wanted = DeadLetterFilter(ids=ids, **conditions)
+    if wanted.is_empty:
+        raise click.UsageError("say which: IDs, or at least one of --topic, --reason, --order, --since and --until")
+    return wanted
+
+
+async def _tell_closed(connection: Connection, ids: tuple[DeadLetterId, ...]) -> None:
+    """Say which of the ids are closed. Raises `DeadLetterError` for one that there is not."""
+    if not ids:
+        return
+    found = {row.id: row for row in await store.read_page(connection, DeadLetterFilter(ids=ids), len(ids))}
+    for each in ids:
+        if each not in found:
+            raise DeadLetterError(f"there is no dead letter {each}")
+        if found[each].state != store.OPEN:
+            click.echo(f"{each!s:10} {_state(found[each])}")
+
+
+def _tell(letter: DeadLetterRow, plan: Plan, delivered: Delivered | None) -> str:
+    """Say what a redrive does with a dead letter; whether it is `sent` or `left`."""
+    if isinstance(plan, Unredrivable):
+        said = f"stays open: {plan.why}"
+    else:
+        where = f"{plan.topic}/{plan.partition}"
+        said = where if delivered is None else f"{where} offset {delivered.offset}"
+    click.echo(f"{letter.id!s:10} {letter.order_id or '-':20} {said}")
+    return "left" if isinstance(plan, Unredrivable) else "sent"
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Some rows, and how many there are in all."""
+
+    rows: list[DeadLetterRow]
+    has_more: bool
+    count: int
+
+
+def _show_table(rows: list[DeadLetterRow]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("id", "written", "record", "order", "reason", "error"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        detail = row.error.removeprefix(f"{row.reason}: ")
+        cut = detail if len(detail) <= _ERROR_CHARS_MAX else detail[: _ERROR_CHARS_MAX - 1] + "…"
+        table.add_row(
+            str(row.id), _time(row.occurred_at, "seconds"), _source(row), row.order_id or "-", row.reason, cut
+        )
+    Console(highlight=False, markup=False, width=_WIDTH).print(table)
+
+
+def _show_one(row: DeadLetterRow, record: CarriedRecord) -> None:
+    lines = [
+        ("dead letter", str(row.id)),
+        ("state", _state(row)),
+        ("written", f"{_time(row.occurred_at)} by {row.agent}"),
+        ("record", _source(row)),
+        ("order", row.order_id or "-"),
+        ("error", row.error),
+        ("key", _text(record.key)),
+        ("value", record.schema or f"{_size(record.value)}, not decoded: {record.decode_error}"),
+    ]
+    for name, text in lines:
+        click.echo(f"{name:12} {text}")
+    if record.body is not None:
+        click.echo(json.dumps(record.body, indent=2, ensure_ascii=False))
+    elif record.value is not None:
+        click.echo(base64.b64encode(record.value).decode())
+
+
+def _state(row: DeadLetterRow) -> str:
+    if row.closed_at is None:
+        return row.state
+    where = f" to {row.source_topic}/{row.redriven_partition} offset {row.redriven_offset}"
+    said = f"{row.state}{where if row.state == store.REDRIVEN else ''}"
+    return f"{said} by {row.closed_by} at {_time(row.closed_at, 'seconds')}: {row.closed_why}"
+
+
+def _source(row: DeadLetterRow) -> str:
+    return f"{row.source_topic}/{row.source_partition} offset {row.source_offset}"
+
+
+def _text(data: bytes | None) -> str:
+    if data is None:
+        return "-"
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return f"0x{data.hex()}"
+    return text if text.isprintable() else repr(text)
+
+
+def _size(value: bytes | None) -> str:
+    return "none" if value is None else f"{len(value):,} bytes"
+
+
+def _time(moment: datetime, timespec: str = "microseconds") -> str:
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def _as_json(row: DeadLetterRow) -> dict[str, Any]:
+    closed: dict[str, Any] | None = None
+    if row.closed_at is not None:
+        closed = {"by": row.closed_by, "at": _time(row.closed_at), "why": row.closed_why}
+        if row.state == store.REDRIVEN:
+            closed |= {"partition": row.redriven_partition, "offset": row.redriven_offset}
+    return {
+        "id": str(row.id),
+        "state": row.state,
+        "written_at": _time(row.occurred_at),
+        "agent": row.agent,
+        "topic": row.source_topic,
+        "partition": row.source_partition,
+        "offset": row.source_offset,
+        "order_id": row.order_id,
+        "reason": row.reason,
+        "error": row.error,
+        "closed": closed,
+    }
+
+
+def _record_as_json(record: CarriedRecord) -> dict[str, Any]:
+    shown = record.value is not None and record.body is None
+    return {
+        "key": None if record.key is None else _text(record.key),
+        "schema": record.schema or None,
+        "body": record.body,
+        "decode_error": record.decode_error or None,
+        "value_base64": base64.b64encode(record.value or b"").decode() if shown else None,
+    }
+
+
+def _run(data: Path | None, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+    """Do `work` with a connection of its own; what is known to go wrong becomes one line."""
+
+    async def connected() -> _Result:
+        url = settings_for(data).postgres_url.get_secret_value()
+        async with await psycopg.AsyncConnection.connect(
+            url, autocommit=True, connect_timeout=_CONNECT_SECONDS_MAX
+        ) as connection:
+            return await work(connection)
+
+    try:
+        return asyncio.run(connected())
+    except (DeadLetterError, TopicError) as error:
+        raise click.ClickException(str(error)) from None
+    except NotAcknowledgedError as error:
+        raise click.ClickException(
+            f"the brokers did not acknowledge a record: {error}. What was sent is recorded: run this again for the rest"
+        ) from None
+    except psycopg.errors.UndefinedTable:
+        raise click.ClickException("Postgres has no tables of this release: run `gapless migrate`") from None

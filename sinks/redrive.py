@@ -1,0 +1,228 @@
+"""Redrives dead letters: sends the record of each again, where it belongs, and records that.
+
+What is sent depends on the topic:
+
+- A topic that anybody may write to gets a new record: the same value, under its order id as key, in that key's
+  partition. So a record in a wrong place comes to the right one, and one that an older release could not decode is read
+  by this one.
+- A topic that only the relay writes to gets a repeat, as after a crash of the relay: the same bytes in the same
+  partition with the same `seq`. Consumers ignore it, and the agents, which know by their tables what is done, do what
+  is not.
+
+What would become a dead letter again is not sent.
+
+A record is sent, acknowledged, and only then recorded as redriven. After a crash between the two it is sent again, and
+has no second effect: an order id, a refund id, an order's state and an event's row each permit one. Recorded first, it
+could be lost.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from confluent_kafka import Message
+
+from domain.invoice import check_order_id
+from domain.numbering import SELLER_ID
+from runtime.publisher import Delivered, Publisher
+from runtime.topics import read_records
+from schemas.catalog import INPUT_TOPICS, SEQ_HEADER, TOPICS
+from schemas.codec import DecodeError, decode
+from schemas.placement import partition_of
+from sinks.postgres import dead_letters
+from sinks.postgres.dead_letters import DeadLetterError, DeadLetterFilter, DeadLetterRow
+from sinks.postgres.session import SQL, Connection
+
+#: Record header that names the dead letter of which this record is the redrive; of new records alone.
+DEAD_LETTER_HEADER = "dead-letter"
+#: Dead letters that are read at once, sent at once, and recorded in one transaction: what a crash sends again.
+_BATCH = 100
+_SEQ_DIGITS_MAX = 18
+#: Any constant of our own: two who close dead letters at once could send the records of a key out of order.
+_LOCK_ID = 0x6761_706C_6573_75
+_INPUTS = frozenset(topic.name for topic in INPUT_TOPICS)
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """A record to be sent."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unredrivable:
+    """Why sending a record again can't help."""
+
+    why: str
+
+
+Plan = Resend | Unredrivable
+
+
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """What became of one dead letter; `delivered` is where its record stands now, None where it was not sent."""
+
+    letter: DeadLetterRow
+    plan: Plan
+    delivered: Delivered | None
+
+
+@asynccontextmanager
+async def closing(connection: Connection) -> AsyncIterator[None]:
+    """Dead letters are closed by this connection alone for the block. Raises `DeadLetterError` where another one does.
+
+    The lock goes with the connection. `connection` is in autocommit mode.
+    """
+    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_ID,))
+    if await cursor.fetchone() != (True,):
+        raise DeadLetterError("somebody else is redriving or discarding dead letters: run this again when that is over")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_ID,))
+
+
+async def plan_all(
+    connection: Connection, bootstrap: str, wanted: DeadLetterFilter, partitions: int, topic_prefix: str = ""
+) -> AsyncIterator[tuple[DeadLetterRow, Plan]]:
+    """What a redrive does with each dead letter that is open now, in the order of their records in each partition.
+
+    `partitions` is how many each topic has. Raises `runtime.kafka.TopicError` and `psycopg.Error`.
+    """
+    async for letters in dead_letters.read_in_order(connection, wanted, _BATCH):
+        events = [letter for letter in letters if letter.source_topic not in _INPUTS and letter.source_topic in TOPICS]
+        places = [(topic_prefix + each.source_topic, each.source_partition, each.source_offset) for each in events]
+        sources = await asyncio.to_thread(read_records, bootstrap, places) if places else {}
+        for letter in letters:
+            try:
+                key, value = await dead_letters.read_bytes(connection, letter)
+            except DeadLetterError as error:
+                yield letter, Unredrivable(str(error))
+                continue
+            if letter.source_topic in _INPUTS:
+                yield letter, plan_request(letter, value, partitions)
+            else:
+                place = (topic_prefix + letter.source_topic, letter.source_partition, letter.source_offset)
+                yield letter, await _plan_event(connection, letter, key, value, sources.get(place))
+
+
+def plan_request(letter: DeadLetterRow, value: bytes | None, partitions: int) -> Plan:
+    """What to send of a record of a topic that anybody may write to."""
+    topic = TOPICS[letter.source_topic]
+    try:
+        _, body = decode(value, *topic.schemas, bytes_max=topic.value_bytes_max)
+    except DecodeError as error:
+        return Unredrivable(f"this release can't decode it: {error}")
+    if not SELLER_ID.fullmatch(str(body["seller_id"])):
+        return Unredrivable("its seller_id can't be stored")
+    order_id = str(body["order_id"])
+    refusal = check_order_id(order_id)
+    if refusal is not None:
+        return Unredrivable(f"its order_id can't be stored: it {refusal.detail}")
+    key = order_id.encode()
+    header = (DEAD_LETTER_HEADER, str(letter.id).encode())
+    return Resend(topic.name, partition_of(key, partitions), key, value, (header,))
+
+
+async def redrive(
+    connection: Connection,
+    publisher: Publisher,
+    planned: AsyncIterator[tuple[DeadLetterRow, Plan]],
+    *,
+    by: str,
+    why: str,
+    rate_max: float | None = None,
+    topic_prefix: str = "",
+) -> AsyncIterator[Redriven]:
+    """Send what is planned, `rate_max` a second at most, and record it; each dead letter is yielded once recorded.
+
+    Call it within `closing`. Records of one key are sent in their order: each only after the brokers have acknowledged
+    the one before. Raises `NotAcknowledgedError`, after which what was sent is recorded, and the rest is still open.
+    """
+    size = _BATCH if rate_max is None else max(1, min(_BATCH, int(rate_max)))
+    began, sent = monotonic(), 0
+    batch: list[tuple[DeadLetterRow, Resend]] = []
+    async for letter, plan in planned:
+        if isinstance(plan, Unredrivable):
+            yield Redriven(letter, plan, None)
+            continue
+        same_key = any((plan.topic, plan.key) == (other.topic, other.key) for _, other in batch)
+        if same_key or len(batch) == size:
+            for done in await _send(connection, publisher, batch, by, why, topic_prefix):
+                yield done
+            sent += len(batch)
+            batch = []
+            if rate_max is not None:
+                await asyncio.sleep(began + sent / rate_max - monotonic())
+        batch.append((letter, plan))
+    for done in await _send(connection, publisher, batch, by, why, topic_prefix):
+        yield done
+
+
+async def _send(
+    connection: Connection,
+    publisher: Publisher,
+    batch: Sequence[tuple[DeadLetterRow, Resend]],
+    by: str,
+    why: str,
+    topic_prefix: str,
+) -> list[Redriven]:
+    if not batch:
+        return []
+    answers = await asyncio.gather(
+        *(
+            publisher.publish(topic_prefix + plan.topic, plan.key, plan.value, plan.headers, plan.partition)
+            for _, plan in batch
+        ),
+        return_exceptions=True,
+    )
+    done = [
+        Redriven(letter, plan, answer)
+        for (letter, plan), answer in zip(batch, answers, strict=True)
+        if not isinstance(answer, BaseException)
+    ]
+    places = [(each.letter.id, each.delivered) for each in done if each.delivered is not None]
+    await dead_letters.close_redriven(connection, places, by=by, why=why)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return done
+
+
+async def _plan_event(
+    connection: Connection, letter: DeadLetterRow, key: bytes | None, value: bytes | None, source: Message | None
+) -> Plan:
+    """What to send of an event, which must be the relay's: only that may be in its topic twice."""
+    topic = TOPICS.get(letter.source_topic)
+    if topic is None:
+        return Unredrivable(f"this release knows no topic {letter.source_topic}")
+    try:
+        decode(value, *topic.schemas, bytes_max=topic.value_bytes_max)
+    except DecodeError as error:
+        return Unredrivable(f"this release can't decode it: {error}")
+    if source is None:
+        return Unredrivable("its topic does not have the record any more, which says its seq")
+    seq = _seq_of(source)
+    names: dict[str, Any] = {"topics": [topic.name], "partitions": [letter.source_partition], "seqs": [seq or 0]}
+    cursor = await connection.execute(SQL["read_journal_rows"], names)
+    rows = [(row_key, payload) for *_, row_key, payload in await cursor.fetchall()]
+    if seq is None or (source.key(), source.value()) != (key, value) or rows != [(key, value)]:
+        return Unredrivable("the journal has no such event: the relay did not write it")
+    return Resend(topic.name, letter.source_partition, key, value, ((SEQ_HEADER, str(seq).encode()),))
+
+
+def _seq_of(message: Message) -> int | None:
+    headers: Any = message.headers() or ()
+    texts = [value for name, value in headers if name == SEQ_HEADER]
+    text = texts[0] if len(texts) == 1 else None
+    return int(text) if isinstance(text, bytes) and text.isdigit() and len(text) <= _SEQ_DIGITS_MAX else None
