@@ -7,7 +7,14 @@ from typing import NamedTuple
 from confluent_kafka import Message
 
 from audit import order_statements
-from audit.outcomes import UNDECODABLE, OutcomeCheck, RefusedRequestRow, judge_stopped, judge_surplus
+from audit.outcomes import (
+    UNDECODABLE,
+    OutcomeCheck,
+    RefusedRequestRow,
+    judge_stopped,
+    judge_stopped_in_error,
+    judge_surplus,
+)
 from domain.checkout import check
 from domain.invoice import check_order_id
 from domain.numbering import SELLER_ID
@@ -50,6 +57,7 @@ class CheckoutCheck(OutcomeCheck):
 
     topic = CHECKOUT_REQUESTS.name
     noun = "checkouts"
+    agent = "checkouts"
     made = "decided"
     count_made = order_statements.COUNT_ORDERS
 
@@ -57,9 +65,10 @@ class CheckoutCheck(OutcomeCheck):
         requests = [_request(message, self._snapshot.partitions) for message in messages]
         orders = self._orders([request.identity for request in requests if request.identity is not None])
         refused = self._refused(partition, [request.offset for request in requests])
+        letters, closed = self._stopped(partition, [request[:3] for request in requests])
         for request in requests:
             self._report.counts["checkouts"] += 1
-            dead = self._dead_letters.matches(partition, request.offset, request.key, request.value)
+            dead = letters[request.offset]
             refusal = refused.get(request.offset)
             order = None if request.identity is None else orders.get(request.identity)
             is_first = order is not None and order[1:] == (partition, request.offset)
@@ -69,7 +78,9 @@ class CheckoutCheck(OutcomeCheck):
             outcome, wrong = judge_surplus(dead, refusal, "an order" if is_first else None) or (
                 judge_stopped(dead, request.stray or UNDECODABLE)
                 if request.stray is not None or request.body is None
-                else _judge(request, request.body, partition, bool(dead), refusal, order)
+                else judge_stopped_in_error(dead, request.offset in closed)
+                if dead
+                else _judge(request, request.body, partition, refusal, order)
             )
             self._report.checkouts[outcome] += 1
             if wrong:
@@ -100,13 +111,10 @@ def _judge(
     request: _Request,
     body: CheckoutRequest,
     partition: int,
-    is_dead: bool,
     refusal: RefusedRequestRow | None,
     order: _Standing | None,
 ) -> tuple[str, str]:
     """What became of a checkout that can be decoded, and what is wrong with that; empty if nothing."""
-    if is_dead:
-        return "wrong", "can be decoded, yet has a dead letter"
     outcome = reason = None
     if refusal is not None:
         outcome, reason = refusal.outcome, refusal.reason

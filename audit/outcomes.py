@@ -39,6 +39,8 @@ class OutcomeCheck(ABC):
     topic: ClassVar[str]
     #: What its records are called in the report.
     noun: ClassVar[str]
+    #: Who makes its dead letters.
+    agent: ClassVar[str]
     #: What the agent makes of a record that it accepts, as in "3 issued".
     made: ClassVar[str]
     #: Counts what was made of a partition's records from an offset on.
@@ -79,9 +81,36 @@ class OutcomeCheck(ABC):
     def _check_batch(self, partition: int, messages: Sequence[Message], found: Counter[str]) -> None:
         """Report what is wrong with each record, and count in `found` what became of it."""
 
+    def _stopped(
+        self, partition: int, records: Iterable[tuple[int, bytes | None, bytes | None]]
+    ) -> tuple[dict[int, list[bool]], set[int]]:
+        """By offset, for each dead letter of a record whether it holds the record; and where they are closed.
+
+        `records` are offset, key and value of each.
+        """
+        letters = {offset: self._dead_letters.matches(partition, offset, key, value) for offset, key, value in records}
+        stopped = [offset for offset, dead in letters.items() if dead]
+        if not stopped:
+            return letters, set()
+        rows = self._snapshot.rows(
+            statements.CLOSED_BY_OFFSET, agent=self.agent, topic=self.topic, partition=partition, offsets=stopped
+        )
+        return letters, {offset for (offset,) in rows}
+
     def _refused(self, partition: int, offsets: list[int]) -> dict[int, RefusedRequestRow]:
         rows = self._snapshot.rows(statements.REFUSED_BY_OFFSET, topic=self.topic, partition=partition, offsets=offsets)
         return {refused.log_offset: refused for refused in map(RefusedRequestRow._make, rows)}
+
+
+def judge_stopped_in_error(dead: list[bool], is_closed: bool) -> tuple[str, str]:
+    """What became of a record that has a dead letter and can be decoded, and what is wrong with that.
+
+    An older release may have stopped it for what this one can decode. It is done with once somebody has redriven it,
+    so that another record stands for it, or discarded it.
+    """
+    if not is_closed:
+        return "wrong", "can be decoded, yet has a dead letter that is open"
+    return judge_stopped(dead, "can be decoded")
 
 
 def judge_surplus(dead: list[bool], refusal: RefusedRequestRow | None, made: str | None) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ CHECKS = {
     "event": "each invoice, credit note, document and refusal says what its event says",
     "money": "lines, rates and totals add up",
     "outcome": "each request in the log has exactly one outcome",
+    "dead letter": "each record that was redriven is in its topic again, with the same bytes",
     "document": "each document is in the store, with its size and digest",
     "answer": "each command is answered once, and what its answer calls applied was done",
     "order": "each order's history is a walk of the table, and its events say the same, once",

@@ -9,7 +9,14 @@ from confluent_kafka import Message
 
 from audit import order_statements, statements
 from audit.issued_invoices import IssuedInvoice, invoices_of
-from audit.outcomes import UNDECODABLE, OutcomeCheck, RefusedRequestRow, judge_stopped, judge_surplus
+from audit.outcomes import (
+    UNDECODABLE,
+    OutcomeCheck,
+    RefusedRequestRow,
+    judge_stopped,
+    judge_stopped_in_error,
+    judge_surplus,
+)
 from domain import credit
 from domain.invoice import KINDS, check_order_id, price
 from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, InvoiceIdentity
@@ -38,6 +45,7 @@ class RequestCheck(OutcomeCheck):
 
     topic = INVOICE_REQUESTS.name
     noun = "requests"
+    agent = "invoices"
     made = "issued"
     count_made = statements.COUNT_ISSUED
 
@@ -48,9 +56,10 @@ class RequestCheck(OutcomeCheck):
         invoices = invoices_of(self._snapshot, identities | {identity.invoice for identity in identities})
         own = self._own_requests({identity[:2] for identity in identities})
         refused = self._refused(partition, [request.offset for request in requests])
+        letters, closed = self._stopped(partition, [request[:3] for request in requests])
         for request in requests:
             self._report.counts["requests"] += 1
-            dead = self._dead_letters.matches(partition, request.offset, request.key, request.value)
+            dead = letters[request.offset]
             refusal = refused.get(request.offset)
             identity = request.identity
             invoice = invoices.get(identity) if identity is not None else None
@@ -58,7 +67,9 @@ class RequestCheck(OutcomeCheck):
             found["dead"] += len(dead)
             found["refused"] += refusal is not None
             found["issued"] += _is_made_from(invoice, partition, request)
-            outcome, wrong = _judge(request, partition, dead, refusal, invoice, preceding)
+            outcome, wrong = _judge(
+                request, partition, dead, refusal, invoice, preceding, is_closed=request.offset in closed
+            )
             if not wrong and identity is not None and identity.kind == INVOICE:
                 its_own = own.get(identity[:2])
                 wrong = _judge_owner(request, outcome, refusal, its_own)
@@ -122,6 +133,8 @@ def _judge(
     refusal: RefusedRequestRow | None,
     invoice: IssuedInvoice | None,
     preceding: IssuedInvoice | None,
+    *,
+    is_closed: bool,
 ) -> tuple[str, str]:
     """What became of a request, and what is wrong with that; empty if nothing."""
     too_many = judge_surplus(dead, refusal, "an invoice" if _is_made_from(invoice, partition, request) else None)
@@ -130,7 +143,7 @@ def _judge(
     if request.stray is not None or request.body is None:
         return judge_stopped(dead, request.stray or UNDECODABLE)
     if dead:
-        return "wrong", "can be decoded, yet has a dead letter"
+        return judge_stopped_in_error(dead, is_closed)
     if refusal is not None:
         its = InvoiceIdentity(refusal.seller_id, refusal.order_id, refusal.kind, refusal.refund_id)
         if its != request.identity:

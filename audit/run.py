@@ -17,6 +17,7 @@ from audit.orders import TOPICS, OrderCheck
 from audit.payments import check_payments
 from audit.places import PLACES, check_places
 from audit.provider import check_provider
+from audit.redriven import check_redriven
 from audit.report import AuditReport
 from audit.requests import RequestCheck
 from audit.snapshot import Snapshot
@@ -89,6 +90,7 @@ def run_audit(
                 for partition in range(log.partitions(topic.name)):
                     records = log.read(topic.name, partition, positions.get((*reader, partition), 0))
                     check_places(report, topic, snapshot.partitions, partition, records, dead_letters[reader])
+            check_redriven(snapshot, log, report)
             on_step("documents")
             cursors.documents = check_documents(snapshot, report, read_object)
         finally:

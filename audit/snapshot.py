@@ -59,8 +59,8 @@ class Snapshot:
         self._then.rollback()
 
     def _fix(self) -> None:
-        # The first statement fixes the moment.
-        self._then.execute("SELECT FROM invoices LIMIT 0")
+        # The first statement fixes the moment. It asks for the newest table: those of an older release are refused.
+        self._then.execute("SELECT FROM dead_letters LIMIT 0")
 
     def close(self) -> None:
         """End the transaction."""

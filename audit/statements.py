@@ -131,6 +131,18 @@ JOIN invoices i USING (seller_id, order_id, kind, refund_id)
 COUNT_ISSUED = """
 SELECT count(*) FROM invoices WHERE source_partition = %(partition)s AND source_offset >= %(first)s
 """
+#: Of some records of an agent's topic those whose dead letter somebody has redriven or discarded.
+CLOSED_BY_OFFSET = """
+SELECT source_offset FROM dead_letters
+WHERE agent = %(agent)s AND source_topic = %(topic)s AND source_partition = %(partition)s
+  AND source_offset = ANY(%(offsets)s::bigint[]) AND state <> 'open'
+"""
+REDRIVEN = """
+SELECT d.source_topic, d.redriven_partition, d.redriven_offset, d.partition || '-' || d.seq, j.payload
+FROM dead_letters d LEFT JOIN journal j
+    ON j.topic = %(topic)s AND j.partition = d.partition AND j.seq = d.seq AND j.occurred_at = d.occurred_at
+WHERE d.state = 'redriven' ORDER BY 1, 2, 3
+"""
 COUNT_REFUSED = """
 SELECT count(*) FROM refused_requests
 WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset >= %(first)s

@@ -201,6 +201,29 @@ def _misplace(running: Running, name: str) -> None:
     assert placed(running, f"{name}-c") == invoiced(running, f"{name}-i") == []
 
 
+async def test_what_was_misplaced_is_done_once_after_a_redrive(running: Running) -> None:
+    """Each record stands in two wrong places, and is sent again from both; so is the command of an order."""
+    await stock(running)
+    name = uuid4().hex[:8]
+    kept = f"{name}-kept"
+    async with running.client() as client:
+        body = {**checkout_body(kept, ("TX-1", 1))}
+        body = {each: body[each] for each in ("order_id", "customer", "payment_token", "currency", "buyer", "lines")}
+        assert (await client.post_checkout(body, wait_s=30)).status == 201
+        await asyncio.to_thread(_misplace, running, name)
+        for order_id, count in ((f"{name}-c", 3), (f"{name}-i", 3), (kept, 6)):
+            done = await running.gapless("dead-letters", "redrive", "--order", order_id, "--why", "placed rightly")
+            assert (done.code, done.output.splitlines()[-1]) == (0, f"{count} sent, 0 stay open"), done
+        await asyncio.to_thread(running.wait_until_drained)
+        assert (await client.get_order(kept)).json()["state"] == "CANCELLED"
+        assert (await client.get_order(f"{name}-c")).json()["state"] == "CONFIRMED"
+    assert invoiced(running, f"{name}-i", f"{name}-c") == [f"{name}-c", f"{name}-i"]
+    shown = await running.gapless("dead-letters", "list", "--order", kept)
+    assert shown.output.splitlines()[-1] == "0 open"
+    report = await asyncio.to_thread(running.assert_clean)
+    assert report.counts["dead letters redriven"] == 12
+
+
 async def test_a_header_of_the_relays_on_a_foreign_record_changes_nothing(running: Running) -> None:
     """It is a request like any other, whatever its header says, and the relay's own go on."""
     await stock(running)
