@@ -28,6 +28,8 @@ _UNREACHABLE = re.compile(
 #: What librdkafka says of one broker: its client goes on with the others, or tries again. That none is left, an
 #: `error_cb` is told, or the caller.
 _OF_ONE_BROKER = frozenset(("FAIL", "ERROR", "REQTMOUT", "GETPID"))
+#: What they say of their own progress at INFO, dozens of lines a start, is of use only to who debugs them.
+CHATTY_LOGGERS = ("aiokafka", "faust", "mode")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -95,6 +97,8 @@ def configure(level: str = "INFO", process: Mapping[str, str] | None = None) -> 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.NOTSET if level == "DEBUG" else max(logging.WARNING, root.level))
     # It warns of errors on the way out of a connection that it has called lost already, by an error that we handle.
     logging.getLogger("psycopg").setLevel(max(logging.ERROR, root.level))
     structlog.configure(

@@ -18,7 +18,7 @@ from faust.types import EventT
 
 from runtime.exits import fatal
 from streams.engine.batch import Batch
-from streams.engine.transport import BatchApp
+from streams.engine.transport import FAUST_LOG, BatchApp
 
 Key = TypeVar("Key")
 
@@ -41,6 +41,8 @@ _CACHE_BYTES_MIN, _OPEN_FILES_MIN = _MIB, 20
 class ForgetfulStore(Store):
     """Partitions in RocksDB; one that can't be opened or read is forgotten, and read again from its changelog."""
 
+    logger = FAUST_LOG
+
     def forget(self, partition: int) -> None:
         """Remove what is kept of a partition."""
         self._dbs.pop(partition, None)
@@ -60,6 +62,8 @@ class ForgetfulStore(Store):
 
 class DedupeTable(faust.Table[bytes, bytes]):
     """Order digests of 16 bytes to invoice numbers, by partition."""
+
+    logger = FAUST_LOG
 
     def known(self, partition: int, digests: Sequence[bytes]) -> list[bool]:
         """For each order whether the table remembers it."""

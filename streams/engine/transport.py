@@ -28,6 +28,9 @@ from streams.engine.batch import Batch
 from streams.engine.log_probe import log_end
 
 _log = logging.getLogger(__name__)
+#: Where our subclasses of Faust's services tell of their progress. By default it would be the log of their module, and
+#: so ours.
+FAUST_LOG = logging.getLogger("faust.gapless")
 
 #: From taking what was fetched to taking more. A fetch costs some 2 ms of CPU, here and at the broker, and is asked for
 #: again as soon as its records are taken: under load that would be every few records. After a silence none waits.
@@ -46,6 +49,8 @@ class BatchMessage(ConsumerMessage):
 
 class BatchApp(faust.App):
     """A Faust app whose events are batches."""
+
+    logger = FAUST_LOG
 
     #: All set before the app starts.
     bootstrap: str
@@ -69,6 +74,8 @@ class CommittedThread(AIOKafkaConsumerThread):
     Ends of partitions are then those of what is committed, too: the last stable offsets.
     """
 
+    logger = FAUST_LOG
+
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # Faust asks for it only together with exactly-once. It is looked at when the consumer starts.
@@ -78,6 +85,8 @@ class CommittedThread(AIOKafkaConsumerThread):
 
 class BatchConsumer(AiokafkaConsumer):
     """Reads from the positions, and hands over whole batches."""
+
+    logger = FAUST_LOG
 
     app: BatchApp
     _take_at = 0.0
@@ -104,6 +113,8 @@ class BatchConsumer(AiokafkaConsumer):
         if offsets:
             await self._refuse_positions_beyond_the_log(offsets)
             await self.seek_wait(offsets)
+        begins = {f"{tp.topic}/{tp.partition}": offset for tp, offset in sorted(offsets.items())}
+        _log.info("takes up %d partitions", len(begins), extra={"positions": begins})
         return offsets
 
     async def perform_seek(self) -> None:
@@ -203,6 +214,8 @@ class LoudRecovery(Recovery):
     rebalance and all that follow would be waited for in vain.
     """
 
+    logger = FAUST_LOG
+
     async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Any, title: str) -> None:
         """As Faust's; a table that remembers more than its changelog has is made anew.
 
@@ -227,6 +240,8 @@ class LoudRecovery(Recovery):
 
 class LoudTables(TableManager):
     """Tables with that recovery."""
+
+    logger = FAUST_LOG
 
     @property
     def recovery(self) -> Recovery:

@@ -223,8 +223,9 @@ class Relay:
                 step = steps.send(answer)
                 answer = self._ask(connection, step) if isinstance(step, RunStatement) else None
         except StopIteration as end:
-            for output in end.value:
-                _log.info("relay publishes %s/%d", output.topic, output.partition)
+            if end.value:
+                taken = [f"{output.topic}/{output.partition}" for output in end.value]
+                _log.info("relay takes up %d partitions", len(taken), extra={"partitions": taken})
         OWNED.set(len(self._owned))
 
     def _round(self, connection: psycopg.Connection[Any]) -> bool:

@@ -104,3 +104,18 @@ def test_decisions_obey_the_level(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("WARNING")
     logs.tell_decisions(logging.getLogger("streams.invoices"), "issued", [{"order_id": "A"}])
     assert lines(capsys) == []
+
+
+def test_progress_of_libraries_is_left_to_who_debugs_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Forty lines of a start would hide ours. What they warn of stays."""
+    logs.configure("INFO")
+    for name in ("faust.app.base", "mode.supervisors", "aiokafka.consumer", "streams.engine.transport"):
+        logging.getLogger(name).info("progress")
+        logging.getLogger(name).warning("a warning")
+    written = [(line["logger"], line["event"]) for line in lines(capsys)]
+    assert ("streams.engine.transport", "progress") in written
+    assert [event for _, event in written].count("a warning") == 4
+    assert len(written) == 5
+    logs.configure("DEBUG")
+    logging.getLogger("faust.app.base").info("progress")
+    assert len(lines(capsys)) == 1
