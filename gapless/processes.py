@@ -4,7 +4,7 @@ import importlib
 
 import click
 
-from runtime import logs
+from runtime import logs, traces
 from runtime.roles import READERS, ROLES
 from runtime.settings import Settings, load
 
@@ -48,4 +48,5 @@ def gateway() -> None:
 
 def _run(role: str, settings: Settings, process: str) -> None:
     logs.configure(settings.log_level, {"process": process})
-    importlib.import_module(ROLES[role].module).run(settings)
+    with traces.sent_to(settings.otlp_url, role, process):
+        importlib.import_module(ROLES[role].module).run(settings)

@@ -316,6 +316,7 @@ def make_app(routes: Iterable[web.RouteDef], keys: KeyRing) -> web.Application:
 async def _around(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Turn each error into its response; measure and log the request."""
     began = monotonic()
+    span = telemetry.begin_span(request)
     try:
         cast(BoundedHandler, request.protocol).check_expectation()
         answer = await handler(request)
@@ -330,12 +331,14 @@ async def _around(request: web.Request, handler: _Handler) -> web.StreamResponse
         answer = _no_such_route(request, error)
     # The boundary: whatever else it was, the caller gets no inside view, and the log gets all of it.
     except Exception:  # noqa: BLE001
-        _log.exception("a request to %s failed", _route(request))
+        _log.exception("a request to %s failed", _route(request), extra=telemetry.identity(request))
         answer = problems.response(ProblemError(problems.INTERNAL, "the request failed; the cause is in our log"))
     answer.headers["Server"] = SERVER
     seconds = monotonic() - began
     telemetry.REQUEST_SECONDS.labels(_route(request), str(answer.status)).observe(seconds)
     telemetry.note(request, answer.status, seconds)
+    if span is not None:
+        telemetry.end_span(span, request, answer.status)
     return answer
 
 

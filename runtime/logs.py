@@ -9,7 +9,7 @@ from time import gmtime, monotonic, strftime, time_ns
 import msgspec
 import structlog
 
-from runtime.outages import KAFKA
+from runtime.outages import COLLECTOR, KAFKA
 
 #: A dead broker makes aiokafka write thousands of lines a minute; one in ten seconds says as much.
 REPEAT_SECONDS_MIN = 10.0
@@ -157,10 +157,13 @@ def tell_decisions(logger: logging.Logger, event: str, decisions: Collection[Map
 
 
 def _tell_as_outage(record: logging.LogRecord) -> bool:
-    """Whether to write the record: not where it only says, once more, that Kafka can't be reached."""
+    """Whether to write the record: not where it only says, once more, that Kafka or the collector can't be reached."""
     if record.name == "librdkafka":
         facility = record.args[0] if isinstance(record.args, tuple) and record.args else None
         return facility not in _OF_ONE_BROKER or logging.getLogger().isEnabledFor(logging.DEBUG)
+    if record.name.startswith("opentelemetry.exporter"):
+        COLLECTOR.failed(record.getMessage())
+        return False
     if record.levelno < logging.WARNING or not record.name.startswith("aiokafka"):
         return True
     text = record.getMessage()

@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     replication_factor: int = Field(
         3, ge=1, le=9, description="Replicas that `gapless topics` gives each topic, and finds at least."
     )
+    otlp_url: str | None = Field(
+        None,
+        pattern="^https?://[^/]",
+        description="Collector that traces are sent to in OTLP over HTTP, as http://127.0.0.1:4318; None makes none.",
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severity that is logged.")
 
     def former(self) -> "Settings":

@@ -171,14 +171,21 @@ class CheckoutsWork:
         skus = {sku for request in fresh for sku in request.checkout.wanted}
         shelf = Shelf(await orders.lock_stock(connection, skus))
         for request in fresh:
-            self._place(out, request, shelf, now)
+            self._place(out, request, shelf, now, batch.traces.follow(request.content.offset))
         await self._write(connection, batch, prepared, out, shelf, now)
         prepared.decided = [content.key for content in decision.fresh]
         refused = sum(row.short is not None for row in out.orders)
+        logged = batch.traces.decision
         prepared.told = [
-            *({"seller_id": row.seller_id, "order_id": row.order_id, "state": row.state} for row in out.orders),
             *(
-                {"seller_id": row.seller_id, "order_id": row.order_id, "state": row.outcome, "reason": row.reason}
+                logged(row.source_offset, {"seller_id": row.seller_id, "order_id": row.order_id, "state": row.state})
+                for row in out.orders
+            ),
+            *(
+                logged(
+                    row.log_offset,
+                    {"seller_id": row.seller_id, "order_id": row.order_id, "state": row.outcome, "reason": row.reason},
+                )
                 for row in out.refused
             ),
         ]
@@ -199,7 +206,7 @@ class CheckoutsWork:
             OUTCOMES.labels(outcome).inc(count)
         tell_decisions(_log, "decided", prepared.told)
 
-    def _place(self, out: _Out, request: CheckedCheckout, shelf: Shelf, now: datetime) -> None:
+    def _place(self, out: _Out, request: CheckedCheckout, shelf: Shelf, now: datetime, traceparent: str | None) -> None:
         """Claim the order's stock, or refuse it; its rows and events either way."""
         reserved = shelf.reserve(request.checkout.wanted)
         at = micros(now)
@@ -212,12 +219,12 @@ class CheckoutsWork:
         else:
             steps = order.birth(at)
             event = encode(catalog.ORDER_PLACED, _placed_event(request, at, micros(now + self._hold)))
-            out.stock.append(stock_changed(body["seller_id"], body["order_id"], "reserved", placed, now))
+            out.stock.append(stock_changed(body["seller_id"], body["order_id"], "reserved", placed, now, traceparent))
             out.lines += [
                 LineRow(body["seller_id"], body["order_id"], index, line["sku"], pieces)
                 for index, (line, pieces) in enumerate(zip(body["lines"], request.checkout.pieces, strict=True))
             ]
-        out.events.append((offset, JournalRow(body["order_id"].encode(), event, now)))
+        out.events.append((offset, JournalRow(body["order_id"].encode(), event, now, traceparent)))
         priced = request.checkout.priced
         out.orders.append(
             OrderRow(
@@ -288,7 +295,8 @@ def _reject(out: _Out, batch: Batch, content: Content, refusal: Refusal, now: da
     }
     out.refused.append(ledger.RefusedRow(content.offset, *key, "rejected", refusal.reason, str(refusal), None))
     payload = encode(catalog.ORDER_REJECTED, value)
-    out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
+    traceparent = batch.traces.follow(content.offset)
+    out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
 
 
 def _record_conflict(out: _Out, batch: Batch, conflict: Conflict, now: datetime) -> None:
@@ -307,7 +315,8 @@ def _record_conflict(out: _Out, batch: Batch, conflict: Conflict, now: datetime)
     detail = "the order id was used before with other content; the first stands"
     out.refused.append(ledger.RefusedRow(content.offset, *key, "conflict", "conflict", detail, content.content_sha256))
     payload = encode(catalog.ORDER_CONFLICTED, value)
-    out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
+    traceparent = batch.traces.follow(content.offset)
+    out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
 
 
 def _short_text(short: list[Short]) -> str:

@@ -1,9 +1,10 @@
 """The documents agent: the PDF of each invoice and credit note, rendered, stored for good, and only then recorded."""
 
 import hashlib
+import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -14,6 +15,7 @@ from domain.dead_letter import DeadLetterReason
 from domain.documents import document_key
 from domain.moments import micros
 from domain.records import InvoiceDocumentStored
+from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
@@ -27,6 +29,8 @@ from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
 from streams.engine.dead_letters import dated, dead_letter
 from streams.rendering import Renderer, RenderError
+
+_log = logging.getLogger(__name__)
 
 AGENT = "documents"
 #: Events in a batch: what a crash renders again, and how long a document waits for its batch's commit.
@@ -55,6 +59,8 @@ class PreparedDocuments:
 
     stored: list[_Stored] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
+    #: What was stored, for the log.
+    told: list[Mapping[str, object]] = field(default_factory=list)
 
 
 def run(settings: Settings) -> None:
@@ -130,10 +136,20 @@ class DocumentsWork:
             for stored in prepared.stored
         ]
         new = await ledger.insert_documents(connection, rows) if rows else set()
-        events = [
-            _stored_event(stored, now)
-            for stored in prepared.stored
-            if (stored.event["series_id"], stored.event["number"]) in new
+        recorded = [each for each in prepared.stored if (each.event["series_id"], each.event["number"]) in new]
+        events = [_stored_event(each, now, batch.traces.follow(each.record.offset)) for each in recorded]
+        prepared.told = [
+            batch.traces.decision(
+                each.record.offset,
+                {
+                    "seller_id": each.event["seller_id"],
+                    "order_id": each.event["order_id"],
+                    "kind": each.event["kind"],
+                    "number": each.event["invoice_number"],
+                    "key": each.key,
+                },
+            )
+            for each in recorded
         ]
         # Heads are locked in the order of the topics' names, as everywhere.
         for topic, journal_rows in (
@@ -147,6 +163,7 @@ class DocumentsWork:
     async def committed(self, batch: Batch, prepared: PreparedDocuments) -> None:
         """Count."""
         STORED.inc(len(prepared.stored))
+        tell_decisions(_log, "stored", prepared.told)
 
     def _decode(
         self, batch: Batch, prepared: PreparedDocuments, now: datetime
@@ -201,7 +218,7 @@ def _checked(event: DocumentEvent) -> DocumentEvent:
     return event
 
 
-def _stored_event(stored: _Stored, now: datetime) -> JournalRow:
+def _stored_event(stored: _Stored, now: datetime, traceparent: str | None) -> JournalRow:
     event = stored.event
     value: InvoiceDocumentStored = {
         "seller_id": event["seller_id"],
@@ -217,4 +234,4 @@ def _stored_event(stored: _Stored, now: datetime) -> JournalRow:
         "template_version": event["template_version"],
         "stored_at": micros(now),
     }
-    return JournalRow(stored.record.key, encode(catalog.INVOICE_DOCUMENT_STORED, value), now)
+    return JournalRow(stored.record.key, encode(catalog.INVOICE_DOCUMENT_STORED, value), now, traceparent)

@@ -162,18 +162,25 @@ class InvoicesWork:
         invoice_numbers = {key: each.invoice_number for key, each in preceding.items()}
         rows = await self._issue(connection, batch, prepared, decision, sellers, invoice_numbers, now, out)
         await self._write(connection, batch, prepared, rows, out, now)
+        logged = batch.traces.decision
         prepared.issued = [
-            {"seller_id": row.seller_id, "order_id": row.order_id, "kind": row.kind, "number": row.invoice_number}
+            logged(
+                row.source_offset,
+                {"seller_id": row.seller_id, "order_id": row.order_id, "kind": row.kind, "number": row.invoice_number},
+            )
             for row in rows
         ]
         prepared.refused = [
-            {
-                "seller_id": row.seller_id,
-                "order_id": row.order_id,
-                "kind": row.kind,
-                "outcome": row.outcome,
-                "reason": row.reason,
-            }
+            logged(
+                row.log_offset,
+                {
+                    "seller_id": row.seller_id,
+                    "order_id": row.order_id,
+                    "kind": row.kind,
+                    "outcome": row.outcome,
+                    "reason": row.reason,
+                },
+            )
             for row in out.refused
         ]
         prepared.outcomes = {
@@ -247,7 +254,8 @@ class InvoicesWork:
             )
             rows.append(row)
             event = issued(request, seller, row, its.issue_date, preceding)
-            out.events.append((content.offset, JournalRow(key.order_id.encode(), event, its.issued_at)))
+            traceparent = batch.traces.follow(content.offset)
+            out.events.append((content.offset, JournalRow(key.order_id.encode(), event, its.issued_at, traceparent)))
         return rows
 
     async def _write(
@@ -290,7 +298,8 @@ class InvoicesWork:
         detail = _with_refund(key, str(refusal))
         out.refused.append(ledger.RefusedRow(content.offset, *key, "rejected", refusal.reason, detail, None))
         payload = rejected(batch, content, refusal.reason, detail, now)
-        out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
+        traceparent = batch.traces.follow(content.offset)
+        out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
 
     def _record_conflict(self, out: _Out, batch: Batch, conflict: Conflict, now: datetime) -> None:
         content, key = conflict.content, conflict.content.key
@@ -300,7 +309,8 @@ class InvoicesWork:
             ledger.RefusedRow(content.offset, *key, "conflict", "conflict", detail, content.content_sha256)
         )
         payload = conflicted(batch, conflict, now)
-        out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now)))
+        traceparent = batch.traces.follow(content.offset)
+        out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
 
 
 async def _find_ordered(connection: Connection, batch: Batch, known: list[Content]) -> dict[int, Content]:

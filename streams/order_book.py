@@ -15,6 +15,7 @@ from domain.order import OrderIdentity, OrderState, OrderStep, PaymentAction, St
 from domain.records import CreditNoteRequest, InvoiceRequest, OrderCommandAnswered, OrderStateChanged, PaymentRequested
 from domain.refusals import INVALID_FIELD, REFUND_CONFLICT, REFUND_IN_PROGRESS, REFUND_TOO_LARGE, Refusal
 from domain.reservation import Change, Shelf, Sku, wanted_of
+from runtime import traces
 from schemas import catalog
 from schemas.codec import decode, encode
 from sinks.postgres import journal, orders, refunds
@@ -52,6 +53,8 @@ class OrderBook:
     def __init__(self, partition: int, now: datetime) -> None:
         self._partition = partition
         self._now = now
+        #: The trace that what is done next follows from.
+        self.traceparent: str | None = None
         self._orders: dict[OrderIdentity, _Order] = {}
         self._shelf = Shelf({})
         self._new_refunds: list[RefundRow] = []
@@ -60,6 +63,8 @@ class OrderBook:
         self._order_events: list[JournalRow] = []
         self._stock_events: list[JournalRow] = []
         self._invoice_requests: list[JournalRow] = []
+        #: Each step that was taken, for the log.
+        self.steps: list[Mapping[str, object]] = []
 
     async def load(self, connection: Connection, wanted: Mapping[OrderIdentity, Iterable[Trigger | None]]) -> None:
         """Lock the orders, and what their triggers may need. None stands for the outcome of a void or a refund."""
@@ -116,7 +121,7 @@ class OrderBook:
                 self._add_refund(order, CANCELLATION, everything, detail, for_all_left=True)
             self._ask_payment(order, "void", step.payment, its.standing.gross_minor)
         if step.invoices:
-            self._invoice_requests.append(JournalRow(order.order_id.encode(), its.standing.invoice_request, self._now))
+            self._invoice_requests.append(self._row(order, its.standing.invoice_request))
         return True
 
     def command(self, order: OrderIdentity, command: Trigger, detail: str, command_id: str) -> Refusal | None:
@@ -170,7 +175,7 @@ class OrderBook:
         refund = its.refunds[refund_id] = refund._replace(state=DONE if succeeded else FAILED)
         self._settled.append(refund)
         if succeeded:
-            self._invoice_requests.append(JournalRow(order.order_id.encode(), refund.credit_note_request, self._now))
+            self._invoice_requests.append(self._row(order, refund.credit_note_request))
         else:
             for line, quantity in refund.lines.items():
                 its.refunded[line] -= quantity
@@ -195,7 +200,7 @@ class OrderBook:
             "source_offset": offset,
         }
         payload = encode(catalog.ORDER_COMMAND_ANSWERED, value)
-        self._order_events.append(JournalRow(order.order_id.encode(), payload, self._now))
+        self._order_events.append(self._row(order, payload))
 
     async def write(self, connection: Connection, dead: list[JournalRow]) -> None:
         """Write what changed, and say it; `dead` goes along."""
@@ -215,13 +220,13 @@ class OrderBook:
             },
         )
 
-    def steps(self) -> list[Mapping[str, object]]:
-        """Each step that was taken, for the log."""
-        return [
-            {**each._asdict(), "state": taken.to_state.value, "version": taken.version, "reason": taken.reason}
-            for each, its in self._orders.items()
-            for taken in its.steps
-        ]
+    def identity(self, order: OrderIdentity) -> dict[str, object]:
+        """Whose step is taken, for the log: the order, and the trace if there is one."""
+        trace = {} if self.traceparent is None else {"trace_id": traces.trace_id(self.traceparent)}
+        return {**order._asdict(), **trace}
+
+    def _row(self, order: OrderIdentity, payload: bytes) -> JournalRow:
+        return JournalRow(order.order_id.encode(), payload, self._now, self.traceparent)
 
     def _needs_lines(self, order: OrderIdentity, triggers: tuple[Trigger | None, ...]) -> bool:
         state = self._orders[order].state
@@ -260,8 +265,16 @@ class OrderBook:
             "occurred_at": taken.at,
         }
         payload = encode(catalog.ORDER_STATE_CHANGED, value)
-        self._order_events.append(JournalRow(order.order_id.encode(), payload, self._now))
+        self._order_events.append(self._row(order, payload))
         its.steps.append(taken)
+        self.steps.append(
+            {
+                **self.identity(order),
+                "state": taken.to_state.value,
+                "version": taken.version,
+                "reason": taken.reason,
+            }
+        )
         its.state, its.version, its.reason = taken.to_state, taken.version, taken.reason
         its.was_delivered = its.was_delivered or taken.to_state is OrderState.DELIVERED
 
@@ -294,10 +307,12 @@ class OrderBook:
             "occurred_at": micros(self._now),
         }
         payload = encode(catalog.PAYMENT_REQUESTED, value)
-        self._order_events.append(JournalRow(order.order_id.encode(), payload, self._now))
+        self._order_events.append(self._row(order, payload))
 
     def _say_stock(self, order: OrderIdentity, cause: str, changes: list[Change]) -> None:
-        self._stock_events.append(stock_changed(order.seller_id, order.order_id, cause, changes, self._now))
+        self._stock_events.append(
+            stock_changed(order.seller_id, order.order_id, cause, changes, self._now, self.traceparent)
+        )
 
 
 def _credit_note(

@@ -136,9 +136,11 @@ class OrdersWork:
         payments = [_attempt(each) for each in prepared.inputs if isinstance(each, _Payment)]
         attempts = await orders.read_attempts(connection, payments) if payments else {}
         for each in prepared.inputs:
+            offset = each.record.offset
+            book.traceparent = batch.traces.follow(offset)
             if isinstance(each, _Command):
                 refusal = _obey(book, each)
-                book.answer(each.order, each.body["command_id"], each.body["action"], refusal, each.record.offset)
+                book.answer(each.order, each.body["command_id"], each.body["action"], refusal, offset)
                 outcome = "applied" if refusal is None else refusal.reason
             # Whoever can write to the topic must not be able to confirm an order: the attempt's row says what happened.
             elif not book.has(each.order) or attempts.get(_attempt(each)) != each.body["outcome"]:
@@ -147,9 +149,12 @@ class OrdersWork:
                 outcome = "dead letter"
             else:
                 outcome = "applied" if _pay(book, each) else "no effect"
-            prepared.outcomes.append((each.trigger or each.body["action"], outcome))
+            trigger = each.trigger or each.body["action"]
+            prepared.outcomes.append((trigger, outcome))
+            if book.traceparent is not None:
+                batch.traces.decision(offset, {**each.order._asdict(), "trigger": trigger, "outcome": outcome})
         await book.write(connection, dead)
-        prepared.steps = book.steps()
+        prepared.steps = book.steps
 
     async def committed(self, batch: Batch, prepared: PreparedTriggers) -> None:
         """Count."""
@@ -192,7 +197,7 @@ async def expire_once(session: Session, now: datetime, at_once: int = _EXPIRED_M
             moved = sum(book.move(order, Trigger.HOLD_EXPIRED) for order in expired)
             await book.write(connection, [])
         STEPS.labels(Trigger.HOLD_EXPIRED.value, "applied").inc(moved)
-        tell_decisions(_log, "moved", book.steps())
+        tell_decisions(_log, "moved", book.steps)
     return len(due)
 
 
@@ -257,6 +262,7 @@ def _pay(book: OrderBook, each: _Payment) -> bool:
             each.order.seller_id,
             body["outcome"],
             body["reason"],
+            extra=book.identity(each.order),
         )
     return succeeded
 

@@ -21,6 +21,7 @@ from domain import payment
 from domain.breaker import Breaker, Gate
 from domain.payment import Ask, AttemptStep, Finish, Send, Settle, Wait
 from providers.provider import ForbiddenError, NoAnswerError, NotNowError, Provider, UnknownOutcomeError, send
+from runtime import traces
 from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from sinks.postgres.payments import Finished, Leased, Retried
@@ -279,7 +280,9 @@ class Caller:
                 known = await self._call("ask", provider.ask(attempt))
                 step = payment.step_after_asking(attempt, known)
             if isinstance(step, Send):
-                step = payment.finish(await self._call(attempt.action.value, send(provider, attempt, leased.token)))
+                with traces.following("CLIENT", f"{attempt.action} payment", leased.traceparent):
+                    answer = await self._call(attempt.action.value, send(provider, attempt, leased.token))
+                step = payment.finish(answer)
             elif isinstance(step, Settle):
                 if not await self.rows.settle(attempt.provider_key):
                     return
@@ -300,6 +303,8 @@ class Caller:
                 "state": step.state.value,
                 "reason": step.reason,
             }
+            if leased.traceparent is not None:
+                told["trace_id"] = traces.trace_id(leased.traceparent)
             tell_decisions(_log, "payment attempt finished", [told])
 
     def _leave(self, provider: str) -> Wait:

@@ -118,6 +118,11 @@ class PaymentsWork:
                 else:
                     wanted = self._wanted(record)
                     if wanted is not None:
+                        traceparent = batch.traces.follow(record.offset)
+                        if traceparent is not None:
+                            wanted = wanted._replace(traceparent=traceparent)
+                            names = ("seller_id", "order_id", "request_id")
+                            batch.traces.decision(record.offset, dict(zip(names, wanted.id, strict=True)))
                         prepared.wanted.setdefault(wanted.id, (wanted, record))
             except DecodeError as error:
                 prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), now))
@@ -139,7 +144,7 @@ class PaymentsWork:
                 row, record = prepared.wanted[key]
                 if row.state is not AttemptState.OPEN:
                     event = finished_event(leased.attempt, Finish(row.state), leased.provider, now)
-                    events.append(JournalRow(record.key, event, now))
+                    events.append(JournalRow(record.key, event, now, row.traceparent))
                     prepared.finished += 1
                 elif row.is_leased:
                     prepared.leased.append(leased)

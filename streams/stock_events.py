@@ -11,7 +11,14 @@ from schemas.codec import encode
 from sinks.postgres.journal import JournalRow
 
 
-def stock_changed(seller_id: str, order_id: str, cause: str, changes: Iterable[Change], now: datetime) -> JournalRow:
+def stock_changed(
+    seller_id: str,
+    order_id: str,
+    cause: str,
+    changes: Iterable[Change],
+    now: datetime,
+    traceparent: str | None = None,
+) -> JournalRow:
     """The journal row of an order's changes: one per SKU, each with the level after it."""
     value: StockChanged = {
         "seller_id": seller_id,
@@ -29,4 +36,4 @@ def stock_changed(seller_id: str, order_id: str, cause: str, changes: Iterable[C
         ],
         "occurred_at": micros(now),
     }
-    return JournalRow(order_id.encode(), encode(catalog.STOCK_CHANGED, value), now)
+    return JournalRow(order_id.encode(), encode(catalog.STOCK_CHANGED, value), now, traceparent)

@@ -16,6 +16,7 @@ from gateway.http import problems, telemetry
 from gateway.http.problems import ProblemError
 from gateway.http.server import BoundedHandler
 from gateway.http.shedding import Shares, Stay
+from runtime import traces
 from runtime.publisher import Delivered, NotAcknowledgedError, OverloadedError, Publisher
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -46,12 +47,12 @@ _place: "ContextVar[_Place]" = ContextVar("place")
 
 
 class _Place:
-    """One request under way: its time in the backlog, and the bytes received of its body."""
+    """One request under way: its time in the backlog, its trace, and the bytes received of its body."""
 
-    __slots__ = ("_bytes", "_held_bytes", "_seller_id", "stay")
+    __slots__ = ("_bytes", "_held_bytes", "_seller_id", "stay", "traceparent")
 
-    def __init__(self, stay: Stay, of_all: Shares, seller_id: str | None) -> None:
-        self.stay = stay
+    def __init__(self, stay: Stay, of_all: Shares, seller_id: str | None, traceparent: str | None) -> None:
+        self.stay, self.traceparent = stay, traceparent
         self._bytes, self._seller_id = of_all, seller_id
         self._held_bytes = 0
 
@@ -112,7 +113,8 @@ class Intake:
             raise refusal
         stay = cast(BoundedHandler, request.protocol).stay
         stay.join(seller_id)
-        place = _Place(stay, self._keyless_bytes if seller_id is None else self._bytes, seller_id)
+        of_all = self._keyless_bytes if seller_id is None else self._bytes
+        place = _Place(stay, of_all, seller_id, request.get(telemetry.TRACEPARENT))
         outer = _place.set(place)
         requests.take(seller_id, 1)
         try:
@@ -123,15 +125,22 @@ class Intake:
             place.give_back()
 
     async def keep(self, topic: str, key: bytes, payload: bytes) -> Delivered:
-        """Publish; return when all in-sync replicas have the record.
+        """Publish, with the request's trace; return when all in-sync replicas have the record.
 
         Raises `ProblemError`: with `NOT_ACKNOWLEDGED` it may be durable; with others it is not.
         """
         began = monotonic()
         is_kept = False
+        traceparent = _place.get().traceparent
+        span = traces.follow("PRODUCER", f"publish {topic}", traceparent)
+        if span is not None:
+            traceparent = span.traceparent
+        headers = None if traceparent is None else [(traces.TRACEPARENT, traceparent.encode())]
         try:
-            delivered = await self._publisher.publish(topic, key, payload)
+            delivered = await self._publisher.publish(topic, key, payload, headers)
             is_kept = True
+            if span is not None:
+                span.describe(traces.of_record(topic, *delivered))
             self._unacknowledged_run = 0
         except OverloadedError:
             raise ProblemError(
@@ -150,6 +159,8 @@ class Intake:
             raise too_large() from None
         finally:
             _place.get().stay.end(is_kept=is_kept)
+            if span is not None:
+                span.end("" if is_kept else "not acknowledged")
         telemetry.ACKNOWLEDGE_SECONDS.observe(monotonic() - began)
         return delivered
 

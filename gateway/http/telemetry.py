@@ -11,6 +11,7 @@ import logging
 from aiohttp import web
 from prometheus_client import Counter, Gauge, Histogram
 
+from runtime import traces
 from runtime.logs import LineWriter
 from runtime.metrics import REGISTRY
 
@@ -21,6 +22,8 @@ _write = LineWriter(_log.name, "request")
 SELLER_ID = web.RequestKey("seller_id", str)
 ORDER_ID = web.RequestKey("order_id", str)
 REQUEST_BYTES = web.RequestKey("request_bytes", int)
+#: What follows from the request carries it: the caller's, or that of the span that answers the request.
+TRACEPARENT = web.RequestKey("traceparent", str)
 
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 #: Polled every second or so; a 503 while the gateway is not ready is no failure.
@@ -59,11 +62,30 @@ HINTS_AVAILABLE = Gauge(
 )
 
 
+def begin_span(request: web.Request) -> traces.Span | None:
+    """Note the trace of the request, and begin the span that answers it; None while tracing is off."""
+    parent = traces.parse(request.headers.get(traces.TRACEPARENT))
+    route = _route(request)
+    span = None if route in _HEALTH else traces.begin("SERVER", f"{request.method} {route}", parent)
+    if span is not None:
+        span.describe({"http.request.method": request.method, "http.route": route})
+    traceparent = parent if span is None else span.traceparent
+    if traceparent is not None:
+        request[TRACEPARENT] = traceparent
+    return span
+
+
+def end_span(span: traces.Span, request: web.Request, status: int) -> None:
+    """End the span that answers the request."""
+    span.describe({"http.response.status_code": status})
+    span.add({"seller_id": request.get(SELLER_ID), "order_id": request.get(ORDER_ID)})
+    span.end(f"{status}" if status >= 500 else "")
+
+
 def note(request: web.Request, status: int, seconds: float) -> None:
     """Log the request, unless it is a read that succeeded or a health check."""
     level = logging.WARNING if status >= 500 else logging.INFO
-    resource = request.match_info.route.resource
-    route = "unknown" if resource is None else resource.canonical
+    route = _route(request)
     if route in _HEALTH or (level == logging.INFO and request.method in _READS):
         level = logging.DEBUG
     if _log.isEnabledFor(level):
@@ -72,8 +94,21 @@ def note(request: web.Request, status: int, seconds: float) -> None:
             "route": route,
             "status": status,
             "ms": round(seconds * 1000, 1),
-            "seller_id": request.get(SELLER_ID),
-            "order_id": request.get(ORDER_ID),
             "request_bytes": request.get(REQUEST_BYTES, 0),
+            **identity(request),
         }
         _write(level, fields)
+
+
+def identity(request: web.Request) -> dict[str, str | None]:
+    """Whose request it is, for the log: seller and order as far as they are known, and the trace if there is one."""
+    fields = {"seller_id": request.get(SELLER_ID), "order_id": request.get(ORDER_ID)}
+    traceparent = request.get(TRACEPARENT)
+    if traceparent is not None:
+        fields["trace_id"] = traces.trace_id(traceparent)
+    return fields
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return "unknown" if resource is None else resource.canonical

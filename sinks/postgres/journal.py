@@ -1,8 +1,8 @@
 """The journal: the output, in the order of commits. Kafka's topics are copies of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sinks.postgres.session import SQL, Connection
 
@@ -13,6 +13,8 @@ class JournalRow(NamedTuple):
     key: bytes | None
     payload: bytes
     occurred_at: datetime
+    #: The trace that it follows from.
+    traceparent: str | None = None
 
 
 async def take_seqs(connection: Connection, topic: str, partition: int, count: int) -> int:
@@ -37,6 +39,7 @@ async def append(
             "keys": [row.key for row in rows],
             "payloads": [row.payload for row in rows],
             "occurred_ats": [row.occurred_at for row in rows],
+            "traceparents": traceparents_of(rows),
         },
     )
 
@@ -54,5 +57,19 @@ async def append_all(connection: Connection, partition: int, output: Mapping[str
             "keys": [row.key for _, row in rows],
             "payloads": [row.payload for _, row in rows],
             "occurred_ats": [row.occurred_at for _, row in rows],
+            "traceparents": traceparents_of([row for _, row in rows]),
         },
     )
+
+
+class HasTraceparent(Protocol):
+    """A row that may follow from a trace."""
+
+    @property
+    def traceparent(self) -> str | None: ...
+
+
+def traceparents_of(rows: Iterable[HasTraceparent]) -> list[str | None] | None:
+    """Those of the rows, as an array for `unnest`; None if none has one, which it takes for as many nulls."""
+    traceparents = [row.traceparent for row in rows]
+    return traceparents if any(traceparents) else None

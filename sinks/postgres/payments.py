@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from domain.payment import Action, Attempt, AttemptState, Prior
+from sinks.postgres.journal import traceparents_of
 from sinks.postgres.session import SQL, Connection
 
 
@@ -24,6 +25,8 @@ class NewAttempt(NamedTuple):
     give_up_at: float
     #: Called at once by who inserts it.
     is_leased: bool
+    #: The trace that it follows from.
+    traceparent: str | None = None
 
     @property
     def id(self) -> tuple[str, str, str]:
@@ -38,6 +41,8 @@ class Leased(NamedTuple):
     token: str
     #: Whom the payment is with: for an authorisation not asked for yet, who is asked now.
     provider: str
+    #: The trace that it follows from.
+    traceparent: str | None = None
 
 
 class Finished(NamedTuple):
@@ -71,6 +76,7 @@ _NEW_COLUMNS = (
     "states",
     "give_up_ats",
     "is_leaseds",
+    "traceparents",
 )
 _FINISHED_COLUMNS = ("provider_keys", "states", "references", "reasons", "keys", "payloads")
 
@@ -84,9 +90,10 @@ async def insert_attempts(
 
     Left out are those that exist, those without an order, and those that ask for more than their order's whole sum.
     """
-    columns = dict(zip(_NEW_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
-    columns["actions"] = [str(each) for each in columns["actions"]]
-    columns["states"] = [str(each) for each in columns["states"]]
+    columns: dict[str, list[Any] | None] = dict(zip(_NEW_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+    columns["actions"] = [str(row.action) for row in rows]
+    columns["states"] = [str(row.state) for row in rows]
+    columns["traceparents"] = traceparents_of(rows)
     cursor = await connection.execute(
         SQL["insert_payment_attempts"],
         {**columns, "partition": partition, "slot": slot, "lease": lease_seconds, "provider": provider},
@@ -108,7 +115,7 @@ async def insert_attempts(
             authorization=_prior(auth_state, auth_reference),
             capture=_prior(capture_state, ""),
         )
-        made[row.id] = Leased(attempt, token, whose)
+        made[row.id] = Leased(attempt, token, whose, row.traceparent)
     return made
 
 
@@ -201,7 +208,7 @@ async def count_open(connection: Connection) -> tuple[int, float]:
 
 def _leased(row: Sequence[Any]) -> Leased:
     seller_id, order_id, request_id, partition, action, amount, currency, key, tries, expired, age = row[:11]
-    settling, token, auth_state, auth_reference, capture, provider = row[11:]
+    settling, token, auth_state, auth_reference, capture, provider, traceparent = row[11:]
     attempt = Attempt(
         seller_id,
         order_id,
@@ -219,7 +226,7 @@ def _leased(row: Sequence[Any]) -> Leased:
         authorization=_prior(auth_state, auth_reference),
         capture=_prior(capture, ""),
     )
-    return Leased(attempt, token, provider)
+    return Leased(attempt, token, provider, traceparent)
 
 
 def _prior(state: str | None, reference: str | None) -> Prior | None:

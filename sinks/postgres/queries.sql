@@ -100,25 +100,26 @@ RETURNING h.next_seq - %(count)s AS first
 -- Heads are locked in the order of their topics' names, here as everywhere: two agents can't wait for each other. All in one
 -- statement, for at a trickle it is the statements that cost.
 WITH rows AS (
-    SELECT topic, key, payload, occurred_at, count(*) OVER (PARTITION BY topic) AS rows,
+    SELECT topic, key, payload, occurred_at, traceparent, count(*) OVER (PARTITION BY topic) AS rows,
            row_number() OVER (PARTITION BY topic ORDER BY ordinality) AS place
-    FROM unnest(%(topics)b::text[], %(keys)b::bytea[], %(payloads)b::bytea[], %(occurred_ats)b::timestamptz[])
-        WITH ORDINALITY AS row (topic, key, payload, occurred_at, ordinality)
+    FROM unnest(%(topics)b::text[], %(keys)b::bytea[], %(payloads)b::bytea[], %(occurred_ats)b::timestamptz[],
+                %(traceparents)b::text[])
+        WITH ORDINALITY AS row (topic, key, payload, occurred_at, traceparent, ordinality)
 ), heads AS (
     INSERT INTO journal_heads AS h (topic, partition, next_seq)
     SELECT topic, %(partition)s, 1 + count(*) FROM rows GROUP BY topic ORDER BY topic
     ON CONFLICT (topic, partition) DO UPDATE SET next_seq = h.next_seq + excluded.next_seq - 1
     RETURNING h.topic, h.next_seq
 )
-INSERT INTO journal (topic, partition, seq, key, payload, occurred_at)
-SELECT topic, %(partition)s, heads.next_seq - rows.rows + rows.place - 1, key, payload, occurred_at
+INSERT INTO journal (topic, partition, seq, key, payload, occurred_at, traceparent)
+SELECT topic, %(partition)s, heads.next_seq - rows.rows + rows.place - 1, key, payload, occurred_at, traceparent
 FROM rows JOIN heads USING (topic)
 
 -- name: append_journal
-INSERT INTO journal (topic, partition, seq, key, payload, occurred_at)
-SELECT %(topic)s, %(partition)s, %(first)s + row.ordinality - 1, row.key, row.payload, row.occurred_at
-FROM unnest(%(keys)b::bytea[], %(payloads)b::bytea[], %(occurred_ats)b::timestamptz[]) WITH ORDINALITY
-    AS row (key, payload, occurred_at)
+INSERT INTO journal (topic, partition, seq, key, payload, occurred_at, traceparent)
+SELECT %(topic)s, %(partition)s, %(first)s + row.ordinality - 1, row.key, row.payload, row.occurred_at, row.traceparent
+FROM unnest(%(keys)b::bytea[], %(payloads)b::bytea[], %(occurred_ats)b::timestamptz[], %(traceparents)b::text[])
+    WITH ORDINALITY AS row (key, payload, occurred_at, traceparent)
 
 -- name: insert_invoices
 -- No ON CONFLICT: a repeat that got this far is a bug or a lost hint, and must roll the numbers back with it.
@@ -170,9 +171,9 @@ WHERE next_seq - 1 > coalesce(published_seq, 0)
 -- name: read_journal
 -- `since` spares the months before it; a caller that misses rows asks again without it. Lengths are read without the
 -- payloads, so that rows behind `bytes_max` cost no more than their look-up.
-SELECT seq, key, payload, occurred_at
+SELECT seq, key, payload, occurred_at, traceparent
 FROM (
-    SELECT seq, key, payload, occurred_at, sum(octet_length(payload)) OVER (ORDER BY seq) AS bytes FROM journal
+    SELECT seq, key, payload, occurred_at, traceparent, sum(octet_length(payload)) OVER (ORDER BY seq) AS bytes FROM journal
     WHERE topic = %(topic)s AND partition = %(partition)s AND seq > %(after_seq)s
       -- Parameters travel in the smallest type that holds them: two of them added overflow at 32,767 without the cast.
       AND seq <= %(after_seq)s::bigint + %(limit)s
@@ -347,20 +348,21 @@ WITH asked AS (
     SELECT row.*
     FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text[], %(actions)b::text[],
                 %(amounts)b::bigint[], %(currencies)b::text[], %(provider_keys)b::text[], %(references)b::text[],
-                %(states)b::text[], %(give_up_ats)b::float8[], %(is_leaseds)b::boolean[])
+                %(states)b::text[], %(give_up_ats)b::float8[], %(is_leaseds)b::boolean[], %(traceparents)b::text[])
         AS row (seller_id, order_id, request_id, action, amount_minor, currency, provider_key, reference, state,
-                give_up_at, is_leased)
+                give_up_at, is_leased, traceparent)
     JOIN orders o USING (seller_id, order_id)
     WHERE o.currency = row.currency AND row.amount_minor <= o.gross_minor
 ), inserted AS (
     INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,
                                   provider_key, state, tries, next_try_at, leased_by, give_up_at, reference,
-                                  created_at, finished_at, provider)
+                                  created_at, finished_at, provider, traceparent)
     SELECT seller_id, order_id, request_id, %(partition)s, action, amount_minor, currency, provider_key, state,
            is_leased::int, now() + CASE WHEN is_leased THEN make_interval(secs => %(lease)s) ELSE interval '0' END,
            CASE WHEN is_leased THEN %(slot)s END,
            CASE WHEN action = 'authorize' THEN to_timestamp(give_up_at) END, reference, now(),
-           CASE WHEN state <> 'open' THEN now() END, CASE WHEN action = 'authorize' THEN %(provider)s END
+           CASE WHEN state <> 'open' THEN now() END, CASE WHEN action = 'authorize' THEN %(provider)s END,
+           traceparent
     FROM asked
     ON CONFLICT DO NOTHING
     RETURNING seller_id, order_id, request_id, give_up_at
@@ -405,7 +407,7 @@ SELECT t.seller_id, t.order_id, t.request_id, t.partition, t.action, t.amount_mi
        t.tries, coalesce(t.give_up_at <= now(), false), extract(epoch FROM now() - t.created_at)::float8,
        t.settling, o.payment_token, a.state, a.reference, c.state,
        coalesce(t.provider, a.provider, CASE WHEN a.reference LIKE 'pi\_%%' THEN 'stripe' WHEN a.reference <> '' THEN 'local' END,
-                %(provider)s)
+                %(provider)s), t.traceparent
 FROM taken t
 JOIN orders o ON o.seller_id = t.seller_id AND o.order_id = t.order_id
 LEFT JOIN payment_attempts a
@@ -430,17 +432,17 @@ WITH done AS (
     SET state = done.state, reference = done.reference, reason = done.reason, finished_at = believed(%(now)s)
     FROM done
     WHERE (p.seller_id, p.order_id, p.request_id) = (done.seller_id, done.order_id, done.request_id)
-    RETURNING p.partition, p.provider_key, done.key, done.payload
+    RETURNING p.partition, p.provider_key, done.key, done.payload, p.traceparent
 ), heads AS (
     INSERT INTO journal_heads AS h (topic, partition, next_seq)
     SELECT %(topic)s, partition, 1 + count(*) FROM finished GROUP BY partition ORDER BY partition
     ON CONFLICT (topic, partition) DO UPDATE SET next_seq = h.next_seq + excluded.next_seq - 1
     RETURNING h.partition, h.next_seq
 ), appended AS (
-    INSERT INTO journal (topic, partition, seq, key, payload, occurred_at)
+    INSERT INTO journal (topic, partition, seq, key, payload, occurred_at, traceparent)
     SELECT %(topic)s, f.partition,
            heads.next_seq - row_number() OVER (PARTITION BY f.partition ORDER BY f.provider_key),
-           f.key, f.payload, believed(%(now)s)
+           f.key, f.payload, believed(%(now)s), f.traceparent
     FROM finished f JOIN heads USING (partition)
 )
 SELECT provider_key FROM finished

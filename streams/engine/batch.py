@@ -1,8 +1,10 @@
 """A batch: what one fetch brought of one partition."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
+
+from streams.engine.batch_traces import NO_TRACES, BatchTraces
 
 
 class Record(Protocol):
@@ -14,6 +16,8 @@ class Record(Protocol):
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 def joined(batches: Iterable["Batch"]) -> list["Batch"]:
@@ -43,6 +47,8 @@ class Batch:
     records: Sequence[Record]
     #: Of a batch that others have taken records from: where it begins and ends all the same. It may have none left.
     span: tuple[int, int] | None = None
+    #: Of these records, and of those that it was made without.
+    traces: BatchTraces = field(default=NO_TRACES, compare=False)
 
     @property
     def first_offset(self) -> int:
@@ -94,6 +100,10 @@ class Batch:
         if (later.topic, later.partition, later.first_offset) != (self.topic, self.partition, self.next_offset):
             return None
         return replace(self, records=[*self.records, *later.records])
+
+    def traced(self) -> "Batch":
+        """The same, with the traces that its records came with."""
+        return replace(self, traces=BatchTraces(self.topic, self.partition, self.records))
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition} [{self.first_offset}, {self.next_offset})"

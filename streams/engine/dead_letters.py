@@ -28,7 +28,7 @@ def dead_letter(
         "error": f"{reason}: {detail}"[:_ERROR_CHARS_MAX],
         "occurred_at": micros(now),
     }
-    return JournalRow(record.key, encode(catalog.DEAD_LETTER, value), now)
+    return JournalRow(record.key, encode(catalog.DEAD_LETTER, value), now, batch.traces.follow(record.offset))
 
 
 def dated(rows: Iterable[JournalRow], now: datetime) -> list[JournalRow]:

@@ -105,7 +105,7 @@ class Worker:
         self._unanswered = None
         with BATCH_SECONDS.labels(work.agent).time():
             # What is left to be done, in pieces of at most so many records.
-            left: Batch | None = batch
+            left: Batch | None = batch.traced()
             records_max = len(batch.records)
             pause_s = _BACKOFF_FIRST_S
             while left is not None:
@@ -200,3 +200,4 @@ class Worker:
 async def _committed(work: Work[Prepared], batch: Batch, prepared: Prepared) -> None:
     RECORDS.labels(work.agent).inc(len(batch.records))
     await work.committed(batch, prepared)
+    batch.traces.end(batch.records)

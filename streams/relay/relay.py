@@ -22,13 +22,14 @@ import psycopg
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from prometheus_client import Counter, Gauge
 
-from runtime import metrics
+from runtime import metrics, traces
 from runtime.exits import fatal
 from runtime.health import ProcessHealth
 from runtime.kafka import log_client_error
 from runtime.metrics import REGISTRY
 from runtime.outages import KAFKA, POSTGRES
 from runtime.settings import Settings
+from runtime.traces import TRACEPARENT, Span
 from schemas.catalog import OUTPUT_TOPICS, SEQ_HEADER
 from sinks.agreement import await_agreement
 from sinks.postgres.session import OUTAGES, SQL
@@ -116,6 +117,8 @@ class _Publication:
         self.steps = steps
         #: Records sent that no broker has acknowledged yet.
         self.unacknowledged = 0
+        #: Of records that are traced.
+        self.spans: list[Span] = []
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
         """A record's delivery report."""
@@ -271,6 +274,8 @@ class Relay:
             del self._publications[output]
             published: RelayProgress = end.value
             self._since[output] = published.since
+            for span in publication.spans:
+                span.end()
             PUBLISHED.labels(output.topic).inc(published.rows)
         except OUTAGES:
             # Whether its mark was written is unknown; begun anew, it repeats at most.
@@ -283,13 +288,22 @@ class Relay:
 
     def _send(self, step: Produce, publication: _Publication) -> None:
         output = step.output
+        headers: list[tuple[str, str | bytes | None]] = [(SEQ_HEADER, str(step.seq).encode())]
+        if step.traceparent is not None:
+            # As the journal has it, not the span's own: a repeat after a crash is the same record.
+            headers.append((TRACEPARENT, step.traceparent.encode()))
+            span = traces.follow("PRODUCER", f"publish {output.topic}", step.traceparent)
+            if span is not None:
+                span.describe(traces.of_partition(output.topic, output.partition))
+                span.add({"seq": step.seq})
+                publication.spans.append(span)
         try:
             self._producer.produce(
                 output.topic,
                 value=step.payload,
                 key=step.key,
                 partition=output.partition,
-                headers=[(SEQ_HEADER, str(step.seq).encode())],
+                headers=headers,
                 on_delivery=publication.delivered,
             )
         # The queue has room for all that may be under way.

@@ -45,6 +45,7 @@ class Produce(NamedTuple):
     seq: int
     key: bytes | None
     payload: bytes
+    traceparent: str | None = None
 
 
 class AwaitAcknowledgements(NamedTuple):
@@ -61,7 +62,7 @@ class RelayProgress(NamedTuple):
 
 _Answer = TypeVar("_Answer")
 Steps = Generator[RunStatement | Produce | AwaitAcknowledgements, Any, _Answer]
-_Row = tuple[int, bytes | None, bytes, datetime]
+_Row = tuple[int, bytes | None, bytes, datetime, str | None]
 
 
 def share_outputs(
@@ -102,10 +103,10 @@ def publish(output: Output, after_seq: int, count: int, since: datetime | None) 
     `since` is how far back the journal is read first.
     """
     rows = yield from _read(output, after_seq, min(ROWS_MAX, count), since)
-    for seq, key, payload, _ in rows:
-        yield Produce(output, seq, key, payload)
+    for seq, key, payload, _, traceparent in rows:
+        yield Produce(output, seq, key, payload, traceparent)
     yield AwaitAcknowledgements()
-    seq, *_, occurred_at = rows[-1]
+    seq, *_, occurred_at, _ = rows[-1]
     # After the acknowledgement: a crash between repeats rows, never loses them.
     yield RunStatement("mark_published", {"topic": output.topic, "partition": output.partition, "seq": seq})
     return RelayProgress(len(rows), occurred_at - CLOCK_SLACK)

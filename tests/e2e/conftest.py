@@ -8,18 +8,30 @@ from pathlib import Path
 import pytest
 
 from local.stack import Stack
+from tests.collector import Collector
 from tests.e2e.running import Running
 
 _KEPT_LOGS = Path("test-logs") / "e2e"
 
 
 @pytest.fixture(scope="session")
-def session_stack(request: pytest.FixtureRequest) -> Iterator[Running]:
-    """Everything, as `gapless up` runs it. If a test fails, the logs stay."""
+def collector() -> Iterator[Collector]:
+    """Where the stack sends its traces."""
+    with Collector() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def session_stack(request: pytest.FixtureRequest, collector: Collector) -> Iterator[Running]:
+    """Everything, as `gapless up` runs it, tracing what asks for it. If a test fails, the logs stay."""
     data = Path(tempfile.mkdtemp(prefix="gapless-e2e-"))
     stack = Stack(data, bound=True)
     try:
-        stack.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GAPLESS_OTLP_URL", collector.url)
+            patch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+            patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+            stack.start()
         yield Running(stack)
     finally:
         stack.stop()

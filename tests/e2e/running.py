@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +76,17 @@ class Running:
         """Its Postgres, each statement for itself."""
         with psycopg.connect(self.postgres_url, autocommit=True) as connection:
             yield connection
+
+    def logs(self) -> dict[str, list[str]]:
+        """The lines of each log, by the process's name."""
+        folder = self._stack.data / "logs"
+        return {log.stem: log.read_text(errors="replace").splitlines() for log in folder.glob("*.log")}
+
+    def kill(self, name: str) -> None:
+        """End a process at once; the supervisor starts it again."""
+        pid = self._stack.process_pid(name)
+        assert pid is not None, f"{name} does not run"
+        os.kill(pid, signal.SIGKILL)
 
     def wait_until_ready(self) -> None:
         """All processes run and say they are ready."""

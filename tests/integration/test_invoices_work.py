@@ -34,6 +34,7 @@ class Sent:
     offset: int
     value: bytes | None
     key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class FakeTable:

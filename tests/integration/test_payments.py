@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas import catalog
+from schemas import catalog, codec
 from sinks.postgres.positions import read_positions
+from streams.engine.batch import Batch
 from streams.payments import AGENT
 from tests.integration.payments_world import (
     EVENTS,
@@ -15,6 +16,7 @@ from tests.integration.payments_world import (
     QUICK,
     Payments,
     Query,
+    Sent,
     Simulator,
     add_order,
     add_orders,
@@ -101,6 +103,36 @@ async def test_nothing_to_pay_succeeds_without_the_provider(
     assert await provider.ledger() == []
     await payments.run(placed("A", gross=0))
     assert len(outcomes(query)) == 2
+
+
+async def test_an_attempts_outcome_is_of_the_trace_that_asked_for_it(
+    ledger_url: str, provider: Simulator, query: Query
+) -> None:
+    """Whether it is called at once, was left in its row, or needs no provider."""
+    add_orders(ledger_url, [("called", "tok_ok"), ("left", "tok_ok")])
+    add_order(ledger_url, "free", gross=0)
+    traced = {
+        name: f"00-{digit * 32}-{'4' * 16}-00" for name, digit in zip(("called", "left", "free"), "123", strict=True)
+    }
+
+    def batch(first: int, *events: tuple[str, bytes]) -> Batch:
+        headers = {name: (("traceparent", each.encode()),) for name, each in traced.items()}
+        sent = [Sent(first + index, value, name.encode(), headers[name]) for index, (name, value) in enumerate(events)]
+        return Batch(EVENTS, 0, sent)
+
+    payments = Payments(ledger_url, provider.url)
+    # Before it calls anybody, attempts stay in their rows.
+    await payments.worker.run(payments.work, batch(0, ("left", placed("left")), ("free", placed("free", gross=0))))
+    await payments.start()
+    try:
+        await payments.worker.run(payments.work, batch(2, ("called", placed("called"))))
+        await until_finished(query, 3)
+    finally:
+        await payments.stop()
+    rows = query("SELECT payload, traceparent FROM journal WHERE topic = %s", catalog.PAYMENT_EVENTS.name)
+    events = [codec.decode(payload, catalog.PAYMENT_ATTEMPT_FINISHED, bytes_max=10_000)[1] for payload, _ in rows]
+    told = {event["order_id"]: traceparent for event, (_, traceparent) in zip(events, rows, strict=True)}
+    assert told == traced
 
 
 async def test_a_capture_waits_for_its_authorisation_and_a_refund_for_its_capture(

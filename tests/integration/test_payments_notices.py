@@ -41,7 +41,9 @@ class Log:
 
     records: list[tuple[str, bytes | None, bytes | None]] = field(default_factory=list)
 
-    def publish(self, topic: str, key: bytes | None, value: bytes | None) -> asyncio.Future[Delivered]:
+    def publish(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: object = None
+    ) -> asyncio.Future[Delivered]:
         self.records.append((topic, key, value))
         future: asyncio.Future[Delivered] = asyncio.get_running_loop().create_future()
         future.set_result(Delivered(0, len(self.records)))

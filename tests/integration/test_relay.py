@@ -27,6 +27,8 @@ class Topic:
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
+        #: Of each record that was read, by its seq.
+        self.headers: dict[int, dict[str, Any]] = {}
         self._start = end_offsets(bootstrap, [(EVENTS, 0)])[(EVENTS, 0)]
 
     def read_until(self, seq: int) -> list[tuple[int, bytes | None, bytes | None]]:
@@ -45,6 +47,7 @@ class Topic:
                 headers = dict(message.headers() or [])
                 value = headers[catalog.SEQ_HEADER]
                 assert isinstance(value, bytes)
+                self.headers[int(value)] = headers
                 found.append((int(value.decode("ascii")), message.key(), message.value()))
         finally:
             consumer.close()
@@ -134,6 +137,18 @@ def test_it_measures_when_the_last_month_of_the_journal_ends(services: Services,
         wait_for(
             lambda: REGISTRY.get_sample_value("gapless_journal_end_timestamp_seconds") == end.timestamp(), str(end)
         )
+
+
+def test_a_row_that_follows_from_a_trace_says_so_in_its_record(
+    services: Services, ledger_url: str, query: Query, topic: Topic
+) -> None:
+    """As the journal has it: a repeat after a crash has the same headers."""
+    append(query, 1, 3)
+    traceparent = f"00-{'1' * 32}-{'2' * 16}-01"
+    query("UPDATE journal SET traceparent = %s WHERE seq = 2", traceparent)
+    with running(services, ledger_url):
+        topic.read_until(3)
+    assert [headers.get("traceparent") for headers in topic.headers.values()] == [None, traceparent.encode(), None]
 
 
 @pytest.mark.parametrize("published_before", [32_760, 2**31 - 5])

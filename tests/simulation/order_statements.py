@@ -220,7 +220,7 @@ def take_payment_attempts(tx: Backend, p: Parameters) -> Rows:
         token = tx.read("orders", key[:2]).payment_token
         about = (row.partition, row.action, row.amount_minor, row.currency, row.provider_key, row.tries)
         since = (_expired(row, now), now - row.created_at, row.settling)
-        found.append((*key, *about, *since, token, *_prior(tx, key), None, p["provider"]))
+        found.append((*key, *about, *since, token, *_prior(tx, key), None, p["provider"], None))
     return found
 
 
@@ -253,7 +253,7 @@ def finish_payment_attempts(tx: Backend, p: Parameters, among: Collection[str] =
         head = (p["topic"], row.partition)
         next_seq, published = tx.read("heads", head) or (1, 0)
         tx.write("heads", head, (next_seq + 1, published))
-        tx.write("journal", (*head, next_seq), (event_key, payload, p["now"]))
+        tx.write("journal", (*head, next_seq), (event_key, payload, p["now"], None))
     return [(name,) for name in done]
 
 

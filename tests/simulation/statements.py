@@ -145,7 +145,7 @@ def take_seqs(tx: Backend, p: Parameters) -> Rows:
 
 
 def append_journal(tx: Backend, p: Parameters) -> Rows:
-    rows = columns(p, "keys payloads occurred_ats")
+    rows = [(*row, None) for row in columns(p, "keys payloads occurred_ats")]
     tx.insert("journal", {(p["topic"], p["partition"], seq): row for seq, row in enumerate(rows, p["first"])})
     return ()
 

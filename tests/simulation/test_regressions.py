@@ -70,6 +70,6 @@ async def test_a_wrong_hint_is_put_right_behind_a_hole_of_the_log_too(monkeypatc
     monkeypatch.setattr("streams.engine.work.fatal", fatal)
     session: Any = Ledger(position=5)
     work = Hinted()
-    batch = Batch("requests", 0, [SimpleNamespace(offset=6, key=None, value=b"")])
+    batch = Batch("requests", 0, [SimpleNamespace(offset=6, key=None, value=b"", headers=())])
     await Worker(session, probe).run(work, batch)
     assert work.done == [batch]

@@ -126,7 +126,7 @@ class Log:
 
     def append(self, key: bytes | None, value: bytes, **also: Any) -> int:
         """Keep a record; returns its offset."""
-        self.records.append(SimpleNamespace(offset=self.end, key=key, value=value, **also))
+        self.records.append(SimpleNamespace(offset=self.end, key=key, value=value, headers=(), **also))
         self.end += 1
         return self.end - 1
 

@@ -30,9 +30,9 @@ def restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-async def send(port: int, method: str, path: str, body: bytes = b"") -> None:
+async def send(port: int, method: str, path: str, body: bytes = b"", more: str = "") -> None:
     """One request."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: A-1\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: A-1\r\n{more}"
     await talk(port, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
@@ -65,6 +65,18 @@ async def test_a_write_request_is_one_line(port: int, capsys: pytest.CaptureFixt
         "request_bytes": len(body),
     }
     assert (refused["status"], refused["level"], refused["request_bytes"]) == (400, "info", 2)
+
+
+async def test_a_line_has_the_trace_of_its_request(port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """And so has the line about the bug that it ends in, which names the order too."""
+    logs.configure("INFO")
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    body = json.dumps(order(None)).encode()
+    await send(port, "POST", "/v1/invoices", body, more=f"traceparent: 00-{trace_id}-00f067aa0ba902b7-01\r\n")
+    failed, line = map(json.loads, capsys.readouterr().err.splitlines())
+    assert failed["event"] == "a request to POST /v1/invoices failed"
+    for each in (failed, line):
+        assert (each["seller_id"], each["order_id"], each["trace_id"]) == ("demo", "A-1", trace_id)
 
 
 async def test_what_changes_nothing_leaves_no_line_unless_it_fails(

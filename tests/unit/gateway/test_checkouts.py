@@ -18,12 +18,15 @@ from gateway.http.intake import Intake
 from gateway.http.server import BoundedRunner
 from gateway.http.waiting import Waiters
 from gateway.orders.checkouts import Checkouts
+from runtime import traces
 from runtime.publisher import Delivered, NotAcknowledgedError, OverloadedError
 from schemas import catalog, codec
 from sinks.postgres.lanes import PostgresUnavailableError
 from sinks.postgres.orders_reader import KnownOrder
+from tests.collector import Collector
 from tests.unit.gateway.test_requests import body
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SHORT = SoldOut((Short("S-1", 2, 0),))
 
 
@@ -49,13 +52,15 @@ class World:
         self.failure: Exception | None = None
         self.postgres_is_away = False
         self.published: list[bytes] = []
+        self.headers: list[Any] = []
         self.asked: list[Asked] = []
         self.calls: list[str] = []
 
-    async def publish(self, topic: str, key: bytes, value: bytes) -> Delivered:
+    async def publish(self, topic: str, key: bytes, value: bytes, headers: Any) -> Delivered:
         if self.failure is not None:
             raise self.failure
         self.published.append(value)
+        self.headers.append(headers)
         return Delivered(0, 0)
 
     async def known(self, seller_id: str, order_id: str) -> bytes | Silence | None:
@@ -117,14 +122,46 @@ async def client(world: World, waiters: Waiters) -> AsyncIterator[TestClient[Any
         yield made
 
 
-async def post(client: TestClient[Any, Any], wait: int = 0, **changes: Any) -> tuple[int, dict[str, Any]]:
+async def post(
+    client: TestClient[Any, Any], wait: int = 0, traceparent: str = "", **changes: Any
+) -> tuple[int, dict[str, Any]]:
     """Check out; the status and the answer."""
     asked = {**body(), "customer": "C-17", "payment_token": "tok_secret", **changes}
     headers = {"Prefer": f"wait={wait}"} if wait else {}
+    headers |= {"traceparent": traceparent} if traceparent else {}
     async with client.post("/v1/checkouts", data=json.dumps(asked), headers=headers) as answer:
         text = await answer.text()
         assert "tok_secret" not in text
         return answer.status, json.loads(text)
+
+
+async def test_a_callers_trace_goes_along_with_the_request(client: TestClient[Any, Any], world: World) -> None:
+    """As it came, while tracing is off. An invalid one is ignored, which is what its standard asks for."""
+    for traceparent in (TRACEPARENT, "00-nonsense", ""):
+        assert (await post(client, traceparent=traceparent))[0] == 202
+    assert world.headers == [[("traceparent", TRACEPARENT.encode())], None, None]
+
+
+async def test_a_traced_request_is_a_span_and_its_publication_another(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    """The record's trace goes on from the publication, also where no caller has begun it."""
+    with Collector() as collector:
+        with traces.sent_to(collector.url, "gateway", "gateway"):
+            await post(client, traceparent=TRACEPARENT)
+            await post(client)
+            world.failure = NotAcknowledgedError("brokers away")
+            await post(client, traceparent=TRACEPARENT)
+        spans = collector.spans()
+    assert [span.name for span in spans] == ["publish checkout-requests", "POST /v1/checkouts"] * 3
+    for published, answered in (spans[0:2], spans[2:4], spans[4:6]):
+        assert published.parent_id == answered.span_id
+        assert answered.attributes["gapless.order_id"] == "A-1001"
+    assert [answered.parent_id for answered in spans[1::2]] == [TRACEPARENT[36:52], "", TRACEPARENT[36:52]]
+    assert [answered.attributes["http.response.status_code"] for answered in spans[1::2]] == [202, 202, 503]
+    assert [span.is_error for span in spans] == [False] * 4 + [True] * 2
+    for published, [(_, header)] in zip(spans[0:4:2], world.headers, strict=True):
+        assert header.decode().split("-")[1:3] == [published.trace_id, published.span_id]
 
 
 async def test_what_is_admitted_is_published(client: TestClient[Any, Any], world: World) -> None:

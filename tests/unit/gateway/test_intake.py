@@ -51,7 +51,8 @@ class Door:
             seller_of=lambda _: "demo",
         )
         return cast(
-            web.Request, SimpleNamespace(content_length=10, can_read_body=True, headers=CIMultiDict(), protocol=handler)
+            web.Request,
+            SimpleNamespace(content_length=10, can_read_body=True, headers=CIMultiDict(), protocol=handler, get={}.get),
         )
 
     async def keep(self) -> None:

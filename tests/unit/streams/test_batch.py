@@ -14,6 +14,7 @@ class Sent:
     offset: int
     key: bytes | None = None
     value: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def batch(*offsets: int, partition: int = 0) -> Batch:

@@ -5,8 +5,10 @@ from typing import Any, NoReturn
 
 import pytest
 from faust.types import TP
+from mode import Service
 
 from streams.engine import transport
+from streams.engine.dedupe_table import DedupeTable
 from streams.engine.transport import BatchConsumer, CompleteAssignor
 
 SUBSCRIPTIONS = {"invoices-1": {"invoice-requests", "changelog"}}
@@ -67,3 +69,13 @@ async def test_a_partition_beyond_the_recorded_number_ends_the_worker() -> None:
     consumer.assignment = lambda: {TP("invoice-requests", 16)}
     with pytest.raises(EndedError, match="invoice-requests has a partition 16, and Postgres has recorded 16 for each"):
         await consumer.seek_to_committed()
+
+
+def test_what_faust_does_in_our_classes_is_logged_as_faust_does() -> None:
+    """Or its progress would stand among our lines, under the names of our modules."""
+    found: list[type[Service]] = [Service]
+    for each in found:
+        found += [sub for sub in each.__subclasses__() if sub not in found]
+    ours = {each for each in found if each.__module__.startswith("streams.")}
+    assert ours >= {transport.BatchApp, transport.BatchConsumer, transport.LoudTables, DedupeTable}
+    assert {each.logger for each in ours} == {transport.FAUST_LOG}
