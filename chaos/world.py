@@ -187,12 +187,9 @@ class World:
 
     def metrics(self, name: str) -> dict[str, float]:
         """What a process measures now, by name and labels as its `/metrics` has them; nothing while it is down."""
-        if name == "gateway":
-            url = self.url
-        else:
-            url = f"http://127.0.0.1:{self.stack.environment(name)[f'{ENV_PREFIX}METRICS_PORT']}"
+        port = self.stack.environment(name)[f"{ENV_PREFIX}METRICS_PORT"]
         try:
-            with urlopen(f"{url}/metrics", timeout=_METRICS_SECONDS_MAX) as answer:  # noqa: S310 - our own process.
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_METRICS_SECONDS_MAX) as answer:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return {}

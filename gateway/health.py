@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics of a gateway, for load balancers and Prometheus."""
+"""Liveness and readiness of a gateway, for load balancers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,6 @@ from gateway.http.auth import KeyRing
 from gateway.http.intake import Intake
 from gateway.http.openapi import DeclaredResponse, open_operation
 from gateway.http.waiting import Tail, Waiters
-from runtime import metrics
 from runtime.exits import end_if_failed
 from runtime.health import HealthReport, loop_report
 from runtime.kafka_writable import Writability
@@ -98,7 +97,6 @@ class GatewayHealth:
         return [
             web.get("/healthz", self.get_alive),
             web.get("/readyz", self.get_ready),
-            web.get("/metrics", self.get_metrics),
         ]
 
     @open_operation("Whether the process answers", DeclaredResponse(200, "It does", dict[str, str]))
@@ -117,11 +115,6 @@ class GatewayHealth:
         return web.Response(
             status=200 if takes_orders else 503, body=msgspec.json.encode(body), content_type="application/json"
         )
-
-    @open_operation("Measures", DeclaredResponse(200, "For Prometheus", media_type=metrics.CONTENT_TYPE))
-    async def get_metrics(self, _: web.Request) -> web.Response:
-        """GET /metrics, in the text format of Prometheus."""
-        return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     def alive(self) -> HealthReport:
         """Whether the loop turns. Call it from another thread: on the loop's own it would wait for itself."""

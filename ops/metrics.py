@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grimp
 
@@ -29,9 +30,9 @@ _HEAD = """\
 
 This page is generated from the code: `make ops` writes it.
 
-Every process serves its metrics at `/metrics` on `GAPLESS_METRICS_PORT`, the gateway on its own port as well.
-`audit` is `gapless audit --follow`. In addition each process has the `process_…` and `python_…` metrics of Prometheus'
-client library. [operating.md](operating.md#alerts) has the alerts and dashboards that use them.
+Every process serves its metrics at `/metrics` on `GAPLESS_METRICS_PORT`, and nowhere else. `audit` is
+`gapless audit --follow`. In addition each process has the `process_…` and `python_…` metrics of Prometheus' client
+library. [operating.md](operating.md#alerts) has the alerts and dashboards that use them.
 
 | metric | type | process | meaning |
 |---|---|---|---|
@@ -93,15 +94,26 @@ def _rooms() -> list[str]:
 
 def _declared(path: Path) -> Iterator[Metric]:
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    constants = {
+        target.id: each.value
+        for each in tree.body
+        if isinstance(each, ast.Assign)
+        for target in each.targets
+        if isinstance(target, ast.Name)
+    }
+
+    def literal(node: ast.expr) -> Any:
+        return ast.literal_eval(constants.get(node.id, node) if isinstance(node, ast.Name) else node)
+
+    for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _TYPES):
             continue
-        try:
-            name, meaning, *labels = [ast.literal_eval(each) for each in node.args]
-            labels += [ast.literal_eval(each.value) for each in node.keywords if each.arg in ("labelnames", "labels")]
-        except ValueError:
-            # `collections.Counter` of something.
+        # `collections.Counter` has the same name.
+        if not (len(node.args) >= 2 and ast.unparse(node.args[0]).startswith("'gapless_")):
             continue
+        name, meaning, *labels = map(literal, node.args)
+        labels += [literal(each.value) for each in node.keywords if each.arg in ("labelnames", "labels")]
         kind = _TYPES[node.func.id]
         suffix = "_total" if kind == "counter" and not name.endswith("_total") else ""
         yield Metric(name + suffix, kind, tuple(labels[0]) if labels else (), meaning, module)

@@ -27,7 +27,7 @@ TRACEPARENT = web.RequestKey("traceparent", str)
 
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 #: Polled every second or so; a 503 while the gateway is not ready is no failure.
-_HEALTH = frozenset(("/healthz", "/readyz", "/metrics"))
+_HEALTH = frozenset(("/healthz", "/readyz"))
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 

@@ -49,14 +49,14 @@ async def test_a_loop_that_does_not_turn_is_neither_alive_nor_ready(
         await until(lambda: client.get("/readyz"), lambda answer: answer.status == 200)
 
 
-async def test_both_doors_serve_the_same_metrics(services: Services, ledger: str, topics: Topics) -> None:
-    """Also those that are asked for, and not counted: here who waits for an outcome that nobody decides."""
+async def test_the_metrics_port_alone_serves_metrics(services: Services, ledger: str, topics: Topics) -> None:
+    """They are for operators, not for the public; here who waits for an outcome that nobody decides."""
     port = free_port()
     async with running(services, ledger, topics, metrics_port=port) as client:
         waiting = asyncio.create_task(client.post(order("O-waits"), Prefer="wait=20"))
         one = "gapless_gateway_waiters 1.0"
-        await until(lambda: client.get("/metrics"), lambda answer: one in answer.body.decode())
-        _, text = ask(port, "/metrics")
+        text = await until(lambda: asyncio.to_thread(lambda: ask(port, "/metrics")[1]), lambda text: one in text)
         waiting.cancel()
+        assert (await client.get("/metrics")).status == 404
     assert one in text
     assert "gapless_gateway_hints_available 1.0" in text

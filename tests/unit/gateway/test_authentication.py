@@ -18,7 +18,6 @@ from runtime.settings import load
 #: What anybody may call, besides the registry, which is public as a whole.
 OPEN = {
     "GET /healthz",
-    "GET /metrics",
     "GET /openapi.json",
     "GET /problems/{name}",
     "GET /readyz",
