@@ -1,12 +1,11 @@
 """`gapless dead-letters`: look at the records that could not be decoded or applied, and close them."""
 
-import asyncio
 import base64
 import getpass
 import json
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +19,19 @@ from rich.table import Table
 from domain.dead_letter import DeadLetterReason
 from gapless.local import data_option, settings_for
 from runtime.kafka import TopicError
-from runtime.publisher import Delivered, NotAcknowledgedError, Publisher
+from runtime.publisher import Delivered, NotAcknowledgedError
 from runtime.roles import READERS
 from sinks.agreement import require_agreement
 from sinks.postgres import dead_letters as store
-from sinks.postgres.dead_letters import CarriedRecord, DeadLetterError, DeadLetterFilter, DeadLetterId, DeadLetterRow
-from sinks.postgres.session import Connection
-from sinks.redrive import Plan, Unredrivable, closing, plan_all
+from sinks.postgres.dead_letters import (
+    CarriedRecord,
+    Connection,
+    DeadLetterError,
+    DeadLetterFilter,
+    DeadLetterId,
+    DeadLetterRow,
+)
+from sinks.redrive import Plan, Unredrivable, closing, make_producer, plan_all
 from sinks.redrive import redrive as send_planned
 
 _CONNECT_SECONDS_MAX = 10
@@ -110,10 +115,10 @@ def list_(limit: int, after: DeadLetterId | None, as_json: bool, data: Path | No
     """List dead letters, newest first."""
     wanted = DeadLetterFilter(**conditions)
 
-    async def read(connection: Connection) -> _Page:
-        await store.note_new(connection)
-        rows = await store.read_page(connection, wanted, limit + 1, after)
-        return _Page(rows[:limit], len(rows) > limit, await store.count(connection, wanted))
+    def read(connection: Connection) -> _Page:
+        store.note_new(connection)
+        rows = store.read_page(connection, wanted, limit + 1, after)
+        return _Page(rows[:limit], len(rows) > limit, store.count(connection, wanted))
 
     page = _run(data, read)
     next_id = str(page.rows[-1].id) if page.has_more else None
@@ -133,12 +138,12 @@ def list_(limit: int, after: DeadLetterId | None, as_json: bool, data: Path | No
 def show(letter_id: DeadLetterId, as_json: bool, data: Path | None) -> None:
     """Show one dead letter with its whole record."""
 
-    async def read(connection: Connection) -> tuple[DeadLetterRow, CarriedRecord]:
-        await store.note_new(connection)
-        rows = await store.read_page(connection, DeadLetterFilter(ids=(letter_id,)), 1)
+    def read(connection: Connection) -> tuple[DeadLetterRow, CarriedRecord]:
+        store.note_new(connection)
+        rows = store.read_page(connection, DeadLetterFilter(ids=(letter_id,)), 1)
         if not rows:
             raise DeadLetterError(f"there is no dead letter {letter_id}")
-        return rows[0], await store.read_record(connection, rows[0])
+        return rows[0], store.read_record(connection, rows[0])
 
     row, record = _run(data, read)
     if as_json:
@@ -169,30 +174,28 @@ def redrive(
     Records of one key are sent in their order. Those that would become dead letters again are left as they are.
     """
     wanted = _wanted(ids, conditions)
-    if not (why or dry_run):
-        raise click.UsageError("say --why, which is recorded, or try it first with --dry-run")
+    because = "" if dry_run else _said_why(why)
     settings = settings_for(data)
 
-    async def send(connection: Connection) -> None:
+    def send(connection: Connection) -> None:
         url, bootstrap = settings.postgres_url.get_secret_value(), settings.kafka_bootstrap
-        agreed = await asyncio.to_thread(require_agreement, url, bootstrap)
-        await store.note_new(connection)
-        await _tell_closed(connection, ids)
+        agreed = require_agreement(url, bootstrap)
+        store.note_new(connection)
+        _tell_closed(connection, ids)
         planned = plan_all(connection, bootstrap, wanted, agreed.partitions)
         outcomes = Counter[str]()
         if dry_run:
-            async for letter, plan in planned:
+            for letter, plan in planned:
                 outcomes[_tell(letter, plan, None)] += 1
             click.echo(f"{outcomes['sent']:,} would be sent, {outcomes['left']:,} would stay open")
             return
-        publisher = Publisher(bootstrap, client_id="gapless-redrive")
-        try:
-            async with closing(connection):
-                async for done in send_planned(connection, publisher, planned, by=by, why=why or "", rate_max=rate):
+        producer = make_producer(bootstrap)
+        with closing(connection):
+            try:
+                for done in send_planned(connection, producer, planned, by=by, why=because, rate_max=rate):
                     outcomes[_tell(done.letter, done.plan, done.delivered)] += 1
-        finally:
-            click.echo(f"{outcomes['sent']:,} sent, {outcomes['left']:,} stay open")
-            await publisher.close()
+            finally:
+                click.echo(f"{outcomes['sent']:,} sent, {outcomes['left']:,} stay open")
 
     _run(data, send)
 
@@ -200,18 +203,18 @@ def redrive(
 @dead_letters.command()
 @_ids
 @_filters
-@click.option("--why", required=True, help="Recorded with it.")
+@click.option("--why", help="Recorded with it; needed.")
 @_by
 @data_option
-def discard(ids: tuple[DeadLetterId, ...], why: str, by: str, data: Path | None, **conditions: Any) -> None:
+def discard(ids: tuple[DeadLetterId, ...], why: str | None, by: str, data: Path | None, **conditions: Any) -> None:
     """Close open dead letters for good, and send nothing: those with these IDs, or all that meet every condition."""
-    wanted = _wanted(ids, conditions)
+    wanted, because = _wanted(ids, conditions), _said_why(why)
 
-    async def close(connection: Connection) -> int:
-        await store.note_new(connection)
-        await _tell_closed(connection, ids)
-        async with closing(connection):
-            return await store.discard(connection, wanted, by=by, why=why)
+    def close(connection: Connection) -> int:
+        store.note_new(connection)
+        _tell_closed(connection, ids)
+        with closing(connection):
+            return store.discard(connection, wanted, by=by, why=because)
 
     click.echo(f"{_run(data, close):,} discarded")
 
@@ -223,11 +226,17 @@ def _wanted(ids: tuple[DeadLetterId, ...], conditions: dict[str, Any]) -> DeadLe
     return wanted
 
 
-async def _tell_closed(connection: Connection, ids: tuple[DeadLetterId, ...]) -> None:
+def _said_why(why: str | None) -> str:
+    if why is None or not why.strip():
+        raise click.UsageError("say --why: it is recorded")
+    return why
+
+
+def _tell_closed(connection: Connection, ids: tuple[DeadLetterId, ...]) -> None:
     """Say which of the ids are closed. Raises `DeadLetterError` for one that there is not."""
     if not ids:
         return
-    found = {row.id: row for row in await store.read_page(connection, DeadLetterFilter(ids=ids), len(ids))}
+    found = {row.id: row for row in store.read_page(connection, DeadLetterFilter(ids=ids), len(ids))}
     for each in ids:
         if each not in found:
             raise DeadLetterError(f"there is no dead letter {each}")
@@ -349,18 +358,12 @@ def _record_as_json(record: CarriedRecord) -> dict[str, Any]:
     }
 
 
-def _run(data: Path | None, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+def _run(data: Path | None, work: Callable[[Connection], _Result]) -> _Result:
     """Do `work` with a connection of its own; what is known to go wrong becomes one line."""
-
-    async def connected() -> _Result:
-        url = settings_for(data).postgres_url.get_secret_value()
-        async with await psycopg.AsyncConnection.connect(
-            url, autocommit=True, connect_timeout=_CONNECT_SECONDS_MAX
-        ) as connection:
-            return await work(connection)
-
+    url = settings_for(data).postgres_url.get_secret_value()
     try:
-        return asyncio.run(connected())
+        with psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS_MAX) as connection:
+            return work(connection)
     except (DeadLetterError, TopicError) as error:
         raise click.ClickException(str(error)) from None
     except NotAcknowledgedError as error:

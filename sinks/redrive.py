@@ -16,30 +16,35 @@ has no second effect: an order id, a refund id, an order's state and an event's 
 could be lost.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, Message, Producer
 
 from domain.invoice import check_order_id
 from domain.numbering import SELLER_ID
-from runtime.publisher import Delivered, Publisher
+from runtime.kafka import log_client_error, reason_of
+from runtime.publisher import Delivered, NotAcknowledgedError
 from runtime.topics import read_records
 from schemas.catalog import INPUT_TOPICS, SEQ_HEADER, TOPICS
 from schemas.codec import DecodeError, decode
 from schemas.placement import partition_of
 from sinks.postgres import dead_letters
-from sinks.postgres.dead_letters import DeadLetterError, DeadLetterFilter, DeadLetterRow
-from sinks.postgres.session import SQL, Connection
+from sinks.postgres.dead_letters import Connection, DeadLetterError, DeadLetterFilter, DeadLetterRow
+from sinks.postgres.session import SQL
 
 #: Record header that names the dead letter of which this record is the redrive; of new records alone.
 DEAD_LETTER_HEADER = "dead-letter"
+#: How long the brokers may take to acknowledge a record.
+_ACKNOWLEDGED_SECONDS_MAX = 30
 #: Dead letters that are read at once, sent at once, and recorded in one transaction: what a crash sends again.
 _BATCH = 100
+#: Above every topic's `max.message.bytes`: the broker, which knows the topic, says what is too large.
+_MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 _SEQ_DIGITS_MAX = 18
 #: Any constant of our own: two who close dead letters at once could send the records of a key out of order.
 _LOCK_ID = 0x6761_706C_6573_75
@@ -76,36 +81,53 @@ class Redriven:
     delivered: Delivered | None
 
 
-@asynccontextmanager
-async def closing(connection: Connection) -> AsyncIterator[None]:
+def make_producer(bootstrap: str) -> Producer:
+    """A producer that keeps the order of a partition, and gives a record up that is not acknowledged in time."""
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "client.id": "gapless-redrive",
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 1,
+            "message.timeout.ms": _ACKNOWLEDGED_SECONDS_MAX * 1_000,
+            "message.max.bytes": _MESSAGE_BYTES_MAX,
+            "logger": logging.getLogger("librdkafka"),
+            "error_cb": log_client_error,
+        }
+    )
+
+
+@contextmanager
+def closing(connection: Connection) -> Iterator[None]:
     """Dead letters are closed by this connection alone for the block. Raises `DeadLetterError` where another one does.
 
-    The lock goes with the connection. `connection` is in autocommit mode.
+    The lock goes with the connection.
     """
-    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_ID,))
-    if await cursor.fetchone() != (True,):
+    cursor = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_ID,))
+    if cursor.fetchone() != (True,):
         raise DeadLetterError("somebody else is redriving or discarding dead letters: run this again when that is over")
     try:
         yield
     finally:
         if not connection.closed:
-            await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_ID,))
+            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_ID,))
 
 
-async def plan_all(
+def plan_all(
     connection: Connection, bootstrap: str, wanted: DeadLetterFilter, partitions: int, topic_prefix: str = ""
-) -> AsyncIterator[tuple[DeadLetterRow, Plan]]:
+) -> Iterator[tuple[DeadLetterRow, Plan]]:
     """What a redrive does with each dead letter that is open now, in the order of their records in each partition.
 
     `partitions` is how many each topic has. Raises `runtime.kafka.TopicError` and `psycopg.Error`.
     """
-    async for letters in dead_letters.read_in_order(connection, wanted, _BATCH):
+    for letters in dead_letters.read_in_order(connection, wanted, _BATCH):
         events = [letter for letter in letters if letter.source_topic not in _INPUTS and letter.source_topic in TOPICS]
         places = [(topic_prefix + each.source_topic, each.source_partition, each.source_offset) for each in events]
-        sources = await asyncio.to_thread(read_records, bootstrap, places) if places else {}
+        sources = read_records(bootstrap, places) if places else {}
         for letter in letters:
             try:
-                key, value = await dead_letters.read_bytes(connection, letter)
+                key, value = dead_letters.read_bytes(connection, letter)
             except DeadLetterError as error:
                 yield letter, Unredrivable(str(error))
                 continue
@@ -113,7 +135,7 @@ async def plan_all(
                 yield letter, plan_request(letter, value, partitions)
             else:
                 place = (topic_prefix + letter.source_topic, letter.source_partition, letter.source_offset)
-                yield letter, await _plan_event(connection, letter, key, value, sources.get(place))
+                yield letter, _plan_event(connection, letter, key, value, sources.get(place))
 
 
 def plan_request(letter: DeadLetterRow, value: bytes | None, partitions: int) -> Plan:
@@ -134,16 +156,16 @@ def plan_request(letter: DeadLetterRow, value: bytes | None, partitions: int) ->
     return Resend(topic.name, partition_of(key, partitions), key, value, (header,))
 
 
-async def redrive(
+def redrive(
     connection: Connection,
-    publisher: Publisher,
-    planned: AsyncIterator[tuple[DeadLetterRow, Plan]],
+    producer: Producer,
+    planned: Iterator[tuple[DeadLetterRow, Plan]],
     *,
     by: str,
     why: str,
     rate_max: float | None = None,
     topic_prefix: str = "",
-) -> AsyncIterator[Redriven]:
+) -> Iterator[Redriven]:
     """Send what is planned, `rate_max` a second at most, and record it; each dead letter is yielded once recorded.
 
     Call it within `closing`. Records of one key are sent in their order: each only after the brokers have acknowledged
@@ -152,26 +174,24 @@ async def redrive(
     size = _BATCH if rate_max is None else max(1, min(_BATCH, int(rate_max)))
     began, sent = monotonic(), 0
     batch: list[tuple[DeadLetterRow, Resend]] = []
-    async for letter, plan in planned:
+    for letter, plan in planned:
         if isinstance(plan, Unredrivable):
             yield Redriven(letter, plan, None)
             continue
         same_key = any((plan.topic, plan.key) == (other.topic, other.key) for _, other in batch)
         if same_key or len(batch) == size:
-            for done in await _send(connection, publisher, batch, by, why, topic_prefix):
-                yield done
+            yield from _send(connection, producer, batch, by, why, topic_prefix)
             sent += len(batch)
             batch = []
             if rate_max is not None:
-                await asyncio.sleep(began + sent / rate_max - monotonic())
+                sleep(max(0.0, began + sent / rate_max - monotonic()))
         batch.append((letter, plan))
-    for done in await _send(connection, publisher, batch, by, why, topic_prefix):
-        yield done
+    yield from _send(connection, producer, batch, by, why, topic_prefix)
 
 
-async def _send(
+def _send(
     connection: Connection,
-    publisher: Publisher,
+    producer: Producer,
     batch: Sequence[tuple[DeadLetterRow, Resend]],
     by: str,
     why: str,
@@ -179,27 +199,38 @@ async def _send(
 ) -> list[Redriven]:
     if not batch:
         return []
-    answers = await asyncio.gather(
-        *(
-            publisher.publish(topic_prefix + plan.topic, plan.key, plan.value, plan.headers, plan.partition)
-            for _, plan in batch
-        ),
-        return_exceptions=True,
-    )
+    answers: list[Delivered | KafkaError | None] = [None] * len(batch)
+    for index, (_, plan) in enumerate(batch):
+
+        def note(error: KafkaError | None, message: Message, index: int = index) -> None:
+            if error is not None:
+                answers[index] = error
+            else:
+                answers[index] = Delivered(message.partition() or 0, message.offset() or 0)
+
+        producer.produce(
+            topic_prefix + plan.topic,
+            plan.value,
+            plan.key,
+            plan.partition,
+            on_delivery=note,
+            headers=list(plan.headers),
+        )
+    producer.flush(_ACKNOWLEDGED_SECONDS_MAX + 1)
     done = [
         Redriven(letter, plan, answer)
         for (letter, plan), answer in zip(batch, answers, strict=True)
-        if not isinstance(answer, BaseException)
+        if isinstance(answer, Delivered)
     ]
     places = [(each.letter.id, each.delivered) for each in done if each.delivered is not None]
-    await dead_letters.close_redriven(connection, places, by=by, why=why)
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
+    dead_letters.close_redriven(connection, places, by=by, why=why)
+    if len(done) < len(batch):
+        causes = [reason_of(answer) for answer in answers if isinstance(answer, KafkaError)]
+        raise NotAcknowledgedError(next(iter(causes), "no answer in time"))
     return done
 
 
-async def _plan_event(
+def _plan_event(
     connection: Connection, letter: DeadLetterRow, key: bytes | None, value: bytes | None, source: Message | None
 ) -> Plan:
     """What to send of an event, which must be the relay's: only that may be in its topic twice."""
@@ -214,8 +245,8 @@ async def _plan_event(
         return Unredrivable("its topic does not have the record any more, which says its seq")
     seq = _seq_of(source)
     names: dict[str, Any] = {"topics": [topic.name], "partitions": [letter.source_partition], "seqs": [seq or 0]}
-    cursor = await connection.execute(SQL["read_journal_rows"], names)
-    rows = [(row_key, payload) for *_, row_key, payload in await cursor.fetchall()]
+    cursor = connection.execute(SQL["read_journal_rows"], names)
+    rows = [(row_key, payload) for *_, row_key, payload in cursor.fetchall()]
     if seq is None or (source.key(), source.value()) != (key, value) or rows != [(key, value)]:
         return Unredrivable("the journal has no such event: the relay did not write it")
     return Resend(topic.name, letter.source_partition, key, value, ((SEQ_HEADER, str(seq).encode()),))

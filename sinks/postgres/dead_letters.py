@@ -2,19 +2,20 @@
 
 Agents write dead letters to the journal alone. The table `dead_letters` has a row for each by which it is found, and
 what was done about it. `note_new` copies what the journal has beyond the table, so the rows are there for whoever calls
-it first, whichever release wrote the dead letters.
+it first, whichever release wrote the dead letters. All of this blocks.
 
 A dead letter is open until it is redriven (its record was sent again, `sinks.redrive`) or discarded. Both are final: a
 record that fails again after a redrive is another dead letter.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple, Self, TypeAlias
 
+import psycopg
 from psycopg import sql
-from psycopg.rows import class_row
+from psycopg.rows import TupleRow, class_row
 
 from domain.dead_letter import reason_of
 from domain.invoice import check_order_id
@@ -22,13 +23,18 @@ from domain.records import DeadLetter
 from runtime.publisher import Delivered
 from schemas import catalog
 from schemas.codec import DecodeError, decode, order_id_of
-from sinks.postgres.session import SQL, Connection
+from sinks.postgres.session import SQL
+
+#: In autocommit mode.
+Connection: TypeAlias = psycopg.Connection[TupleRow]
 
 OPEN, REDRIVEN, DISCARDED = "open", "redriven", "discarded"
 STATES = (OPEN, REDRIVEN, DISCARDED)
 #: Rows of the journal that are copied at once, and their bytes: bounds memory.
 _COPIED_MAX = 500
 _COPIED_BYTES_MAX = 8 * 1024 * 1024
+#: Dead letters that are copied before those that are open are counted: bounds the time of a look.
+_COPIED_PER_LOOK_MAX = 2_000
 #: Fields that nobody who looks at a dead letter needs to see.
 _SECRETS = ("payment_token",)
 _HIDDEN = "(hidden)"
@@ -130,46 +136,47 @@ class OpenDeadLetters:
 _Entry: TypeAlias = tuple[int, DeadLetter, datetime]
 
 
-async def note_new(connection: Connection) -> int:
+def note_new(connection: Connection, rows_max: int | None = None) -> int:
     """Copy what the journal has beyond the table; return how many dead letters that were. Safe to run at once.
 
-    Costs a look at the journal heads where there is nothing new. `connection` is in autocommit mode.
+    With `rows_max` it stops some rows after so many, and the next call goes on. Costs a look at the journal heads where
+    there is nothing new.
     """
     copied = 0
-    cursor = await connection.execute(_BEHIND, {"topic": catalog.DEAD_LETTERS.name})
-    for partition, after_seq, last_seq in await cursor.fetchall():
-        while after_seq < last_seq:
-            rows = await _read_journal(connection, partition, after_seq)
+    for partition, after_seq, last_seq in connection.execute(_BEHIND, {"topic": catalog.DEAD_LETTERS.name}).fetchall():
+        while after_seq < last_seq and (rows_max is None or copied < rows_max):
+            rows = _read_journal(connection, partition, after_seq)
             if not rows:
                 # Rows were archived, as those of old months may be.
                 after_seq += _COPIED_MAX
                 continue
-            await connection.execute(_INSERT, _columns(partition, rows))
+            connection.execute(_INSERT, _columns(partition, rows))
             copied += len(rows)
             after_seq = rows[-1][0]
     return copied
 
 
-async def read_open_dead_letters(connection: Connection) -> list[OpenDeadLetters]:
+def read_open_dead_letters(connection: Connection) -> list[OpenDeadLetters]:
     """How many are open, by topic and reason, with the oldest's time; new ones among them.
 
-    Costs a look at the journal heads and an index entry for each that is open.
+    For who asks every few seconds: it costs a look at the journal heads and an index entry for each that is open. Of
+    very many new ones only some are copied in each call.
     """
-    await note_new(connection)
-    async with connection.cursor(row_factory=class_row(OpenDeadLetters)) as cursor:
-        await cursor.execute(_COUNT_OPEN)
-        return await cursor.fetchall()
+    note_new(connection, _COPIED_PER_LOOK_MAX)
+    with connection.cursor(row_factory=class_row(OpenDeadLetters)) as cursor:
+        cursor.execute(_COUNT_OPEN)
+        return cursor.fetchall()
 
 
-async def count(connection: Connection, wanted: DeadLetterFilter) -> int:
+def count(connection: Connection, wanted: DeadLetterFilter) -> int:
     """How many there are."""
     where, values = _conditions(wanted)
-    cursor = await connection.execute(sql.SQL("SELECT count(*) FROM dead_letters d WHERE {}").format(where), values)
-    row = await cursor.fetchone()
+    cursor = connection.execute(sql.SQL("SELECT count(*) FROM dead_letters d WHERE {}").format(where), values)
+    row = cursor.fetchone()
     return 0 if row is None else int(row[0])
 
 
-async def read_page(
+def read_page(
     connection: Connection, wanted: DeadLetterFilter, limit: int, after: DeadLetterId | None = None
 ) -> list[DeadLetterRow]:
     """So many at most, newest first; `after` is the last one of the page before."""
@@ -184,29 +191,27 @@ async def read_page(
         "SELECT {} FROM dead_letters d WHERE {} ORDER BY d.occurred_at DESC, d.partition DESC, d.seq DESC"
         " LIMIT %(limit)s"
     ).format(_COLUMNS, where)
-    async with connection.cursor(row_factory=class_row(DeadLetterRow)) as cursor:
-        await cursor.execute(query, {**values, "limit": limit})
-        return await cursor.fetchall()
+    with connection.cursor(row_factory=class_row(DeadLetterRow)) as cursor:
+        cursor.execute(query, {**values, "limit": limit})
+        return cursor.fetchall()
 
 
-async def read_in_order(
-    connection: Connection, wanted: DeadLetterFilter, limit: int
-) -> AsyncIterator[list[DeadLetterRow]]:
+def read_in_order(connection: Connection, wanted: DeadLetterFilter, limit: int) -> Iterator[list[DeadLetterRow]]:
     """Those that are open, in the order of their records in each partition, so many at a time.
 
     None that is written after this was called is among them: a record that is redriven meanwhile may fail again.
     """
-    cursor = await connection.execute("SELECT partition, max(seq) FROM dead_letters GROUP BY partition")
-    ends = await cursor.fetchall()
+    cursor = connection.execute("SELECT partition, max(seq) FROM dead_letters GROUP BY partition")
+    ends = cursor.fetchall()
     where, values = _conditions(replace(wanted, state=OPEN))
     values |= {"end_partitions": [each for each, _ in ends], "end_seqs": [seq for _, seq in ends], "limit": limit}
     last: list[Any] = ["", 0, 0, 0, 0]
     query = sql.SQL(_IN_ORDER).format(columns=_COLUMNS, where=where)
     while True:
-        async with connection.cursor(row_factory=class_row(DeadLetterRow)) as cursor_of_rows:
+        with connection.cursor(row_factory=class_row(DeadLetterRow)) as cursor_of_rows:
             names = ("last_topic", "last_partition", "last_offset", "last_home", "last_seq")
-            await cursor_of_rows.execute(query, {**values, **dict(zip(names, last, strict=True))})
-            rows = await cursor_of_rows.fetchall()
+            cursor_of_rows.execute(query, {**values, **dict(zip(names, last, strict=True))})
+            rows = cursor_of_rows.fetchall()
         if not rows:
             return
         end = rows[-1]
@@ -214,11 +219,11 @@ async def read_in_order(
         yield rows
 
 
-async def close_redriven(
+def close_redriven(
     connection: Connection, places: Sequence[tuple[DeadLetterId, Delivered]], *, by: str, why: str
 ) -> None:
     """Record that the records of these dead letters were sent again, and where they stand."""
-    await connection.execute(
+    connection.execute(
         _CLOSE_REDRIVEN,
         {
             "partitions": [letter.partition for letter, _ in places],
@@ -231,19 +236,19 @@ async def close_redriven(
     )
 
 
-async def discard(connection: Connection, wanted: DeadLetterFilter, *, by: str, why: str) -> int:
+def discard(connection: Connection, wanted: DeadLetterFilter, *, by: str, why: str) -> int:
     """Close the open ones without sending their records; return how many."""
     where, values = _conditions(replace(wanted, state=OPEN))
     query = sql.SQL(
         "UPDATE dead_letters AS d SET state = 'discarded', closed_by = %(by)s, closed_at = now(), closed_why = %(why)s"
         " WHERE {}"
     ).format(where)
-    return (await connection.execute(query, {**values, "by": by, "why": why})).rowcount
+    return (connection.execute(query, {**values, "by": by, "why": why})).rowcount
 
 
-async def read_record(connection: Connection, letter: DeadLetterRow) -> CarriedRecord:
+def read_record(connection: Connection, letter: DeadLetterRow) -> CarriedRecord:
     """The record that a dead letter carries. Raises `DeadLetterError` where its journal row is archived."""
-    key, value = await read_bytes(connection, letter)
+    key, value = read_bytes(connection, letter)
     topic = catalog.TOPICS.get(letter.source_topic)
     try:
         if topic is None:
@@ -255,22 +260,20 @@ async def read_record(connection: Connection, letter: DeadLetterRow) -> CarriedR
     return CarriedRecord(key, value, schema.name, shown, "")
 
 
-async def read_bytes(connection: Connection, letter: DeadLetterRow) -> tuple[bytes | None, bytes | None]:
+def read_bytes(connection: Connection, letter: DeadLetterRow) -> tuple[bytes | None, bytes | None]:
     """Key and value of the record that a dead letter carries. Raises `DeadLetterError` as `read_record` does."""
-    cursor = await connection.execute(
+    cursor = connection.execute(
         _PAYLOAD, {"topic": catalog.DEAD_LETTERS.name, "id": list(letter.id), "occurred_at": letter.occurred_at}
     )
-    row = await cursor.fetchone()
+    row = cursor.fetchone()
     if row is None:
         raise DeadLetterError(f"the journal has no dead letter {letter.id} any more: its month was archived")
     carried = _decode(row[0])
     return carried["key"], carried["value"]
 
 
-async def _read_journal(
-    connection: Connection, partition: int, after_seq: int
-) -> list[tuple[int, DeadLetter, datetime]]:
-    cursor = await connection.execute(
+def _read_journal(connection: Connection, partition: int, after_seq: int) -> list[tuple[int, DeadLetter, datetime]]:
+    cursor = connection.execute(
         SQL["read_journal"],
         {
             "topic": catalog.DEAD_LETTERS.name,
@@ -282,7 +285,7 @@ async def _read_journal(
         },
         binary=True,
     )
-    return [(seq, _decode(payload), occurred_at) for seq, _, payload, occurred_at in await cursor.fetchall()]
+    return [(seq, _decode(payload), occurred_at) for seq, _, payload, occurred_at in cursor.fetchall()]
 
 
 def _decode(payload: bytes) -> DeadLetter:

@@ -1,8 +1,8 @@
 """Dead letters as people and machines find them."""
 
-import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +11,7 @@ import psycopg
 import pytest
 
 from schemas import catalog
-from sinks.postgres.dead_letters import OpenDeadLetters, note_new, read_open_dead_letters
-from sinks.postgres.session import Connection
+from sinks.postgres.dead_letters import Connection, OpenDeadLetters, note_new, read_open_dead_letters
 from tests.integration.letters import DEAD, NOON, REQUESTS, add_letter, asked, run
 from tests.integration.shop import checkout_body
 from tests.records import written
@@ -36,11 +35,8 @@ def ids(*arguments: str) -> list[str]:
 
 
 def in_ledger(url: str, work: Callable[[Connection], Any]) -> Any:
-    async def connected() -> Any:
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            return await work(connection)
-
-    return asyncio.run(connected())
+    with psycopg.connect(url, autocommit=True) as connection:
+        return work(connection)
 
 
 def test_each_condition_selects_and_the_newest_comes_first(ledger_url: str) -> None:
@@ -84,9 +80,9 @@ def test_pages_follow_each_other_without_a_gap_or_a_repeat(ledger_url: str) -> N
 def test_new_ones_are_found_whoever_copied_the_others_before(ledger_url: str, query: Query) -> None:
     """Two who copy at once don't disturb each other, and an error that quotes a NUL is stored."""
 
-    async def copy_twice(connection: Connection) -> tuple[int, int]:
-        async with await psycopg.AsyncConnection.connect(ledger_url, autocommit=True) as other:
-            return await asyncio.gather(note_new(connection), note_new(other))
+    def copy_twice(connection: Connection) -> list[int]:
+        with psycopg.connect(ledger_url, autocommit=True) as other, ThreadPoolExecutor() as threads:
+            return list(threads.map(note_new, [connection, other]))
 
     add_letter(ledger_url, "undecodable: 'a\0b'", 0, b"\0", b"\0")
     in_ledger(ledger_url, copy_twice)
@@ -104,6 +100,7 @@ def test_more_than_are_copied_at_once_are_all_copied(ledger_url: str, query: Que
         DEAD,
     )
     query("UPDATE journal_heads SET next_seq = 1204 WHERE topic = %s", DEAD)
+    assert in_ledger(ledger_url, lambda connection: note_new(connection, 600)) == 1_000
     assert listed("--limit", "1")["count"] == 1203
 
 

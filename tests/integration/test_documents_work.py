@@ -209,6 +209,11 @@ async def test_a_logo_that_is_lost_is_told_and_no_document_made_without_it(docum
     assert "names the logo" in said["error"]
     assert "not in the ledger" in said["error"]
     assert (query("SELECT count(*) FROM documents"), documents.files()) == ([(0,)], [])
+    # Its dead letter is redriven once the logo is there again: the event is repeated.
+    query("INSERT INTO logos VALUES (sha256(%s), %s)", LOGO, LOGO)
+    [event] = journal(query)
+    await documents.run(Sent(event.offset + 1, event.value, event.key))
+    assert (query("SELECT count(*) FROM documents"), len(documents.files())) == ([(1,)], 1)
 
 
 async def test_logos_are_found_whatever_other_partitions_read_meanwhile(ledger_url: str, query: Query) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,15 @@ from typing import Any
 import click
 import psycopg
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from runtime.publisher import NotAcknowledgedError, Publisher
+from runtime.publisher import NotAcknowledgedError
 from sinks.postgres import dead_letters as store
 from sinks.postgres.dead_letters import DeadLetterFilter, note_new
 from sinks.postgres.positions import read_positions
-from sinks.postgres.session import Connection, Session
-from sinks.redrive import Redriven, Resend, Unredrivable, plan_all, redrive
+from sinks.postgres.session import Session
+from sinks.redrive import Redriven, Resend, Unredrivable, make_producer, plan_all, redrive
 from streams.engine.batch import Batch
 from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
@@ -48,33 +48,65 @@ def configured(services: Services, ledger_url: str, empty_outputs: None, monkeyp
     return World(services.kafka_bootstrap, "", ledger_url, Path())
 
 
+class OneAtATime(Producer):
+    """Fails where a record is sent before the one before of its key is acknowledged."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.under_way: set[bytes] = set()
+
+    def produce(self, *arguments: Any, on_delivery: Any, **names: Any) -> None:  # type: ignore[override]
+        key = arguments[2]
+        assert key not in self.under_way, "the one before is not acknowledged yet"
+        self.under_way.add(key)
+
+        def delivered(error: Any, message: Message) -> None:
+            self.under_way.discard(key)
+            on_delivery(error, message)
+
+        super().produce(*arguments, **{**names, "on_delivery": delivered})
+
+
+class GivesUp(Producer):
+    """Sends five records; the brokers take none of those that follow."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.left = 5
+
+    def produce(self, *arguments: Any, on_delivery: Any, **names: Any) -> None:  # type: ignore[override]
+        self.left -= 1
+        if self.left < 0:
+            on_delivery(KafkaError(KafkaError._MSG_TIMED_OUT), None)
+        else:
+            super().produce(*arguments, **{**names, "on_delivery": on_delivery})
+
+
 def records(world: World, topic: str = REQUESTS) -> list[list[Message]]:
     return [world.records(topic, partition) for partition in range(PARTITIONS)]
 
 
-def connected(world: World, work: Callable[[Connection, Publisher], Any]) -> Any:
-    async def work_on() -> Any:
-        publisher = Publisher(world.kafka)
-        async with await psycopg.AsyncConnection.connect(world.postgres_url, autocommit=True) as connection:
-            await note_new(connection)
-            try:
-                return await work(connection, publisher)
-            finally:
-                await publisher.close()
-
-    return asyncio.run(work_on())
+def connected(world: World) -> psycopg.Connection[Any]:
+    connection = psycopg.connect(world.postgres_url, autocommit=True)
+    note_new(connection)
+    return connection
 
 
-def send_all(world: World, wanted: DeadLetterFilter = ALL, rate_max: float | None = None) -> list[Redriven]:
-    async def send(connection: Connection, publisher: Publisher) -> list[Redriven]:
+def send_all(
+    world: World, wanted: DeadLetterFilter = ALL, rate_max: float | None = None, producer: Producer | None = None
+) -> list[Redriven]:
+    with connected(world) as connection:
         planned = plan_all(connection, world.kafka, wanted, PARTITIONS, world.prefix)
         sent = redrive(
-            connection, publisher, planned, by="me", why="tried", rate_max=rate_max, topic_prefix=world.prefix
+            connection,
+            producer or make_producer(world.kafka),
+            planned,
+            by="me",
+            why="tried",
+            rate_max=rate_max,
+            topic_prefix=world.prefix,
         )
-        return [each async for each in sent]
-
-    result: list[Redriven] = connected(world, send)
-    return result
+        return list(sent)
 
 
 def issue_all(world: World) -> None:
@@ -162,7 +194,8 @@ def test_discarding_records_who_and_why_and_sends_nothing(configured: World, que
         (["redrive", "--dry-run"], "say which"),
         (["discard", "--why", "x"], "say which"),
         (["redrive", "0-1"], "say --why"),
-        (["discard", "0-1"], "Missing option '--why'"),
+        (["discard", "0-1"], "say --why"),
+        (["discard", "0-1", "--why", " "], "say --why"),
     ],
 )
 def test_what_would_touch_all_or_give_no_reason_is_refused(arguments: list[str], said: str) -> None:
@@ -188,24 +221,14 @@ def test_two_who_close_dead_letters_at_once_don_t_mix(configured: World, query: 
     assert run("discard", "0-1", "--why", "x").stdout == "1 discarded\n"
 
 
-def test_the_records_of_a_key_are_sent_in_their_order(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_records_of_a_key_are_sent_in_their_order(shop: World) -> None:
     """Each after the brokers have acknowledged the one before, however large the batches are."""
     ids = ["A-1", "A-2", "A-1", "A-1", "A-2"]
     for offset, order_id in reversed(list(enumerate(ids))):
         value = asked(order_id, note=f"number {offset}")
         add_letter(shop.postgres_url, MISPLACED, offset, order_id.encode(), value, source_partition=2)
-    under_way: set[bytes | None] = set()
-    publish = Publisher.publish
-
-    def publish_one_at_a_time(self: Publisher, topic: str, key: bytes | None, *rest: Any) -> Any:
-        assert key not in under_way, "the one before is not acknowledged yet"
-        under_way.add(key)
-        future = publish(self, topic, key, *rest)
-        future.add_done_callback(lambda _: under_way.discard(key))
-        return future
-
-    monkeypatch.setattr(Publisher, "publish", publish_one_at_a_time)
-    assert [each.letter.source_offset for each in send_all(shop)] == [0, 1, 2, 3, 4]
+    producer = OneAtATime({"bootstrap.servers": shop.kafka})
+    assert [each.letter.source_offset for each in send_all(shop, producer=producer)] == [0, 1, 2, 3, 4]
     for order_id in ("A-1", "A-2"):
         home = records(shop)[home_of(order_id)]
         expected = [asked(order_id, note=f"number {n}") for n, each in enumerate(ids) if each == order_id]
@@ -221,33 +244,24 @@ def test_after_a_crash_the_rest_is_done_and_no_order_has_a_second_number(
         add_letter(shop.postgres_url, MISPLACED, offset, order_id.encode(), asked(order_id))
     with monkeypatch.context() as crash:
         crash.setattr("sinks.redrive._BATCH", 3)
+        producer = make_producer(shop.kafka)
         if moment == "amid a batch":
-            publish = Publisher.publish
-            left = iter(range(5))
-
-            def fail_later(self: Publisher, *arguments: Any) -> Any:
-                if next(left, None) is None:
-                    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-                    future.set_exception(NotAcknowledgedError("timed out"))
-                    return future
-                return publish(self, *arguments)
-
-            crash.setattr(Publisher, "publish", fail_later)
+            producer = GivesUp({"bootstrap.servers": shop.kafka})
             expected: tuple[type[Exception], int, int] = (NotAcknowledgedError, 5, 5)
         else:
             close = store.close_redriven
             left = iter(range(1))
 
-            async def die(*arguments: Any, **names: Any) -> None:
+            def die(*arguments: Any, **names: Any) -> None:
                 if next(left, None) is None:
                     raise psycopg.OperationalError("the connection was lost")
-                await close(*arguments, **names)
+                close(*arguments, **names)
 
             crash.setattr(store, "close_redriven", die)
             expected = (psycopg.OperationalError, 6, 3)
         error, sent, recorded = expected
         with pytest.raises(error):
-            send_all(shop)
+            send_all(shop, producer=producer)
     assert sum(map(len, records(shop))) == sent
     assert query("SELECT count(*) FROM dead_letters WHERE state = 'redriven'") == [(recorded,)]
     assert len(send_all(shop)) == len(ids) - recorded
@@ -263,17 +277,14 @@ def test_what_becomes_a_dead_letter_meanwhile_is_left_for_the_next_redrive(shop:
     for offset in range(3):
         add_letter(shop.postgres_url, MISPLACED, offset, b"A-1", asked("A-1"))
 
-    async def pages(connection: Connection, _: Publisher) -> list[int]:
-        seen = []
-        pages: AsyncIterator[list[Any]] = store.read_in_order(connection, ALL, 2)
-        async for page in pages:
+    seen = []
+    with connected(shop) as connection:
+        for page in store.read_in_order(connection, ALL, 2):
             seen += [row.source_offset for row in page]
             assert len(seen) <= 3
-            await asyncio.to_thread(add_letter, shop.postgres_url, MISPLACED, 9, b"A-1", asked("A-1"))
-            await note_new(connection)
-        return seen
-
-    assert connected(shop, pages) == [0, 1, 2]
+            add_letter(shop.postgres_url, MISPLACED, 9, b"A-1", asked("A-1"))
+            note_new(connection)
+    assert seen == [0, 1, 2]
 
 
 def test_no_more_are_sent_in_a_second_than_asked_for(shop: World) -> None:
@@ -365,8 +376,6 @@ def test_the_audit_accepts_what_was_discarded_but_not_a_letter_with_other_bytes(
     query("UPDATE positions SET next_offset = 2 WHERE agent = 'invoices' AND partition = 0")
     relay(world)
 
-    async def discard(connection: Connection, _: Publisher) -> int:
-        return await store.discard(connection, ALL, by="me", why="sent again by the storefront")
-
-    assert connected(world, discard) == 1
+    with connected(world) as connection:
+        assert store.discard(connection, ALL, by="me", why="sent again by the storefront") == 1
     assert "its dead letter holds other bytes" in found(world.audit())
