@@ -20,6 +20,7 @@ COMMANDS = {
     "gateway": ("gapless.processes:gateway", "Run the HTTP gateway."),
     "worker": ("gapless.processes:worker", "Run one worker of a role, such as checkouts or invoices."),
     "relay": ("gapless.processes:relay", "Publish the journal to Kafka."),
+    "monitor": ("gapless.processes:monitor", "Measure every stage: the dashboard, and metrics."),
     "migrate": ("gapless.admin:migrate", "Bring Postgres's tables up to date."),
     "topics": ("gapless.admin:topics", "Create Kafka's topics and check them against the catalogue."),
     "sellers": ("gapless.admin:sellers", "Show and change sellers and their API keys."),

@@ -33,6 +33,12 @@ def relay() -> None:
 
 
 @click.command()
+def monitor() -> None:
+    """Measure every stage and show it until SIGTERM: a dashboard, and metrics. One is enough."""
+    _run("monitor", load(), "monitor")
+
+
+@click.command()
 def gateway() -> None:
     """Run the HTTP gateway until SIGTERM. Any number may run: it holds no state."""
     settings = load()

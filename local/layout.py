@@ -23,7 +23,12 @@ WORKERS_MAX = 32
 PORTS = range(20_000, 32_000)
 #: Under which the gateway's second port is kept; the other processes have no more than their metrics port.
 GATEWAY_METRICS = "gateway_metrics"
-_SECRETS = (("api_key", "gpl_"), ("provider_api_key", "sk_"), ("provider_webhook_secret", "whsec_"))
+_SECRETS = (
+    ("api_key", "gpl_"),
+    ("monitor_token", "mon_"),
+    ("provider_api_key", "sk_"),
+    ("provider_webhook_secret", "whsec_"),
+)
 
 
 _MEMBERS = {"id", "workers", "ports", "servers_only", "detours", "environment"}
@@ -134,6 +139,13 @@ def process_names(description: Mapping[str, Any]) -> list[tuple[str, str]]:
     return names
 
 
+def _reporting(description: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Our own processes that say whether they are ready, and where."""
+    ports: dict[str, int] = description["ports"]
+    ours = [name for name, role in process_names(description) if role in ROLES and role != "monitor"]
+    return [(name, ports[GATEWAY_METRICS if name == "gateway" else name]) for name in ours]
+
+
 def kafka_listener(name: str) -> str:
     """Under which Kafka's port for the detour of the process `name` is kept."""
     return f"kafka for {name}"
@@ -201,6 +213,7 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         "PROVIDER": "local",
         "PROVIDER_URL": "" if provider_port is None else f"http://127.0.0.1:{provider_port}",
         "PROVIDER_API_KEY_FILE": str(data / "provider_api_key"),
+        "MONITOR_TOKEN_FILE": str(data / "monitor_token"),
         "PROVIDER_WEBHOOK_SECRET_FILE": str(data / "provider_webhook_secret"),
     }
     role_name, _, slot = name.rpartition("-")
@@ -208,6 +221,8 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
     own = {
         "gateway_port": str(ports["gateway"]),
         "metrics_port": str(ports.get(GATEWAY_METRICS if name == "gateway" else name, 0)),
+        "monitor_port": str(ports.get("monitor", 0)),
+        "monitor_processes": ",".join(f"{each}=127.0.0.1:{port}" for each, port in _reporting(description)),
         "worker_data": str(data / "workers" / name),
         "worker_slot": slot,
     }

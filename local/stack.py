@@ -202,6 +202,10 @@ class Stack:
         description = layout.read_description(self.data)
         ports = description["ports"]
         provider = {} if description["servers_only"] else {"provider": f"http://127.0.0.1:{ports['provider']}"}
+        # With the token: on this machine, whoever can read it here can read the file that holds it.
+        token = layout.read_secret(self.data / "monitor_token")
+        link = f"http://127.0.0.1:{ports.get('monitor', 0)}/login?token={token}"
+        dashboard = {} if description["servers_only"] or "monitor" not in ports else {"dashboard": link}
         return {
             "gateway": f"http://127.0.0.1:{ports['gateway']}",
             "kafka": f"127.0.0.1:{ports['kafka']}",
@@ -209,6 +213,7 @@ class Stack:
             "redis": f"redis://127.0.0.1:{ports['redis']}/0",
             "objects": (self.data / "objects").as_uri(),
             **provider,
+            **dashboard,
         }
 
     def environment(self, name: str = "") -> dict[str, str]:

@@ -176,6 +176,7 @@ def _forget_services() -> None:
         "REPLICATION_",
         "LOCAL_",
         "PROVIDER_",
+        "MONITOR_",
     )
     for variable in list(os.environ):
         if variable.startswith(tuple(ENV_PREFIX + name for name in placed)):

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from time import monotonic, sleep
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
@@ -132,7 +133,8 @@ def check_topics(bootstrap: str, topics: Iterable[TopicSpec], replication_factor
 
 def end_offsets(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """The offset that the next record of each (topic, partition) will have. Blocks. Raises `TopicError`."""
-    return _offsets(bootstrap, partitions, _LATEST, "read_uncommitted")
+    with closing(OffsetReader(bootstrap, "read_uncommitted")) as reader:
+        return reader.ends(partitions)
 
 
 def stable_offsets(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
@@ -140,45 +142,67 @@ def stable_offsets(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dic
 
     It is the oldest open transaction's first offset, or, without one, the same as `end_offsets`.
     """
-    return _offsets(bootstrap, partitions, _LATEST, "read_committed")
+    with closing(OffsetReader(bootstrap, "read_committed")) as reader:
+        return reader.ends(partitions)
 
 
 def start_offsets(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """The offset of the oldest record kept in each (topic, partition). Blocks. Raises `TopicError`."""
-    return _offsets(bootstrap, partitions, _EARLIEST, "read_uncommitted")
+    with closing(OffsetReader(bootstrap, "read_uncommitted")) as reader:
+        return reader.starts(partitions)
 
 
-def _offsets(
-    bootstrap: str, partitions: Iterable[tuple[str, int]], timestamp: int, isolation_level: str
-) -> dict[tuple[str, int], int]:
-    wanted = [TopicPartition(topic, partition, timestamp) for topic, partition in partitions]
-    if not wanted:
-        return {}
-    # Not `AdminClient.list_offsets`: with librdkafka 2 about one call in thirty takes 3 s, and the others 10 ms.
-    # `offsets_for_times` sends the brokers the same request, and takes 1 ms.
-    consumer = Consumer(
-        {
-            **_client_config(bootstrap),
-            # The library wants a name; no group is joined and no offset is stored under it.
-            "group.id": "gapless-offsets",
-            "enable.auto.commit": False,
-            "isolation.level": isolation_level,
-        }
-    )
-    deadline = monotonic() + _ADMIN_SECONDS_MAX
-    try:
+class OffsetReader:
+    """Asks where partitions begin and end. Keeps its connections for the next question."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        isolation_level: Literal["read_committed", "read_uncommitted"],
+        seconds_max: float = _ADMIN_SECONDS_MAX,
+    ) -> None:
+        """Connects when first asked. `seconds_max` is how long an answer may take."""
+        self._bootstrap = bootstrap
+        self._seconds_max = seconds_max
+        # Not `AdminClient.list_offsets`: with librdkafka 2 about one call in thirty takes 3 s, and the others 10 ms.
+        # `offsets_for_times` sends the brokers the same request, and takes 1 ms.
+        self._consumer = Consumer(
+            {
+                **_client_config(bootstrap),
+                # The library wants a name; no group is joined and no offset is stored under it.
+                "group.id": "gapless-offsets",
+                "enable.auto.commit": False,
+                "isolation.level": isolation_level,
+            }
+        )
+
+    def ends(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """As `end_offsets`, or as `stable_offsets` for readers of committed records. Raises `TopicError`."""
+        return self._ask(partitions, _LATEST)
+
+    def starts(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """As `start_offsets`. Raises `TopicError`."""
+        return self._ask(partitions, _EARLIEST)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._consumer.close()
+
+    def _ask(self, partitions: Iterable[tuple[str, int]], timestamp: int) -> dict[tuple[str, int], int]:
+        wanted = [TopicPartition(topic, partition, timestamp) for topic, partition in partitions]
+        if not wanted:
+            return {}
+        deadline = monotonic() + self._seconds_max
         while True:
             try:
-                found = consumer.offsets_for_times(wanted, timeout=_ADMIN_SECONDS_MAX)
+                found = self._consumer.offsets_for_times(wanted, timeout=self._seconds_max)
                 if failed := [at.error for at in found if at.error is not None]:
                     raise KafkaException(failed[0])
                 return {(at.topic, at.partition): at.offset for at in found}
             except KafkaException as error:
-                if not _without_leader(bootstrap, wanted, error) or monotonic() > deadline:
+                if not _without_leader(self._bootstrap, wanted, error) or monotonic() > deadline:
                     raise unasked(error) from None
                 sleep(_LEADERLESS_PAUSE_SECONDS)
-    finally:
-        consumer.close()
 
 
 def _without_leader(bootstrap: str, wanted: Iterable[TopicPartition], error: KafkaException) -> bool:

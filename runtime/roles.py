@@ -45,6 +45,12 @@ ROLES: dict[str, Role] = {
     for role in (
         Role("gateway", "takes requests over HTTP", "gateway.app", own_settings=("gateway_port", "metrics_port")),
         Role("relay", "publishes the journal", "streams.relay.relay", own_settings=("metrics_port",)),
+        Role(
+            "monitor",
+            "measures every stage, and shows it",
+            "monitor.app",
+            own_settings=("monitor_port", "monitor_processes"),
+        ),
         Role("checkouts", "claims stock for orders, or refuses them", "streams.checkouts", (CHECKOUT_REQUESTS,)),
         Role("payments", "calls the payment provider", "streams.payments", (ORDER_EVENTS, PAYMENT_NOTICES)),
         Role(

@@ -91,6 +91,19 @@ class Settings(BaseSettings):
         None, description="With it the provider signs its notices; without it they are not taken."
     )
 
+    monitor_host: str = Field("127.0.0.1", description="Address the monitor listens on.")
+    monitor_port: Port = Field(
+        8090, description="Port of the dashboard and of the monitor's /metrics; 0 takes a free one."
+    )
+    monitor_token: SecretStr | None = Field(
+        None, description="Token that the dashboard asks operators for, 16 characters or more."
+    )
+    monitor_processes: str = Field(
+        "",
+        description="Processes that the monitor asks whether they are ready: NAME=HOST:PORT of their metrics ports, comma"
+        " separated. Workers are named ROLE-SLOT, as invoices-1.",
+    )
+
     local_api_key: SecretStr | None = Field(
         None, description="API key of the seller that `gapless sellers ensure-local` makes."
     )

@@ -1,0 +1,84 @@
+"""The measurements as Prometheus reads them."""
+
+import math
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from monitor.figures import Measurement, StageState
+
+_PARTITION = ["stage", "topic", "partition"]
+
+
+class MeasurementCollector(Collector):
+    """Gauges of the last measurement; none before the first, and none of what nobody knows."""
+
+    def __init__(self, latest: Callable[[], Measurement | None]) -> None:
+        self._latest = latest
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing is measured for the registry to learn the names."""
+        yield from _families()
+
+    def collect(self) -> Iterator[Metric]:
+        """All of it."""
+        measurement = self._latest()
+        if measurement is not None:
+            yield from _filled(measurement)
+
+
+def _families() -> tuple[GaugeMetricFamily, ...]:
+    return (
+        GaugeMetricFamily("gapless_lag_records", "Records that wait for a stage in a partition.", labels=_PARTITION),
+        GaugeMetricFamily("gapless_lag_seconds", "Age of the oldest record that waits.", labels=_PARTITION),
+        GaugeMetricFamily(
+            "gapless_time_to_drain_seconds",
+            "Until nothing waits for a stage, by its slowest partition; +Inf where it never ends at this rate.",
+            labels=["stage"],
+        ),
+        GaugeMetricFamily("gapless_stage_state", "1 for the state that a stage is in.", labels=["stage", "state"]),
+        GaugeMetricFamily("gapless_accepted_per_second", "Orders accepted, over the last ten seconds."),
+        GaugeMetricFamily("gapless_numbered_per_second", "Numbers given, over the last ten seconds."),
+        GaugeMetricFamily(
+            "gapless_numbering_seconds",
+            "From the brokers' acknowledgement of an order to its number, of a sample of the last minute.",
+            labels=["quantile"],
+        ),
+        GaugeMetricFamily("gapless_oldest_order_seconds", "Age of the oldest order that waits for anything."),
+        GaugeMetricFamily("gapless_open_payment_attempts", "Payments under way at the provider."),
+        GaugeMetricFamily("gapless_oldest_payment_attempt_seconds", "Age of the oldest payment under way."),
+        GaugeMetricFamily("gapless_holds", "Orders that hold stock until their payment is known."),
+        GaugeMetricFamily("gapless_process_ready", "Whether a process says that it is ready.", labels=["process"]),
+        GaugeMetricFamily("gapless_monitor_measured_timestamp_seconds", "When all of this was measured."),
+    )
+
+
+def _filled(measurement: Measurement) -> Iterator[Metric]:
+    families = {family.name: family for family in _families()}
+
+    def add(name: str, value: float | None, *labels: str) -> None:
+        if value is not None:
+            families[name].add_metric(labels, value)
+
+    for stage in measurement.stages:
+        for each in stage.partitions:
+            add("gapless_lag_records", each.lag_records, stage.name, each.topic, str(each.partition))
+            add("gapless_lag_seconds", each.lag_seconds, stage.name, each.topic, str(each.partition))
+        drain = stage.seconds_to_drain
+        add("gapless_time_to_drain_seconds", math.inf if drain is None else drain, stage.name)
+        for state in StageState:
+            add("gapless_stage_state", float(state is stage.state), stage.name, state.value)
+    headline = measurement.headline
+    add("gapless_accepted_per_second", headline.accepted_per_second)
+    add("gapless_numbered_per_second", headline.numbered_per_second)
+    add("gapless_numbering_seconds", headline.numbering_seconds_p50, "0.5")
+    add("gapless_numbering_seconds", headline.numbering_seconds_p99, "0.99")
+    add("gapless_oldest_order_seconds", headline.oldest_order_seconds)
+    add("gapless_open_payment_attempts", measurement.payments.open_attempts)
+    add("gapless_oldest_payment_attempt_seconds", measurement.payments.oldest_attempt_seconds)
+    add("gapless_holds", measurement.payments.holds)
+    for process in measurement.processes:
+        add("gapless_process_ready", float(process.is_ready), process.name)
+    add("gapless_monitor_measured_timestamp_seconds", measurement.at)
+    yield from families.values()

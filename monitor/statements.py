@@ -1,0 +1,45 @@
+"""What the monitor asks Postgres: reads by keys and partial indexes, cheap enough for every second."""
+
+POSITIONS = "SELECT agent, topic, partition, next_offset FROM positions"
+
+#: Of each output of the relay: the first seq that is not published, and the next that will be given.
+PUBLISHED = """
+SELECT topic, partition, coalesce(published_seq, 0) + 1, next_seq
+FROM journal_heads LEFT JOIN journal_published USING (topic, partition)
+"""
+
+#: When rows of the journal were written, by topic and partition.
+WRITTEN_AT = """
+SELECT j.topic, j.partition, extract(epoch FROM j.occurred_at)::float8
+FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS wanted (topic, partition, seq)
+JOIN journal j USING (topic, partition, seq)
+"""
+
+#: Numbers that were given to the requests of spans of a partition, and one order of each as a sample: when its number
+#: was given, and where its first record stands: its checkout's, or else its invoice request's.
+NUMBERED = """
+SELECT span.partition, counted.numbers, extract(epoch FROM one.issued_at)::float8, o.source_offset, one.source_offset
+FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS span (partition, first, after)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS numbers FROM invoices
+    WHERE source_partition = span.partition AND source_offset >= span.first AND source_offset < span.after
+) AS counted
+LEFT JOIN LATERAL (
+    SELECT seller_id, order_id, issued_at, source_offset FROM invoices
+    WHERE source_partition = span.partition AND source_offset >= span.first AND source_offset < span.after
+      AND kind = 'invoice'
+    ORDER BY source_offset LIMIT 1
+) AS one ON true
+LEFT JOIN orders o ON (o.seller_id, o.order_id) = (one.seller_id, one.order_id)
+"""
+
+#: Payments under way, and orders that wait for theirs. The hold that ends first is the oldest.
+PAYMENTS = """
+SELECT attempts.*, holds.count,
+       coalesce((SELECT extract(epoch FROM now() - placed_at)::float8 FROM orders
+                 WHERE state = 'PAYMENT_PENDING' ORDER BY hold_expires_at LIMIT 1), 0)
+FROM (
+    SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at))::float8, 0)
+    FROM payment_attempts WHERE state = 'open'
+) AS attempts, (SELECT count(*) FROM orders WHERE state = 'PAYMENT_PENDING') AS holds
+"""
