@@ -100,8 +100,8 @@ class Settings(BaseSettings):
     )
     monitor_processes: str = Field(
         "",
-        description="Processes that the monitor asks whether they are ready: NAME=HOST:PORT of their metrics ports, comma"
-        " separated. Workers are named ROLE-SLOT, as invoices-1.",
+        description="Processes that the monitor asks whether they are ready: NAME=HOST:PORT of their metrics ports,"
+        " comma separated. Workers are named ROLE-SLOT, as invoices-1.",
     )
 
     local_api_key: SecretStr | None = Field(
