@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from local import kafka, redis
+from monitor.reports import parse_processes
 from ops.prometheus.configuration import SCRAPE_SECONDS
 from runtime.roles import READERS, ROLES
 from runtime.settings import ENV_PREFIX, known_variables
@@ -123,10 +124,11 @@ def test_our_processes_start_after_tables_topics_seller_and_bucket(compose: dict
         assert set(compose["services"][name]["depends_on"]) >= {"migrate", "topics", "sellers", "buckets"}, name
 
 
-def test_each_of_our_processes_is_healthy_by_its_metrics_port(compose: dict[str, Any]) -> None:
-    """Its threads answer however busy the process is."""
+def test_each_of_our_processes_is_healthy_by_the_port_of_its_metrics(compose: dict[str, Any]) -> None:
+    """Its threads answer however busy the process is. The monitor's metrics are where its dashboard is."""
     for name in OURS:
-        port = compose["services"][name]["environment"]["GAPLESS_METRICS_PORT"]
+        variable = "GAPLESS_MONITOR_PORT" if name == "monitor" else "GAPLESS_METRICS_PORT"
+        port = compose["services"][name]["environment"][variable]
         assert f"http://127.0.0.1:{port}/readyz" in " ".join(compose["services"][name]["healthcheck"]["test"]), name
 
 
@@ -135,6 +137,16 @@ def test_grafana_is_the_one_that_the_dashboards_are_made_for(compose: dict[str, 
     lock = (ROOT / "requirements" / "dev.lock").read_text()
     [version] = re.findall(r"^grafana-foundation-sdk==\d+!(\S+)", lock, re.MULTILINE)
     assert compose["services"]["grafana"]["image"] == f"grafana/grafana:{version}"
+
+
+def test_the_monitor_asks_every_other_process_of_ours(compose: dict[str, Any]) -> None:
+    """By the names that the brokers know its workers by, or it could give no cause."""
+    services = compose["services"]
+    asked = parse_processes(services["monitor"]["environment"]["GAPLESS_MONITOR_PROCESSES"])
+    assert asked == {
+        f"{name}-{services[name]['environment']['GAPLESS_WORKER_SLOT']}" if name in READERS else name: (name, 9100)
+        for name in OURS - {"monitor"}
+    }
 
 
 def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
@@ -154,7 +166,7 @@ def test_no_secret_stands_in_the_file(compose: dict[str, Any]) -> None:
             assert not any("=" in each for each in environment), name
             continue
         for variable, value in environment.items():
-            if re.search("PASSWORD|SECRET|ACCESS_KEY|POSTGRES_URL|API_KEY", variable):
+            if re.search("PASSWORD|SECRET|ACCESS_KEY|POSTGRES_URL|API_KEY|TOKEN", variable):
                 assert variable.endswith("_FILE"), (name, variable)
                 assert value.startswith("/run/secrets/"), (name, variable)
                 assert any(volume.startswith("secrets:/run/secrets") for volume in service["volumes"]), name
