@@ -221,7 +221,6 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
     own = {
         "gateway_port": str(ports["gateway"]),
         "metrics_port": str(ports.get(GATEWAY_METRICS if name == "gateway" else name, 0)),
-        "monitor_port": str(ports.get("monitor", 0)),
         "monitor_processes": ",".join(f"{each}=127.0.0.1:{port}" for each, port in _reporting(description)),
         "worker_data": str(data / "workers" / name),
         "worker_slot": slot,

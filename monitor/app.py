@@ -86,8 +86,10 @@ class Monitor:
                 f"{ENV_PREFIX}MONITOR_TOKEN: must have {_TOKEN_CHARACTERS_MIN} characters or more: who knows it sees"
                 " all that the dashboard shows. Make one with: openssl rand -hex 16"
             )
+        if not settings.metrics_port:
+            raise SettingsError(f"{ENV_PREFIX}METRICS_PORT: must be set: the dashboard is there")
         self._settings = settings
-        self._access = Access(token, settings.monitor_port)
+        self._access = Access(token, settings.metrics_port)
         self._loop = asyncio.get_running_loop()
         self._reports = Reports(parse_processes(settings.monitor_processes))
         self._watch = Watch(settings, self._reports.latest, self._tell)
@@ -109,15 +111,15 @@ class Monitor:
 
     async def start(self) -> None:
         """Listen and measure. Raises `SettingsError` if the port is taken."""
-        host, port = self._settings.monitor_host, self._settings.monitor_port
+        host, port = self._settings.metrics_host, self._settings.metrics_port
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             await self._runner.cleanup()
             raise SettingsError(
-                f"{ENV_PREFIX}MONITOR_PORT: cannot listen at {host}:{port}: {error.strerror or error}; name a free"
-                f" port, or an address of this machine in {ENV_PREFIX}MONITOR_HOST"
+                f"{ENV_PREFIX}METRICS_PORT: cannot listen at {host}:{port}: {error.strerror or error}; name a free"
+                f" port, or an address of this machine in {ENV_PREFIX}METRICS_HOST"
             ) from None
         REGISTRY.register(self._collector)
         self._reports.start()

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
     metrics_port: Port = Field(
         0,
-        description="Port that serves /metrics, /healthz and /readyz from threads of their own; 0 serves none.",
+        description="Port that serves /metrics, /healthz and /readyz, and the monitor's dashboard; 0 serves none.",
     )
 
     worker_slot: str = Field(
@@ -91,10 +91,6 @@ class Settings(BaseSettings):
         None, description="With it the provider signs its notices; without it they are not taken."
     )
 
-    monitor_host: str = Field("127.0.0.1", description="Address the monitor listens on.")
-    monitor_port: Port = Field(
-        8090, description="Port of the dashboard and of the monitor's /metrics; 0 takes a free one."
-    )
     monitor_token: SecretStr | None = Field(
         None, description="Token that the dashboard asks operators for, 16 characters or more."
     )

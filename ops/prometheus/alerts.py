@@ -149,7 +149,7 @@ def alerts(faster: float = 1.0) -> list[Alert]:
         ),
         Alert(
             "MonitorSilent",
-            "time() - max(gapless_monitor_looked_timestamp_seconds) > 30",
+            "time() - max(gapless_monitor_measured_timestamp_seconds) > 30",
             60 / faster,
             PAGE,
             "The monitor has measured nothing for {{ $value | humanizeDuration }}: other alerts are blind",

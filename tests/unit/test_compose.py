@@ -124,11 +124,10 @@ def test_our_processes_start_after_tables_topics_seller_and_bucket(compose: dict
         assert set(compose["services"][name]["depends_on"]) >= {"migrate", "topics", "sellers", "buckets"}, name
 
 
-def test_each_of_our_processes_is_healthy_by_the_port_of_its_metrics(compose: dict[str, Any]) -> None:
-    """Its threads answer however busy the process is. The monitor's metrics are where its dashboard is."""
+def test_each_of_our_processes_is_healthy_by_its_metrics_port(compose: dict[str, Any]) -> None:
+    """Its threads answer however busy the process is."""
     for name in OURS:
-        variable = "GAPLESS_MONITOR_PORT" if name == "monitor" else "GAPLESS_METRICS_PORT"
-        port = compose["services"][name]["environment"][variable]
+        port = compose["services"][name]["environment"]["GAPLESS_METRICS_PORT"]
         assert f"http://127.0.0.1:{port}/readyz" in " ".join(compose["services"][name]["healthcheck"]["test"]), name
 
 

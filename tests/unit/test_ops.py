@@ -83,7 +83,7 @@ MONITOR = {
     "gapless_probe_number_seconds",
     "gapless_probe_document_seconds",
     "gapless_open_dead_letters",
-    "gapless_monitor_looked_timestamp_seconds",
+    "gapless_monitor_measured_timestamp_seconds",
 }
 
 

@@ -9,20 +9,21 @@ import aiohttp
 import pytest
 
 import monitor
+from local.layout import free_port
 from monitor.app import Monitor
-from runtime.settings import Settings, SettingsError
+from runtime.settings import Settings, SettingsError, load
 
 TOKEN = "correct horse battery"
 PAGES = Path(monitor.__file__).parent / "pages"
 HTML = {"Accept": "text/html"}
 
 
-def settings(token: str | None = TOKEN, port: int = 0) -> Settings:
+def settings(token: str | None = TOKEN, port: int | None = None) -> Settings:
     """Of a monitor whose servers are away: nobody listens at port 1."""
-    return Settings(
+    return load(
         kafka_bootstrap="127.0.0.1:1",
         postgres_url="postgresql://nobody@127.0.0.1:1/none",
-        monitor_port=port,
+        metrics_port=free_port() if port is None else port,
         monitor_token=token,
     )
 
@@ -89,7 +90,8 @@ async def test_a_wrong_token_does_not(browser: aiohttp.ClientSession, token: str
 
 
 async def test_a_forged_cookie_does_not(browser: aiohttp.ClientSession, served: Monitor) -> None:
-    async with browser.get("/state", cookies={"gapless_monitor_0": TOKEN}) as answer:
+    port = served.url.rpartition(":")[2]
+    async with browser.get("/state", cookies={f"gapless_monitor_{port}": TOKEN}) as answer:
         assert answer.status == http.HTTPStatus.UNAUTHORIZED
 
 
@@ -145,7 +147,12 @@ async def test_without_a_token_it_does_not_start(token: str | None) -> None:
         Monitor(settings(token))
 
 
+async def test_without_a_port_it_does_not_start() -> None:
+    with pytest.raises(SettingsError, match="GAPLESS_METRICS_PORT: must be set"):
+        Monitor(settings(port=0))
+
+
 async def test_a_port_that_is_taken_is_named(served: Monitor) -> None:
     other = Monitor(settings(port=int(served.url.rpartition(":")[2])))
-    with pytest.raises(SettingsError, match="GAPLESS_MONITOR_PORT: cannot listen at 127.0.0.1:"):
+    with pytest.raises(SettingsError, match="GAPLESS_METRICS_PORT: cannot listen at"):
         await other.start()
