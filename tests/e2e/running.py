@@ -50,6 +50,10 @@ class Running:
         self.url: str = status["endpoints"]["gateway"]
         self.api_key: str = status["api_key"]
         self.settings: Settings = stack.settings()
+        #: The link that lets a browser in.
+        self.dashboard: str = status["endpoints"]["dashboard"]
+        self.monitor_url = self.dashboard.partition("/login")[0]
+        self.monitor_token = self.dashboard.partition("token=")[2]
         self.postgres_url = self.settings.postgres_url.get_secret_value()
 
     def client(self, connections: int = 32, give_up_after_s: float = 60.0) -> GaplessClient:
@@ -87,6 +91,17 @@ class Running:
         pid = self._stack.process_pid(name)
         assert pid is not None, f"{name} does not run"
         os.kill(pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """A process stands still, and goes on after the block."""
+        pid = self._stack.process_pid(name)
+        assert pid is not None, f"{name} is down"
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def wait_until_ready(self) -> None:
         """All processes run and say they are ready."""

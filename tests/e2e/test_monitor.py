@@ -1,0 +1,192 @@
+"""What the monitor shows, in a real browser, beside what Kafka and Postgres say when asked otherwise."""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from playwright.async_api import Page, expect
+
+from monitor.watch import MEASURE_EVERY_SECONDS
+from producers.generate import body
+from runtime.kafka import end_offsets
+from schemas import catalog
+from schemas.placement import partition_of
+from tests.conftest import PARTITIONS
+from tests.e2e.browser import chromium
+from tests.e2e.running import Running, wait_for
+
+REQUESTS = catalog.INVOICE_REQUESTS.name
+#: What the browser, the monitor and a busy machine may take.
+SHOWN_MS_MAX = 20_000.0
+
+
+@pytest.fixture
+async def page(running: Running) -> AsyncIterator[Page]:
+    """The dashboard, opened by the link that `gapless status` prints. It must not log a single error."""
+    errors: list[str] = []
+    async with chromium() as browser:
+        page = await browser.new_page()
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        await page.goto(running.dashboard)
+        await expect(page.locator("tbody.stage")).to_have_count(7, timeout=SHOWN_MS_MAX)
+        yield page
+    assert not errors
+
+
+async def state(running: Running) -> Any:
+    """The last measurement, as programs read it."""
+    headers = {"Authorization": f"Bearer {running.monitor_token}"}
+    async with aiohttp.request("GET", f"{running.monitor_url}/state", headers=headers) as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+async def stage(running: Running, name: str) -> dict[str, Any]:
+    """One stage of it."""
+    [found] = [each for each in (await state(running))["stages"] if each["name"] == name]
+    return dict(found)
+
+
+async def until_shown(running: Running, name: str, holds: Any, what: str) -> dict[str, Any]:
+    """The stage, once it is as wanted."""
+    deadline = time.monotonic() + SHOWN_MS_MAX / 1000
+    while True:
+        found = await stage(running, name)
+        if holds(found):
+            return found
+        assert time.monotonic() < deadline, f"{what}: still {found}"
+        await asyncio.sleep(MEASURE_EVERY_SECONDS / 4)
+
+
+def of_partition(partition: int, count: int, prefix: str) -> list[str]:
+    """Order ids whose key puts them into a partition."""
+    ids = (f"{prefix}-{number}" for number in range(100_000))
+    found = [each for each in ids if partition_of(each.encode(), PARTITIONS) == partition]
+    return found[:count]
+
+
+def cell(page: Page, name: str, field: str) -> Any:
+    """A figure of a stage on the page."""
+    return page.locator(f'tbody[data-stage="{name}"] [data-field="{field}"]')
+
+
+def waiting(running: Running) -> tuple[int, float]:
+    """Records of invoice requests beyond the agent's positions, counted one by one, and when the oldest was taken."""
+    with running.ledger() as ledger:
+        rows = ledger.execute(
+            "SELECT partition, next_offset FROM positions WHERE agent = 'invoices' AND topic = %s", (REQUESTS,)
+        ).fetchall()
+    positions = {int(str(partition)): int(str(offset)) for partition, offset in rows}
+    ends = end_offsets(running.settings.kafka_bootstrap, [(REQUESTS, number) for number in range(PARTITIONS)])
+    behind = {partition: ends[REQUESTS, partition] for partition in positions}
+    consumer = Consumer(
+        {"bootstrap.servers": running.settings.kafka_bootstrap, "group.id": "counts", "enable.auto.commit": False}
+    )
+    consumer.assign([TopicPartition(REQUESTS, number, positions[number]) for number in behind])
+    left = sum(behind[number] - positions[number] for number in behind)
+    times: list[float] = []
+    while len(times) < left:
+        message = consumer.poll(10)
+        assert message is not None, f"{left - len(times)} records did not come"
+        assert message.error() is None
+        times.append(message.timestamp()[1] / 1000)
+    consumer.close()
+    return len(times), min(times, default=0.0)
+
+
+async def test_a_stopped_worker_stalls_its_stage_and_a_worker_that_goes_on_drains_it(
+    running: Running, page: Page
+) -> None:
+    """One partition of four is hot. The page shows what a count of the records shows."""
+    running.wait_until_drained()
+    await expect(cell(page, "invoices", "state")).to_have_text("ok", timeout=SHOWN_MS_MAX)
+    ids = of_partition(2, 40, "MON")
+    with running.stopped("invoices-1"):
+        async with running.client() as client:
+            answers = await asyncio.gather(
+                *(client.post_invoice(body(each, random.Random(1)), wait_s=0) for each in ids)
+            )
+        assert {answer.status for answer in answers} == {202}
+        await expect(cell(page, "invoices", "state")).to_have_text("stalled", timeout=SHOWN_MS_MAX)
+        count, oldest_at = waiting(running)
+        assert count == len(ids)
+        await expect(cell(page, "invoices", "lag_records")).to_have_text(str(count), timeout=SHOWN_MS_MAX)
+        measured = await state(running)
+        [shown] = [each for each in measured["stages"] if each["name"] == "invoices"]
+        assert (shown["state"], shown["lag_records"]) == ("stalled", count)
+        assert shown["lag_seconds"] == pytest.approx(measured["at"] - oldest_at, abs=1.0)
+        assert shown["seconds_to_drain"] is None
+        await expect(cell(page, "invoices", "drain")).to_have_text("not at this rate")
+        # The one hot partition is not averaged away, and the others are not blamed.
+        by_number = {each["partition"]: each for each in shown["partitions"]}
+        assert [number for number, each in by_number.items() if each["state"] != "ok"] == [2]
+        assert by_number[2]["lag_records"] == count
+        await expect(cell(page, "invoices", "cause")).to_have_text(
+            re.compile(r"^(invoices-1: does not answer within 1 s, since |no worker owns it)"), timeout=SHOWN_MS_MAX
+        )
+        # Nobody sends any more: the age climbs all the same.
+        later = await until_shown(
+            running, "invoices", lambda each: each["lag_seconds"] > shown["lag_seconds"] + 1, "the age climbs"
+        )
+        assert later["lag_records"] == count
+        # The others are well.
+        assert (await stage(running, "checkouts"))["state"] == "ok"
+        await page.get_by_role("button", name="invoices").click()
+        row = page.locator(f'[id="open-invoices"] tr[data-at="{REQUESTS}/2"]')
+        await expect(row.locator("td").nth(2)).to_have_text("stalled")
+        await expect(row.locator("td").nth(4)).to_have_text(str(count))
+    await expect(cell(page, "invoices", "state")).to_have_text("ok", timeout=SHOWN_MS_MAX)
+    await expect(cell(page, "invoices", "lag_records")).to_have_text("0", timeout=SHOWN_MS_MAX)
+    await expect(cell(page, "invoices", "drain")).to_have_text("0 s", timeout=SHOWN_MS_MAX)
+    numbering = await headline(running, "numbering_seconds_p99")
+    assert numbering > 1, "those that waited are part of the sample"
+    running.assert_clean()
+
+
+async def headline(running: Running, name: str) -> float:
+    """A figure of the headline."""
+    return float((await state(running))["headline"][name])
+
+
+async def test_what_nobody_reads_any_more_does_not_count_as_waiting(running: Running) -> None:
+    """At rest each stage is at its end, and says 0: that of the relay too."""
+    running.wait_until_drained()
+    for name in ("checkouts", "payments", "orders", "stock", "invoices", "documents", "relay"):
+        found = await until_shown(running, name, lambda each: each["lag_records"] == 0, "drained")
+        assert (found["state"], found["lag_seconds"], found["seconds_to_drain"]) == ("ok", 0.0, 0.0)
+
+
+async def test_a_phone_and_a_dark_room_show_the_same(running: Running) -> None:
+    """Nothing is cut off; the first screen has the stages' states."""
+    async with chromium() as browser:
+        context = await browser.new_context(viewport={"width": 375, "height": 800}, color_scheme="dark")
+        page = await context.new_page()
+        await page.goto(running.dashboard)
+        await expect(page.locator("tbody.stage")).to_have_count(7, timeout=SHOWN_MS_MAX)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 375
+        ground = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        assert ground == "rgb(13, 17, 23)"
+
+
+async def test_the_monitor_shows_what_processes_say(running: Running, page: Page) -> None:
+    """Each of ours has its place, and says that it is ready."""
+    for name in ("gateway", "relay", "checkouts-1", "invoices-1", "documents-1"):
+        await expect(page.locator(f'[data-process="{name}"] .state.ok')).to_be_visible(timeout=SHOWN_MS_MAX)
+
+
+def test_what_is_shown_is_new(running: Running) -> None:
+    """Each second there is another measurement."""
+    seen = set()
+
+    def look() -> bool:
+        seen.add(asyncio.run(state(running))["at"])
+        return len(seen) >= 4
+
+    wait_for(look, "four measurements", 30)
