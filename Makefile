@@ -75,8 +75,9 @@ types: setup ## mypy, strict
 imports: setup ## which room may know which
 	@$(BIN)/lint-imports
 
-picture: setup ## the invoice that the README shows, from a document rendered now
+picture: setup ## what the README shows: an invoice, and the dashboard of a stack under load
 	@$(BIN)/python -m tests.unit.documents.picture
+	@$(BIN)/python -m tests.e2e.picture
 
 ops: setup ## write what is generated for operators: docs/metrics.md, alerts, dashboards
 	@$(BIN)/python -m ops.generate

@@ -33,7 +33,11 @@
     return `${count(seconds / 86400)} days`;
   }
 
-  const drain = (seconds) => (seconds === null ? "not at this rate" : duration(seconds));
+  // A stage that is well always has some records in hand, and as much comes as goes: no time to drain, and no need.
+  const drain = (each) => {
+    if (each.seconds_to_drain !== null) return duration(each.seconds_to_drain);
+    return each.state === "ok" ? "–" : "not at this rate";
+  };
   const clock = (at) => (at === null ? "–" : new Date(at * 1000).toLocaleTimeString("en-GB"));
 
   function showState(node, state) {
@@ -98,7 +102,7 @@
     ["out /s", "number rate", (each) => rate(each.rates.out_10s)],
     ["in /s, 1 min", "number rate", (each) => rate(each.rates.in_1m)],
     ["out /s, 1 min", "number rate", (each) => rate(each.rates.out_1m)],
-    ["drained in", "number", (each) => drain(each.seconds_to_drain)],
+    ["drained in", "number", drain],
     ["owner", "", (each) => each.owner || "–"],
     ["last moved", "number", (each) => clock(each.moved_at)],
     ["cause", "cause", (each) => each.cause],
@@ -150,7 +154,7 @@
     set(made.cells.lag_records, count(stage.lag_records));
     set(made.cells.in, rate(stage.rates.in_10s));
     set(made.cells.out, rate(stage.rates.out_10s));
-    set(made.cells.drain, drain(stage.seconds_to_drain));
+    set(made.cells.drain, drain(stage));
     made.spark.setData(points(stage.trend, at));
     if (made.chart) fill(made);
   }
