@@ -8,8 +8,6 @@ from prometheus_client.registry import Collector
 
 from monitor.figures import Measurement, StageState
 
-_PARTITION = ["stage", "topic", "partition"]
-
 
 class MeasurementCollector(Collector):
     """Gauges of the last measurement; none before the first, and none of what nobody knows."""
@@ -30,8 +28,14 @@ class MeasurementCollector(Collector):
 
 def _families() -> tuple[GaugeMetricFamily, ...]:
     return (
-        GaugeMetricFamily("gapless_lag_records", "Records that wait for a stage in a partition.", labels=_PARTITION),
-        GaugeMetricFamily("gapless_lag_seconds", "Age of the oldest record that waits.", labels=_PARTITION),
+        GaugeMetricFamily(
+            "gapless_lag_records",
+            "Records that wait for a stage in a partition.",
+            labels=["stage", "topic", "partition"],
+        ),
+        GaugeMetricFamily(
+            "gapless_lag_seconds", "Age of the oldest record that waits.", labels=["stage", "topic", "partition"]
+        ),
         GaugeMetricFamily(
             "gapless_time_to_drain_seconds",
             "Until nothing waits for a stage, by its slowest partition; +Inf where it never ends at this rate.",
@@ -46,9 +50,10 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
             labels=["quantile"],
         ),
         GaugeMetricFamily("gapless_oldest_order_seconds", "Age of the oldest order that waits for anything."),
-        GaugeMetricFamily("gapless_open_payment_attempts", "Payments under way at the provider."),
-        GaugeMetricFamily("gapless_oldest_payment_attempt_seconds", "Age of the oldest payment under way."),
         GaugeMetricFamily("gapless_holds", "Orders that hold stock until their payment is known."),
+        GaugeMetricFamily(
+            "gapless_open_dead_letters", "Dead letters neither redriven nor discarded.", labels=["topic", "reason"]
+        ),
         GaugeMetricFamily("gapless_process_ready", "Whether a process says that it is ready.", labels=["process"]),
         GaugeMetricFamily("gapless_monitor_measured_timestamp_seconds", "When all of this was measured."),
     )
@@ -75,9 +80,9 @@ def _filled(measurement: Measurement) -> Iterator[Metric]:
     add("gapless_numbering_seconds", headline.numbering_seconds_p50, "0.5")
     add("gapless_numbering_seconds", headline.numbering_seconds_p99, "0.99")
     add("gapless_oldest_order_seconds", headline.oldest_order_seconds)
-    add("gapless_open_payment_attempts", measurement.payments.open_attempts)
-    add("gapless_oldest_payment_attempt_seconds", measurement.payments.oldest_attempt_seconds)
     add("gapless_holds", measurement.payments.holds)
+    for letters in measurement.dead_letters:
+        add("gapless_open_dead_letters", letters.count, letters.topic, letters.reason)
     for process in measurement.processes:
         add("gapless_process_ready", float(process.is_ready), process.name)
     add("gapless_monitor_measured_timestamp_seconds", measurement.at)

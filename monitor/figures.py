@@ -103,6 +103,16 @@ class Payments:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Dead letters of a topic and reason that nobody has redriven or discarded yet."""
+
+    topic: str
+    reason: str
+    count: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """All of it, at one moment."""
 
@@ -113,6 +123,7 @@ class Measurement:
     headline: Headline
     stages: tuple[StageFigures, ...]
     payments: Payments
+    dead_letters: tuple[DeadLetters, ...]
     processes: tuple[ProcessFigures, ...]
 
     @property

@@ -186,6 +186,11 @@
       const value = measurement.payments[name];
       set(node, name.endsWith("seconds") ? duration(value) : count(value));
     }
+    byId("dead-letters").hidden = measurement.dead_letters.length === 0;
+    byId("no-dead-letters").hidden = measurement.dead_letters.length > 0;
+    byId("dead-letters").tBodies[0].replaceChildren(...measurement.dead_letters.map((each) => make("tr", {},
+      make("td", {}, each.topic), make("td", {}, each.reason),
+      make("td", { class: "number" }, count(each.count)), make("td", { class: "number" }, duration(each.oldest_seconds)))));
     for (const stage of measurement.stages) showStage(stage, measurement.at);
     byId("processes").replaceChildren(...measurement.processes.map(showProcess));
   }

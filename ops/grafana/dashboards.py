@@ -102,6 +102,14 @@ ORDERS: dict[str, list[Panel]] = {
             {"max(gapless_probe_number_seconds)": "to number", "max(gapless_probe_document_seconds)": "to document"},
         ),
         Panel(
+            "Processes that are not ready",
+            COUNT,
+            {"sum(1 - gapless_process_ready) or vector(0)": "not ready"},
+        ),
+        Panel(
+            "Age of these figures", SECONDS, {"time() - max(gapless_monitor_measured_timestamp_seconds)": "measured"}
+        ),
+        Panel(
             "Open dead letters",
             COUNT,
             {"sum by (topic, reason) (gapless_open_dead_letters)": "{{topic}}: {{reason}}"},
@@ -155,6 +163,7 @@ ORDERS: dict[str, list[Panel]] = {
                 "sum(gapless_payment_calls_in_flight)": "being called for",
             },
         ),
+        Panel("Orders that hold stock until they are paid", COUNT, {"max(gapless_holds)": "orders"}),
         Panel("Oldest payment attempt", SECONDS, {"max(gapless_payment_attempts_oldest_seconds)": "oldest"}),
         Panel("Finished attempts", PER_SECOND, {_rate("gapless_payment_attempts_total", "state"): "{{state}}"}),
         Panel(

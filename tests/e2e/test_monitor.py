@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from playwright.async_api import Page, expect
 
 from monitor.watch import MEASURE_EVERY_SECONDS
@@ -173,6 +173,16 @@ async def test_a_phone_and_a_dark_room_show_the_same(running: Running) -> None:
         assert await page.evaluate("document.documentElement.scrollWidth") <= 375
         ground = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         assert ground == "rgb(13, 17, 23)"
+
+
+async def test_a_dead_letter_is_shown(running: Running, page: Page) -> None:
+    """With its topic and its reason; so many as nobody has dealt with."""
+    producer = Producer({"bootstrap.servers": running.settings.kafka_bootstrap})
+    producer.produce(REQUESTS, b"no record at all", b"MON-DEAD", partition_of(b"MON-DEAD", PARTITIONS))
+    assert producer.flush(10) == 0
+    row = page.locator("#dead-letters tbody tr", has_text=REQUESTS)
+    await expect(row.first).to_contain_text("undecodable", timeout=SHOWN_MS_MAX)
+    running.assert_clean()
 
 
 async def test_the_monitor_shows_what_processes_say(running: Running, page: Page) -> None:
