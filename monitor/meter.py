@@ -3,7 +3,6 @@
 A worker that hangs, or is stopped, reports nothing; what it has not done shows here all the same.
 """
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +29,6 @@ from runtime.roles import READERS, ROLES
 from runtime.unread import FirstRecord, FirstRecords
 from schemas.catalog import CHECKOUT_REQUESTS, INVOICE_REQUESTS, OUTPUT_TOPICS
 from sinks.postgres.dead_letters import read_open_dead_letters
-from sinks.postgres.session import Session
 
 RELAY = "relay"
 INVOICES = "invoices"
@@ -70,9 +68,6 @@ class Meter:
         self._ends = OffsetReader(bootstrap, "read_uncommitted", _ANSWER_SECONDS_MAX)
         self._records = FirstRecords(bootstrap, _ANSWER_SECONDS_MAX)
         self._owners = Owners(bootstrap)
-        #: For what the rooms below read with coroutines.
-        self._runner = asyncio.Runner()
-        self._session = Session(postgres_url)
         #: The first record that waits, by stage and partition, as long as the position stands there.
         self._firsts: dict[tuple[str, At], tuple[int, int, FirstRecord | None]] = {}
         self._histories: dict[tuple[str, At], PartitionHistory] = {}
@@ -88,8 +83,6 @@ class Meter:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._runner.run(self._session.close())
-        self._runner.close()
 
     def measure(self, processes: Iterable[ProcessFigures]) -> Measurement:
         """Everything, now. `processes` is what they say of themselves, for causes. Blocks.
@@ -112,16 +105,11 @@ class Meter:
         not_ready = {process.name: process.says for process in processes if not process.is_ready}
         stages = tuple(self._stage(stage, backlogs, at, now, owners, not_ready) for stage in STAGES)
         payments = Payments(*connection.execute(statements.PAYMENTS).fetchone() or (0, 0.0, 0, 0.0))
-        dead_letters = self._runner.run(self._dead_letters(now))
-        return Measurement(now, "", self._headline(at, stages, payments), stages, payments, dead_letters, processes)
-
-    async def _dead_letters(self, now: float) -> tuple[DeadLetters, ...]:
-        async with self._session.connection() as connection:
-            found = await read_open_dead_letters(connection)
-        return tuple(
+        dead_letters = tuple(
             DeadLetters(each.topic, each.reason, each.count, max(0.0, now - each.oldest_at.timestamp()))
-            for each in found
+            for each in read_open_dead_letters(connection)
         )
+        return Measurement(now, "", self._headline(at, stages, payments), stages, payments, dead_letters, processes)
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
