@@ -21,6 +21,7 @@ COMMANDS = {
     "worker": ("gapless.processes:worker", "Run one worker of a role, such as checkouts or invoices."),
     "relay": ("gapless.processes:relay", "Publish the journal to Kafka."),
     "monitor": ("gapless.processes:monitor", "Measure every stage: the dashboard, and metrics."),
+    "top": ("gapless.top:top", "Show every stage in the terminal: lag, rates, time to drain."),
     "migrate": ("gapless.admin:migrate", "Bring Postgres's tables up to date."),
     "topics": ("gapless.admin:topics", "Create Kafka's topics and check them against the catalogue."),
     "sellers": ("gapless.admin:sellers", "Show and change sellers and their API keys."),

@@ -213,6 +213,7 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         "PROVIDER": "local",
         "PROVIDER_URL": "" if provider_port is None else f"http://127.0.0.1:{provider_port}",
         "PROVIDER_API_KEY_FILE": str(data / "provider_api_key"),
+        "MONITOR_PROCESSES": ",".join(f"{each}=127.0.0.1:{port}" for each, port in _reporting(description)),
         "MONITOR_TOKEN_FILE": str(data / "monitor_token"),
         "PROVIDER_WEBHOOK_SECRET_FILE": str(data / "provider_webhook_secret"),
     }
@@ -221,7 +222,6 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
     own = {
         "gateway_port": str(ports["gateway"]),
         "metrics_port": str(ports.get(GATEWAY_METRICS if name == "gateway" else name, 0)),
-        "monitor_processes": ",".join(f"{each}=127.0.0.1:{port}" for each, port in _reporting(description)),
         "worker_data": str(data / "workers" / name),
         "worker_slot": slot,
     }

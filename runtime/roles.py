@@ -49,7 +49,7 @@ ROLES: dict[str, Role] = {
             "monitor",
             "measures every stage, and shows it",
             "monitor.app",
-            own_settings=("metrics_port", "monitor_processes"),
+            own_settings=("metrics_port",),
         ),
         Role("checkouts", "claims stock for orders, or refuses them", "streams.checkouts", (CHECKOUT_REQUESTS,)),
         Role("payments", "calls the payment provider", "streams.payments", (ORDER_EVENTS, PAYMENT_NOTICES)),

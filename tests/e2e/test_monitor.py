@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from playwright.async_api import Page, expect
 
+from monitor.meter import STAGES
 from monitor.watch import MEASURE_EVERY_SECONDS
 from producers.generate import body
 from runtime.kafka import end_offsets
@@ -148,6 +149,15 @@ async def test_a_stopped_worker_stalls_its_stage_and_a_worker_that_goes_on_drain
     numbering = await headline(running, "numbering_seconds_p99")
     assert numbering > 1, "those that waited are part of the sample"
     running.assert_clean()
+
+
+async def test_the_terminal_shows_the_same_stages(running: Running) -> None:
+    """Without a terminal it is one table."""
+    shown = await running.gapless("top")
+    assert shown.code == 0, shown.error
+    names = [line.split()[0] for line in shown.output.splitlines() if line.strip()]
+    assert [name for name in names if name in STAGES] == list(STAGES)
+    assert "not ready" not in shown.output
 
 
 async def headline(running: Running, name: str) -> float:
