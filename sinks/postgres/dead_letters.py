@@ -285,7 +285,7 @@ def _read_journal(connection: Connection, partition: int, after_seq: int) -> lis
         },
         binary=True,
     )
-    return [(seq, _decode(payload), occurred_at) for seq, _, payload, occurred_at in cursor.fetchall()]
+    return [(seq, _decode(payload), occurred_at) for seq, _, payload, occurred_at, _ in cursor.fetchall()]
 
 
 def _decode(payload: bytes) -> DeadLetter:
