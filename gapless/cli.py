@@ -26,6 +26,7 @@ COMMANDS = {
     "topics": ("gapless.admin:topics", "Create Kafka's topics and check them against the catalogue."),
     "sellers": ("gapless.admin:sellers", "Show and change sellers and their API keys."),
     "stock": ("gapless.stock:stock", "Copy stock to Redis before a sale, and compare both after it."),
+    "order": ("gapless.order:order", "Show where an order is: every step, and what it waits for."),
     "load": ("gapless.load:load", "Send invoice requests from files, or checkouts."),
     "dead-letters": (
         "gapless.dead_letters:dead_letters",

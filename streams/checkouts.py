@@ -9,6 +9,7 @@ import msgspec
 from prometheus_client import Counter
 
 from domain import checkout, order
+from domain.buyer import buyer_key
 from domain.checkout import Checkout
 from domain.dead_letter import DeadLetterReason
 from domain.invoice import check_order_id
@@ -61,6 +62,7 @@ class PreparedCheckouts:
     rejected: list[tuple[Content, Refusal]] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
     digests: dict[InvoiceIdentity, bytes] = field(default_factory=dict)
+    buyer_keys: dict[InvoiceIdentity, int] = field(default_factory=dict)
     #: Orders that must be looked up in Postgres before they count as new.
     look_up: list[InvoiceIdentity] = field(default_factory=list)
     decided: list[InvoiceIdentity] = field(default_factory=list)
@@ -132,6 +134,7 @@ class CheckoutsWork:
             prepared.requests[record.offset] = CheckedCheckout(content, body, checked)
             if key not in prepared.digests:
                 prepared.digests[key] = digest(key)
+                prepared.buyer_keys[key] = buyer_key(body["buyer"]["email"])
         prepared.look_up = must_look_up(self._table, batch, prepared.digests)
         return prepared
 
@@ -148,7 +151,11 @@ class CheckoutsWork:
         sellers, standing = await orders.read_known(
             connection, (key.seller_id for key in prepared.digests), [_id(key) for key in prepared.look_up]
         )
-        new = [_id(key) for key in prepared.digests if key.seller_id in sellers and _id(key) not in standing]
+        new = {
+            _id(key): its_buyer
+            for key, its_buyer in prepared.buyer_keys.items()
+            if key.seller_id in sellers and _id(key) not in standing
+        }
         invoiced = await order_ids.claim(connection, order_ids.CHECKOUT, new)
         out = _Out()
         for content, refusal in prepared.rejected:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from prometheus_client import Counter
 
 from domain import credit, invoice, numbering
+from domain.buyer import buyer_key
 from domain.dead_letter import DeadLetterReason
 from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, Conflict, Content, Decision, InvoiceIdentity, decide
 from domain.order import OrderIdentity
@@ -52,6 +53,8 @@ class PreparedInvoices:
     rejected: list[tuple[Content, Refusal]] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
     digests: dict[InvoiceIdentity, bytes] = field(default_factory=dict)
+    #: Of invoices alone.
+    buyer_keys: dict[InvoiceIdentity, int] = field(default_factory=dict)
     #: Orders and refunds that must be looked up in Postgres before they count as new.
     look_up: list[InvoiceIdentity] = field(default_factory=list)
     #: The invoices that the batch's credit notes correct, by their orders.
@@ -121,6 +124,8 @@ class InvoicesWork:
                 prepared.digests[key] = _digest(key)
                 if key.refund_id:
                     prepared.preceding[key.invoice] = None
+                else:
+                    prepared.buyer_keys[key] = buyer_key(body["buyer"]["email"])
         prepared.look_up = must_look_up(self._table, batch, prepared.digests)
         return prepared
 
@@ -144,7 +149,7 @@ class InvoicesWork:
         unknown: list[Content] = []
         for request in prepared.requests.values():
             (known if request.content.key.seller_id in sellers else unknown).append(request.content)
-        ordered = await _find_ordered(connection, batch, known)
+        ordered = await _find_ordered(connection, batch, prepared, known)
         decision = decide([content for content in known if content.offset not in ordered], issued_before)
         for content, refusal in prepared.rejected:
             self._reject(out, batch, content, refusal, now)
@@ -313,10 +318,12 @@ class InvoicesWork:
         out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
 
 
-async def _find_ordered(connection: Connection, batch: Batch, known: list[Content]) -> dict[int, Content]:
+async def _find_ordered(
+    connection: Connection, batch: Batch, prepared: PreparedInvoices, known: list[Content]
+) -> dict[int, Content]:
     """The requests for invoices, by offset, whose order ids are checkouts', and which these did not ask for."""
     wanted = [content for content in known if content.key.kind == INVOICE]
-    ids = dict.fromkeys(OrderIdentity(*content.key[:2]) for content in wanted)
+    ids = {OrderIdentity(*content.key[:2]): prepared.buyer_keys[content.key] for content in wanted}
     owners = await order_ids.claim(connection, order_ids.INVOICE, ids)
     if not owners:
         return {}

@@ -1,7 +1,8 @@
 """Migrations: plain SQL files, numbered, forward only, each in one transaction, under one advisory lock.
 
 A file that begins with `-- Concurrently` builds indexes on large tables: in a transaction that would keep writers
-waiting for minutes. Its statements run one by one, and its first ones remove what a run that failed has left behind.
+waiting for minutes. Its statements run one by one, and its first ones remove what a run that failed has left behind. A
+statement that names `{journal_partition}` runs for each partition of the journal.
 
 The release before must run on the new schema. A file that earlier releases can't run on says so in a line of its own,
 `-- Needs: 0007_name.sql`: every program that runs on the schema must know that migration. `schema.py` looks.
@@ -24,6 +25,11 @@ _JOURNAL_MONTHS_AHEAD = 36
 _NEEDS = re.compile(r"^-- Needs: (\S+)", re.MULTILINE)
 _CONCURRENTLY = "-- Concurrently"
 _LOCK_POLL_SECONDS = 0.2
+#: Of a partitioned table no index can be built concurrently: only of one partition after the other.
+_JOURNAL_PARTITION = "{journal_partition}"
+_JOURNAL_PARTITIONS = (
+    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'journal'::regclass ORDER BY 1"
+)
 
 
 async def migrate(url: str) -> list[str]:
@@ -48,7 +54,7 @@ async def migrate(url: str) -> list[str]:
                 continue
             text = file.read_text(encoding="utf-8")
             if text.startswith(_CONCURRENTLY):
-                for statement in _statements(text):
+                for statement in await _statements(connection, text):
                     await connection.execute(statement.encode())
                 await _note(connection, file.name, text)
             else:
@@ -78,9 +84,18 @@ async def _note(connection: psycopg.AsyncConnection[TupleRow], name: str, text: 
     )
 
 
-def _statements(text: str) -> list[str]:
+async def _statements(connection: psycopg.AsyncConnection[TupleRow], text: str) -> list[str]:
     """The statements of a file without strings or bodies that hold a semicolon."""
-    return [statement for statement in text.split(";") if statement.strip()]
+    found = [statement for statement in text.split(";") if statement.strip()]
+    if _JOURNAL_PARTITION not in text:
+        return found
+    cursor = await connection.execute(_JOURNAL_PARTITIONS)
+    partitions = [name for (name,) in await cursor.fetchall()]
+    return [
+        statement.replace(_JOURNAL_PARTITION, name)
+        for statement in found
+        for name in (partitions if _JOURNAL_PARTITION in statement else partitions[:1])
+    ]
 
 
 def migration_files() -> list[Traversable]:

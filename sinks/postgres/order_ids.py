@@ -1,6 +1,6 @@
 """Whose each order id is: one row decides between a checkout and an invoice that was asked for directly."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, LiteralString, NamedTuple
 
 from domain.order import OrderIdentity
@@ -30,15 +30,15 @@ class Owner(NamedTuple):
         return self.confirmed and self.request_sha256 == request_sha256
 
 
-async def claim(connection: Connection, kind: str, ids: Collection[OrderIdentity]) -> dict[OrderIdentity, Owner]:
-    """Give `kind` the ids that nobody has; return those that the other kind has.
+async def claim(connection: Connection, kind: str, ids: Mapping[OrderIdentity, int]) -> dict[OrderIdentity, Owner]:
+    """Give `kind` the ids that nobody has, each with its buyer's key; return those that the other kind has.
 
     Belongs to the caller's transaction, right after the position: rows are made in the order of the ids, and an id
     that another transaction is about to claim is waited for.
     """
     if not ids:
         return {}
-    taken = await _execute(connection, "claim_order_ids", kind, ids)
+    taken = await _execute(connection, "claim_order_ids", kind, ids, buyer_keys=list(ids.values()))
     if not taken:
         return {}
     rows = await _execute(connection, "read_order_owners", kind, [OrderIdentity(*row) for row in taken])
@@ -46,10 +46,10 @@ async def claim(connection: Connection, kind: str, ids: Collection[OrderIdentity
 
 
 async def _execute(
-    connection: Connection, name: str, kind: str, ids: Collection[OrderIdentity]
+    connection: Connection, name: str, kind: str, ids: Collection[OrderIdentity], **columns: list[int]
 ) -> list[tuple[Any, ...]]:
     seller_ids, order_ids = zip(*ids, strict=True)
     cursor = await connection.execute(
-        SQL[name], {"kind": kind, "seller_ids": list(seller_ids), "order_ids": list(order_ids)}
+        SQL[name], {"kind": kind, "seller_ids": list(seller_ids), "order_ids": list(order_ids), **columns}
     )
     return await cursor.fetchall()

@@ -223,10 +223,11 @@ JOIN orders o USING (seller_id, order_id)
 -- committed is waited for. Returns the ids that are not new.
 -- A release that doesn't know this table may have made an order or an invoice since: LIMIT keeps that a look-up by key.
 WITH wanted AS (
-    SELECT * FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+    SELECT * FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(buyer_keys)b::bigint[])
+        AS wanted (seller_id, order_id, buyer_key)
 ), claimed AS (
-    INSERT INTO order_ids (seller_id, order_id, kind)
-    SELECT w.seller_id, w.order_id, coalesce(o.kind, i.kind, %(kind)s)
+    INSERT INTO order_ids (seller_id, order_id, kind, buyer_key)
+    SELECT w.seller_id, w.order_id, coalesce(o.kind, i.kind, %(kind)s), w.buyer_key
     FROM wanted w
     LEFT JOIN LATERAL (
         SELECT 'checkout' AS kind FROM orders o

@@ -23,6 +23,11 @@ async def test_an_order_becomes_a_number_a_document_and_a_clean_audit(running: R
         stored = (await client.get_invoice("WAY-1")).json()
         assert (stored["status"], stored["number"]) == ("stored", issued["number"])
         document = await client.get_document("WAY-1")
+    shown = await running.gapless("order", "WAY-1", "--json")
+    assert shown.code == 0, shown.error
+    [order] = json.loads(shown.output)["orders"]
+    assert (order["state"], order["numbers"], order["outstanding"]) == ("stored", [issued["invoice_number"]], [])
+    assert [step["by"] for step in order["steps"] if step["at"]][:3] == ["kafka", "invoices", "documents"]
     assert document.payload.startswith(b"%PDF")
     assert hashlib.sha256(document.payload).hexdigest() == stored["document"]["sha256"]
     report = running.assert_clean()

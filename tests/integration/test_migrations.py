@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -65,3 +66,35 @@ async def test_two_documents_of_a_seller_never_show_the_same_number(older_url: s
         query(_INVOICE, 3, "C", "INV-1")
     query(_INVOICE.replace("demo", "other"), 4, "D", "INV-1")
     assert query("SELECT count(*) FROM invoices WHERE invoice_number = 'INV-1'") == [(2,)]
+
+
+async def test_an_index_of_the_journal_is_built_partition_by_partition(ledger_url: str, query: Query) -> None:
+    """Writers are not held up while a partition waits for a batch under way; months made later have it as well."""
+    query("DROP INDEX journal_by_key")
+    query("DELETE FROM schema_migrations WHERE name = %s", "0013_trails.sql")
+    row = "(topic, partition, seq, key, payload, occurred_at) VALUES ('order-events', 0, %s, 'A', '', now())"
+    async with await psycopg.AsyncConnection.connect(ledger_url) as under_way:
+        # By the partition itself: a lock of the whole journal is waited for when the parts are put together, by all.
+        await under_way.execute(f"INSERT INTO journal_{datetime.now(UTC):%Y_%m} {row}".encode(), (1,))
+        migration = asyncio.create_task(migrate(ledger_url))
+        await until(lambda: asyncio.to_thread(query, _BUILDING.replace("UNIQUE ", "")), bool)
+        async with await psycopg.AsyncConnection.connect(ledger_url, autocommit=True) as later:
+            await later.execute("SET lock_timeout = '5s'")
+            await later.execute(f"INSERT INTO journal {row}".encode(), (2,))
+        await under_way.commit()
+        assert await migration == ["0013_trails.sql"]
+    query("SELECT make_journal_months('2040-01-01', 1)")
+    partitions = query("SELECT count(*) FROM pg_inherits WHERE inhparent = 'journal'::regclass")
+    assert partitions == query(
+        "SELECT count(*) FILTER (WHERE indisvalid) FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid"
+        " WHERE inhparent = 'journal_by_key'::regclass"
+    )
+    assert query("SELECT indisvalid FROM pg_index WHERE indexrelid = 'journal_by_key'::regclass") == [(True,)]
+
+
+def test_a_key_longer_than_any_order_id_is_no_obstacle(query: Query) -> None:
+    """A record of anybody's becomes a dead letter under the key that it had."""
+    query(
+        "INSERT INTO journal (topic, partition, seq, key, payload, occurred_at) SELECT 'dead-letters', 0, 1,"
+        " string_agg(sha256(n::text::bytea), ''), '', now() FROM generate_series(1, 1000) n"
+    )

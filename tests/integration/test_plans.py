@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from audit import order_statements, statements
-from sinks.postgres import invoices_reader, orders_reader
+from sinks.postgres import invoices_reader, orders_reader, trail_rows
 from sinks.postgres.session import Session
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -54,9 +54,11 @@ def full(query: Query) -> None:
     query("ANALYZE")
 
 
-async def rows_read(url: str, statement: LiteralString, **parameters: Any) -> tuple[str, int]:
+async def rows_read(
+    url: str, statement: LiteralString, *, enable_seqscan: str = "off", **parameters: Any
+) -> tuple[str, int]:
     """The plan, and how many rows it looked at, those that its filters threw away included."""
-    session = Session(url)
+    session = Session(url, enable_seqscan=enable_seqscan)
     try:
         async with session.connection() as connection:
             cursor = await connection.execute("EXPLAIN (ANALYZE, COSTS OFF) " + statement, parameters)
@@ -95,3 +97,45 @@ async def test_the_keys_are_read_in_full_once(ledger_url: str) -> None:
         await connection.execute("INSERT INTO api_keys (key_sha256, seller_id, label) VALUES ('a', 'demo', 'k')")
         cursor = await connection.execute(invoices_reader._READ_KEYS, {"since": "-infinity"})
         assert len(await cursor.fetchall()) == 1
+
+
+async def test_where_an_order_is_costs_what_it_finds(ledger_url: str, query: Query) -> None:
+    """Also for who leaves it to the planner whether to read whole tables; of sellers all are read."""
+    for statement in (
+        "INSERT INTO sellers (seller_id, legal_name, street, city, postal_code, country, number_format)"
+        " SELECT 's-' || n, 'S', '1 Main St', 'Lyon', '69001', 'FR', '' FROM generate_series(1, 10) n",
+        "INSERT INTO order_ids SELECT 's-1', 'O-' || n, 'checkout', n / 2 FROM generate_series(1, 10000) n",
+        "INSERT INTO orders (seller_id, order_id, partition, customer, state, version, history, currency, net_minor,"
+        " tax_minor, gross_minor, content_sha256, payment_token, invoice_request, hold_expires_at, placed_at,"
+        " source_offset) SELECT 's-1', 'O-' || n, n % 4, 'C', 'CONFIRMED', 1, '[]', 'EUR', 0, 0, 0, '', '', '', now(),"
+        " now(), n FROM generate_series(1, 10000) n",
+        "INSERT INTO invoices (series_id, number, seller_id, order_id, kind, invoice_number, issued_at, currency,"
+        " net_minor, tax_minor, gross_minor, content_sha256, source_partition, source_offset, event_seq)"
+        " SELECT 's-1.1', n, 's-1', 'O-' || n, 'invoice', 'I-' || n, now(), 'EUR', 0, 0, 0, '', n % 4, n, n"
+        " FROM generate_series(1, 10000) n",
+        "INSERT INTO documents SELECT 's-1.1', n, n::text, '', 1, 1, now() FROM generate_series(1, 10000) n",
+        "INSERT INTO refused_requests SELECT 'invoice-requests', 0, n, 's-1', 'O-' || n, 'invoice', 'conflict',"
+        " 'conflict', '', '', now() FROM generate_series(1, 10000) n",
+        "INSERT INTO refunds (seller_id, order_id, refund_id, lines, amount_minor, reason, credit_note_request,"
+        " requested_at) SELECT 's-1', 'O-' || n, 'r', '[]', 1, '', '', now() FROM generate_series(1, 10000) n",
+        "INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,"
+        " provider_key, next_try_at, created_at) SELECT 's-1', 'O-' || n, 'authorize', 0, 'authorize', 1, 'EUR',"
+        " n::text, now(), now() FROM generate_series(1, 10000) n",
+        "INSERT INTO journal (topic, partition, seq, key, payload, occurred_at) SELECT 'order-events', 0, n,"
+        " convert_to('O-' || n / 2, 'UTF8'), '', now() FROM generate_series(1, 10000) n",
+        "ANALYZE",
+    ):
+        query(statement.replace("%", "%%"))
+    one: dict[str, Any] = {"seller_ids": ["s-1"], "order_ids": ["O-77"], "rows_max": 200}
+    events: dict[str, Any] = {"keys": [b"O-77"], "events_max": 500, "bytes_max": 10**6}
+    cases: list[tuple[LiteralString, dict[str, Any]]] = [
+        *((trail_rows._FIND, {"wanted": wanted, "seller_ids": None, "limit": 20}) for wanted in ("O-77", "I-77")),
+        (trail_rows._FIND_OF_BUYER, {"buyer_key": 77, "seller_id": None, "buyer_orders_max": 1_000, "limit": 20}),
+        *((statement, one) for statement in trail_rows._OF_ORDERS),
+        (trail_rows._EVENTS, events),
+    ]
+    for statement, parameters in cases:
+        plan, rows = await rows_read(ledger_url, statement, enable_seqscan="on", **parameters)
+        read = {name for name in re.findall(r"Seq Scan on (\w+)", plan) if query(f"SELECT FROM {name} LIMIT 1")}
+        assert read <= {"sellers"}, plan
+        assert 1 <= rows <= 60, f"{rows} rows for {statement}\n{plan}"

@@ -1,0 +1,158 @@
+"""What the journal's events tell of orders, beyond what the tables have: where they stand, and more steps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from domain.money import minor_text
+from domain.order import OrderIdentity
+from domain.records import (
+    CreditNoteRequest,
+    DeadLetter,
+    OrderCommandAnswered,
+    OrderStateChanged,
+    PaymentAttemptFinished,
+    PaymentRequested,
+    StockChanged,
+)
+from runtime.records import RecordPlace
+from schemas import catalog
+from schemas.codec import DecodeError, decode
+from sinks.postgres.trail_rows import EventRow
+from sinks.trail import Place, TrailEntry
+
+#: SKUs of a change of stock that are named.
+_SKUS_SHOWN_MAX = 5
+#: Seller of a dead letter whose bytes name none.
+UNKNOWN = ""
+
+
+class AnsweredCommand(NamedTuple):
+    """A command that the orders agent has read."""
+
+    what: str
+    place: RecordPlace
+
+
+@dataclass(slots=True)
+class OrderEvents:
+    """The events of one order. The mappings tell where the event stands of what the tables have, too."""
+
+    #: By the version of the step.
+    steps: dict[int, EventRow] = field(default_factory=dict)
+    #: Attempts by their request id: what was asked for, and what it came to.
+    requested: dict[str, EventRow] = field(default_factory=dict)
+    finished: dict[str, EventRow] = field(default_factory=dict)
+    #: Requests for the invoice (under "") and for credit notes, by refund id.
+    invoice_requests: dict[str, EventRow] = field(default_factory=dict)
+    commands: list[AnsweredCommand] = field(default_factory=list)
+    #: Dead letters, by the agent that could not apply the record.
+    dead: dict[str, Place] = field(default_factory=dict)
+    #: Steps that no table has.
+    entries: list[TrailEntry] = field(default_factory=list)
+
+
+def place_of(row: EventRow | None) -> Place | None:
+    """Where an event stands; None without one."""
+    return None if row is None else Place(row.topic, row.partition, seq=row.seq)
+
+
+def read_events(order_id: str, rows: Sequence[EventRow]) -> dict[OrderIdentity, OrderEvents]:
+    """What these events of all sellers' orders of this id tell; dead letters that name no seller are `UNKNOWN`'s.
+
+    Events under the same key that are of no order, such as a seller's changes of a SKU, are left out.
+    """
+    found: dict[OrderIdentity, OrderEvents] = {}
+    for row in rows:
+        topic = catalog.TOPICS[row.topic]
+        schema, body = decode(row.payload, *topic.schemas, bytes_max=len(row.payload))
+        owner = _owner_of(body, order_id) if schema is catalog.DEAD_LETTER else _identity(body)
+        note = _NOTE.get(schema)
+        if note is not None and owner.order_id == order_id:
+            note(found.setdefault(owner, OrderEvents()), row, body)
+    return found
+
+
+def _identity(body: Mapping[str, Any]) -> OrderIdentity:
+    return OrderIdentity(str(body["seller_id"]), str(body["order_id"]))
+
+
+def _owner_of(letter: Mapping[str, Any], order_id: str) -> OrderIdentity:
+    """Whose record became the dead letter, as its bytes say."""
+    topic = catalog.TOPICS[letter["source_topic"]]
+    try:
+        _, body = decode(letter["value"], *topic.schemas, bytes_max=topic.value_bytes_max)
+    except DecodeError:
+        return OrderIdentity(UNKNOWN, order_id)
+    return _identity(body)
+
+
+def _note_birth(events: OrderEvents, row: EventRow, _: Any) -> None:
+    # `OrderPlaced` tells of both first steps, `OrderRefused` of the only one.
+    events.steps |= {1: row, 2: row}
+
+
+def _note_step(events: OrderEvents, row: EventRow, body: OrderStateChanged) -> None:
+    events.steps[body["version"]] = row
+
+
+def _note_answer(events: OrderEvents, row: EventRow, body: OrderCommandAnswered) -> None:
+    what = f"command {body['command_id']}"
+    events.entries.append(_entry(row, "orders", f"{what} {body['outcome']}", body["detail"]))
+    # Answers of the first version don't name their command.
+    if body["source_offset"] >= 0:
+        place = RecordPlace(catalog.ORDER_COMMANDS.name, body["source_partition"], body["source_offset"])
+        events.commands.append(AnsweredCommand(what, place))
+
+
+def _note_payment_request(events: OrderEvents, row: EventRow, body: PaymentRequested) -> None:
+    events.requested[body["request_id"]] = row
+    amount = f"{minor_text(body['amount_minor'], body['currency'])} {body['currency']}"
+    events.entries.append(_entry(row, "orders", f"{body['request_id']} requested", amount))
+
+
+def _note_payment(events: OrderEvents, row: EventRow, body: PaymentAttemptFinished) -> None:
+    events.finished[body["request_id"]] = row
+
+
+def _note_stock(events: OrderEvents, row: EventRow, body: StockChanged) -> None:
+    changes = [f"{change['quantity']} of {change['sku']}" for change in body["changes"]]
+    more = len(changes) - _SKUS_SHOWN_MAX
+    detail = ", ".join(changes[:_SKUS_SHOWN_MAX]) + (f" and {more} SKUs more" if more > 0 else "")
+    by = "checkouts" if body["cause"] == "reserved" else "orders"
+    events.entries.append(_entry(row, by, f"stock {body['cause']}", detail))
+
+
+def _note_invoice_request(events: OrderEvents, row: EventRow, _: Any) -> None:
+    events.invoice_requests[""] = row
+    events.entries.append(_entry(row, "orders", "invoice requested"))
+
+
+def _note_credit_note_request(events: OrderEvents, row: EventRow, body: CreditNoteRequest) -> None:
+    events.invoice_requests[body["refund_id"]] = row
+    events.entries.append(_entry(row, "orders", "credit note requested", f"refund {body['refund_id']}"))
+
+
+def _note_dead(events: OrderEvents, row: EventRow, body: DeadLetter) -> None:
+    source = Place(body["source_topic"], body["source_partition"], body["source_offset"])
+    events.entries.append(_entry(row, body["agent"], "dead letter", f"{source}: {body['error']}"))
+    events.dead[body["agent"]] = Place(row.topic, row.partition, seq=row.seq)
+
+
+def _entry(row: EventRow, by: str, what: str, detail: str = "") -> TrailEntry:
+    return TrailEntry(row.occurred_at, by, what, detail, place_of(row), traceparent=row.traceparent)
+
+
+#: What each event tells. Those of refused requests are left out: `refused_requests` has them.
+_NOTE: Mapping[catalog.Schema[Any], Callable[[OrderEvents, EventRow, Any], None]] = {
+    catalog.ORDER_PLACED: _note_birth,
+    catalog.ORDER_REFUSED: _note_birth,
+    catalog.ORDER_STATE_CHANGED: _note_step,
+    catalog.ORDER_COMMAND_ANSWERED: _note_answer,
+    catalog.PAYMENT_REQUESTED: _note_payment_request,
+    catalog.PAYMENT_ATTEMPT_FINISHED: _note_payment,
+    catalog.STOCK_CHANGED: _note_stock,
+    catalog.INVOICE_REQUEST: _note_invoice_request,
+    catalog.CREDIT_NOTE_REQUEST: _note_credit_note_request,
+    catalog.DEAD_LETTER: _note_dead,
+}
