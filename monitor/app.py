@@ -13,10 +13,12 @@ from aiohttp import web
 from monitor.access import Access
 from monitor.exported import MeasurementCollector
 from monitor.figures import Measurement
+from monitor.orders import OrderSearch
 from monitor.reports import Reports, parse_processes
 from monitor.watch import Watch
 from runtime.metrics import CONTENT_TYPE, REGISTRY, render
 from runtime.settings import ENV_PREFIX, Settings, SettingsError
+from sinks.postgres.session import OUTAGES
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ _RETRY_MS = 1_000
 #: A measurement that is older is no measurement: the thread hangs.
 _AGE_SECONDS_MAX = 15.0
 _TOKEN_CHARACTERS_MIN = 16
+#: An order id has 256 bytes at most, an e-mail address 254 characters.
+_WANTED_CHARACTERS_MAX = 256
 
 #: Nothing from elsewhere, no inline script, no frame around it.
 _SECURITY_HEADERS = {
@@ -93,6 +97,7 @@ class Monitor:
         self._loop = asyncio.get_running_loop()
         self._reports = Reports(parse_processes(settings.monitor_processes))
         self._watch = Watch(settings, self._reports.latest, self._tell)
+        self._orders = OrderSearch(settings)
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._files = {name: (files("monitor") / "pages" / name).read_bytes() for name in _STATIC}
         application = web.Application(client_max_size=4 * 1024)
@@ -130,6 +135,7 @@ class Monitor:
         for queue in self._listeners:
             _put_newest(queue, None)
         await self._runner.cleanup()
+        await self._orders.close()
         self._reports.stop()
         await asyncio.to_thread(self._watch.stop)
         REGISTRY.unregister(self._collector)
@@ -139,6 +145,7 @@ class Monitor:
             Route("GET", "/", self._page("index.html")),
             Route("GET", "/state", self._state),
             Route("GET", "/events", self._events),
+            Route("GET", "/orders", self._find_orders),
             Route("GET", "/login", self._login_by_link, is_open=True),
             Route("POST", "/login", self._login_by_form, is_open=True),
             Route("GET", "/metrics", self._metrics, is_open=True),
@@ -209,6 +216,18 @@ class Monitor:
             content_type="application/json",
             headers={"Cache-Control": "no-store"},
         )
+
+    async def _find_orders(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("wanted", "").strip()
+        if not wanted.isprintable() or not 0 < len(wanted) <= _WANTED_CHARACTERS_MAX:
+            error = "`wanted` must be an order id, the number of an invoice or the e-mail address of a buyer"
+            return web.json_response({"error": error}, status=400)
+        try:
+            found = await self._orders.find(wanted)
+        except OUTAGES as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            return web.json_response({"error": f"Postgres is unavailable: {reason}"}, status=503)
+        return web.json_response(found.as_json(), headers={"Cache-Control": "no-store"})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(

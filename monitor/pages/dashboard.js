@@ -195,6 +195,47 @@
     byId("processes").replaceChildren(...measurement.processes.map(showProcess));
   }
 
+  const time = (at) => (at === null ? "–" : new Date(at).toISOString().replace("T", " ").slice(0, 23));
+
+  function place(step) {
+    if (step.topic === null) return "";
+    const where = `${step.topic}/${step.partition}`;
+    if (step.offset !== null) return `${where} offset ${step.offset}`;
+    return step.seq === null ? where : `${where} seq ${step.seq}`;
+  }
+
+  function showOrder(order) {
+    const numbers = order.numbers.length ? `, ${order.numbers.join(", ")}` : "";
+    const heads = ["time (UTC)", "by", "step", "place", "worker", "trace"].map((name) => make("th", { scope: "col" }, name));
+    const steps = order.steps.map((step) => make("tr", {},
+      make("td", { class: "number" }, time(step.at)), make("td", {}, step.by),
+      make("td", {}, step.detail ? `${step.what}: ${step.detail}` : step.what),
+      make("td", { class: "place" }, place(step)), make("td", {}, step.worker || ""),
+      make("td", { class: "trace" }, step.trace_id || "")));
+    const waits = order.outstanding.map((each) => make("p", { class: "waits" },
+      `waits for ${each.stage} ${each.what}, since ${time(each.since)} ${each.topic === null ? "" : `(${place(each)})`}`));
+    return make("article", {},
+      make("h3", {}, `${order.order_id} of ${order.seller_id || "an unknown seller"}: ${order.state}${numbers}`),
+      make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...steps))),
+      ...(waits.length ? waits : [make("p", {}, "nothing is outstanding")]));
+  }
+
+  byId("find").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const wanted = byId("wanted").value.trim();
+    set(byId("found"), "…");
+    try {
+      const answer = await fetch(`/orders?${new URLSearchParams({ wanted })}`);
+      const found = await answer.json();
+      const nodes = found.error ? [make("p", { class: "cause" }, found.error)] : found.orders.map(showOrder);
+      if (!nodes.length) nodes.push(make("p", {}, `There is no order, no invoice and no buyer ${wanted}.`));
+      nodes.push(...(found.gaps || []).map((gap) => make("p", { class: "hint" }, `note: ${gap}`)));
+      byId("found").replaceChildren(...nodes);
+    } catch (error) {
+      set(byId("found"), `The monitor did not answer: ${error.message}`);
+    }
+  });
+
   let heardAt = Date.now();
   const source = new EventSource("/events");
   source.addEventListener("message", (event) => {

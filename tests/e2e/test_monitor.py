@@ -185,6 +185,25 @@ async def test_a_phone_and_a_dark_room_show_the_same(running: Running) -> None:
         assert ground == "rgb(13, 17, 23)"
 
 
+async def test_an_order_is_found_by_its_id_its_number_and_its_buyer(running: Running, page: Page) -> None:
+    """With each step, and what it waits for: here for nothing any more."""
+    request = body("MON-FIND", random.Random(5))
+    request["buyer"]["email"] = "mon-find@example.com"
+    async with running.client() as client:
+        number = (await client.post_invoice(request, wait_s=30)).json()["invoice_number"]
+    running.wait_until_drained()
+    for wanted in ("MON-FIND", number, "mon-find@example.com"):
+        await page.locator("#wanted").fill(wanted)
+        await page.get_by_role("button", name="Find").click()
+        found = page.locator("#found article")
+        await expect(found.locator("h3")).to_have_text(f"MON-FIND of demo: stored, {number}", timeout=SHOWN_MS_MAX)
+        await expect(found).to_contain_text(REQUESTS)
+        await expect(found).to_contain_text("nothing is outstanding")
+    await page.locator("#wanted").fill("<b>nothing</b>")
+    await page.locator("#wanted").press("Enter")
+    await expect(page.locator("#found")).to_contain_text("There is no order, no invoice and no buyer <b>nothing</b>.")
+
+
 async def test_a_dead_letter_is_shown(running: Running, page: Page) -> None:
     """With its topic and its reason; so many as nobody has dealt with."""
     producer = Producer({"bootstrap.servers": running.settings.kafka_bootstrap})
