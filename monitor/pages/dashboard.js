@@ -48,6 +48,7 @@
   function chart(node, width, height, axes) {
     const options = {
       width, height,
+      fmtDate: () => (at) => at.toLocaleTimeString("en-GB"),
       legend: { show: false },
       cursor: { show: axes },
       axes: axes
@@ -206,12 +207,17 @@
 
   function showOrder(order) {
     const numbers = order.numbers.length ? `, ${order.numbers.join(", ")}` : "";
-    const heads = ["time (UTC)", "by", "step", "place", "worker", "trace"].map((name) => make("th", { scope: "col" }, name));
+    const shown = [
+      ["time (UTC)", "number", (step) => time(step.at)],
+      ["by", "", (step) => step.by],
+      ["step", "", (step) => (step.detail ? `${step.what}: ${step.detail}` : step.what)],
+      ["place", "place", place],
+      ["worker", "", (step) => step.worker || ""],
+      ["trace", "trace", (step) => step.trace_id || ""],
+    ].filter(([, , text]) => order.steps.some(text));
+    const heads = shown.map(([name]) => make("th", { scope: "col" }, name));
     const steps = order.steps.map((step) => make("tr", {},
-      make("td", { class: "number" }, time(step.at)), make("td", {}, step.by),
-      make("td", {}, step.detail ? `${step.what}: ${step.detail}` : step.what),
-      make("td", { class: "place" }, place(step)), make("td", {}, step.worker || ""),
-      make("td", { class: "trace" }, step.trace_id || "")));
+      ...shown.map(([, kind, text]) => make("td", { class: kind }, text(step)))));
     const waits = order.outstanding.map((each) => make("p", { class: "waits" },
       `waits for ${each.stage} ${each.what}, since ${time(each.since)} ${each.topic === null ? "" : `(${place(each)})`}`));
     return make("article", {},
