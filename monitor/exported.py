@@ -47,7 +47,7 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
         GaugeMetricFamily(
             "gapless_numbering_seconds",
             "From the brokers' acknowledgement of an order to its number, of a sample of the last minute.",
-            labels=["quantile"],
+            labels=["percentile"],
         ),
         GaugeMetricFamily("gapless_oldest_order_seconds", "Age of the oldest order that waits for anything."),
         GaugeMetricFamily("gapless_holds", "Orders that hold stock until their payment is known."),
@@ -77,8 +77,8 @@ def _filled(measurement: Measurement) -> Iterator[Metric]:
     headline = measurement.headline
     add("gapless_accepted_per_second", headline.accepted_per_second)
     add("gapless_numbered_per_second", headline.numbered_per_second)
-    add("gapless_numbering_seconds", headline.numbering_seconds_p50, "0.5")
-    add("gapless_numbering_seconds", headline.numbering_seconds_p99, "0.99")
+    add("gapless_numbering_seconds", headline.numbering_seconds_p50, "50")
+    add("gapless_numbering_seconds", headline.numbering_seconds_p99, "99")
     add("gapless_oldest_order_seconds", headline.oldest_order_seconds)
     add("gapless_holds", measurement.payments.holds)
     for letters in measurement.dead_letters:

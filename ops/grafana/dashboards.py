@@ -60,7 +60,7 @@ ORDERS: dict[str, list[Panel]] = {
     "Now": [
         _stat("Accepted", PER_SECOND, "max(gapless_accepted_per_second)"),
         _stat("Numbered", PER_SECOND, "max(gapless_numbered_per_second)"),
-        _stat("Accepted to numbered, p99", SECONDS, 'max(gapless_numbering_seconds{quantile="0.99"})'),
+        _stat("Accepted to numbered, p99", SECONDS, 'max(gapless_numbering_seconds{percentile="99"})'),
         _stat("Oldest order under way", SECONDS, "max(gapless_oldest_order_seconds)"),
         _stat("Open dead letters", COUNT, "sum(gapless_open_dead_letters) or vector(0)"),
         _stat("Alerts firing", COUNT, 'count(ALERTS{alertstate="firing"}) or vector(0)'),
@@ -87,8 +87,8 @@ ORDERS: dict[str, list[Panel]] = {
             "From accepted to numbered",
             SECONDS,
             {
-                'max(gapless_numbering_seconds{quantile="0.5"})': "p50",
-                'max(gapless_numbering_seconds{quantile="0.99"})': "p99",
+                'max(gapless_numbering_seconds{percentile="50"})': "p50",
+                'max(gapless_numbering_seconds{percentile="99"})': "p99",
             },
         ),
         Panel(

@@ -128,7 +128,7 @@ def alerts(faster: float = 1.0) -> list[Alert]:
             "DiskFilling",
             "min by (instance, mountpoint) ("
             'node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs|squashfs"} / node_filesystem_size_bytes'
-            " unless node_filesystem_readonly == 1) < 0.15",
+            " and node_filesystem_readonly == 0) < 0.15",
             300 / faster,
             PAGE,
             "{{ $labels.mountpoint }} of {{ $labels.instance }} has {{ $value | humanizePercentage }} left",
@@ -146,6 +146,13 @@ def alerts(faster: float = 1.0) -> list[Alert]:
             60 / faster,
             PAGE,
             "{{ $labels.process }} at {{ $labels.instance }} does not answer",
+        ),
+        Alert(
+            "ProcessNotReady",
+            "gapless_process_ready == 0",
+            120 / faster,
+            PAGE,
+            "{{ $labels.process }} says that it can't work, or says nothing",
         ),
         Alert(
             "MonitorSilent",
