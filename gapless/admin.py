@@ -210,8 +210,20 @@ def ensure_local() -> None:
     if secret is None:
         raise click.ClickException(f"{ENV_PREFIX}LOCAL_API_KEY_FILE is not set: it names the file that holds the key")
     key = secret.get_secret_value()
-    seller = _run(lambda connection: store.ensure_local(connection, key))
+    seller = _run(lambda connection: store.ensure(connection, store.LOCAL_SELLER, "local stack", key))
     click.echo(f"the local stack's seller is {seller.seller_id}")
+
+
+@sellers.command("ensure-probe")
+@_data
+def ensure_probe() -> None:
+    """Make the seller of the monitor's test requests, with the key that GAPLESS_PROBE_API_KEY_FILE holds."""
+    secret = _settings().probe_api_key
+    if secret is None:
+        raise click.ClickException(f"{ENV_PREFIX}PROBE_API_KEY_FILE is not set: it names the file that holds the key")
+    key = secret.get_secret_value()
+    seller = _run(lambda connection: store.ensure(connection, store.PROBE_SELLER, "probe", key))
+    click.echo(f"the probe's seller is {seller.seller_id}")
 
 
 def _warn_of_numbering(seller: store.SellerRow) -> None:

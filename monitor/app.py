@@ -14,6 +14,7 @@ from monitor.access import Access
 from monitor.exported import MeasurementCollector
 from monitor.figures import Measurement
 from monitor.orders import OrderSearch
+from monitor.probe import Probe
 from monitor.reports import Reports, parse_processes
 from monitor.watch import Watch
 from runtime.metrics import CONTENT_TYPE, REGISTRY, render
@@ -96,7 +97,9 @@ class Monitor:
         self._access = Access(token, settings.metrics_port)
         self._loop = asyncio.get_running_loop()
         self._reports = Reports(parse_processes(settings.monitor_processes))
-        self._watch = Watch(settings, self._reports.latest, self._tell)
+        self._probe = _make_probe(settings)
+        probe = (lambda: None) if self._probe is None else self._probe.figures
+        self._watch = Watch(settings, self._reports.latest, probe, self._tell)
         self._orders = OrderSearch(settings)
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._files = {name: (files("monitor") / "pages" / name).read_bytes() for name in _STATIC}
@@ -128,6 +131,8 @@ class Monitor:
             ) from None
         REGISTRY.register(self._collector)
         self._reports.start()
+        if self._probe is not None:
+            self._probe.start()
         self._watch.start()
 
     async def stop(self) -> None:
@@ -135,6 +140,8 @@ class Monitor:
         for queue in self._listeners:
             _put_newest(queue, None)
         await self._runner.cleanup()
+        if self._probe is not None:
+            await self._probe.stop()
         await self._orders.close()
         self._reports.stop()
         await asyncio.to_thread(self._watch.stop)
@@ -273,6 +280,17 @@ class Monitor:
         if age > _AGE_SECONDS_MAX:
             return web.json_response({"status": "not ready", "measurements": f"{age:.0f} s old"}, status=503)
         return web.json_response({"status": "ready"})
+
+
+def _make_probe(settings: Settings) -> Probe | None:
+    if settings.probe_url is None:
+        return None
+    if settings.probe_api_key is None:
+        raise SettingsError(
+            f"{ENV_PREFIX}PROBE_API_KEY: must be set, for there is a {ENV_PREFIX}PROBE_URL: `gapless sellers"
+            " ensure-probe` gives the key to the probe's seller"
+        )
+    return Probe(settings.probe_url, settings.probe_api_key.get_secret_value())
 
 
 async def _secure(_: web.Request, response: web.StreamResponse) -> None:

@@ -55,6 +55,8 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
             "gapless_open_dead_letters", "Dead letters neither redriven nor discarded.", labels=["topic", "reason"]
         ),
         GaugeMetricFamily("gapless_process_ready", "Whether a process says that it is ready.", labels=["process"]),
+        GaugeMetricFamily("gapless_probe_number_seconds", "From the probe's request to its number."),
+        GaugeMetricFamily("gapless_probe_document_seconds", "From the probe's request to its document."),
         GaugeMetricFamily("gapless_monitor_measured_timestamp_seconds", "When all of this was measured."),
     )
 
@@ -85,5 +87,8 @@ def _filled(measurement: Measurement) -> Iterator[Metric]:
         add("gapless_open_dead_letters", letters.count, letters.topic, letters.reason)
     for process in measurement.processes:
         add("gapless_process_ready", float(process.is_ready), process.name)
+    if measurement.probe is not None:
+        add("gapless_probe_number_seconds", measurement.probe.number_seconds)
+        add("gapless_probe_document_seconds", measurement.probe.document_seconds)
     add("gapless_monitor_measured_timestamp_seconds", measurement.at)
     yield from families.values()

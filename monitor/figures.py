@@ -113,6 +113,16 @@ class DeadLetters:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeFigures:
+    """How long the monitor's own request takes, from its beginning; None as long as that is not known."""
+
+    number_seconds: float | None
+    document_seconds: float | None
+    #: Why it does not come through; empty while it does.
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """All of it, at one moment."""
 
@@ -125,6 +135,8 @@ class Measurement:
     payments: Payments
     dead_letters: tuple[DeadLetters, ...]
     processes: tuple[ProcessFigures, ...]
+    #: None where there is no probe.
+    probe: ProbeFigures | None = None
 
     @property
     def stages_by_name(self) -> dict[str, StageFigures]:

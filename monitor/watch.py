@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import psycopg
 
-from monitor.figures import Measurement, ProcessFigures
+from monitor.figures import Measurement, ProbeFigures, ProcessFigures
 from monitor.meter import Meter
 from runtime.exits import StartRefusedError, start_thread
 from runtime.kafka import TopicError
@@ -28,11 +28,13 @@ class Watch:
         self,
         settings: Settings,
         reports: Callable[[], tuple[ProcessFigures, ...]],
+        probe: Callable[[], ProbeFigures | None],
         tell: Callable[[Measurement], None],
     ) -> None:
-        """`tell` is called in the thread, with each measurement."""
+        """All three are called in the thread; `tell` with each measurement."""
         self._settings = settings
         self._reports = reports
+        self._probe = probe
         self._tell = tell
         self._stop = threading.Event()
         self._meter: Meter | None = None
@@ -70,7 +72,7 @@ class Watch:
         try:
             if self._meter is None:
                 self._meter = self._make_meter()
-            measurement = self._meter.measure(self._reports())
+            measurement = replace(self._meter.measure(self._reports()), probe=self._probe())
         except (TopicError, StartRefusedError, psycopg.Error) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             if not self._outage:
@@ -78,7 +80,7 @@ class Watch:
             self._outage = reason
             if self.latest is None:
                 return
-            measurement = replace(self.latest, outage=reason, processes=self._reports())
+            measurement = replace(self.latest, outage=reason, processes=self._reports(), probe=self._probe())
         else:
             if self._outage:
                 _log.warning("measures again")

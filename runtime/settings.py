@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         " comma separated. Workers are named ROLE-SLOT, as invoices-1.",
     )
 
+    probe_url: str | None = Field(
+        None, description="Gateway that the monitor sends a test request to every ten seconds; None for no probe."
+    )
+    probe_api_key: SecretStr | None = Field(None, description="API key of the probe's seller.")
+
     local_api_key: SecretStr | None = Field(
         None, description="API key of the seller that `gapless sellers ensure-local` makes."
     )

@@ -187,6 +187,13 @@
       const value = measurement.payments[name];
       set(node, name.endsWith("seconds") ? duration(value) : count(value));
     }
+    byId("probe").hidden = !measurement.probe;
+    if (measurement.probe) {
+      for (const node of document.querySelectorAll("[data-probe]")) {
+        const value = measurement.probe[node.dataset.probe];
+        set(node, typeof value === "string" ? value : duration(value));
+      }
+    }
     byId("dead-letters").hidden = measurement.dead_letters.length === 0;
     byId("no-dead-letters").hidden = measurement.dead_letters.length > 0;
     byId("dead-letters").tBodies[0].replaceChildren(...measurement.dead_letters.map((each) => make("tr", {},

@@ -60,6 +60,19 @@ class ApiKey:
 LOCAL_SELLER = SellerRow(
     "demo", "Example Shop SAS", "12 Rue de la République", "Lyon", "69001", "FR", "FR40303265045", "Europe/Paris"
 )
+#: Of the monitor's test requests. Its numbers and its name say so, to whoever meets them.
+PROBE_SELLER = SellerRow(
+    "probe",
+    "TEST of the monitor, not a company",
+    "-",
+    "-",
+    "-",
+    "FR",
+    None,
+    "UTC",
+    "partitioned",
+    DEFAULT_FORMATS["partitioned"].replace("INV", "TEST"),
+)
 
 _COLUMNS = (
     "seller_id, legal_name, street, city, postal_code, country, vat_id, time_zone, numbering_policy, number_format,"
@@ -196,16 +209,16 @@ async def read_keys(connection: Connection, seller_id: str) -> list[ApiKey]:
         return await cursor.fetchall()
 
 
-async def ensure_local(connection: Connection, key: str) -> SellerRow:
-    """The local stack's seller, made if it is missing, with `key` among its keys. Doing it again changes nothing."""
+async def ensure(connection: Connection, seller: SellerRow, label: str, key: str) -> SellerRow:
+    """A seller, made if it is missing, with `key` among its keys. Doing it again changes nothing."""
     async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute("SELECT FROM sellers WHERE seller_id = %s", (LOCAL_SELLER.seller_id,))
+        await cursor.execute("SELECT FROM sellers WHERE seller_id = %s", (seller.seller_id,))
         if await cursor.fetchone() is None:
-            await create(connection, LOCAL_SELLER)
+            await create(connection, seller)
     name = _key_name(hashlib.sha256(key.encode()).digest())
-    if name not in {each.name for each in await read_keys(connection, LOCAL_SELLER.seller_id)}:
-        await add_key(connection, LOCAL_SELLER.seller_id, "local stack", key)
-    return await read(connection, LOCAL_SELLER.seller_id)
+    if name not in {each.name for each in await read_keys(connection, seller.seller_id)}:
+        await add_key(connection, seller.seller_id, label, key)
+    return await read(connection, seller.seller_id)
 
 
 async def _has_series(connection: Connection, seller_id: str) -> bool:

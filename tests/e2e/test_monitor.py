@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from playwright.async_api import Page, expect
 
 from monitor.meter import STAGES
+from monitor.probe import Probe
 from monitor.watch import MEASURE_EVERY_SECONDS
 from producers.generate import body
 from runtime.kafka import end_offsets
@@ -25,6 +26,7 @@ from tests.e2e.running import Running, wait_for
 REQUESTS = catalog.INVOICE_REQUESTS.name
 #: What the browser, the monitor and a busy machine may take.
 SHOWN_MS_MAX = 20_000.0
+KEY = "gpl_of-the-probe-" + "x" * 32
 
 
 @pytest.fixture
@@ -202,6 +204,44 @@ async def test_an_order_is_found_by_its_id_its_number_and_its_buyer(running: Run
     await page.locator("#wanted").fill("<b>nothing</b>")
     await page.locator("#wanted").press("Enter")
     await expect(page.locator("#found")).to_contain_text("There is no order, no invoice and no buyer <b>nothing</b>.")
+
+
+async def test_the_probe_takes_the_way_that_buyers_take(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a number and a document of its own seller; while its stage stands still, its time grows."""
+    monkeypatch.setenv("GAPLESS_PROBE_API_KEY", KEY)
+    for _ in range(2):
+        made = await running.gapless("sellers", "ensure-probe")
+        assert (made.code, made.output) == (0, "the probe's seller is probe\n"), made.error
+    probe = Probe(running.url, KEY, every_seconds=0.5)
+    with running.ledger() as ledger:
+        [(before,)] = ledger.execute("SELECT count(*) FROM invoices WHERE seller_id <> 'probe'").fetchall()
+        probe.start()
+        try:
+            await until(lambda: probe.figures().document_seconds is not None)
+            first = probe.figures()
+            assert first.number_seconds is not None
+            assert first.document_seconds is not None
+            assert first.number_seconds < first.document_seconds
+            late = first.document_seconds + 1
+            with running.stopped("documents-1"):
+                await until(lambda: (probe.figures().document_seconds or 0) > late)
+            await until(lambda: not probe.figures().says)
+        finally:
+            await probe.stop()
+        running.wait_until_drained()
+        numbers = ledger.execute("SELECT invoice_number FROM invoices WHERE seller_id = 'probe'").fetchall()
+        assert numbers
+        assert all(str(number).startswith("TEST-") for (number,) in numbers)
+        [(after,)] = ledger.execute("SELECT count(*) FROM invoices WHERE seller_id <> 'probe'").fetchall()
+        assert after == before
+    running.assert_clean()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition on this loop."""
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - any condition.
+            await asyncio.sleep(0.05)
 
 
 async def test_a_dead_letter_is_shown(running: Running, page: Page) -> None:

@@ -159,11 +159,11 @@ async def test_a_key_that_no_header_could_carry_is_refused(connection: sellers.C
 async def test_the_local_seller_is_made_once(connection: sellers.Connection) -> None:
     """A stack that starts again changes nothing; another key is added."""
     await connection.execute("DELETE FROM sellers")
-    first = await sellers.ensure_local(connection, KEY)
+    first = await sellers.ensure(connection, sellers.LOCAL_SELLER, "local stack", KEY)
     await sellers.update(connection, "demo", {"city": "Paris"})
-    assert (await sellers.ensure_local(connection, KEY)).city == "Paris"
+    assert (await sellers.ensure(connection, sellers.LOCAL_SELLER, "local stack", KEY)).city == "Paris"
     assert first.seller_id == "demo"
-    await sellers.ensure_local(connection, KEY + "2")
+    await sellers.ensure(connection, sellers.LOCAL_SELLER, "local stack", KEY + "2")
     assert len(await sellers.read_keys(connection, "demo")) == 2
 
 

@@ -21,7 +21,7 @@ from runtime.settings import ENV_PREFIX, known_variables
 ROOT = Path(__file__).parents[2]
 SERVERS = {"kafka", "postgres", "redis", "objects"}
 OURS = set(ROLES)
-ONCE = {"secrets", "buckets", "migrate", "topics", "sellers"}
+ONCE = {"secrets", "buckets", "migrate", "topics", "sellers", "probe-seller"}
 #: Beside the order's way: they check it and show it.
 WATCHING = {"audit", "prometheus", "node-exporter", "grafana"}
 

@@ -61,17 +61,13 @@ def test_every_metric_of_an_alert_or_a_panel_is_declared() -> None:
     named = {
         name for expr in [*(alert.expr for alert in ALERTS), *shown()] for name in re.findall(r"gapless_\w+", expr)
     }
-    assert {re.sub("_(count|sum|bucket)$", "", name) for name in named} <= declared | PROBE
+    assert {re.sub("_(count|sum|bucket)$", "", name) for name in named} <= declared
 
 
 def shown() -> list[str]:
     """The expressions of all panels."""
     dashboards = [json.loads(path.read_text()) for path in (ROOT / "ops" / "grafana" / "dashboards").glob("*.json")]
     return [target["expr"] for each in dashboards for panel in each["panels"] for target in panel.get("targets", [])]
-
-
-#: Of the probe, which is on its way.
-PROBE = {"gapless_probe_number_seconds", "gapless_probe_document_seconds"}
 
 
 def test_each_alert_is_tried_on_a_history_where_it_fires_and_on_one_where_it_is_silent() -> None:

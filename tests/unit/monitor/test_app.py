@@ -162,6 +162,12 @@ async def test_without_a_token_it_does_not_start(token: str | None) -> None:
         Monitor(settings(token))
 
 
+async def test_a_probe_without_a_key_does_not_start() -> None:
+    asked = settings().model_copy(update={"probe_url": "http://127.0.0.1:1"})
+    with pytest.raises(SettingsError, match="GAPLESS_PROBE_API_KEY: must be set"):
+        Monitor(asked)
+
+
 async def test_without_a_port_it_does_not_start() -> None:
     with pytest.raises(SettingsError, match="GAPLESS_METRICS_PORT: must be set"):
         Monitor(settings(port=0))
