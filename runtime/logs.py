@@ -147,13 +147,15 @@ class LineWriter:
         return f'{constant[:-1]},"timestamp":"{strftime("%Y-%m-%dT%H:%M:%S", gmtime(self._second))}'
 
 
-def tell_decisions(logger: logging.Logger, event: str, decisions: Collection[Mapping[str, object]]) -> None:
-    """Log a line at INFO for each decision, with its fields: which order, whose, and what became of it.
+def tell_decisions(
+    logger: logging.Logger, event: str, decisions: Collection[Mapping[str, object]], level: int = logging.INFO
+) -> None:
+    """Log a line for each decision, with its fields: which order, whose, and what became of it.
 
     No field may tell who a buyer is, or how they pay.
     """
-    if decisions and logger.isEnabledFor(logging.INFO):
-        LineWriter(logger.name, event).write_all(logging.INFO, decisions)
+    if decisions and logger.isEnabledFor(level):
+        LineWriter(logger.name, event).write_all(level, decisions)
 
 
 def _tell_as_outage(record: logging.LogRecord) -> bool:

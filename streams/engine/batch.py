@@ -49,6 +49,8 @@ class Batch:
     span: tuple[int, int] | None = None
     #: Of these records, and of those that it was made without.
     traces: BatchTraces = field(default=NO_TRACES, compare=False)
+    #: Why some of them, by offset, become dead letters, as far as is known in this attempt.
+    dead: dict[int, str] = field(default_factory=dict, compare=False)
 
     @property
     def first_offset(self) -> int:

@@ -17,7 +17,8 @@ _ERROR_CHARS_MAX = 500
 def dead_letter(
     agent: str, batch: Batch, record: Record, reason: DeadLetterReason, detail: str, now: datetime
 ) -> JournalRow:
-    """The journal row of a record that stops here; only that record stops."""
+    """The journal row of a record that stops here; only that record stops. The log has it once it is committed."""
+    batch.dead[record.offset] = reason
     value: DeadLetter = {
         "agent": agent,
         "source_topic": batch.topic,

@@ -6,7 +6,7 @@ ends the process before the batch is acknowledged: nothing is lost, for the rest
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import psycopg
@@ -14,16 +14,19 @@ from prometheus_client import Counter, Histogram
 
 from domain.position import Standing, standing
 from runtime.exits import fatal
+from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.outages import OBJECT_STORE, POSTGRES
 from sinks.postgres.positions import TransactionId, move_position, was_committed
 from sinks.postgres.session import OUTAGES, TOO_SLOW, Connection, Session
-from streams.engine.batch import Batch
+from streams.engine.batch import Batch, Record
 
 _log = logging.getLogger(__name__)
 
 Prepared = TypeVar("Prepared")
 
+#: What the log shows of a key: an order id has at most 64 characters.
+_KEY_BYTES_MAX = 256
 _BACKOFF_FIRST_S = 0.05
 #: The longest pause: what an operator waits after the outage's end, at most.
 _BACKOFF_MAX_S = 1.0
@@ -140,6 +143,7 @@ class Worker:
 
     async def _attempt(self, work: Work[Prepared], batch: Batch) -> Batch | None:
         """Try once; return what is left to be done."""
+        batch.dead.clear()
         prepared = await work.prepare(batch)
         position = await self._commit(work, batch, prepared, batch.first_offset)
         if position is not None and standing(batch.first_offset, batch.next_offset, position) is Standing.EARLY:
@@ -200,4 +204,14 @@ class Worker:
 async def _committed(work: Work[Prepared], batch: Batch, prepared: Prepared) -> None:
     RECORDS.labels(work.agent).inc(len(batch.records))
     await work.committed(batch, prepared)
+    if batch.dead:
+        dead = [_dead_letter(batch, record) for record in batch.records if record.offset in batch.dead]
+        tell_decisions(_log, "dead letter", dead, logging.WARNING)
     batch.traces.end(batch.records)
+
+
+def _dead_letter(batch: Batch, record: Record) -> Mapping[str, object]:
+    """What the log says of it: where the record is, and the order that its key names, whatever that holds."""
+    key = record.key and record.key[:_KEY_BYTES_MAX].decode(errors="backslashreplace")
+    place = {"topic": batch.topic, "partition": batch.partition, "offset": record.offset}
+    return batch.traces.decision(record.offset, {"order_id": key, **place, "reason": batch.dead[record.offset]})

@@ -121,6 +121,8 @@ async def test_an_attempts_outcome_is_of_the_trace_that_asked_for_it(
         return Batch(EVENTS, 0, sent)
 
     payments = Payments(ledger_url, provider.url)
+    async with payments.session.connection() as connection:
+        await read_positions(connection, AGENT, EVENTS, [0])
     # Before it calls anybody, attempts stay in their rows.
     await payments.worker.run(payments.work, batch(0, ("left", placed("left")), ("free", placed("free", gross=0))))
     await payments.start()
