@@ -189,16 +189,16 @@ PROCESSES: dict[str, list[Panel]] = {
         Panel(
             "Up",
             COUNT,
-            {'up{job="gapless"}': "{{process}} {{instance}}"},
+            {'up{job="gapless"}': "{{role}} {{instance}}"},
             states=(("down", "red"), ("up", "green")),
         ),
         Panel(
             "CPU",
             SHARE,
-            {'sum by (process) (rate(process_cpu_seconds_total{job="gapless"}[$__rate_interval]))': "{{process}}"},
+            {'sum by (role) (rate(process_cpu_seconds_total{job="gapless"}[$__rate_interval]))': "{{role}}"},
         ),
-        Panel("Memory", BYTES, {'max by (process) (process_resident_memory_bytes{job="gapless"})': "{{process}}"}),
-        Panel("Open files", COUNT, {'max by (process) (process_open_fds{job="gapless"})': "{{process}}"}),
+        Panel("Memory", BYTES, {'max by (role) (process_resident_memory_bytes{job="gapless"})': "{{role}}"}),
+        Panel("Open files", COUNT, {'max by (role) (process_open_fds{job="gapless"})': "{{role}}"}),
         Panel(
             "Disk left",
             SHARE,

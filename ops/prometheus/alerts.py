@@ -145,7 +145,7 @@ def alerts(faster: float = 1.0) -> list[Alert]:
             'up{job="gapless"} == 0',
             60 / faster,
             PAGE,
-            "{{ $labels.process }} at {{ $labels.instance }} does not answer",
+            "{{ $labels.role }} at {{ $labels.instance }} does not answer",
         ),
         Alert(
             "ProcessNotReady",

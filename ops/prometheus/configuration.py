@@ -25,8 +25,8 @@ def configuration(
     rules: str,
     seconds: float = SCRAPE_SECONDS,
 ) -> dict[str, Any]:
-    """`processes` are ours with their addresses, `nodes` the addresses of node exporters, `rules` the file."""
-    gapless = [{"targets": [address], "labels": {"process": name}} for name, address in processes.items()]
+    """`processes` are ours by role with their addresses, `nodes` the addresses of node exporters, `rules` the file."""
+    gapless = [{"targets": [address], "labels": {"role": name}} for name, address in processes.items()]
     return {
         "global": {"scrape_interval": duration(seconds), "evaluation_interval": duration(seconds)},
         "rule_files": [rules],
