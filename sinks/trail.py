@@ -28,7 +28,7 @@ class TrailEntry:
 
     #: None where it is not known, as of a request while Kafka is unavailable.
     at: datetime | None
-    #: The role that did it; `kafka` for a request that the brokers have acknowledged.
+    #: The role that did it; `kafka` for a request that the brokers have acknowledged, `operator` for a person.
     by: str
     what: str
     detail: str = ""

@@ -234,4 +234,4 @@ def _state(rows: TrailRows, events: OrderEvents, unread: Sequence[UnreadRequest]
         return "issued" if rows.numbered[0].stored_at is None else "stored"
     if rows.refused:
         return rows.refused[-1].outcome
-    return "dead letter" if events.dead and not unread else "accepted"
+    return "dead letter" if events.entries and not unread else "accepted"

@@ -1,6 +1,7 @@
 """What the journal's events tell of orders, beyond what the tables have: where they stand, and more steps."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ class OrderEvents:
     #: Requests for the invoice (under "") and for credit notes, by refund id.
     invoice_requests: dict[str, EventRow] = field(default_factory=dict)
     commands: list[AnsweredCommand] = field(default_factory=list)
-    #: Dead letters, by the agent that could not apply the record.
+    #: Open dead letters, by the agent that could not apply the record.
     dead: dict[str, Place] = field(default_factory=dict)
     #: Steps that no table has.
     entries: list[TrailEntry] = field(default_factory=list)
@@ -65,7 +66,13 @@ def read_events(order_id: str, rows: Sequence[EventRow]) -> dict[OrderIdentity, 
     found: dict[OrderIdentity, OrderEvents] = {}
     for row in rows:
         topic = catalog.TOPICS[row.topic]
-        schema, body = decode(row.payload, *topic.schemas, bytes_max=len(row.payload))
+        try:
+            schema, body = decode(row.payload, *topic.schemas, bytes_max=len(row.payload))
+        except DecodeError as error:
+            # A newer release's, after a step back to this one. Whose order it is can't be told.
+            entry = _entry(row, "", "event that this release can't read", str(error))
+            found.setdefault(OrderIdentity(UNKNOWN, order_id), OrderEvents()).entries.append(entry)
+            continue
         owner = _owner_of(body, order_id) if schema is catalog.DEAD_LETTER else _identity(body)
         note = _NOTE.get(schema)
         if note is not None and owner.order_id == order_id:
@@ -79,12 +86,11 @@ def _identity(body: Mapping[str, Any]) -> OrderIdentity:
 
 def _owner_of(letter: Mapping[str, Any], order_id: str) -> OrderIdentity:
     """Whose record became the dead letter, as its bytes say."""
-    topic = catalog.TOPICS[letter["source_topic"]]
-    try:
-        _, body = decode(letter["value"], *topic.schemas, bytes_max=topic.value_bytes_max)
-    except DecodeError:
-        return OrderIdentity(UNKNOWN, order_id)
-    return _identity(body)
+    topic = catalog.TOPICS.get(letter["source_topic"])
+    if topic is not None:
+        with suppress(DecodeError):
+            return _identity(decode(letter["value"], *topic.schemas, bytes_max=topic.value_bytes_max)[1])
+    return OrderIdentity(UNKNOWN, order_id)
 
 
 def _note_birth(events: OrderEvents, row: EventRow, _: Any) -> None:
@@ -136,7 +142,14 @@ def _note_credit_note_request(events: OrderEvents, row: EventRow, body: CreditNo
 def _note_dead(events: OrderEvents, row: EventRow, body: DeadLetter) -> None:
     source = Place(body["source_topic"], body["source_partition"], body["source_offset"])
     events.entries.append(_entry(row, body["agent"], "dead letter", f"{source}: {body['error']}"))
-    events.dead[body["agent"]] = Place(row.topic, row.partition, seq=row.seq)
+    if row.closed is None:
+        events.dead[body["agent"]] = Place(row.topic, row.partition, seq=row.seq)
+        return
+    again = None
+    if row.redriven_partition is not None:
+        again = Place(body["source_topic"], row.redriven_partition, row.redriven_offset)
+    detail = f"by {row.closed_by}: {row.closed_why}"
+    events.entries.append(TrailEntry(row.closed_at, "operator", f"dead letter {row.closed}", detail, again))
 
 
 def _entry(row: EventRow, by: str, what: str, detail: str = "") -> TrailEntry:

@@ -54,7 +54,7 @@ async def find_trails(
     gaps = []
     if len(identities) >= MATCHES_MAX:
         gaps.append(f"only {MATCHES_MAX} orders are shown, of a buyer the latest: name the seller, or an order id")
-    gaps += [f"only {EVENTS_MAX} events of {each} are shown" for each in order_ids if len(journal[each]) == EVENTS_MAX]
+    gaps += [f"only {EVENTS_MAX} events of {each} are shown" for each in order_ids if len(journal[each]) >= EVENTS_MAX]
     events: dict[OrderIdentity, OrderEvents] = {}
     for order_id in order_ids:
         events |= read_events(order_id, journal[order_id])

@@ -118,7 +118,7 @@ class RefusedRow:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """A row of the journal."""
+    """A row of the journal; of a dead letter, what was done about it, too."""
 
     topic: str
     partition: int
@@ -126,6 +126,14 @@ class EventRow:
     occurred_at: datetime
     payload: bytes
     traceparent: str | None
+    #: `redriven` or `discarded`; None while it is open.
+    closed: str | None
+    closed_by: str | None
+    closed_at: datetime | None
+    closed_why: str | None
+    #: Where the record stands since, in the topic it came from.
+    redriven_partition: int | None
+    redriven_offset: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,18 +250,35 @@ _REFUSED: LiteralString = """
 
 _OF_ORDERS = (_ORDERS, _ATTEMPTS, _REFUNDS, _NUMBERED, _REFUSED)
 
-# By `journal_by_key`, whose conditions these are. `invoices` leads to the events of invoices.
+# By `journal_by_key`, whose conditions these are. `invoices` leads to the events of invoices, and `dead_letters` to
+# those whose record names the order under another key. Of those that nobody has listed yet it has no row.
 _EVENTS: LiteralString = """
-    SELECT key, topic, partition, seq, occurred_at, payload, traceparent FROM (
-        SELECT wanted.key, j.*, sum(octet_length(j.payload)) OVER (ORDER BY j.occurred_at, j.topic, j.seq) AS bytes
-        FROM unnest(%(keys)b::bytea[]) AS wanted (key)
+    SELECT events.order_id, topic, events.partition, events.seq, events.occurred_at, payload, traceparent,
+        nullif(d.state, 'open') AS closed, d.closed_by, d.closed_at, d.closed_why, d.redriven_partition,
+        d.redriven_offset
+    FROM (
+        SELECT wanted.order_id, j.*, sum(octet_length(j.payload)) OVER (ORDER BY j.occurred_at, j.topic, j.seq) AS bytes
+        FROM unnest(%(order_ids)b::text[]) AS wanted (order_id)
         CROSS JOIN LATERAL (
-            SELECT topic, partition, seq, occurred_at, payload, traceparent FROM journal
-            WHERE key = wanted.key AND topic <> 'invoice-events' AND length(key) <= 256 LIMIT %(events_max)s
+            (
+                SELECT topic, partition, seq, occurred_at, payload, traceparent FROM journal
+                WHERE key = convert_to(wanted.order_id, 'UTF8') AND topic <> 'invoice-events' AND length(key) <= 256
+                LIMIT %(events_max)s
+            )
+            UNION ALL
+            (
+                SELECT j.topic, j.partition, j.seq, j.occurred_at, j.payload, j.traceparent
+                FROM dead_letters l
+                JOIN journal j ON j.topic = 'dead-letters' AND j.partition = l.partition AND j.seq = l.seq
+                    AND j.occurred_at = l.occurred_at
+                WHERE l.order_id = wanted.order_id AND j.key IS DISTINCT FROM convert_to(wanted.order_id, 'UTF8')
+                LIMIT %(events_max)s
+            )
         ) j
     ) events
+    LEFT JOIN dead_letters d ON topic = 'dead-letters' AND d.partition = events.partition AND d.seq = events.seq
     WHERE bytes <= %(bytes_max)s
-    ORDER BY occurred_at, topic, seq
+    ORDER BY events.occurred_at, topic, events.seq
 """
 
 _POSITIONS: LiteralString = "SELECT agent, topic, partition, next_offset FROM positions"
@@ -315,12 +340,11 @@ async def read_journal(connection: Connection, order_ids: Collection[str]) -> di
 
     At most `EVENTS_MAX` of each.
     """
-    keys = {order_id.encode(): order_id for order_id in order_ids}
-    parameters = {"keys": list(keys), "events_max": EVENTS_MAX, "bytes_max": _EVENTS_BYTES_MAX}
+    parameters = {"order_ids": list(order_ids), "events_max": EVENTS_MAX, "bytes_max": _EVENTS_BYTES_MAX}
     cursor = await connection.execute(_EVENTS, parameters, binary=True)
     found: dict[str, list[EventRow]] = {order_id: [] for order_id in order_ids}
-    for key, *columns in await cursor.fetchall():
-        found[keys[bytes(key)]].append(EventRow(*columns))
+    for order_id, *columns in await cursor.fetchall():
+        found[order_id].append(EventRow(*columns))
     return found
 
 

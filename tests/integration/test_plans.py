@@ -127,7 +127,7 @@ async def test_where_an_order_is_costs_what_it_finds(ledger_url: str, query: Que
     ):
         query(statement.replace("%", "%%"))
     one: dict[str, Any] = {"seller_ids": ["s-1"], "order_ids": ["O-77"], "rows_max": 200}
-    events: dict[str, Any] = {"keys": [b"O-77"], "events_max": 500, "bytes_max": 10**6}
+    events: dict[str, Any] = {"order_ids": ["O-77"], "events_max": 500, "bytes_max": 10**6}
     cases: list[tuple[LiteralString, dict[str, Any]]] = [
         *((trail_rows._FIND, {"wanted": wanted, "seller_ids": None, "limit": 20}) for wanted in ("O-77", "I-77")),
         (trail_rows._FIND_OF_BUYER, {"buyer_key": 77, "seller_id": None, "buyer_orders_max": 1_000, "limit": 20}),

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Message, Producer
@@ -24,6 +25,8 @@ from schemas.catalog import (
     PAYMENT_EVENTS,
 )
 from schemas.placement import partition_of
+from sinks.postgres import dead_letters
+from sinks.postgres.dead_letters import DeadLetterFilter
 from sinks.postgres.session import Session
 from sinks.postgres.stock import SetOnHand, Stock
 from sinks.trail import FoundTrails, OrderTrail, Place
@@ -296,6 +299,35 @@ async def test_a_record_that_became_a_dead_letter_is_shown_under_its_key(deploym
         assert entry.detail.startswith(f"{ORDER_COMMANDS.name}/{PARTITION} offset ")
         assert entry.place is not None
         assert entry.place.topic == catalog.DEAD_LETTERS.name
+
+
+async def test_what_was_done_about_a_dead_letter_is_a_step(deployment: Deployment) -> None:
+    """It may be found by the order that its record names, whatever key it was sent under."""
+    await deployment.handle(ORDER_COMMANDS, deployment.accept(ORDER_COMMANDS, b"garbage"))
+    letter = {
+        "agent": "orders", "source_topic": ORDER_COMMANDS.name, "source_partition": 0, "source_offset": 7,
+        "key": b"K", "value": written(catalog.ORDER_COMMAND, COMMAND), "error": "wrong-key: why", "occurred_at": 0,
+    }  # fmt: skip
+    deployment.shop.query(
+        "INSERT INTO journal (topic, partition, seq, key, payload, occurred_at) VALUES ('dead-letters', %s, 2, 'K', %s,"
+        " now())",
+        PARTITION, written(catalog.DEAD_LETTER, letter),
+    )  # fmt: skip
+    deployment.shop.query("UPDATE journal_heads SET next_seq = 3 WHERE topic = 'dead-letters'")
+    with psycopg.connect(deployment.shop.url, autocommit=True) as connection:
+        dead_letters.note_new(connection)
+        wanted = DeadLetterFilter(order_id=ORDER_ID)
+        assert dead_letters.discard(connection, wanted, by="ada", why="a test") == 2
+    found = await deployment.find(ORDER_ID)
+    assert [(each.seller_id, each.state) for each in found.trails] == [("", "dead letter"), ("demo", "dead letter")]
+    for trail in found.trails:
+        _, discarded = trail.entries
+        assert (discarded.by, discarded.what, discarded.detail) == (
+            "operator",
+            "dead letter discarded",
+            "by ada: a test",
+        )
+        assert waits(trail) == []
 
 
 async def test_a_dead_letter_of_an_order_is_named_where_its_agent_is_waited_for(deployment: Deployment) -> None:
