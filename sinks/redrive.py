@@ -30,11 +30,12 @@ from domain.numbering import SELLER_ID
 from runtime.kafka import log_client_error, reason_of
 from runtime.publisher import Delivered, NotAcknowledgedError
 from runtime.topics import read_records
+from runtime.traces import TRACEPARENT
 from schemas.catalog import INPUT_TOPICS, SEQ_HEADER, TOPICS
 from schemas.codec import DecodeError, decode
 from schemas.placement import partition_of
 from sinks.postgres import dead_letters
-from sinks.postgres.dead_letters import Connection, DeadLetterError, DeadLetterFilter, DeadLetterRow
+from sinks.postgres.dead_letters import CarriedBytes, Connection, DeadLetterError, DeadLetterFilter, DeadLetterRow
 from sinks.postgres.session import SQL
 
 #: Record header that names the dead letter of which this record is the redrive; of new records alone.
@@ -127,22 +128,22 @@ def plan_all(
         sources = read_records(bootstrap, places) if places else {}
         for letter in letters:
             try:
-                key, value = dead_letters.read_bytes(connection, letter)
+                carried = dead_letters.read_bytes(connection, letter)
             except DeadLetterError as error:
                 yield letter, Unredrivable(str(error))
                 continue
             if letter.source_topic in _INPUTS:
-                yield letter, plan_request(letter, value, partitions)
+                yield letter, plan_request(letter, carried, partitions)
             else:
                 place = (topic_prefix + letter.source_topic, letter.source_partition, letter.source_offset)
-                yield letter, _plan_event(connection, letter, key, value, sources.get(place))
+                yield letter, _plan_event(connection, letter, carried, sources.get(place))
 
 
-def plan_request(letter: DeadLetterRow, value: bytes | None, partitions: int) -> Plan:
+def plan_request(letter: DeadLetterRow, carried: CarriedBytes, partitions: int) -> Plan:
     """What to send of a record of a topic that anybody may write to."""
     topic = TOPICS[letter.source_topic]
     try:
-        _, body = decode(value, *topic.schemas, bytes_max=topic.value_bytes_max)
+        _, body = decode(carried.value, *topic.schemas, bytes_max=topic.value_bytes_max)
     except DecodeError as error:
         return Unredrivable(f"this release can't decode it: {error}")
     if not SELLER_ID.fullmatch(str(body["seller_id"])):
@@ -152,8 +153,10 @@ def plan_request(letter: DeadLetterRow, value: bytes | None, partitions: int) ->
     if refusal is not None:
         return Unredrivable(f"its order_id can't be stored: it {refusal.detail}")
     key = order_id.encode()
-    header = (DEAD_LETTER_HEADER, str(letter.id).encode())
-    return Resend(topic.name, partition_of(key, partitions), key, value, (header,))
+    headers = [(DEAD_LETTER_HEADER, str(letter.id).encode())]
+    if carried.traceparent is not None:
+        headers.append((TRACEPARENT, carried.traceparent.encode()))
+    return Resend(topic.name, partition_of(key, partitions), key, carried.value, tuple(headers))
 
 
 def redrive(
@@ -230,30 +233,32 @@ def _send(
     return done
 
 
-def _plan_event(
-    connection: Connection, letter: DeadLetterRow, key: bytes | None, value: bytes | None, source: Message | None
-) -> Plan:
+def _plan_event(connection: Connection, letter: DeadLetterRow, carried: CarriedBytes, source: Message | None) -> Plan:
     """What to send of an event, which must be the relay's: only that may be in its topic twice."""
     topic = TOPICS.get(letter.source_topic)
     if topic is None:
         return Unredrivable(f"this release knows no topic {letter.source_topic}")
     try:
-        decode(value, *topic.schemas, bytes_max=topic.value_bytes_max)
+        decode(carried.value, *topic.schemas, bytes_max=topic.value_bytes_max)
     except DecodeError as error:
         return Unredrivable(f"this release can't decode it: {error}")
     if source is None:
         return Unredrivable("its topic does not have the record any more, which says its seq")
-    seq = _seq_of(source)
-    names: dict[str, Any] = {"topics": [topic.name], "partitions": [letter.source_partition], "seqs": [seq or 0]}
-    cursor = connection.execute(SQL["read_journal_rows"], names)
-    rows = [(row_key, payload) for *_, row_key, payload in cursor.fetchall()]
-    if seq is None or (source.key(), source.value()) != (key, value) or rows != [(key, value)]:
+    headers = _relays_headers(source)
+    seq = int(headers[0][1]) if headers else 0
+    names: dict[str, Any] = {"topics": [topic.name], "partitions": [letter.source_partition], "seqs": [seq]}
+    rows = [tuple(row[2:]) for row in connection.execute(SQL["read_journal_rows"], names).fetchall()]
+    bytes_of_it = carried.key, carried.value
+    if not headers or (source.key(), source.value()) != bytes_of_it or rows != [bytes_of_it]:
         return Unredrivable("the journal has no such event: the relay did not write it")
-    return Resend(topic.name, letter.source_partition, key, value, ((SEQ_HEADER, str(seq).encode()),))
+    return Resend(topic.name, letter.source_partition, carried.key, carried.value, headers)
 
 
-def _seq_of(message: Message) -> int | None:
-    headers: Any = message.headers() or ()
-    texts = [value for name, value in headers if name == SEQ_HEADER]
-    text = texts[0] if len(texts) == 1 else None
-    return int(text) if isinstance(text, bytes) and text.isdigit() and len(text) <= _SEQ_DIGITS_MAX else None
+def _relays_headers(message: Message) -> tuple[tuple[str, bytes], ...]:
+    """The headers that the relay gives a record, its seq first; none without a seq."""
+    found: Any = message.headers() or ()
+    headers = {name: value for name, value in found if isinstance(value, bytes)}
+    seq = headers.get(SEQ_HEADER, b"")
+    if not seq.isdigit() or len(seq) > _SEQ_DIGITS_MAX:
+        return ()
+    return tuple((name, headers[name]) for name in (SEQ_HEADER, TRACEPARENT) if name in headers)

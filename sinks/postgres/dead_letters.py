@@ -89,6 +89,15 @@ class DeadLetterRow:
         return DeadLetterId(self.partition, self.seq)
 
 
+class CarriedBytes(NamedTuple):
+    """The record that a dead letter carries, as it stood in its topic."""
+
+    key: bytes | None
+    value: bytes | None
+    #: The trace that it follows from.
+    traceparent: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class CarriedRecord:
     """The record that a dead letter carries, and how this release reads it."""
@@ -248,7 +257,7 @@ def discard(connection: Connection, wanted: DeadLetterFilter, *, by: str, why: s
 
 def read_record(connection: Connection, letter: DeadLetterRow) -> CarriedRecord:
     """The record that a dead letter carries. Raises `DeadLetterError` where its journal row is archived."""
-    key, value = read_bytes(connection, letter)
+    key, value, _ = read_bytes(connection, letter)
     topic = catalog.TOPICS.get(letter.source_topic)
     try:
         if topic is None:
@@ -260,8 +269,8 @@ def read_record(connection: Connection, letter: DeadLetterRow) -> CarriedRecord:
     return CarriedRecord(key, value, schema.name, shown, "")
 
 
-def read_bytes(connection: Connection, letter: DeadLetterRow) -> tuple[bytes | None, bytes | None]:
-    """Key and value of the record that a dead letter carries. Raises `DeadLetterError` as `read_record` does."""
+def read_bytes(connection: Connection, letter: DeadLetterRow) -> CarriedBytes:
+    """The record that a dead letter carries. Raises `DeadLetterError` as `read_record` does."""
     cursor = connection.execute(
         _PAYLOAD, {"topic": catalog.DEAD_LETTERS.name, "id": list(letter.id), "occurred_at": letter.occurred_at}
     )
@@ -269,7 +278,7 @@ def read_bytes(connection: Connection, letter: DeadLetterRow) -> tuple[bytes | N
     if row is None:
         raise DeadLetterError(f"the journal has no dead letter {letter.id} any more: its month was archived")
     carried = _decode(row[0])
-    return carried["key"], carried["value"]
+    return CarriedBytes(carried["key"], carried["value"], row[1])
 
 
 def _read_journal(connection: Connection, partition: int, after_seq: int) -> list[tuple[int, DeadLetter, datetime]]:
@@ -387,7 +396,7 @@ FROM unnest(%(partitions)s::int[], %(seqs)s::bigint[], %(new_partitions)s::int[]
 WHERE d.partition = sent.partition AND d.seq = sent.seq AND d.state = 'open'
 """
 _PAYLOAD: LiteralString = """
-SELECT payload FROM journal
+SELECT payload, traceparent FROM journal
 WHERE topic = %(topic)s AND partition = (%(id)s::bigint[])[1] AND seq = (%(id)s::bigint[])[2]
     AND occurred_at = %(occurred_at)s
 """

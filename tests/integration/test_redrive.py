@@ -308,29 +308,34 @@ def test_an_event_of_the_relay_is_repeated_and_one_of_nobody_is_not(
     world = build(services.kafka_bootstrap, ledger_url, tmp_path, [[(b"A-1", asked("A-1"))]])
     [event] = [each for each in world.records(EVENTS, 0) if each.offset() == 0]
     world.produce(EVENTS, 1, b"A-1", event.value(), [("seq", b"1")])
+    traceparent = ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")
+    world.produce(EVENTS, 0, b"A-1", event.value(), [("seq", b"1"), traceparent, ("other", b"x")])
     places = {"source_topic": EVENTS, "agent": "documents"}
     add_letter(ledger_url, "not-rendered: no logo", event.offset() or 0, event.key(), event.value(), **places)
     add_letter(ledger_url, "foreign: x", 0, b"A-1", event.value(), **places, source_partition=1)
     add_letter(ledger_url, "undecodable: x", 99, b"A-1", event.value(), **places, source_partition=1)
     add_letter(ledger_url, "undecodable: x", 1, b"A-1", b"\0", **places)
+    repeat = len(world.records(EVENTS, 0)) - 1
+    add_letter(ledger_url, "not-rendered: no logo", repeat, event.key(), event.value(), **places)
     of_events = DeadLetterFilter(topic=EVENTS)
     before = len(world.records(EVENTS, 0))
     done = send_all(world, of_events)
     plans = {str(each.letter.id): each.plan for each in done}
     assert plans["0-1"] == Resend(EVENTS, 0, event.key(), event.value(), (("seq", b"1"),))
+    assert plans["0-3"] == Resend(EVENTS, 0, event.key(), event.value(), (("seq", b"1"), traceparent))
     assert plans["1-1"] == Unredrivable("the journal has no such event: the relay did not write it")
     assert plans["1-2"] == Unredrivable("its topic does not have the record any more, which says its seq")
     assert plans["0-2"] == Unredrivable(
         "this release can't decode it: shorter than the 5 bytes of the wire format's header"
     )
-    assert len(world.records(EVENTS, 0)) == before + 1
+    assert len(world.records(EVENTS, 0)) == before + 2
     # The audit has nothing to say of the repeat; the foreign event was no doing of the redrive's.
     assert [line for line in found(world.audit()).splitlines() if f"{EVENTS}/0" in line] == []
     admin = AdminClient({"bootstrap.servers": world.kafka})
     for deleted in admin.delete_records([TopicPartition(world.prefix + EVENTS, 0, 1)]).values():
         deleted.result(20)
     add_letter(ledger_url, "not-rendered: no logo", event.offset() or 0, event.key(), event.value(), **places)
-    [after] = [each for each in send_all(world, of_events) if each.letter.seq == 3]
+    [after] = [each for each in send_all(world, of_events) if each.letter.seq == 4]
     assert after.plan == plans["1-2"]
 
 

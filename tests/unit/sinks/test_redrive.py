@@ -7,7 +7,7 @@ import pytest
 
 from schemas import catalog
 from schemas.placement import misplaced, partition_of
-from sinks.postgres.dead_letters import DeadLetterFilter, DeadLetterId, DeadLetterRow
+from sinks.postgres.dead_letters import CarriedBytes, DeadLetterFilter, DeadLetterId, DeadLetterRow
 from sinks.redrive import Resend, Unredrivable, plan_request
 from tests.records import written
 from tests.unit.domain.test_invoice import request
@@ -37,7 +37,7 @@ LETTER = DeadLetterRow(
 def test_a_record_is_sent_where_it_belongs_whatever_was_wrong_with_its_place(order_id: str) -> None:
     """Under its order id, in that key's partition, with its bytes as they were."""
     value = written(catalog.INVOICE_REQUEST, request(order_id=order_id))
-    plan = plan_request(LETTER, value, PARTITIONS)
+    plan = plan_request(LETTER, CarriedBytes(b"x", value, None), PARTITIONS)
     assert isinstance(plan, Resend)
     assert misplaced(PARTITIONS, plan.partition, plan.key, plan.value) is None
     assert plan == Resend(
@@ -47,6 +47,13 @@ def test_a_record_is_sent_where_it_belongs_whatever_was_wrong_with_its_place(ord
         value,
         (("dead-letter", b"0-17"),),
     )
+
+
+def test_a_record_that_is_sent_again_stays_in_its_trace() -> None:
+    value, traceparent = written(catalog.INVOICE_REQUEST, request()), f"00-{'a' * 32}-{'b' * 16}-01"
+    plan = plan_request(LETTER, CarriedBytes(b"x", value, traceparent), PARTITIONS)
+    assert isinstance(plan, Resend)
+    assert dict(plan.headers)["traceparent"] == traceparent.encode()
 
 
 @pytest.mark.parametrize(
@@ -60,14 +67,16 @@ def test_a_record_is_sent_where_it_belongs_whatever_was_wrong_with_its_place(ord
     ],
 )
 def test_a_record_that_would_stop_again_stays_a_dead_letter(value: bytes | None, why: str) -> None:
-    plan = plan_request(LETTER, value, PARTITIONS)
+    plan = plan_request(LETTER, CarriedBytes(b"x", value, None), PARTITIONS)
     assert isinstance(plan, Unredrivable)
     assert why in plan.why
 
 
 def test_a_record_of_another_topic_s_schema_stays_a_dead_letter() -> None:
     value = written(catalog.INVOICE_REQUEST, request())
-    plan = plan_request(replace(LETTER, source_topic=catalog.CHECKOUT_REQUESTS.name), value, PARTITIONS)
+    plan = plan_request(
+        replace(LETTER, source_topic=catalog.CHECKOUT_REQUESTS.name), CarriedBytes(b"x", value, None), PARTITIONS
+    )
     assert plan == Unredrivable("this release can't decode it: schema gapless.InvoiceRequest does not belong here")
 
 
