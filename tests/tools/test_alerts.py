@@ -36,7 +36,6 @@ from producers.generate import bodies, checkouts
 from runtime.settings import ENV_PREFIX
 from tests.e2e.running import Running, wait_for
 from tests.tools.test_promtool import promtool
-from tests.unit.test_ops import PROBE
 
 ROOT = Path(__file__).parents[2]
 #: So much shorter are all times of the rules: a minute is 2 s.
@@ -55,6 +54,8 @@ FAULTS = {
     "gapless_payment_attempts_foreign_total",
 }
 #: What has no value while all is well.
+#: A local stack has no probe.
+PROBE = {"gapless_probe_number_seconds", "gapless_probe_document_seconds"}
 SILENT = {*FAULTS, "gapless_open_dead_letters", *PROBE}
 
 
