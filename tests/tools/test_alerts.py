@@ -53,9 +53,9 @@ FAULTS = {
     "gapless_log_holes_total",
     "gapless_payment_attempts_foreign_total",
 }
-#: What has no value while all is well.
 #: A local stack has no probe.
 PROBE = {"gapless_probe_number_seconds", "gapless_probe_document_seconds"}
+#: What has no value while all is well.
 SILENT = {*FAULTS, "gapless_open_dead_letters", *PROBE}
 
 
