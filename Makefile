@@ -46,7 +46,7 @@ test: setup ## all the tests
 test-tools: setup ## the tests that need the programs prometheus, promtool and prometheus-node-exporter
 	@$(BIN)/pytest tests/tools
 
-check: lint types imports test ## what CI runs
+check: lint types imports test ## what CI runs, but for test-tools
 
 SEEDS ?= 100000
 

@@ -53,10 +53,8 @@ FAULTS = {
     "gapless_log_holes_total",
     "gapless_payment_attempts_foreign_total",
 }
-#: A local stack has no probe.
-PROBE = {"gapless_probe_number_seconds", "gapless_probe_document_seconds"}
 #: What has no value while all is well.
-SILENT = {*FAULTS, "gapless_open_dead_letters", *PROBE}
+SILENT = {*FAULTS, "gapless_open_dead_letters"}
 
 
 class Watched:
@@ -132,6 +130,17 @@ def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
         audit = [sys.executable, "-m", "gapless", "audit", "--follow", "--every", "1"]
         settings = {**stack.environment(), f"{ENV_PREFIX}METRICS_PORT": str(ports["audit"])}
         auditor = ending.enter_context(_process(data, "audit", audit, settings))
+        # Instead of the stack's, which has no probe.
+        ports["monitor"] = free_port()
+        probe = {
+            **stack.environment("monitor"),
+            f"{ENV_PREFIX}METRICS_PORT": str(ports["monitor"]),
+            f"{ENV_PREFIX}PROBE_URL": stack.endpoints()["gateway"],
+            f"{ENV_PREFIX}PROBE_API_KEY": "gpl_of_the_probe_of_the_tests_of_the_tools",
+        }
+        ensure = [sys.executable, "-m", "gapless", "sellers", "ensure-probe"]
+        subprocess.run(ensure, env={**os.environ, **probe}, check=True, capture_output=True)
+        ending.enter_context(_process(data, "monitor", [sys.executable, "-m", "gapless", "monitor"], probe))
         node_port, prometheus_port = free_port(), free_port()
         node = ["prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{node_port}"]
         ending.enter_context(_process(data, "node", node))
@@ -246,6 +255,7 @@ def test_a_worker_that_hangs(watched: Watched) -> None:
         watched.wait_for_alert("ProcessDown", role="invoices")
         watched.wait_for_alert("ProcessNotReady", process="invoices-1")
         watched.wait_for_alert("NothingNumbered")
+        watched.wait_for_alert("ProbeSlow", step="number")
     watched.wait_until_silent()
 
 
