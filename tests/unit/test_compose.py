@@ -16,7 +16,7 @@ from local import kafka, redis
 from monitor.reports import parse_processes
 from ops.prometheus.configuration import SCRAPE_SECONDS
 from runtime.roles import READERS, ROLES
-from runtime.settings import ENV_PREFIX, known_variables
+from runtime.settings import known_variables
 
 ROOT = Path(__file__).parents[2]
 SERVERS = {"kafka", "postgres", "redis", "objects"}
