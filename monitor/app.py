@@ -6,6 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -13,13 +14,14 @@ from aiohttp import web
 from monitor.access import Access
 from monitor.exported import MeasurementCollector
 from monitor.figures import Measurement
-from monitor.orders import OrderSearch
+from monitor.lookups import Lookups
 from monitor.probe import Probe
 from monitor.reports import Reports, parse_processes
 from monitor.watch import Watch
 from runtime.metrics import CONTENT_TYPE, REGISTRY, render
 from runtime.settings import ENV_PREFIX, Settings, SettingsError
 from sinks.postgres.session import OUTAGES
+from sinks.trail import FoundTrails
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ _STATIC = {
     "uplot.css": "text/css",
 }
 
+_Found = TypeVar("_Found")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -100,7 +103,7 @@ class Monitor:
         self._probe = _make_probe(settings)
         probe = (lambda: None) if self._probe is None else self._probe.figures
         self._watch = Watch(settings, self._reports.latest, probe, self._tell)
-        self._orders = OrderSearch(settings)
+        self._lookups = Lookups(settings)
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._files = {name: (files("monitor") / "pages" / name).read_bytes() for name in _STATIC}
         application = web.Application(client_max_size=4 * 1024)
@@ -142,7 +145,7 @@ class Monitor:
         await self._runner.cleanup()
         if self._probe is not None:
             await self._probe.stop()
-        await self._orders.close()
+        await self._lookups.close()
         self._reports.stop()
         await asyncio.to_thread(self._watch.stop)
         REGISTRY.unregister(self._collector)
@@ -153,6 +156,7 @@ class Monitor:
             Route("GET", "/state", self._state),
             Route("GET", "/events", self._events),
             Route("GET", "/orders", self._find_orders),
+            Route("GET", "/series", self._series),
             Route("GET", "/login", self._login_by_link, is_open=True),
             Route("POST", "/login", self._login_by_form, is_open=True),
             Route("GET", "/metrics", self._metrics, is_open=True),
@@ -229,12 +233,13 @@ class Monitor:
         if not wanted.isprintable() or not 0 < len(wanted) <= _WANTED_CHARACTERS_MAX:
             error = "`wanted` must be an order id, the number of an invoice or the e-mail address of a buyer"
             return web.json_response({"error": error}, status=400)
-        try:
-            found = await self._orders.find(wanted)
-        except OUTAGES as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            return web.json_response({"error": f"Postgres is unavailable: {reason}"}, status=503)
-        return web.json_response(found.as_json(), headers={"Cache-Control": "no-store"})
+        return await _looked_up(lambda: self._lookups.find_orders(wanted), FoundTrails.as_json)
+
+    async def _series(self, request: web.Request) -> web.Response:
+        seller_id = request.query.get("seller", "").strip()
+        if not seller_id.isprintable() or not 0 < len(seller_id) <= _WANTED_CHARACTERS_MAX:
+            return web.json_response({"error": "`seller` must be the id of a seller"}, status=400)
+        return await _looked_up(lambda: self._lookups.read_series(seller_id), lambda found: {"series": found})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
@@ -291,6 +296,15 @@ def _make_probe(settings: Settings) -> Probe | None:
             " ensure-probe` gives the key to the probe's seller"
         )
     return Probe(settings.probe_url, settings.probe_api_key.get_secret_value())
+
+
+async def _looked_up(ask: Callable[[], Awaitable[_Found]], as_json: Callable[[_Found], dict[str, Any]]) -> web.Response:
+    try:
+        found = await ask()
+    except OUTAGES as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return web.json_response({"error": f"Postgres is unavailable: {reason}"}, status=503)
+    return web.json_response(as_json(found), headers={"Cache-Control": "no-store"})
 
 
 async def _secure(_: web.Request, response: web.StreamResponse) -> None:

@@ -43,3 +43,11 @@ FROM (
     FROM payment_attempts WHERE state = 'open'
 ) AS attempts, (SELECT count(*) FROM orders WHERE state = 'PAYMENT_PENDING') AS holds
 """
+
+#: The series of a seller that have given a number.
+SERIES = """
+SELECT s.series_id, s.policy, s.next_number - 1 AS last_number, i.invoice_number,
+       extract(epoch FROM i.issued_at)::float8 AS at
+FROM series s LEFT JOIN invoices i ON i.series_id = s.series_id AND i.number = s.next_number - 1
+WHERE s.seller_id = %s AND s.next_number > 1 ORDER BY s.series_id LIMIT 1000
+"""

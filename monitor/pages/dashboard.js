@@ -233,20 +233,38 @@
       ...(waits.length ? waits : [make("p", {}, "nothing is outstanding")]));
   }
 
-  byId("find").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const wanted = byId("wanted").value.trim();
-    set(byId("found"), "…");
-    try {
-      const answer = await fetch(`/orders?${new URLSearchParams({ wanted })}`);
-      const found = await answer.json();
-      const nodes = found.error ? [make("p", { class: "cause" }, found.error)] : found.orders.map(showOrder);
-      if (!nodes.length) nodes.push(make("p", {}, `There is no order, no invoice and no buyer ${wanted}.`));
-      nodes.push(...(found.gaps || []).map((gap) => make("p", { class: "hint" }, `note: ${gap}`)));
-      byId("found").replaceChildren(...nodes);
-    } catch (error) {
-      set(byId("found"), `The monitor did not answer: ${error.message}`);
-    }
+  // A form whose one field is asked for at `path`; `nodes` makes what is shown of the answer.
+  function lookUp(form, input, target, path, nodes) {
+    byId(form).addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const wanted = byId(input).value.trim();
+      set(byId(target), "…");
+      try {
+        const answer = await fetch(`${path}?${new URLSearchParams({ [input]: wanted })}`);
+        const found = await answer.json();
+        const shown = found.error ? [make("p", { class: "cause" }, found.error)] : nodes(found, wanted);
+        byId(target).replaceChildren(...shown);
+      } catch (error) {
+        set(byId(target), `The monitor did not answer: ${error.message}`);
+      }
+    });
+  }
+
+  lookUp("find", "wanted", "found", "/orders", (found, wanted) => {
+    const orders = found.orders.map(showOrder);
+    if (!orders.length) orders.push(make("p", {}, `There is no order, no invoice and no buyer ${wanted}.`));
+    return [...orders, ...found.gaps.map((gap) => make("p", { class: "hint" }, `note: ${gap}`))];
+  });
+
+  lookUp("find-series", "seller", "series", "/series", (found, seller) => {
+    if (!found.series.length) return [make("p", {}, `${seller} has given no number.`)];
+    const heads = [["series", ""], ["policy", ""], ["last number", "number"], ["as printed", ""], ["given", "number"]];
+    return [make("table", {},
+      make("thead", {}, make("tr", {}, ...heads.map(([name, kind]) => make("th", { scope: "col", class: kind }, name)))),
+      make("tbody", {}, ...found.series.map((each) => make("tr", {},
+        make("td", {}, each.series_id), make("td", {}, each.policy),
+        make("td", { class: "number" }, count(each.last_number)), make("td", {}, each.invoice_number || ""),
+        make("td", { class: "number" }, each.at === null ? "–" : time(each.at * 1000))))))];
   });
 
   let heardAt = Date.now();

@@ -237,6 +237,28 @@ async def test_the_probe_takes_the_way_that_buyers_take(running: Running, monkey
     running.assert_clean()
 
 
+async def test_the_last_number_of_each_series_is_shown(running: Running, page: Page) -> None:
+    """As the ledger has it."""
+    async with running.client() as client:
+        await client.post_invoice(body("MON-SERIES", random.Random(6)), wait_s=30)
+    running.wait_until_drained()
+    with running.ledger() as ledger:
+        rows = ledger.execute(
+            "SELECT series_id, max(number) FROM invoices WHERE seller_id = 'demo' GROUP BY series_id ORDER BY series_id"
+        ).fetchall()
+    await page.locator("#seller").fill("demo")
+    await page.get_by_role("button", name="Show its series").click()
+    shown = page.locator("#series tbody tr")
+    await expect(shown).to_have_count(len(rows), timeout=SHOWN_MS_MAX)
+    for index, (series_id, number) in enumerate(rows):
+        cells = shown.nth(index).locator("td")
+        assert await cells.nth(0).text_content() == series_id
+        assert await cells.nth(2).text_content() == f"{number:,}"
+    await page.locator("#seller").fill("nobody")
+    await page.locator("#seller").press("Enter")
+    await expect(page.locator("#series")).to_have_text("nobody has given no number.")
+
+
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for a condition on this loop."""
     async with asyncio.timeout(60):

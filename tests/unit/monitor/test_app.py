@@ -46,7 +46,7 @@ async def browser(served: Monitor) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-@pytest.mark.parametrize("path", ["/", "/state", "/events", "/orders?wanted=A-1"])
+@pytest.mark.parametrize("path", ["/", "/state", "/events", "/orders?wanted=A-1", "/series?seller=demo"])
 async def test_figures_are_for_operators_alone(browser: aiohttp.ClientSession, path: str) -> None:
     async with browser.get(path) as answer:
         assert answer.status == http.HTTPStatus.UNAUTHORIZED
@@ -99,6 +99,14 @@ async def test_programs_send_the_token(browser: aiohttp.ClientSession) -> None:
     """Before the first measurement there is nothing to tell, which is no 401."""
     async with browser.get("/state", headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
         assert answer.status == http.HTTPStatus.SERVICE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("seller", ["", " ", "a\nb", "x" * 257])
+async def test_what_can_be_no_seller_is_refused(browser: aiohttp.ClientSession, seller: str) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with browser.get("/series", params={"seller": seller}, headers=headers) as answer:
+        assert answer.status == http.HTTPStatus.BAD_REQUEST
+        assert (await answer.json())["error"] == "`seller` must be the id of a seller"
 
 
 @pytest.mark.parametrize("wanted", ["", " ", "a\nb", "x" * 257])
