@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import click
-import psycopg
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -12,12 +11,10 @@ from rich.text import Text
 
 from gapless.local import data_option, settings_for
 from monitor.figures import Measurement, StageFigures, StageState
-from monitor.meter import Meter
+from monitor.meter import Meter, open_meter
 from monitor.reports import Reports, parse_processes
 from monitor.watch import MEASURE_EVERY_SECONDS
 from runtime.kafka import TopicError
-from runtime.settings import Settings
-from sinks.deployment import require_partitions
 
 _COLOURS = {StageState.OK: "green", StageState.BEHIND: "yellow", StageState.STALLED: "bold red"}
 _WIDTH_UNSEEN = 120
@@ -35,7 +32,7 @@ def top(data: Path | None) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH_UNSEEN)
     reports = Reports(parse_processes(settings.monitor_processes))
-    meter = _meter(settings)
+    meter = open_meter(settings)
     reports.start()
     try:
         if not console.is_terminal:
@@ -54,13 +51,6 @@ def top(data: Path | None) -> None:
     finally:
         reports.stop()
         meter.close()
-
-
-def _meter(settings: Settings) -> Meter:
-    url = settings.postgres_url.get_secret_value()
-    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
-        partitions = require_partitions(connection)
-    return Meter(url, settings.kafka_bootstrap, partitions)
 
 
 def _measure(meter: Meter, reports: Reports) -> Measurement:

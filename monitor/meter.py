@@ -26,8 +26,10 @@ from monitor.history import (
 from monitor.owners import Owners
 from runtime.kafka import OffsetReader
 from runtime.roles import READERS, ROLES
+from runtime.settings import Settings
 from runtime.unread import FirstRecord, FirstRecords
 from schemas.catalog import CHECKOUT_REQUESTS, INVOICE_REQUESTS, OUTPUT_TOPICS
+from sinks.deployment import require_partitions
 from sinks.postgres.dead_letters import read_open_dead_letters
 
 RELAY = "relay"
@@ -53,6 +55,16 @@ class Backlog(NamedTuple):
     oldest_at: float | None
     #: Behind an open transaction of a producer: nobody is given any of it until that ends.
     held_back: int = 0
+
+
+def open_meter(settings: Settings) -> "Meter":
+    """A meter of the deployment that the settings name. Raises `psycopg.Error`, and `StartRefusedError` before there is
+    one.
+    """
+    url = settings.postgres_url.get_secret_value()
+    with psycopg.connect(url, autocommit=True, connect_timeout=int(_ANSWER_SECONDS_MAX)) as connection:
+        partitions = require_partitions(connection)
+    return Meter(url, settings.kafka_bootstrap, partitions)
 
 
 class Meter:

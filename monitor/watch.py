@@ -9,11 +9,10 @@ from dataclasses import replace
 import psycopg
 
 from monitor.figures import Measurement, ProbeFigures, ProcessFigures
-from monitor.meter import Meter
+from monitor.meter import Meter, open_meter
 from runtime.exits import StartRefusedError, start_thread
 from runtime.kafka import TopicError
 from runtime.settings import Settings
-from sinks.deployment import require_partitions
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Watch:
     def _measure(self) -> None:
         try:
             if self._meter is None:
-                self._meter = self._make_meter()
+                self._meter = open_meter(self._settings)
             measurement = replace(self._meter.measure(self._reports()), probe=self._probe())
         except (TopicError, StartRefusedError, psycopg.Error) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -88,9 +87,3 @@ class Watch:
         self.latest = measurement
         self._told_at = time.monotonic()
         self._tell(measurement)
-
-    def _make_meter(self) -> Meter:
-        url = self._settings.postgres_url.get_secret_value()
-        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
-            partitions = require_partitions(connection)
-        return Meter(url, self._settings.kafka_bootstrap, partitions)
