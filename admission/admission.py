@@ -1,7 +1,7 @@
-"""Admission: whether an order is let through to the database, as far as Redis knows.
+"""Admission: whether Redis lets a checkout through to the database.
 
-Postgres decides; this answers at once, and keeps the hopeless away. So losing Redis changes no outcome, and nobody
-waits for it: then everything is admitted, and the database path is all there is.
+Postgres decides; admission refuses at once the checkouts that would find no stock. So losing Redis changes no outcome:
+without it every checkout is admitted, and no request waits for Redis.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from prometheus_client import Counter
 
-from admission.admission_call import PAUSE_SECONDS, RedisAwayError, StockCalls
+from admission.admission_call import PAUSE_SECONDS, RedisUnavailableError, StockCalls
 from admission.admission_rate import Buckets
 from domain.reservation import Short
 from runtime.exits import end_if_failed
@@ -22,22 +22,22 @@ from sinks.microbatch import MicroBatch
 
 _log = logging.getLogger(__name__)
 
-#: What a caller waits at most for an answer that is only a hint, and that once: a Redis that hangs is left alone. Less,
-#: and the rush at a sale's first second, when every process is short of CPU, would be taken for a Redis that hangs.
+#: How long a caller waits for Redis at most, once: after that the breaker opens. A shorter limit would take the rush of
+#: a sale's first second, when every process is short of CPU, for a Redis that hangs.
 CALL_SECONDS_MAX = 0.5
-#: Between two calls: what arrives meanwhile goes together, for alone an order costs ten times as much.
+#: Minimum time between two calls, so that orders are batched: a call for one order costs ten times as much per order.
 _PACE_SECONDS = 0.004
-#: Orders in one call. Redis does nothing else meanwhile: some 8 µs for each.
+#: Orders per call. Redis serves nothing else during a call, about 8 µs per order.
 ORDERS_MAX = 200
 #: The longest that an order stays on a waitlist.
 WAITLIST_SECONDS_MAX = 30.0
 
 ADMISSIONS = Counter("gapless_admissions_total", "Checkouts by admission's verdict.", ["verdict"], registry=REGISTRY)
 
-#: How often the orders on waitlists are looked after, a gateway's all together; with many of them, less often.
+#: How often a gateway polls for all its orders on waitlists; with many of them, less often.
 POLL_SECONDS = 0.1
 _POLLS_PER_SECOND_MAX = 20_000
-#: How often it is tried to give up what may have been granted; then its time ends it.
+#: Attempts to release what may have been granted; after them the hold expires.
 _GIVE_UPS_MAX = 5
 
 # Answers of `stock.lua`: a number, or a list that begins with one.
@@ -50,7 +50,7 @@ _WAITING: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an order wants: `pieces` has `(sku, pieces)` once per SKU, sorted. `customer` is whose rate it spends."""
+    """What an order wants: `pieces` has `(sku, pieces)` once per SKU, sorted. The rate limit counts per `customer`."""
 
     seller_id: str
     order_id: str
@@ -60,21 +60,21 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The order may go on. Unless `held`, nothing is kept for it: the database decides."""
+    """The order may proceed. Unless `held`, Redis holds nothing for it: the database decides."""
 
     held: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SoldOut:
-    """There is not enough. `free` of a SKU is 0 where all that is there belongs to orders on the waitlist."""
+    """There is not enough stock. `free` of a SKU is 0 if all of its stock belongs to orders on the waitlist."""
 
     short: tuple[Short, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """The customer asks too often for one of the SKUs."""
+    """The customer has exceeded the rate limit for one of the SKUs."""
 
     retry_after_seconds: float
 
@@ -83,14 +83,14 @@ AdmissionVerdict = Admitted | SoldOut | Limited
 
 
 class Admission:
-    """Admits orders for one gateway. No method raises for anything that Redis does."""
+    """Admits orders for one gateway. No method raises if Redis fails."""
 
     def __init__(self, url: str, *, hold_seconds: int) -> None:
-        """What is admitted is held for `hold_seconds`. Raises `ValueError` for what is no URL of Redis."""
+        """Admitted orders are held for `hold_seconds`. Raises `ValueError` for an invalid Redis URL."""
         self._calls = StockCalls(url, call_seconds_max=CALL_SECONDS_MAX)
         self._hold_ms = hold_seconds * 1000
         self._buckets = Buckets()
-        # Two calls: one is packed and unpacked here while Redis works on the other.
+        # Two calls at once: one is encoded and decoded here while Redis works on the other.
         self._admits: MicroBatch[Asked, AdmissionVerdict] = MicroBatch(
             self._admit_all, questions_max=ORDERS_MAX, calls_max=2, pace_s=_PACE_SECONDS
         )
@@ -100,28 +100,29 @@ class Admission:
         self._positions: MicroBatch[tuple[str, str], int] = MicroBatch(self._read_positions, questions_max=ORDERS_MAX)
         self._waiting: dict[asyncio.Future[Any], _Waiter] = {}
         self._poller: asyncio.Task[None] | None = None
-        # Held here, because the loop holds tasks weakly.
+        # Strong references, because the event loop only has weak ones.
         self._leaving: set[asyncio.Task[Any]] = set()
         self._closing = False
-        #: Sellers that the stock workers will look at, and until when there is no need to tell them of another hold.
+        #: By seller, the time until which the stock workers need no further notice of a hold.
         self._noted_until: dict[str, float] = {}
 
     @property
     def available(self) -> bool:
-        """Whether the last call went well, or enough time has passed to try again."""
+        """Whether the last call succeeded, or enough time has passed to retry."""
         return self._calls.available
 
     async def admit(self, asked: Asked) -> AdmissionVerdict:
-        """Hold all the order wants, or say what is short. An order that holds, or is decided, holds nothing more."""
+        """Hold all that the order wants, or report what is short. A held or decided order gets no second hold."""
         verdict = await self._admits.ask(asked) if self.available else self._admit_alone(asked)
         ADMISSIONS.labels(_NAMES[type(verdict)]).inc()
         return verdict
 
     async def join_waitlist(self, asked: Asked, seconds: float) -> Admitted | SoldOut:
-        """Wait until it is this order's turn and there is enough of all; `WAITLIST_SECONDS_MAX` at most.
+        """Wait, for `WAITLIST_SECONDS_MAX` at most, until it is this order's turn and all its pieces are available.
 
-        First come, first served, and sold out at once when nothing can come free any more for this order. Cancelled, it
-        gives up its place, and what was granted to it meanwhile.
+        Orders are served in the order of arrival. `SoldOut` is returned at once if nothing can become available for
+        this
+        order. If cancelled, the order leaves the waitlist and releases what was granted to it meanwhile.
         """
         waiter = _Waiter(asked, monotonic() + min(seconds, WAITLIST_SECONDS_MAX))
         if not self.available:
@@ -139,18 +140,18 @@ class Admission:
         return Admitted(held=_kind(answer) == _HELD)
 
     async def position(self, seller_id: str, order_id: str) -> int | None:
-        """The order's place on the waitlist, 1 for the next; None if it has none, or Redis is unavailable."""
+        """The order's place on the waitlist, 1 for the next; None if it has none or Redis is unavailable."""
         if not self.available:
             return None
         return await self._positions.ask((seller_id, order_id)) or None
 
     async def release(self, asked: Asked) -> None:
-        """Give back what the order holds, for it goes no further. Where Redis is unavailable, the hold expires."""
+        """Release the hold of an order that won't proceed. If Redis is unavailable, the hold expires instead."""
         if not await self._releases.ask(asked):
-            _log.info("an order's hold stays until its time ends: Redis is unavailable")
+            _log.info("an order's hold was not released and will expire: Redis is unavailable")
 
     async def close(self) -> None:
-        """Close the connections. Orders on a waitlist get `SoldOut` with what is short, and lose their places."""
+        """Close the connections. Orders on a waitlist get `SoldOut` with what is short, and leave the waitlist."""
         self._closing = True
         for future, waiter in list(self._waiting.items()):
             if not future.done():
@@ -169,7 +170,7 @@ class Admission:
         seller_ids = [asked.seller_id for asked in orders]
         answers = await self._ask_sellers(seller_ids, "admit", questions)
         late = [index for index, answer in enumerate(answers) if answer is None]
-        # Once more, unless Redis is unavailable: a call that is merely late must not let a whole batch through unseen.
+        # Retry once unless Redis is unavailable: one late call must not admit a whole batch unchecked.
         if late and self.available:
             again = await self._ask_sellers(
                 [seller_ids[index] for index in late], "admit", [questions[index] for index in late]
@@ -183,12 +184,12 @@ class Admission:
         ]
 
     def _admit_alone(self, asked: Asked) -> AdmissionVerdict:
-        """Without Redis: everything is admitted that keeps the rate, which is this gateway's own for the while."""
+        """Admit without Redis: everything within the rate limit, which this gateway then counts by itself."""
         wait = self._buckets.spend(asked.seller_id, asked.customer, (sku for sku, _ in asked.pieces), monotonic())
         return Limited(wait) if wait > 0 else Admitted(held=False)
 
     async def _turn(self, waiter: "_Waiter") -> Any:
-        """The answer when it is the order's turn, or when its time is over."""
+        """The answer when it is the order's turn, or when its time has expired."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[future] = waiter
         if self._poller is None or self._poller.done():
@@ -198,10 +199,10 @@ class Admission:
             async with asyncio.timeout(waiter.deadline - monotonic()):
                 return await future
         except TimeoutError:
-            # What was granted in this very moment is still wanted.
+            # Stock granted at this very moment is still wanted.
             answer = await self._leave(waiter.asked, still_wanted=True)
             if answer is None and self.available:
-                # It has waited its time, and nothing is known to be granted. What may be is given up for the next.
+                # The time has expired, and no grant is known. If there is one, it is released for the next order.
                 self._later(self._give_up(waiter.asked))
                 return _SHORT
             return _NOT_HELD if answer is None else answer
@@ -220,7 +221,7 @@ class Admission:
                         future.set_result(answer)
 
     async def _stand_all(self, waiters: Sequence["_Waiter"]) -> list[Any]:
-        """Put the orders on the waitlist, or ask how each stands there."""
+        """Join the waitlist with these orders, or ask about those that have joined."""
         now = monotonic()
         questions = [
             [waiter.asked.order_id, max(1, int((waiter.deadline - now) * 1000)), _flat(waiter.asked)]
@@ -229,7 +230,7 @@ class Admission:
         answers = await self._ask_sellers([waiter.asked.seller_id for waiter in waiters], "stand", questions)
         # One late call is no reason to leave the waitlist; an unavailable Redis is.
         unanswered = _WAITING if self.available else _NOT_HELD
-        # Told once: who asks how it stands is not told again what is short.
+        # Redis reports what is short when an order joins, but not when it asks again.
         self._note_holds(
             waiter.asked.seller_id for waiter, answer in zip(waiters, answers, strict=True) if answer == _HELD
         )
@@ -248,24 +249,24 @@ class Admission:
         return [unanswered if answer is None else answer for answer in answers]
 
     def _note_holds(self, seller_ids: Iterable[str]) -> None:
-        """Have the stock workers end what these sellers' orders hold, if nothing else does."""
+        """Notify the stock workers of these sellers' holds, so that expired holds end even without further calls."""
         now = monotonic()
         new = {seller_id for seller_id in seller_ids if self._noted_until.get(seller_id, 0.0) <= now}
         if new:
-            # An earlier look is noted as long as this one is: whoever looks then notes the next.
+            # An earlier check is noted for as long as this one: the worker that does it notes the next.
             self._noted_until.update(dict.fromkeys(new, now + self._hold_ms / 1000))
             self._later(self._note(dict.fromkeys(new, self._hold_ms)))
 
     async def _note(self, due: dict[str, int]) -> None:
         try:
             await self._calls.run_due("", "note", list(due.items()))
-        except RedisAwayError:
-            # The comparison with Postgres looks at every seller now and then.
+        except RedisUnavailableError:
+            # No harm: the comparison with Postgres checks every seller from time to time.
             for seller_id in due:
                 self._noted_until.pop(seller_id, None)
 
     def _undo(self, waiter: "_Waiter", answer: Any) -> None:
-        """Give up what somebody was granted, or a place taken, after having gone: the leave may have come before it."""
+        """Release a hold or place granted after the client had gone, since `leave` may have run before the grant."""
         if any(other.asked == waiter.asked and not other.gone for other in self._waiting.values()):
             return
         if _kind(answer) == _HELD:
@@ -286,7 +287,7 @@ class Admission:
         return [answer is not None for answer in answers]
 
     async def _leave(self, asked: Asked, *, still_wanted: bool) -> Any:
-        """Whether it holds what it wanted; None where no answer came."""
+        """Leave the waitlist. Returns whether the order holds what it wanted; None without an answer."""
         return await self._leaves.ask((asked, still_wanted))
 
     async def _leave_all(self, leaving: list[tuple[Asked, bool]]) -> list[Any]:
@@ -297,7 +298,7 @@ class Admission:
         )
 
     def _later(self, work: Coroutine[Any, Any, Any]) -> None:
-        # By a task of its own: who was cancelled, or has waited long enough, must not wait for Redis.
+        # In a separate task: a cancelled or timed-out request must not wait for Redis.
         task = asyncio.create_task(work)
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
@@ -310,7 +311,7 @@ class Admission:
         return [answer or 0 for answer in answers]
 
     async def _ask_sellers(self, seller_ids: Sequence[str], command: str, questions: Sequence[Any]) -> list[Any]:
-        """One call for each seller: its keys lie together, and nobody else's with them. None where none came back."""
+        """One call per seller, whose keys share a hash slot that no other seller uses. None for each missing answer."""
         of_seller: dict[str, list[int]] = {}
         for index, seller_id in enumerate(seller_ids):
             of_seller.setdefault(seller_id, []).append(index)
@@ -321,12 +322,12 @@ class Admission:
             argument = asked if command in ("position", "release") else [self._hold_ms, asked]
             try:
                 found = await self._calls.run(seller_id, command, argument)
-            except RedisAwayError:
+            except RedisUnavailableError:
                 return
             for index, answer in zip(indexes, found, strict=True):
                 answers[index] = answer
 
-        # A group, not `gather`: cancelled, it ends when all of them have.
+        # A task group and not `gather`: if cancelled, it ends only when all of its tasks have ended.
         async with asyncio.TaskGroup() as sellers:
             for seller_id, indexes in of_seller.items():
                 sellers.create_task(ask(seller_id, indexes))
@@ -340,7 +341,7 @@ class _Waiter:
     asked: Asked
     deadline: float
     short: tuple[Short, ...] = ()
-    #: The client has gone: what it is granted from now on goes to the next.
+    #: The client has disconnected: what this order is granted from now on goes to the next.
     gone: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Calls of `stock.lua` and `due.lua`: what they cost at most, and when Redis is left alone."""
+"""Calls of `stock.lua` and `due.lua`, with a time limit and a circuit breaker."""
 
 import asyncio
 from importlib.resources import files
@@ -17,33 +17,32 @@ from admission.patience import over_a_connection, within
 from domain.breaker import Breaker, Gate
 from runtime.outages import REDIS
 
-#: How long Redis is left alone after a failure.
+#: How long the breaker stays open after a failure.
 PAUSE_SECONDS = 1.0
-#: One call may be late because a processor was busy: so many, one after the other and no answer between, mean that
-#: Redis hangs.
+#: Timeouts in a row, without an answer between them, that count as a hanging Redis. One alone may be due to a busy CPU.
 TIMEOUTS_MAX = 2
-#: Connections of a process: calls beyond it wait for their turn.
+#: Connections of a process; further calls wait for one.
 _CONNECTIONS_MAX = 8
-#: How long they do. It says nothing about Redis, so it opens no breaker.
+#: How long a call waits for a connection. Running out of them says nothing about Redis, so it opens no breaker.
 TURN_SECONDS_MAX = 5.0
 
 _STOCK = files("admission").joinpath("stock.lua").read_text(encoding="utf-8")
 _DUE = files("admission").joinpath("due.lua").read_text(encoding="utf-8")
 
 
-class RedisAwayError(Exception):
-    """Redis gave no answer, or is left alone after it gave none."""
+class RedisUnavailableError(Exception):
+    """Redis did not answer, or is not called because the breaker is open."""
 
 
 class StockCalls:
     """Runs the scripts' commands behind a breaker."""
 
     def __init__(self, url: str, *, call_seconds_max: float) -> None:
-        """Connects when first asked. Raises `ValueError` for what is no URL of Redis."""
+        """Connects on first use. Raises `ValueError` for an invalid Redis URL."""
         self._call_seconds_max = call_seconds_max
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
-            # Ours are the better ones: these would run on while this process is busy with something else.
+            # `within` replaces these timeouts, which would also count the time in which this process is busy.
             socket_timeout=None,
             socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
@@ -53,22 +52,22 @@ class StockCalls:
         self._stock = self._redis.register_script(_STOCK)
         self._due = self._redis.register_script(_DUE)
         self._turns = asyncio.Semaphore(_CONNECTIONS_MAX)
-        # Two that were under way at the same time are late for one reason.
+        # Calls that were under way together fail for one reason, so they count once.
         self._breaker = Breaker(failures_max=TIMEOUTS_MAX, open_seconds=PAUSE_SECONDS, counts_overlapping=False)
         self._trying = False
 
     @property
     def available(self) -> bool:
-        """Whether the last call went well, or enough time has passed to try again and nobody does so now."""
+        """Whether the last call succeeded, or enough time has passed to retry and no other call is doing so."""
         gate = self._breaker.gate(monotonic())
         return gate is Gate.CLOSED or (gate is Gate.HALF_OPEN and not self._trying)
 
     async def run(self, seller_id: str, command: str, argument: Any) -> Any:
-        """The answer of a command of `stock.lua`; raises `RedisAwayError`. A call's time runs from when it is sent."""
+        """The answer of a command of `stock.lua`; raises `RedisUnavailableError`."""
         return await self._in_turn(self._stock, [f"stock:{{{seller_id}}}"], command, argument)
 
     async def run_due(self, worker: str, command: str, argument: Any) -> Any:
-        """The answer of a command of `due.lua`, asked by a worker of this name; raises `RedisAwayError`."""
+        """The answer of a command of `due.lua` for the worker of this name; raises `RedisUnavailableError`."""
         return await self._in_turn(self._due, ["{stock}:due", f"{{stock}}:seen:{worker}"], command, argument)
 
     async def _in_turn(self, script: AsyncScript, keys: list[str], command: str, argument: Any) -> Any:
@@ -76,7 +75,7 @@ class StockCalls:
             async with asyncio.timeout(TURN_SECONDS_MAX):
                 await self._turns.acquire()
         except TimeoutError:
-            raise RedisAwayError("too many calls wait for their turn") from None
+            raise RedisUnavailableError("too many calls wait for their turn") from None
         try:
             return await self._run(script, keys, command, argument)
         finally:
@@ -88,18 +87,18 @@ class StockCalls:
         await self._redis.connection_pool.disconnect()
 
     async def _run(self, script: AsyncScript, keys: list[str], command: str, argument: Any) -> Any:
-        # Also after the wait for a turn: who waited behind those that failed is not to wait once more.
+        # Checked again after the wait for a connection: the calls ahead of this one may have opened the breaker.
         if not self.available:
-            raise RedisAwayError("Redis is left alone for a moment")
+            raise RedisUnavailableError("the breaker is open")
         packed = msgspec.msgpack.encode(argument)
         sent_at = monotonic()
-        # After a failure one call finds out for all: the others don't wait for its end.
+        # After a failure a single call tests Redis; the others do not wait for it.
         is_trial = self._trying = self._breaker.gate(sent_at) is not Gate.CLOSED
         try:
             answer = await within(self._call_seconds_max, self._call(script, keys, [command, packed]))
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error, sent_at)
-            raise RedisAwayError(type(error).__name__) from None
+            raise RedisUnavailableError(type(error).__name__) from None
         finally:
             if is_trial:
                 self._trying = False
@@ -113,8 +112,9 @@ class StockCalls:
         except redis.exceptions.TimeoutError:
             raise
         except (redis.exceptions.ConnectionError, OSError):
-            # Of a server that has started again all connections are dead. Each would fail one call, and that would
-            # keep Redis away for as many pauses. Said twice, every command does what it does once.
+            # After a restart of the server all idle connections are dead, and each would fail one call and so prolong
+            # the
+            # outage. Every command is idempotent, so it is safe to send again.
             await self._redis.connection_pool.disconnect(inuse_connections=False)
             return await over_a_connection(script(keys=keys, args=arguments))
 

@@ -1,22 +1,22 @@
-"""The rate limit as one gateway keeps it for itself, while Redis can't keep it for all of them."""
+"""The rate limit that each gateway applies by itself while Redis, which limits across gateways, is unavailable."""
 
 from collections.abc import Iterable
 
-#: As in `stock.lua`: a customer may check out one SKU so often at once, and then once every so many seconds.
+#: As in `stock.lua`: checkouts of one SKU that a customer may make at once, and the seconds until one more is allowed.
 BURST = 5
 TOKEN_SECONDS = 0.2
-#: Beyond it those that are full are forgotten, which changes nothing.
+#: Buckets remembered; beyond this full ones are dropped, which changes nothing.
 BUCKETS_MAX = 100_000
 
 
 class Buckets:
-    """Token buckets, each kept as the moment at which it will be full again."""
+    """Token buckets, each stored as the time at which it will be full again."""
 
     def __init__(self) -> None:
         self._full_at: dict[tuple[str, str, str], float] = {}
 
     def spend(self, seller_id: str, customer: str, skus: Iterable[str], now: float) -> float:
-        """Take a token of each SKU and return 0; or take none and return the seconds until there is one of each."""
+        """Take a token of each SKU and return 0, or take none and return the seconds until all are available."""
         full_at = {}
         wait = 0.0
         for sku in skus:

@@ -1,14 +1,14 @@
--- Sellers whose stock in Redis is to be looked at, and from when on. KEYS[1]: zset seller -> ms; KEYS[2]: string, whether
--- this worker has seen this server's data. ARGV[1] names the command, ARGV[2] holds its arguments as MessagePack.
+-- The sellers whose stock in Redis must be checked, and when. KEYS[1]: zset seller -> ms; KEYS[2]: string, the server
+-- whose data this worker has seen. ARGV[1] is the command, ARGV[2] its arguments as MessagePack.
 local call = redis.call
 local clock = call('TIME')
 local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
--- A worker that has not asked for so long looks at everybody again.
+-- A worker that has not called for this long is told again that the data is new, and checks all sellers.
 local SEEN_SECONDS = 3600
 
 local commands = {}
 
--- {{seller, ms from now}, ...}: the earliest time counts.
+-- {{seller, ms from now}, ...}. The earliest time of a seller counts.
 function commands.note(asked)
     for _, each in ipairs(asked) do
         call('ZADD', KEYS[1], 'LT', string.format('%.0f', now_ms + each[2]), each[1])
@@ -16,7 +16,7 @@ function commands.note(asked)
     return {}
 end
 
--- {how many} -> {whether the server's data is new to this worker, {seller, ...}}. Each seller is one worker's.
+-- {limit} -> {whether the server's data is new to this worker, {seller, ...}}. Each seller goes to one worker.
 function commands.take(asked)
     local server = string.match(call('INFO', 'server'), 'run_id:(%x+)')
     local is_new = call('GET', KEYS[2]) ~= server

@@ -1,7 +1,7 @@
 """Hints: which orders were accepted lately, and with what content.
 
-Postgres decides; a hint only lets a gateway answer before Postgres knows. So losing Redis changes no outcome, and
-nobody waits for it: after a failure it is left alone for a moment, and every answer is `UNAVAILABLE` at once.
+Postgres decides; a hint only lets a gateway answer before Postgres has the order. So losing Redis changes no outcome:
+after a failure Redis is not called for a moment, and every answer is `UNAVAILABLE` at once.
 """
 
 import asyncio
@@ -22,25 +22,25 @@ from domain.order import OrderIdentity
 from runtime.outages import REDIS
 from sinks.microbatch import MicroBatch
 
-#: Longer than any backlog we let grow before somebody is woken.
+#: Longer than any backlog that is tolerated before an operator is called.
 HINT_SECONDS = 24 * 3600
-#: What a caller waits at most for an answer that is only a hint.
+#: How long a caller waits for a hint at most.
 CALL_SECONDS_MAX = 0.1
-#: How long Redis is left alone after a failure.
+#: How long Redis is not called after a failure.
 PAUSE_SECONDS = 1.0
-#: One call may be late because we are: so many in a row mean that Redis hangs.
+#: Timeouts in a row that count as a hanging Redis. One alone may be due to this process being busy.
 TIMEOUTS_MAX = 2
-#: Set when there is none: since when hints are kept. A Redis that lost its data has lost this too.
+#: Key of the time since which hints are complete, set if it is missing. A Redis that lost its data has lost this too.
 _SINCE_KEY = "accepted-since"
-#: After such a loss, what was accepted before it is in Postgres by then.
+#: How long after a loss of data a missing hint says nothing; orders accepted before the loss are in Postgres by then.
 FORGETFUL_SECONDS = 900
-#: How long it may take to find out whether anything was ever accepted. It is asked once for each Redis without data.
+#: Time limit of the question whether any order was ever accepted, asked once for each Redis without data.
 ACCEPTED_SECONDS_MAX = 1.0
 
-#: Between two calls: alone, each costs ten times what it costs among others.
+#: Minimum time between two calls, so that orders are batched: a call for one costs ten times as much per order.
 _PACE_SECONDS = 0.004
 
-#: One command for the whole batch: a pipeline of SETs costs the client five times as much.
+#: One script for the whole batch: a pipeline of SETs costs the client five times as much.
 _REMEMBER = """
 for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'EX', ARGV[1]) end
 return #KEYS
@@ -50,11 +50,11 @@ _Result = TypeVar("_Result")
 
 
 class Silence(Enum):
-    """Why there is no hint, where that doesn't mean that there was none."""
+    """Why there is no hint, if that does not mean that no order was accepted."""
 
-    #: Redis gave no answer.
+    #: Redis did not answer.
     UNAVAILABLE = "unavailable"
-    #: Redis began anew a short while ago, and may have lost the hint.
+    #: Redis has lost its data a short while ago, possibly with this hint.
     FORGOTTEN = "forgotten"
 
 
@@ -69,18 +69,19 @@ def of_checkouts(seller_id: str) -> str:
 
 
 class Hints:
-    """Remembers accepted orders for a day. No method raises for anything that Redis does."""
+    """Remembers accepted orders for a day. No method raises if Redis fails."""
 
     def __init__(self, url: str, has_accepted: Callable[[], Awaitable[bool]] | None = None) -> None:
-        """Connects when first asked. Raises `ValueError` for what is no URL of Redis.
+        """Connects on first use. Raises `ValueError` for an invalid Redis URL.
 
-        `has_accepted` says whether any order was ever accepted: a Redis without data has lost nothing before that.
-        Without it, and where it gives no answer in time, one was.
+        `has_accepted` returns whether any order was ever accepted; if not, a Redis without data has lost nothing.
+        Without
+        `has_accepted`, or if it does not answer in time, a loss is assumed.
         """
         self._has_accepted = has_accepted
         self._redis = redis.asyncio.Redis.from_url(
             url,
-            # `within` is the better one: these would run on while this process is busy with something else.
+            # `within` replaces these timeouts, which would also count the time in which this process is busy.
             socket_timeout=None,
             socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
@@ -93,17 +94,17 @@ class Hints:
 
     @property
     def available(self) -> bool:
-        """Whether the last call went well, or enough time has passed to try again."""
+        """Whether the last call succeeded, or enough time has passed to retry."""
         return self._breaker.gate(monotonic()) is not Gate.OPEN
 
     async def known(self, seller_id: str, order_id: str) -> bytes | Silence | None:
-        """The digest of the content that was accepted for the order; None if none was lately."""
+        """The digest of the content that was accepted for the order; None if no order was accepted lately."""
         if not self.available:
             return UNAVAILABLE
         return await self._reads.ask(OrderIdentity(seller_id, order_id))
 
     async def remember(self, seller_id: str, order_id: str, content_sha256: bytes) -> bool:
-        """Note that the order is accepted with this content; whether that was noted."""
+        """Record that the order is accepted with this content; returns whether Redis has it."""
         if not self.available:
             return False
         return await self._writes.ask((OrderIdentity(seller_id, order_id), content_sha256))
@@ -130,7 +131,7 @@ class Hints:
         return [FORGOTTEN if hint is None and forgetful else hint for hint in hints]
 
     async def _begin(self) -> int:
-        """Since when hints are kept, from now on: now, or since ever, where there was nothing to keep before."""
+        """Set and return the time since which hints are complete: now, or 0 if no order was accepted before."""
         since = int(time()) if await self._may_have_lost() else 0
         await self._guarded(lambda: self._redis.set(_SINCE_KEY, since, nx=True))
         return since
@@ -147,7 +148,7 @@ class Hints:
     async def _write(self, accepted: list[tuple[OrderIdentity, bytes]]) -> list[bool]:
         keys = [_key(order) for order, _ in accepted]
         values: list[int | bytes] = [HINT_SECONDS, *(digest for _, digest in accepted)]
-        # A second try: for one that is late, an order just accepted would be unknown to its own client.
+        # Retry: without the hint, the order would be unknown to its own client until Postgres has it.
         for _ in range(TIMEOUTS_MAX):
             if await self._guarded(lambda: self._remember(keys=keys, args=values)) is not UNAVAILABLE:
                 return [True] * len(accepted)

@@ -1,4 +1,4 @@
-"""Waiting for an answer, and only for as long as it could have been heard."""
+"""Time limits for calls that do not count the time in which this process was busy with other work."""
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 _Result = TypeVar("_Result")
 
 _SLICES = 10
-#: uvloop's words for a write to a connection that was reset; asyncio's own loop has a `ConnectionError` for it.
+#: uvloop's error for a write to a connection that was reset; asyncio's own loop raises `ConnectionError`.
 _RESET = "the handler is closed"
 
 
 async def over_a_connection(call: Awaitable[_Result]) -> _Result:
-    """What `call` returns; raises `ConnectionResetError` where its connection was gone before it was used."""
+    """The result of `call`; raises `ConnectionResetError` if its connection was lost before it was used."""
     try:
         return await call
     except RuntimeError as error:
@@ -22,10 +22,10 @@ async def over_a_connection(call: Awaitable[_Result]) -> _Result:
 
 
 async def within(seconds: float, call: Coroutine[Any, Any, _Result]) -> _Result:
-    """What `call` returns; raises `TimeoutError` when it took longer than that.
+    """The result of `call`; raises `TimeoutError` if it takes longer than `seconds`.
 
-    Time in which this process did something else counts no more than a tenth: the answer may have come meanwhile and
-    lie unread, and in a rush all calls would be taken for late at once.
+    Each block of time in which this process was busy counts at most as a tenth of the limit: the answer may have
+    arrived meanwhile and be unread. Otherwise all calls in a rush would time out at once.
     """
     task = asyncio.get_running_loop().create_task(call)
     try:

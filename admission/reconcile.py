@@ -1,7 +1,7 @@
-"""The reconciler: compares what Redis knows of stock with Postgres, and corrects Redis.
+"""The reconciler: compares Redis' stock with Postgres', and corrects Redis.
 
-Redis is always read first, so what it has seen of a SKU is older than what Postgres then says: where it is newer,
-Postgres has gone back. Where it is older, the change may be on its way; what is still older after a moment was lost.
+Redis is read first. So if its version of a SKU is newer, Postgres was restored to an earlier state. If it is older, the
+change may be under way; if it is still older after a moment, the change was lost.
 """
 
 import asyncio
@@ -13,43 +13,43 @@ from domain.reservation import Level, Sku
 from sinks.postgres.levels import read_decided, read_levels, read_skus
 from sinks.postgres.session import Session
 
-#: What a change may take from its commit to Redis before it counts as lost.
+#: How long a change may take from its commit to Redis before it counts as lost.
 GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A SKU of which Redis would admit another number of pieces than it should."""
+    """A SKU of which Redis would admit a wrong number of pieces."""
 
     seller_id: str
     sku: str
-    #: Pieces that Redis would still admit; None if it doesn't know the SKU, and so admits everything.
+    #: Pieces that Redis would still admit; None if it does not know the SKU and so admits everything.
     redis: int | None
-    #: What is free in Postgres, less what undecided orders hold.
+    #: Free pieces in Postgres, less those held by undecided orders.
     postgres: int
-    #: In words.
+    #: Explanation for people.
     why: str
 
     @property
     def size(self) -> int:
-        """Pieces by which Redis is off."""
+        """The number of pieces by which Redis is wrong."""
         return abs(self.postgres - (self.redis or 0))
 
 
 @dataclass(slots=True)
 class _Compared:
-    """Some SKUs as both have them, Redis read first."""
+    """SKUs as both have them, Redis read first."""
 
     ours: dict[str, Mirrored]
     theirs: dict[Sku, Level]
-    #: Orders that are decided and hold all the same, and their pieces by SKU.
+    #: Orders that are decided but still hold, and their pieces by SKU.
     decided: dict[str, dict[str, int]]
     drifts: dict[str, Drift] = field(default_factory=dict)
-    #: SKUs of which Redis has seen changes that Postgres knows nothing about.
+    #: SKUs of which Redis has changes that Postgres does not.
     newer: set[str] = field(default_factory=set)
 
     def on_its_way(self, sku: str) -> bool:
-        """Whether a change that Redis has not yet seen may explain a drift."""
+        """Whether a change that is under way to Redis may explain a drift."""
         ours = self.ours.get(sku)
         if ours is None or sku in self.newer:
             return ours is None
@@ -58,7 +58,7 @@ class _Compared:
 
 
 class Reconciler:
-    """Compares and corrects one seller at a time. Raises `RedisAwayError` and Postgres' outages."""
+    """Compares and corrects one seller at a time. Raises `RedisUnavailableError` and Postgres' outages."""
 
     def __init__(self, mirror: Mirror, session: Session, *, grace_seconds: float = GRACE_SECONDS) -> None:
         self._mirror = mirror
@@ -66,14 +66,14 @@ class Reconciler:
         self._grace_seconds = grace_seconds
 
     async def rebuild(self, seller_id: str, run_id: str) -> bool:
-        """Copy all of the seller's stock. False if Redis began anew meanwhile: then it is to be done again."""
+        """Copy all of the seller's stock. False if Redis was restarted meanwhile: then call it again."""
         async for skus in self._pages(seller_id):
             compared = await self._compare(seller_id, skus)
             await self._correct(seller_id, compared, skus)
         return await self._mirror.complete(seller_id, run_id)
 
     async def preload(self, seller_id: str, skus: Sequence[str], shards: int) -> list[str]:
-        """Copy these SKUs, each cut into so many shards. Returns those that Postgres doesn't know."""
+        """Copy these SKUs, each with the given number of shards. Returns those unknown to Postgres."""
         for first in range(0, len(skus), SKUS_MAX):
             some = skus[first : first + SKUS_MAX]
             compared = await self._compare(seller_id, some)
@@ -83,7 +83,7 @@ class Reconciler:
         return [sku for sku in skus if Sku(seller_id, sku) not in known]
 
     async def reconcile(self, seller_id: str, *, correct: bool) -> list[Drift]:
-        """What is off and stays off for the moment of grace; all of it put right if `correct`."""
+        """The drifts that last longer than the grace period; all of them are corrected if `correct`."""
         found: list[Drift] = []
         async for skus in self._pages(seller_id):
             first = await self._compare(seller_id, skus)
@@ -114,7 +114,7 @@ class Reconciler:
         held = await self._mirror.held(seller_id)
         ours = await self._mirror.read(seller_id, skus)
         async with self._session.connection() as connection:
-            # Orders before levels: what was claimed between the two shows as a change on its way.
+            # Orders before levels: a claim committed between the two reads then shows as a change under way.
             decided = await read_decided(connection, seller_id, held)
             theirs = await read_levels(connection, seller_id, skus)
         compared = _Compared(ours, theirs, {order_id: held[order_id] for order_id in decided})
@@ -138,7 +138,7 @@ class Reconciler:
 def _judge(compared: _Compared, seller_id: str, sku: str, level: Level) -> None:
     ours = compared.ours.get(sku)
     if ours is None:
-        compared.drifts[sku] = Drift(seller_id, sku, None, level.free, "Redis doesn't know it")
+        compared.drifts[sku] = Drift(seller_id, sku, None, level.free, "Redis doesn't know the SKU")
         return
     stale = sum(pieces.get(sku, 0) for pieces in compared.decided.values())
     expected = level.free - (ours.held_by_holds - stale)
@@ -152,13 +152,13 @@ def _judge(compared: _Compared, seller_id: str, sku: str, level: Level) -> None:
     elif stale:
         why = f"{stale} pieces are held for orders that are decided"
     else:
-        why = "the same changes have been seen"
+        why = "Redis has all changes, but another number of free pieces"
     if ours.available != expected or sku in compared.newer:
         compared.drifts[sku] = Drift(seller_id, sku, ours.available, expected, why)
 
 
 def _keep_lasting(now: _Compared, before: _Compared) -> None:
-    """Of the drifts that a change on its way would explain, leave those that the same change explained before."""
+    """Drop the drifts that a change under way explains, except those that the same change explained before."""
     for sku, drift in list(now.drifts.items()):
         if not now.on_its_way(sku):
             continue

@@ -1,23 +1,25 @@
--- What Redis knows of one seller's stock. Every key of a seller carries the same hash tag, KEYS[1], so that a call stays
--- in one slot. ARGV[1] names the command, ARGV[2] holds its arguments as MessagePack; answers come back so too.
+-- Redis' copy of one seller's stock. Every key of a seller carries the same hash tag, KEYS[1], so that a call stays in
+-- one slot. ARGV[1] is the command, ARGV[2] its arguments as MessagePack; answers are MessagePack too.
 --
---   level:<sku>      hash    free (pieces nobody has claimed, says Postgres) as of version; held (admitted, undecided);
---                            on_hand; shards; top, topfree: the newest change seen, and what was free after it;
---                            may, mayat: pieces that may still be had, free ones and those claimed by orders whose
---                            payment isn't known, as Postgres said as of a version; never too few
---   left:<i>:<sku>   string  of a SKU with several shards: what is available in the shard; together free - held
---   ahead:<sku>      hash    version -> pieces, of changes that came before those in front of them
---   holds            hash    order -> {flag, sku, pieces, ...}; flag: '' held, G granted from the waitlist and not yet
---                            fetched, P placed, its change of stock still to come
---   until            zset    order -> when its hold ends, ms
+--   level:<sku>      hash    free: on hand minus reserved, as Postgres had it at `version`
+--                            held: pieces of admitted, undecided orders
+--                            on_hand, shards
+--                            top, topfree: the newest version received, and what was free at it
+--                            may, mayat: an upper bound of the pieces that can still be obtained (free, or reserved by
+--                            orders whose payment is not known), as Postgres had it at version `mayat`
+--   left:<i>:<sku>   string  if the SKU has several shards: pieces available in shard i; their sum is free - held
+--   ahead:<sku>      hash    version -> pieces, of changes that arrived before the changes that precede them
+--   holds            hash    order -> {flag, sku, pieces, ...}; flag: '' held; G granted from the waitlist and not yet
+--                            fetched; P placed, its change of stock still to arrive
+--   until            zset    order -> when its hold expires, ms
 --   line:<sku>       zset    the waitlist: order -> its number in the order of arrival
---   waiters          hash    order -> {number, the SKU on whose waitlist it is, sku, pieces, ...}
---   places           zset    order -> when it gives up its place, ms
+--   waiters          hash    order -> {number, the SKU whose waitlist it is on, sku, pieces, ...}
+--   places           zset    order -> when its place on the waitlist expires, ms
 --   lines            set     SKUs that have a waitlist
---   queued           hash    SKU -> pieces wanted by those on its waitlist
---   done:<order>     string  decided; kept for a day
+--   queued           hash    SKU -> pieces wanted by the orders on its waitlist
+--   done:<order>     string  decided; expires after a day
 --   rate:...         string  when the bucket is full again, microseconds
---   complete         string  the run id of the server for which Postgres was last copied in full
+--   complete         string  the run id of the server to which Postgres was last copied in full
 local S = KEYS[1] .. ':'
 local call = redis.call
 local clock = call('TIME')
@@ -27,9 +29,9 @@ local now_ms = math.floor(now_us / 1000)
 local DONE_SECONDS = 86400
 local SWEEP_MAX = 200
 local WAITLIST_MAX = 20000
--- Those on a waitlist that are looked at in one step.
+-- Orders of a waitlist that are read in one step.
 local WAITLIST_STEP = 500
--- What a gateway may take to fetch what was granted, after its client has stopped waiting.
+-- How long after its client's time limit a gateway may still fetch a grant.
 local FETCH_MS = 2000
 local BURST, TOKEN_US = 5, 200000
 local NOT_HELD, HELD, SHORT, LIMITED, WAITING = 0, 1, 2, 3, 4
@@ -43,7 +45,8 @@ local function server()
 end
 
 local is_complete
--- A restart, a failover and FLUSHALL all lose this: what was kept may be older than what was promised.
+-- Whether the copy is complete. A restart, a failover and FLUSHALL make it incomplete: the data of a server that came
+-- back may be older than what it has admitted.
 local function complete()
     if is_complete == nil then
         local made_for = call('GET', S .. 'complete')
@@ -60,7 +63,7 @@ end
 
 local function left_key(sku, shard) return S .. 'left:' .. shard .. ':' .. sku end
 
--- Whether so many are there (nil: the SKU is unknown), how many are, and in how many shards.
+-- Whether `pieces` are available (nil: the SKU is unknown), how many are, and the number of shards.
 local function look(sku, pieces, id)
     local level = call('HMGET', S .. 'level:' .. sku, 'free', 'held', 'shards')
     if not level[1] then return nil end
@@ -111,7 +114,7 @@ local function spread(sku, shards, available)
     end
 end
 
--- What is free has changed by so much.
+-- Distribute a change of the free pieces over the shards.
 local function shift(sku, shards, by)
     if shards == 1 or by == 0 then return end
     local available = by
@@ -137,7 +140,7 @@ local function queue(sku, by)
     if call('HINCRBY', S .. 'queued', sku, int(by)) <= 0 then call('HDEL', S .. 'queued', sku) end
 end
 
--- What those on the waitlist, and those who join it, may hope for at most; nil: the SKU is unknown.
+-- The most pieces that orders on the waitlist, present and future, can obtain; nil: the SKU is unknown.
 local function obtainable(sku)
     local level = call('HMGET', S .. 'level:' .. sku, 'on_hand', 'may')
     if not level[1] then return nil end
@@ -168,9 +171,8 @@ local function join_waitlist(id, number, sku, pieces, until_ms)
     call('SADD', S .. 'lines', sku)
 end
 
--- What of an order is short, whether a SKU is unknown, the shards of each SKU, and whether the order is itself the next
--- on a waitlist. Who joined it earlier comes first: for anybody without a number, and for those with a later one,
--- there is nothing.
+-- What is short of an order, whether a SKU is unknown, the shards of each SKU, and whether the order is the head of a
+-- waitlist. Orders that joined a waitlist earlier come first: an order without a number, or with a higher one, finds 0.
 local function shortage(id, pieces, number)
     local short, unknown, shards, is_next = {}, false, {}, false
     for j = 1, #pieces, 2 do
@@ -196,8 +198,8 @@ local function take_all(id, pieces, shards)
     for j = 1, #pieces, 2 do take(pieces[j], pieces[j + 1], id, shards[pieces[j]]) end
 end
 
--- Grant to the head of the waitlist for as long as there is enough for it. A head that lacks another SKU moves to that
--- SKU's waitlist, with its number: it must not keep these pieces from the orders behind it.
+-- Grant to the head of the waitlist while its pieces are available. A head that lacks another SKU moves to that SKU's
+-- waitlist with its number, so that it does not withhold these pieces from the orders behind it.
 local function serve(sku)
     if not complete() then return end
     local waitlist = S .. 'line:' .. sku
@@ -233,7 +235,7 @@ local function serve_each(pieces)
     for j = 1, #pieces, 2 do serve(pieces[j]) end
 end
 
--- End a hold, whatever became of it; its pieces are available again. Returns them; nil if there was none.
+-- End a hold and make its pieces available again. Returns them; nil if there was no hold.
 local function end_hold(id)
     local packed = call('HGET', S .. 'holds', id)
     call('ZREM', S .. 'until', id)
@@ -250,7 +252,7 @@ local function decided(id)
     if sku then serve(sku) end
 end
 
--- What has had its time. Swept by every call, so it needs no worker to be alive.
+-- End what has expired. Every call does this, so that it does not depend on a worker.
 local function sweep()
     for _, id in ipairs(call('ZRANGEBYSCORE', S .. 'until', '-inf', int(now_ms), 'LIMIT', 0, SWEEP_MAX)) do
         serve_each(end_hold(id) or {})
@@ -261,7 +263,7 @@ local function sweep()
     end
 end
 
--- The answer to an order that is held; what was granted to it is now its own.
+-- The answer to an order that holds. A grant becomes an ordinary hold, with the full hold time.
 local function fetched(id, packed, hold_ms)
     local record = cmsgpack.unpack(packed)
     if record[1] == 'G' then
@@ -272,14 +274,14 @@ local function fetched(id, packed, hold_ms)
     return HELD
 end
 
--- A token from the bucket of each SKU, or none and the microseconds until there is one. A bucket is the moment at which
--- it will be full again: BURST tokens, one more every TOKEN_US.
+-- Take a token from the bucket of each SKU, or none and return the microseconds until all are available. A bucket is
+-- stored as the time at which it will be full again: it holds BURST tokens, and gains one every TOKEN_US.
 local function spend(customer, pieces)
     local full, wait = {}, 0
     for j = 1, #pieces, 2 do
         local key = S .. 'rate:' .. #pieces[j] .. ':' .. pieces[j] .. ':' .. customer
         local at = math.max(now_us, tonumber(call('GET', key) or 0))
-        -- Emptier than empty: the clock was set back. Nobody is to wait for that long.
+        -- Emptier than possible: the clock was set back. Ignore it, or the customer would wait for as long.
         if at > now_us + BURST * TOKEN_US then at = now_us end
         wait = math.max(wait, at - (BURST - 1) * TOKEN_US - now_us)
         full[key] = at + TOKEN_US
@@ -291,7 +293,7 @@ end
 
 local commands = {}
 
--- {hold ms, {{order, customer, {sku, pieces, ...}}, ...}} -> one answer each
+-- {hold ms, {{order, customer, {sku, pieces, ...}}, ...}} -> one answer per order
 function commands.admit(asked)
     local answers = {}
     for i, order in ipairs(asked[2]) do
@@ -325,8 +327,8 @@ function commands.admit(asked)
     return answers
 end
 
--- Whether an order would be on the waitlist of the SKU in vain: those in front of it already want all that may still be
--- had, or it alone wants more of something.
+-- Whether an order would wait in vain for this SKU: the orders ahead of it want all that can be obtained, or it alone
+-- wants more than that of one of its SKUs, or a waitlist is full.
 local function hopeless(sku, pieces)
     for j = 1, #pieces, 2 do
         if call('ZCARD', S .. 'line:' .. pieces[j]) >= WAITLIST_MAX then return true end
@@ -337,8 +339,8 @@ local function hopeless(sku, pieces)
     return false
 end
 
--- {hold ms, {{order, ms it will wait, {sku, pieces, ...}}, ...}} -> one answer each. Joins the waitlist, or says how it
--- stands: asking again changes nothing, and brings back a place that was lost.
+-- {hold ms, {{order, ms it will wait, {sku, pieces, ...}}, ...}} -> one answer per order. Joins the waitlist, or
+-- returns the order's state on it. Repeating it changes nothing, and restores a place that was lost.
 function commands.stand(asked)
     local answers = {}
     for i, order in ipairs(asked[2]) do
@@ -371,7 +373,7 @@ function commands.stand(asked)
     return answers
 end
 
--- {hold ms, {{order, whether it still wants what may have been granted}, ...}} -> HELD or SHORT each
+-- {hold ms, {{order, whether it still wants what may have been granted}, ...}} -> HELD or SHORT per order
 function commands.leave(asked)
     local answers = {}
     for i, order in ipairs(asked[2]) do
@@ -389,7 +391,7 @@ function commands.leave(asked)
     return answers
 end
 
--- {order, ...}: the gateway has given these up. One answer each.
+-- {order, ...}: orders that the gateway has given up. One answer per order.
 function commands.release(asked)
     local answers = {}
     for i, id in ipairs(asked) do
@@ -402,7 +404,7 @@ function commands.release(asked)
     return answers
 end
 
--- {order, ...} -> places on the waitlist from 1; 0 for none
+-- {order, ...} -> place on the waitlist per order, from 1; 0 for none
 function commands.position(asked)
     local answers = {}
     for i, id in ipairs(asked) do
@@ -413,8 +415,8 @@ function commands.position(asked)
     return answers
 end
 
--- One change of a SKU: pieces by which `free` moved, and the level after it. Each is counted once, in whatever order
--- they come; when all up to the newest are here, `free` is what that one said.
+-- Apply one change of a SKU: the pieces by which `free` changed, and the level after it. Each change counts once, in
+-- any order of arrival. When all up to the newest have arrived, `free` is set to what the newest said.
 local function change(sku, by, on_hand, free, version)
     local key, ahead = S .. 'level:' .. sku, S .. 'ahead:' .. sku
     local level = call('HMGET', key, 'version', 'free', 'top', 'topfree', 'shards', 'may', 'mayat')
@@ -440,14 +442,14 @@ local function change(sku, by, on_hand, free, version)
         call('HSET', ahead, int(version), int(by))
     end
     call('HSET', key, 'version', int(at), 'free', int(is))
-    -- A claim may still be undone, and what came free may have been pending: too many for a second harms nobody.
+    -- A claim may still be undone, and freed pieces may have been counted already: too high for a second does no harm.
     if level[6] and version > tonumber(level[7]) and is > was then call('HINCRBY', key, 'may', int(is - was)) end
     shift(sku, tonumber(level[5]), is - was)
 end
 
--- {{what, order, ...}, ...}, in the order of the log: 's' with changes, {{sku, by, on hand, free, version}, ...}: its
--- stock is claimed, and the hold has done its work; 'p' placed; 'd' refused or rejected, with whether that is final;
--- 'c' came again with other content.
+-- {{what, order, ...}, ...}, in the order of the log. What: 's' stock changed, with {{sku, by, on hand, free, version},
+-- ...}: it ends the order's hold; 'p' placed; 'd' refused or rejected, with whether that is final; 'c' the id was used
+-- again with other content.
 function commands.mirror(events)
     for _, event in ipairs(events) do
         local what, id = event[1], event[2]
@@ -469,7 +471,7 @@ function commands.mirror(events)
             if event[3] then decided(id) end
             serve_each(pieces or {})
         elseif what == 'c' and packed and cmsgpack.unpack(packed)[1] ~= 'P' then
-            -- The id's first order was decided before the marker's time: this hold is for nothing.
+            -- The first order was decided so long ago that its marker has expired: this hold has no order.
             local pieces = end_hold(id)
             decided(id)
             serve_each(pieces)
@@ -478,7 +480,7 @@ function commands.mirror(events)
     return {}
 end
 
--- Pieces held of each SKU, by the holds themselves.
+-- The pieces held of each SKU, summed over the holds.
 local function holds_by_sku()
     local held = {}
     for _, packed in ipairs(call('HVALS', S .. 'holds')) do
@@ -488,8 +490,8 @@ local function holds_by_sku()
     return held
 end
 
--- {levels, decided orders, whether to believe a level older than ours}; a level is {sku, free, on hand, version, shards
--- or 0 to keep them}. Takes what Postgres says of each SKU, unless changes after that were counted already.
+-- {levels, decided orders, whether to accept a level older than ours}; a level is {sku, free, on hand, version, shards,
+-- or 0 to leave them}. Sets each SKU to Postgres' level, unless later changes were counted already.
 function commands.adopt(asked)
     local levels, orders, force = asked[1], asked[2], asked[3]
     for _, id in ipairs(orders) do
@@ -530,7 +532,7 @@ function commands.adopt(asked)
         end
         call('HSET', key, 'version', int(version), 'free', int(free), 'on_hand', int(on_hand),
             'held', int(held[sku] or 0), 'top', int(top), 'topfree', int(top_free), 'shards', shards)
-        -- Changes may have been missed that would have made it more.
+        -- Changes that raise `may` could have been missed.
         call('HDEL', key, 'may', 'mayat')
         for i = shards, parts - 1 do call('DEL', left_key(sku, i)) end
         if shards > 1 then spread(sku, shards, free - (held[sku] or 0)) elseif parts > 1 then
@@ -541,7 +543,7 @@ function commands.adopt(asked)
     return {}
 end
 
--- {sku, ...} -> for each {version, free, held, pieces of its holds, available, newest change seen}; {-1} for unknown
+-- {sku, ...} -> per SKU {version, free, held, sum of its holds, available, newest version received}; {-1} for unknown
 function commands.audit(skus)
     local held = holds_by_sku()
     local answers = {}
@@ -563,7 +565,7 @@ function commands.audit(skus)
     return answers
 end
 
--- {how many} -> {order, {sku, pieces, ...}} of those that hold, those first whose time ends first
+-- {limit} -> {order, {sku, pieces, ...}} of the orders that hold, those that expire first
 function commands.held(asked)
     local answers = {}
     for _, id in ipairs(call('ZRANGE', S .. 'until', 0, asked[1] - 1)) do
@@ -573,7 +575,7 @@ function commands.held(asked)
     return answers
 end
 
--- Take those off the waitlist for whom nothing is left of `most` pieces after those in front of them.
+-- Remove from the waitlist the orders for which nothing of `most` pieces is left after the orders ahead of them.
 local function shorten(sku, most)
     local waitlist, sum, first = S .. 'line:' .. sku, 0, 0
     while true do
@@ -594,8 +596,8 @@ local function shorten(sku, most)
     if sum > 0 then call('HSET', S .. 'queued', sku, int(sum)) else call('HDEL', S .. 'queued', sku) end
 end
 
--- {{sku, pieces, version}, ...}: so many may still be had, said Postgres as of a version. Taken only where no later change
--- has been seen: it may have made it more. Whoever can't get anything any more has no place from now on.
+-- {{sku, pieces, version}, ...}: how many pieces can still be obtained, as Postgres had it at a version. Ignored if a
+-- later change was received, which may have raised it. Orders that can't get their pieces leave the waitlist.
 function commands.limit(asked)
     for _, each in ipairs(asked) do
         local sku, most, version = each[1], each[2], each[3]
@@ -603,7 +605,7 @@ function commands.limit(asked)
         local level = call('HMGET', key, 'top', 'may', 'mayat')
         local before = tonumber(level[3] or -1)
         if level[1] and tonumber(level[1]) <= version and before <= version and complete() then
-            -- Between two changes it only becomes less: the smaller one was read later.
+            -- Between two changes it only decreases, so the smaller of two values was read later.
             if before == version then most = math.min(most, tonumber(level[2])) end
             call('HSET', key, 'may', int(most), 'mayat', int(version))
             if tonumber(call('HGET', S .. 'queued', sku) or 0) > most then
@@ -615,8 +617,9 @@ function commands.limit(asked)
     return {}
 end
 
--- {} -> {whether this is complete, the server's run id, SKUs that have a waitlist, ms until the next hold or place ends}.
--- The last is 0 while there are waitlists, -1 where nothing waits for its time. Serves the waitlists, whatever was missed.
+-- {} -> {whether the copy is complete, the server's run id, SKUs that have a waitlist, ms until the next hold or place
+-- expires}. The last is 0 while there are waitlists, -1 if nothing will expire. Serves all waitlists, in case a call
+-- that should have done it was lost.
 function commands.tick()
     local waitlisted = {}
     for _, sku in ipairs(call('SMEMBERS', S .. 'lines')) do
@@ -637,7 +640,7 @@ function commands.tick()
     return {complete() and true or false, server(), waitlisted, due or -1}
 end
 
--- {run id}: everything was copied from Postgres while this server ran.
+-- {run id}: all stock was copied from Postgres while this server ran.
 function commands.complete(asked)
     if asked[1] ~= server() then return {false} end
     call('SET', S .. 'complete', asked[1])

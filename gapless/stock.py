@@ -12,7 +12,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from admission.admission_call import RedisAwayError
+from admission.admission_call import RedisUnavailableError
 from admission.mirror import SHARDS_MAX, Mirror
 from admission.reconcile import Drift, Reconciler
 from gapless.local import data_option, settings_for
@@ -146,7 +146,7 @@ def _run(data: Path | None, work: Callable[[Mirror, Session], Awaitable[_Result]
     """Do `work`; what is known to go wrong becomes one line."""
     try:
         return asyncio.run(connected(settings_for(data), work))
-    except RedisAwayError as error:
+    except RedisUnavailableError as error:
         raise click.ClickException(f"Redis can't be asked: {error}") from None
     except psycopg.errors.UndefinedTable:
         raise click.ClickException("Postgres has no tables yet: run `gapless migrate`") from None

@@ -1,4 +1,4 @@
-"""How a process ends when it must not go on."""
+"""How a process ends when it must not continue."""
 
 import asyncio
 import logging
@@ -8,23 +8,24 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-#: EX_SOFTWARE: a bug, or a state that only a restart or a person can mend. The supervisor starts the process again.
+#: EX_SOFTWARE: a bug, or a state that only a restart or an operator can repair. The supervisor restarts the process.
 EXIT_BUG = 70
 
 _log = logging.getLogger(__name__)
 
 
 class StartRefusedError(Exception):
-    """Running on what the servers hold would do harm, and starting again doesn't help: a person must act.
+    """The stored data makes it unsafe to run, and a restart would not help: an operator must act.
 
-    The message says what was found, what is needed, and the command or the runbook. The command line exits with 1.
+    The message states what was found, what is required, and the command or runbook to use. The command line exits with
+    1.
     """
 
 
 def fatal(message: str, error: BaseException | None = None) -> NoReturn:
-    """Say why, and end the process at once, before anything more is acknowledged.
+    """Log `message` and end the process with exit 70 at once, before it acknowledges anything more.
 
-    `os._exit` and not an exception: Faust would acknowledge the event that an exception leaves.
+    It calls `os._exit` instead of raising, because Faust acknowledges an event when an exception leaves the agent.
     """
     _log.critical(message, exc_info=error)
     logging.shutdown()
@@ -35,7 +36,7 @@ def fatal(message: str, error: BaseException | None = None) -> NoReturn:
 def start_thread(name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
     """Run `target` in a daemon thread; an exception that leaves it ends the process with exit 70.
 
-    Without this the thread ends alone, and the process goes on without what the thread did.
+    Otherwise the thread would end silently, and the process would continue without its work.
     """
 
     def run() -> None:
@@ -50,6 +51,6 @@ def start_thread(name: str, target: Callable[..., None], *arguments: Any) -> thr
 
 
 def end_if_failed(task: "asyncio.Task[Any]") -> None:
-    """End the process where a task that nobody awaits has failed; to be given to `add_done_callback`."""
+    """Done callback for a task that nothing awaits: ends the process if the task has failed."""
     if not task.cancelled() and task.exception() is not None:
         fatal(f"the task {task.get_name()} failed", task.exception())

@@ -1,4 +1,4 @@
-"""Whether a process lives, and whether it is ready: what `/healthz` and `/readyz` say beside its metrics."""
+"""Liveness and readiness of a process: what `/healthz` and `/readyz` return on the metrics port."""
 
 import asyncio
 import threading
@@ -7,25 +7,25 @@ from typing import Protocol
 
 from runtime.outages import KAFKA, POSTGRES, Outage
 
-#: A loop that doesn't turn for so long doesn't live. The largest batch takes it a few seconds.
+#: An event loop that has not turned for this long is reported as stuck. The largest batch blocks it for a few seconds.
 _TURN_SECONDS_MAX = 10.0
 
-#: Whether all is well, and the body that says so.
+#: Whether the check passed, and the body of the response.
 HealthReport = tuple[bool, dict[str, str]]
 
 
 class Health(Protocol):
-    """How a process is, as it is seen from outside; asked by the threads of `runtime.metrics.serve`."""
+    """The health of a process as seen from outside; called by the threads of `runtime.metrics.serve`."""
 
     def alive(self) -> HealthReport:
-        """Whether the process lives; otherwise a restart is what helps."""
+        """Whether the process is alive; if not, it should be restarted."""
 
     def ready(self) -> HealthReport:
-        """Whether it can do its work, each thing that it needs by name. Answers within some seconds, whatever hangs."""
+        """Whether the process can work, and the state of each dependency by name. Always returns within seconds."""
 
 
 def loop_report(loop: asyncio.AbstractEventLoop) -> HealthReport:
-    """Whether the loop turns, from another thread; waits for it up to `_TURN_SECONDS_MAX`."""
+    """Check from another thread that the event loop turns; waits up to `_TURN_SECONDS_MAX`."""
     turned = threading.Event()
     loop.call_soon_threadsafe(turned.set)
     if turned.wait(_TURN_SECONDS_MAX):
@@ -37,7 +37,7 @@ class ProcessHealth:
     """The health of a worker or of the relay."""
 
     def __init__(self) -> None:
-        #: What it needs, by name: each returns "ok", or why the process is not ready.
+        #: Dependencies by name. Each check returns "ok", or why the process is not ready.
         self.checks: dict[str, Callable[[], str]] = {
             "kafka": self._check(KAFKA, "Kafka"),
             "postgres": self._check(POSTGRES, "Postgres"),
@@ -46,19 +46,19 @@ class ProcessHealth:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """From now on the process lives as long as this loop turns."""
+        """Report the process as alive only while this loop turns."""
         self._loop = loop
 
     def reached(self, service: str) -> None:
-        """The service has been there, so that what is missing from now on is an outage."""
+        """Note that the service has answered once: from now on only an outage makes the process not ready."""
         self._reached.add(service)
 
     def alive(self) -> HealthReport:
-        """As `Health` has it."""
+        """See `Health.alive`."""
         return (True, {"status": "alive"}) if self._loop is None else loop_report(self._loop)
 
     def ready(self) -> HealthReport:
-        """As `Health` has it."""
+        """See `Health.ready`."""
         report = {name: check() for name, check in self.checks.items()}
         is_ready = all(state == "ok" for state in report.values())
         return is_ready, {"status": "ready" if is_ready else "not ready", **report}

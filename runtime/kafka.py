@@ -1,4 +1,4 @@
-"""Asks Kafka: makes, checks and measures topics; what its clients' errors mean."""
+"""Kafka administration: creates, checks and measures topics, and interprets client errors."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,19 +22,19 @@ _LEADERLESS = (
     KafkaError.FENCED_LEADER_EPOCH,
 )
 _UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
-#: Timestamps that stand for a log's end and its start, by Kafka's protocol (ListOffsets).
+#: Timestamps that mean a log's end and its start in Kafka's protocol (ListOffsets).
 _LATEST, _EARLIEST = -1, -2
 
-#: What befell the connection to one broker. The client goes on with the others, and says so when none is left.
+#: Errors of the connection to one broker. The client continues with the others, and reports when none is left.
 _ONE_BROKER_DOWN = (KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT)
 
 
 class TopicError(Exception):
-    """Topics are missing or not as the catalogue wants them, one line each; or the brokers can't be asked."""
+    """Topics are missing or differ from the catalogue, one line each; or Kafka cannot be queried."""
 
 
 class TopicSpec(NamedTuple):
-    """A topic as it must be. `config` holds the broker's names for topic settings, such as `retention.ms`."""
+    """A topic as declared. `config` maps the broker's names of topic settings, such as `retention.ms`, to values."""
 
     name: str
     partitions: int
@@ -42,9 +42,9 @@ class TopicSpec(NamedTuple):
 
 
 def log_client_error(error: KafkaError) -> None:
-    """Log what a client's `error_cb` is told: an outage where no broker is left, other causes by themselves.
+    """Log an error that a client passes to its `error_cb`: as an outage if no broker is left, otherwise as it is.
 
-    That none is left is told once. While each of them goes on failing, the outage goes on.
+    The client reports once that no broker is left. Later failures of single brokers prolong that outage.
     """
     goes_on = KAFKA.reason is not None and error.code() in _ONE_BROKER_DOWN
     if goes_on or error.code() == KafkaError._ALL_BROKERS_DOWN:
@@ -60,10 +60,10 @@ def reason_of(error: KafkaError) -> str:
 
 
 def ensure_topics(bootstrap: str, topics: Iterable[TopicSpec], replication_factor: int) -> list[str]:
-    """Make the topics that are missing, check those that are there; return the names of those made. Blocks.
+    """Create missing topics and check existing ones; return the names of those created. Blocks.
 
-    Raises `TopicError` with every difference: nothing that exists is changed, since a partition count that grows moves
-    orders, and a retention that shrinks deletes them.
+    Raises `TopicError` with every difference. Existing topics are never changed: more partitions would move orders to
+    other partitions, and a shorter retention would delete them.
     """
     wanted = list(topics)
     admin = admin_client(bootstrap)
@@ -84,8 +84,8 @@ def ensure_topics(bootstrap: str, topics: Iterable[TopicSpec], replication_facto
             try:
                 made.result(_ADMIN_SECONDS_MAX)
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # Another `gapless topics` was faster.
-                    problems.append(f"{name}: cannot be made: {reason_of(error.args[0])}")
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # A concurrent `gapless topics` created it.
+                    problems.append(f"{name}: cannot be created: {reason_of(error.args[0])}")
     problems += check_topics(bootstrap, [topic for topic in wanted if topic not in missing], replication_factor)
     if problems:
         raise TopicError("\n".join(problems))
@@ -93,15 +93,16 @@ def ensure_topics(bootstrap: str, topics: Iterable[TopicSpec], replication_facto
 
 
 def _insync_min(replication_factor: int) -> int:
-    """`acks=all` waits for the replicas in sync, which may be one: then an acknowledged order dies with one broker."""
+    """`min.insync.replicas`: 2 where possible, since with 1 the loss of one broker can lose an acknowledged order."""
     return max(1, min(2, replication_factor - 1))
 
 
 def check_topics(bootstrap: str, topics: Iterable[TopicSpec], replication_factor: int) -> list[str]:
-    """What differs between the topics and the specifications, one line each; empty if nothing does. Blocks.
+    """The differences between topics and specifications, one line each; empty if there are none. Blocks.
 
-    More replicas than wanted, and more of them in sync, are no difference.
-    Raises `TopicError` if the brokers can't be asked.
+    More replicas, or a higher `min.insync.replicas`, than required is no difference. Raises `TopicError` if Kafka
+    cannot
+    be queried.
     """
     wanted = list(topics)
     if not wanted:
@@ -114,14 +115,14 @@ def check_topics(bootstrap: str, topics: Iterable[TopicSpec], replication_factor
     for topic in present:
         replicas, config = there[topic.name], configs[topic.name]
         if len(replicas) != topic.partitions:
-            problems.append(f"{topic.name}: {len(replicas)} partitions, {topic.partitions} wanted")
+            problems.append(f"{topic.name}: {len(replicas)} partitions, {topic.partitions} required")
         problems += [
-            f"{topic.name}: {setting} is {config.get(setting)}, {value} wanted"
+            f"{topic.name}: {setting} is {config.get(setting)}, {value} required"
             for setting, value in topic.config.items()
             if config.get(setting) != value
         ]
         problems += [
-            f"{topic.name}: {setting} is {found}, at least {least} wanted for {replication_factor} replicas"
+            f"{topic.name}: {setting} is {found}, at least {least} required for {replication_factor} replicas"
             for setting, found, least in (
                 ("replication.factor", min(replicas), replication_factor),
                 ("min.insync.replicas", int(config.get("min.insync.replicas") or 1), _insync_min(replication_factor)),
@@ -138,22 +139,22 @@ def end_offsets(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[t
 
 
 def stable_offsets(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    """Where each (topic, partition) ends for readers of committed records. Blocks. Raises `TopicError`.
+    """The end of each (topic, partition) for `read_committed` consumers. Blocks. Raises `TopicError`.
 
-    It is the oldest open transaction's first offset, or, without one, the same as `end_offsets`.
+    This is the first offset of the oldest open transaction or, without one, the same as `end_offsets`.
     """
     with closing(OffsetReader(bootstrap, "read_committed")) as reader:
         return reader.ends(partitions)
 
 
 def start_offsets(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    """The offset of the oldest record kept in each (topic, partition). Blocks. Raises `TopicError`."""
+    """The offset of the oldest record that each (topic, partition) still has. Blocks. Raises `TopicError`."""
     with closing(OffsetReader(bootstrap, "read_uncommitted")) as reader:
         return reader.starts(partitions)
 
 
 class OffsetReader:
-    """Asks where partitions begin and end. Keeps its connections for the next question."""
+    """Reads where partitions begin and end. Reuses its connections."""
 
     def __init__(
         self,
@@ -161,15 +162,15 @@ class OffsetReader:
         isolation_level: Literal["read_committed", "read_uncommitted"],
         seconds_max: float = _ADMIN_SECONDS_MAX,
     ) -> None:
-        """Connects when first asked. `seconds_max` is how long an answer may take."""
+        """Connects on first use. `seconds_max` bounds the wait for an answer."""
         self._bootstrap = bootstrap
         self._seconds_max = seconds_max
-        # Not `AdminClient.list_offsets`: with librdkafka 2 about one call in thirty takes 3 s, and the others 10 ms.
-        # `offsets_for_times` sends the brokers the same request, and takes 1 ms.
+        # Not `AdminClient.list_offsets`: with librdkafka 2 about one call in thirty takes 3 s, the others 10 ms.
+        # `offsets_for_times` sends the same request and takes 1 ms.
         self._consumer = Consumer(
             {
                 **_client_config(bootstrap),
-                # The library wants a name; no group is joined and no offset is stored under it.
+                # The library requires a group id; this consumer joins no group and stores no offsets.
                 "group.id": "gapless-offsets",
                 "enable.auto.commit": False,
                 "isolation.level": isolation_level,
@@ -177,15 +178,15 @@ class OffsetReader:
         )
 
     def ends(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """As `end_offsets`, or as `stable_offsets` for readers of committed records. Raises `TopicError`."""
+        """See `end_offsets`, or `stable_offsets` for `read_committed`. Raises `TopicError`."""
         return self._ask(partitions, _LATEST)
 
     def starts(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """As `start_offsets`. Raises `TopicError`."""
+        """See `start_offsets`. Raises `TopicError`."""
         return self._ask(partitions, _EARLIEST)
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._consumer.close()
 
     def _ask(self, partitions: Iterable[tuple[str, int]], timestamp: int) -> dict[tuple[str, int], int]:
@@ -206,28 +207,28 @@ class OffsetReader:
 
 
 def _without_leader(bootstrap: str, wanted: Iterable[TopicPartition], error: KafkaException) -> bool:
-    """Whether it passes: a partition just made, or whose broker just died, has no leader for a moment."""
+    """Whether the error is temporary: a new partition, or one whose broker just died, has no leader for a moment."""
     code = error.args[0].code()
     if code in _UNKNOWN:
-        # What librdkafka says of a partition without a leader, and of one that there is not at all.
+        # librdkafka reports the same code for a partition without a leader and for one that does not exist.
         there = _existing(admin_client(bootstrap))
         return all(at.partition < len(there.get(at.topic, ())) for at in wanted)
     return code in _LEADERLESS
 
 
 def admin_client(bootstrap: str) -> AdminClient:
-    """A client that asks brokers, and says nothing on standard error. Connects when first asked."""
+    """An admin client that writes nothing to standard error. Connects on first use."""
     return AdminClient(_client_config(bootstrap))
 
 
 def _client_config(bootstrap: str) -> dict[str, Any]:
-    # With a logger the library says nothing on standard error; what matters comes back as an error.
+    # With a logger the library writes nothing to standard error; failures are returned as errors.
     logger = logging.getLogger("librdkafka")
     return {"bootstrap.servers": bootstrap, "logger": logger, "reconnect.backoff.max.ms": 1_000}
 
 
 def _existing(admin: AdminClient) -> dict[str, list[int]]:
-    """Of each topic the number of replicas of each partition."""
+    """The number of replicas of each partition, by topic."""
     try:
         metadata = admin.list_topics(timeout=_ADMIN_SECONDS_MAX)
     except KafkaException as error:
@@ -252,6 +253,6 @@ def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, st
 
 
 def unasked(error: BaseException) -> TopicError:
-    """What to raise where the brokers did not answer."""
+    """The `TopicError` for a query that the brokers did not answer."""
     cause = error.args[0] if error.args else error
-    return TopicError(f"Kafka can't be asked: {reason_of(cause) if isinstance(cause, KafkaError) else cause}")
+    return TopicError(f"cannot query Kafka: {reason_of(cause) if isinstance(cause, KafkaError) else cause}")

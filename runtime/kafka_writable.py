@@ -1,4 +1,4 @@
-"""Whether Kafka would acknowledge a message with `acks=all`, as far as can be told without sending one."""
+"""Whether Kafka would acknowledge a message with `acks=all`, as far as this is known without sending one."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -15,10 +15,10 @@ _Result = TypeVar("_Result")
 
 
 class Writability:
-    """Asks the brokers about topics. It keeps its connections; not for concurrent use."""
+    """Checks topics for writability. Reuses its connections; not for concurrent use."""
 
     def __init__(self, bootstrap: str, topics: Sequence[str], *, timeout_seconds: float = 2.0) -> None:
-        """Each question that `problem` asks waits `timeout_seconds` at most. Connects when first asked."""
+        """`timeout_seconds` bounds each request of `problem`. Connects on first use."""
         self._topics = list(topics)
         self._seconds = timeout_seconds
         self._partitions: list[TopicPartition] = []
@@ -27,8 +27,8 @@ class Writability:
     def problem(self) -> str | None:
         """Why a message to one of the topics would not be acknowledged; None if all would be. Blocks.
 
-        Each partition needs a leader that answers, and as many in-sync replicas as the topic's `min.insync.replicas`.
-        The leaders are asked themselves, because brokers without a controller go on telling of replicas that are dead.
+        Each partition needs a leader that answers, and at least `min.insync.replicas` in-sync replicas. The leaders are
+        asked directly, because brokers without a controller still list dead replicas as in sync.
         """
         try:
             return self._replicas_missing() or self._leader_silent()
@@ -41,7 +41,7 @@ class Writability:
         needed = {resource.name: int(self._result(future)[_MIN_INSYNC].value) for resource, future in configs.items()}
         self._partitions = []
         for topic in self._topics:
-            # Any broker answers this. Describing topics would wait for the one that was the controller last.
+            # Any broker answers this. Describing topics would wait for the last controller, which may be dead.
             found = self._admin.list_topics(topic, timeout=self._seconds).topics[topic]
             if found.error is not None:
                 return f"{topic}: {found.error.str()}"
@@ -49,7 +49,7 @@ class Writability:
                 where = f"{topic}/{partition.id}"
                 if partition.leader < 0:
                     return f"{where} has no leader"
-                # Brokers don't ask for more than there are.
+                # Brokers require no more in-sync replicas than the partition has.
                 least = min(needed[topic], len(partition.replicas))
                 if len(partition.isrs) < least:
                     return f"{where} has {len(partition.isrs)} in-sync replicas, {least} are needed"
@@ -67,7 +67,7 @@ class Writability:
         return None
 
     def _result(self, future: "Future[_Result] | Any") -> Any:
-        # A little more than the request itself may take, so that its own error is the one that is told.
+        # Slightly longer than the request's own timeout, so that the request's error is reported and not this one.
         return future.result(self._seconds + 0.5)
 
 

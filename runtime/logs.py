@@ -11,33 +11,33 @@ import structlog
 
 from runtime.outages import COLLECTOR, KAFKA
 
-#: A dead broker makes aiokafka write thousands of lines a minute; one in ten seconds says as much.
+#: A dead broker makes aiokafka log thousands of lines a minute; one in ten seconds is as informative.
 REPEAT_SECONDS_MIN = 10.0
-#: Different messages remembered per logger; beyond it the oldest is forgotten, and may be said again.
+#: Distinct messages remembered; beyond this the oldest is forgotten and may be logged again.
 _REMEMBERED_MAX = 200
-#: Loggers that repeat themselves while a server is unavailable.
+#: Loggers that repeat messages while a server is unavailable.
 NOISY_LOGGERS = (
     *("aiokafka", "faust", "mode", "librdkafka", "psycopg"),
     *("admission", "gateway", "providers", "runtime.kafka", "runtime.publisher", "sinks"),
 )
-#: What aiokafka says, dozens of times a second, while brokers can't be reached: one outage, and told as one.
+#: Messages that aiokafka repeats, dozens a second, while brokers can't be reached; they are logged as one outage.
 _UNREACHABLE = re.compile(
     "Unable (connect|to request metadata|to update metadata)|Failed fetch|Cannot send|Could not send|Error sending"
     "|Heartbeat (send request failed|session expired)|oordinator (Request failed|dead)|is either not started"
 )
-#: What librdkafka says of one broker: its client goes on with the others, or tries again. That none is left, an
-#: `error_cb` is told, or the caller.
+#: Messages of librdkafka about one broker: its client continues with the others, or retries. If no broker is left, the
+#: `error_cb` or the caller is informed.
 _OF_ONE_BROKER = frozenset(("FAIL", "ERROR", "REQTMOUT", "GETPID"))
-#: What they say of their own progress at INFO, dozens of lines a start, is of use only to who debugs them.
+#: Loggers whose INFO lines, dozens at each start, are only useful for debugging those libraries.
 CHATTY_LOGGERS = ("aiokafka", "faust", "mode")
 _encode = msgspec.json.Encoder().encode
 
 
 class RepeatFilter(logging.Filter):
-    """Lets the same message pass once in `REPEAT_SECONDS_MIN`, with `repeats`: how many were held back since the last.
+    """Passes a repeated message once in `REPEAT_SECONDS_MIN`; its `repeats` counts those suppressed since the last.
 
-    The same is what has the same text before its arguments are filled in, at the same severity: ports and counters in
-    the arguments would make every repeat look new.
+    Two messages are equal if their severity and their text before arguments are equal: ports and counters in the
+    arguments would make every repeat look new.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class RepeatFilter(logging.Filter):
         if now - last < REPEAT_SECONDS_MIN:
             self._said[what] = (last, held_back + 1)
             return False
-        self._said.pop(what, None)  # Put at the end again: the dictionary stays in the order of saying.
+        self._said.pop(what, None)  # Reinsert at the end, so that the dictionary is ordered by the time of logging.
         self._said[what] = (now, 0)
         while len(self._said) > _REMEMBERED_MAX:
             del self._said[next(iter(self._said))]
@@ -62,7 +62,7 @@ class RepeatFilter(logging.Filter):
 
 
 def configure(level: str = "INFO", process: Mapping[str, str] | None = None) -> None:
-    """Send everything that is logged to standard error as JSON lines; `process` stands in each of them."""
+    """Send all logs to standard error as JSON lines; the fields of `process` are in each line."""
     constant = dict(process or {})
     LineWriter.process = constant
 
@@ -84,7 +84,7 @@ def configure(level: str = "INFO", process: Mapping[str, str] | None = None) -> 
         foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), add_repeats],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            # Text, and not the structured form: that one holds local variables, and so keys and customers' data.
+            # As text: the structured form contains local variables, and so keys and customers' data.
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
@@ -99,7 +99,7 @@ def configure(level: str = "INFO", process: Mapping[str, str] | None = None) -> 
     root.setLevel(level)
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET if level == "DEBUG" else max(logging.WARNING, root.level))
-    # It warns of errors on the way out of a connection that it has called lost already, by an error that we handle.
+    # It logs errors of closing a connection that was reported as lost before, by an exception that we handle.
     logging.getLogger("psycopg").setLevel(max(logging.ERROR, root.level))
     structlog.configure(
         processors=[
@@ -114,23 +114,23 @@ def configure(level: str = "INFO", process: Mapping[str, str] | None = None) -> 
 
 
 class LineWriter:
-    """Writes lines of the same shape as `logging` does, at a tenth of its cost: for a line a request."""
+    """Writes lines of the same shape as `logging` does, at a tenth of the cost: for one line per request."""
 
-    #: What stands in each line; `configure` sets it.
+    #: Fields of every line; set by `configure`.
     process: Mapping[str, str] = {}
 
     def __init__(self, logger: str, event: str) -> None:
         self._constant = {"event": event, "logger": logger}
-        #: Of a line of this second, by severity: all that stands before the fraction of its second.
+        #: By severity, the line up to the fraction of the second; valid within `_second`.
         self._beginnings: dict[int, str] = {}
         self._second = -1
 
     def __call__(self, level: int, fields: Mapping[str, object]) -> None:
-        """Write one line; `fields` are not empty. Whether the level is enabled is for the caller to ask."""
+        """Write one line; `fields` must not be empty. The caller checks whether the level is enabled."""
         self.write_all(level, (fields,))
 
     def write_all(self, level: int, lines: Iterable[Mapping[str, object]]) -> None:
-        """Write a line for each fields, of the same time, all at once: for a line an order, by the thousand."""
+        """Write one line per mapping, with the same time and in one write: for thousands of orders at once."""
         second, ns = divmod(time_ns(), 1_000_000_000)
         if second != self._second:
             self._second = second
@@ -150,16 +150,16 @@ class LineWriter:
 def tell_decisions(
     logger: logging.Logger, event: str, decisions: Collection[Mapping[str, object]], level: int = logging.INFO
 ) -> None:
-    """Log a line for each decision, with its fields: which order, whose, and what became of it.
+    """Log one line per decision with its fields, such as the order, its seller and the outcome.
 
-    No field may tell who a buyer is, or how they pay.
+    No field may identify a buyer or contain payment data.
     """
     if decisions and logger.isEnabledFor(level):
         LineWriter(logger.name, event).write_all(level, decisions)
 
 
 def _tell_as_outage(record: logging.LogRecord) -> bool:
-    """Whether to write the record: not where it only says, once more, that Kafka or the collector can't be reached."""
+    """Whether to write the record; False if it only repeats that Kafka or the collector is unavailable."""
     if record.name == "librdkafka":
         facility = record.args[0] if isinstance(record.args, tuple) and record.args else None
         return facility not in _OF_ONE_BROKER or logging.getLogger().isEnabledFor(logging.DEBUG)
@@ -176,7 +176,7 @@ def _tell_as_outage(record: logging.LogRecord) -> bool:
 
 
 class _NoisyOnly(logging.Filter):
-    """Applies a filter to the records of `NOISY_LOGGERS` and their children alone."""
+    """Applies a filter only to the records of `NOISY_LOGGERS` and their children."""
 
     def __init__(self, repeats: RepeatFilter) -> None:
         super().__init__()

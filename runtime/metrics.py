@@ -1,4 +1,4 @@
-"""Metrics: one registry per process, served as Prometheus reads it."""
+"""Metrics: one registry per process, served in Prometheus' text format."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from runtime.settings import ENV_PREFIX, SettingsError
 
 _log = logging.getLogger(__name__)
 
-#: What this process counts. A registry of our own: libraries put theirs into the global one, and tests meet there.
+#: The metrics of this process. Not the global registry: libraries register there, and tests would collide.
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
@@ -28,14 +28,14 @@ _next_scrape = threading.Event()
 
 
 def render() -> bytes:
-    """The registry as Prometheus' text."""
+    """The registry in Prometheus' text format."""
     return _generate(REGISTRY)
 
 
 def serve(host: str, port: int, health: Health | None = None) -> None:
-    """Serve /metrics, and with `health` /healthz and /readyz, from threads of their own; port 0 serves nothing.
+    """Serve /metrics and, with `health`, /healthz and /readyz from threads of their own; port 0 serves nothing.
 
-    Raises `SettingsError` if nobody can listen there.
+    Raises `SettingsError` if the address can't be bound.
     """
     if not port:
         return
@@ -50,9 +50,9 @@ def serve(host: str, port: int, health: Health | None = None) -> None:
 
 
 def next_scrape() -> threading.Event:
-    """What is set once the metrics as they are now were read at the metrics port.
+    """An event that is set after the next scrape that includes the current values.
 
-    For a process that ends with news: Prometheus sees nothing of what it has not scraped.
+    For a process that is about to end: Prometheus would never see values that it has not scraped.
     """
     global _next_scrape
     _next_scrape = threading.Event()
@@ -60,13 +60,13 @@ def next_scrape() -> threading.Event:
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection: a client that sends nothing delays nobody else."""
+    """One thread per connection, so that a client that sends nothing does not delay others."""
 
-    #: Connections that wait to be accepted; load balancers may ask all at once.
+    #: Backlog of connections to accept; load balancers may all connect at once.
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no error: load balancers reset connections once they have their answer."""
+        """Log client disconnects at DEBUG only: load balancers reset connections after the response."""
         _log.log(
             logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR,
             "a request to the metrics port failed",
@@ -75,15 +75,15 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers one request, and closes.
+    """Answers one request and closes the connection.
 
-    Each call of the system lets go of the interpreter's lock, and a busy process takes up to 5 ms to give it back: so
-    the answer is one write.
+    The response is buffered and sent in one write: every system call releases the interpreter's lock, and a busy
+    process may take 5 ms to return it.
     """
 
-    #: Gathers the answer until it is flushed.
+    #: Buffers the response until it is flushed.
     wbufsize = -1
-    #: A client that sends nothing must not hold a thread for ever.
+    #: Seconds; a client that sends nothing must not occupy a thread for ever.
     timeout = 10
 
     def __init__(self, health: Health | None, *arguments: Any) -> None:
@@ -91,13 +91,13 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        """One of the three paths."""
+        """Answer /metrics, /healthz or /readyz."""
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            # Noted before they are rendered: an answer that was begun earlier may lack the latest.
+            # Read before rendering: values set after rendering must wait for the following scrape.
             scraped = _next_scrape
             self._answer(200, CONTENT_TYPE, render())
-            # The process may end at once, and its threads with it.
+            # The process may end at once after `set`, so the response must be sent before.
             self.wfile.flush()
             scraped.set()
         elif path == "/healthz" and self._health is not None:
@@ -105,10 +105,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/readyz" and self._health is not None:
             self._tell(*self._health.ready())
         else:
-            self._answer(404, "text/plain; charset=utf-8", b"there are /metrics, /healthz and /readyz\n")
+            self._answer(404, "text/plain; charset=utf-8", b"paths: /metrics, /healthz and /readyz\n")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: who scrapes knows what it was answered."""
+        """Log nothing: scrapes are too frequent."""
 
     def _tell(self, is_well: bool, body: dict[str, str]) -> None:
         self._answer(200 if is_well else 503, "application/json", json.dumps(body).encode())

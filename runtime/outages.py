@@ -1,7 +1,7 @@
-"""Outages of services in the log: one line when an outage begins, one with its duration when it has ended.
+"""Outages of services in the log: one line when an outage begins, one with its duration when it ends.
 
-Whoever calls a service reports each failure and each answer. All callers in a process share one `Outage` a service, so
-that a hundred retries of twelve callers are two lines.
+Every caller of a service reports each failure and each answer. All callers in a process share one `Outage` per
+service, so that a hundred retries by twelve callers are two lines.
 """
 
 import logging
@@ -11,18 +11,18 @@ from time import monotonic
 
 _log = logging.getLogger(__name__)
 
-#: A service that fails for one caller while it answers another begins and ends an outage with every call: its lines
-#: are this far apart at least.
+#: Minimum time between two logged outages: a service that fails for one caller and answers another begins and ends an
+#: outage with every call.
 QUIET_SECONDS = 10.0
-#: Kafka's clients try again, and fail again, some times a second.
+#: A failing Kafka client reports several failures a second, so this long without one means that it works again.
 SILENT_SECONDS = 5.0
 
 
 class Outage:
-    """Whether one service is unavailable, as this process sees it. For use from any thread."""
+    """Whether one service is unavailable, as observed by this process. Thread-safe."""
 
     def __init__(self, service: str, clock: Callable[[], float] = monotonic) -> None:
-        """`service` is its name in the log."""
+        """`service` is the name used in the log."""
         self._service = service
         self._clock = clock
         self._lock = Lock()
@@ -35,11 +35,11 @@ class Outage:
 
     @property
     def reason(self) -> str | None:
-        """Why the service is unavailable, in a line, while an outage that was logged lasts."""
+        """Why the service is unavailable, in one line, during a logged outage; None otherwise."""
         return self._reason if self._is_logged else None
 
     def failed(self, reason: object) -> None:
-        """A call failed; the first line of `reason` is logged where an outage begins."""
+        """Report a failed call. The first line of `reason` is logged if an outage begins with it."""
         kind = f"{type(reason).__name__}: " if isinstance(reason, BaseException) else ""
         first_line = next(iter(str(reason).splitlines()), "")
         with self._lock:
@@ -54,7 +54,7 @@ class Outage:
         _log.warning("%s is unavailable: %s", self._service, f"{kind}{first_line}")
 
     def answered(self) -> None:
-        """A call was answered. Costs next to nothing outside an outage."""
+        """Report an answered call. Costs almost nothing outside an outage."""
         if self._began_at is None:
             return
         with self._lock:
@@ -70,7 +70,7 @@ class Outage:
             _log.warning("%s is available again after %.1f s", self._service, seconds, extra=fields)
 
     def look_for_silence(self) -> None:
-        """Take the silence of a client that goes on by itself, and says only when it fails, for an answer."""
+        """End the outage after `SILENT_SECONDS` without a failure; for clients that report no success."""
         if self._began_at is not None and self._clock() - self._failed_at > SILENT_SECONDS:
             self.answered()
 

@@ -1,4 +1,4 @@
-"""Publishes to Kafka from asyncio: a future per message, done when the brokers have acknowledged it."""
+"""Publishes to Kafka from asyncio: one future per message, done when the brokers have acknowledged it."""
 
 import asyncio
 import logging
@@ -15,14 +15,15 @@ from runtime.outages import KAFKA
 
 _log = logging.getLogger(__name__)
 
-#: Above every topic's `max.message.bytes`: the broker, which knows the topic, says what is too large.
+#: Above every topic's `max.message.bytes`, so that the broker, which knows the topic, rejects what is too large.
 _MESSAGE_BYTES_MAX = 5 * 1024 * 1024
-#: How often delivery reports are fetched while some are due. It is the resolution of an acknowledgement's latency, and
-#: costs 1% of a core; nothing is due, nothing runs.
+#: Interval of fetching delivery reports while some are outstanding: the resolution of an acknowledgement's latency.
+#: Costs
+#: 1% of a core; with none outstanding `_IDLE_POLL_SECONDS` applies.
 _POLL_SECONDS = 0.001
-#: How often errors and connections are looked after while nothing is due.
+#: Interval of handling errors and connections while no report is outstanding.
 _IDLE_POLL_SECONDS = 1.0
-#: librdkafka looks for timed out messages once a second, and so may be this late with its answer.
+#: librdkafka checks for timed-out messages once a second, so its report may be this late.
 _REPORT_LATE_SECONDS_MAX = 1.0
 
 
@@ -31,21 +32,21 @@ class OverloadedError(Exception):
 
 
 class NotAcknowledgedError(Exception):
-    """The brokers did not acknowledge in time. Whether the message is kept is unknown: send it again."""
+    """The brokers did not acknowledge in time. The message may or may not be durable: send it again."""
 
 
 class Delivered(NamedTuple):
-    """Where an acknowledged message stands."""
+    """The position of an acknowledged message."""
 
     partition: int
     offset: int
 
 
 class Publisher:
-    """Publishes to Kafka; a future per message, done when all in-sync replicas have it.
+    """Publishes to Kafka; one future per message, done when all in-sync replicas have it.
 
-    It belongs to the running event loop and is made there. Reports are fetched by the loop itself while some are due:
-    with a thread for that, each report would wait for the interpreter's lock that a busy loop holds.
+    Create it on the running event loop, to which it belongs. The loop itself fetches the delivery reports: a thread
+    would wait for the interpreter's lock, which a busy loop holds, for each report.
     """
 
     def __init__(
@@ -60,8 +61,8 @@ class Publisher:
     ) -> None:
         """`timeout_seconds` bounds the wait for an acknowledgement; it must be above 2.
 
-        The queue holds what is not yet acknowledged: beyond `queued_messages_max` or `queued_bytes_max`, `publish`
-        raises `OverloadedError`.
+        The queue holds unacknowledged messages. Beyond `queued_messages_max` or `queued_bytes_max`, `publish` raises
+        `OverloadedError`.
         """
         if timeout_seconds <= 2 * _REPORT_LATE_SECONDS_MAX:
             raise ValueError(f"timeout_seconds must be above {2 * _REPORT_LATE_SECONDS_MAX}")
@@ -73,7 +74,7 @@ class Publisher:
             "acks": "all",
             "enable.idempotence": True,
             "max.in.flight.requests.per.connection": 5,
-            # As Java clients do it, so that any client may join; librdkafka's own default differs.
+            # As Java clients do, so that any client may join; librdkafka's own default differs.
             "partitioner": "murmur2_random",
             "compression.type": "none",
             "linger.ms": linger_seconds * 1000,
@@ -88,7 +89,7 @@ class Publisher:
             "error_cb": self._on_error,
         }
         self._producer = Producer(self._config)
-        #: In the order of their deadlines, as all have the same timeout.
+        #: Ordered by deadline, as all have the same timeout.
         self._due: deque[tuple[float, asyncio.Future[Delivered]]] = deque()
         self._broken = False
         self._closed = False
@@ -97,7 +98,7 @@ class Publisher:
 
     @property
     def in_flight(self) -> int:
-        """How many messages wait for their acknowledgement, or stand behind one that does."""
+        """How many messages wait for their acknowledgement, or were sent after one that does."""
         return len(self._due)
 
     def publish(
@@ -110,8 +111,8 @@ class Publisher:
     ) -> asyncio.Future[Delivered]:
         """Send a message; the future ends with `Delivered` or raises `NotAcknowledgedError`.
 
-        Without `partition` the key decides. Messages of one partition arrive in the order of the calls. Raises
-        `OverloadedError`, and `ValueError` for a message that no topic takes.
+        Without `partition` the key determines it. Messages of one partition arrive in the order of the calls. Raises
+        `OverloadedError`, and `ValueError` for a message larger than any topic accepts.
         """
         future: asyncio.Future[Delivered] = self._loop.create_future()
         try:
@@ -139,13 +140,13 @@ class Publisher:
         return future
 
     async def drain(self) -> None:
-        """Wait until nothing is due: each message acknowledged, failed or timed out."""
+        """Wait until every message is acknowledged, failed or timed out."""
         while self._due:
             await asyncio.wait([future for _, future in self._due])
             self._drop_done()
 
     async def close(self) -> None:
-        """Wait for what is due, at most the timeout, then end. What was not acknowledged has failed."""
+        """Drain, for at most the timeout, then close. Messages that were not acknowledged have failed."""
         await self.drain()
         self._closed = True
         self._timer.cancel()
@@ -159,8 +160,9 @@ class Publisher:
             if self._broken:
                 self._replace()
         except Exception as error:  # noqa: BLE001
-            # A timer's exception is only logged by the loop: no report would be fetched any more, and nothing time out.
-            fatal("acknowledgements can't be fetched", error)
+            # The loop only logs a timer's exception: no report would be fetched any more, and no message would time
+            # out.
+            fatal("cannot fetch acknowledgements", error)
         if self._closed:
             return
         self._polls_fast = bool(self._due)
@@ -186,11 +188,11 @@ class Publisher:
         log_client_error(error)
 
     def _replace(self) -> None:
-        """Begin anew with another producer: after a fatal error librdkafka refuses every message for ever."""
-        _log.warning("kafka: the producer is beyond repair; going on with a new one")
+        """Replace the producer: after a fatal error librdkafka refuses every message."""
+        _log.warning("kafka: the producer failed fatally; continuing with a new one")
         self._producer.purge()
         self._producer.poll(0)
-        # Nobody will report on what is left of them.
+        # The old producer will report nothing more about these messages.
         for _, future in self._due:
             if not future.done():
                 future.set_exception(NotAcknowledgedError("the producer failed"))
@@ -200,10 +202,10 @@ class Publisher:
 
 
 def _reporter(future: asyncio.Future[Delivered]) -> Callable[[KafkaError | None, Message], None]:
-    """The callback for one message's report; `poll` calls it on the loop's own thread."""
+    """The callback for one message's delivery report; `poll` calls it on the loop's own thread."""
 
     def report(error: KafkaError | None, message: Message) -> None:
-        if future.done():  # The caller has gone, or the deadline has passed.
+        if future.done():  # The caller was cancelled, or the deadline has passed.
             return
         if error is None:
             KAFKA.answered()

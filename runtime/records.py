@@ -1,4 +1,4 @@
-"""Reads single records of Kafka: those that stand at known offsets, and those of a key from an offset on."""
+"""Reads single Kafka records: those at known offsets, and those with a given key from an offset on."""
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -14,15 +14,15 @@ from runtime.kafka import TopicError, unasked
 #: Records taken from the library at once.
 _BATCH = 500
 _CONFIG: dict[str, Any] = {
-    # The library wants a name; no group is joined and nothing is stored under it.
+    # The library requires a group id; this consumer joins no group and stores no offsets.
     "group.id": "gapless-records",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "enable.partition.eof": True,
     "isolation.level": "read_committed",
-    # Retention may have taken what stood there.
+    # Retention may have deleted the record at the wanted offset.
     "auto.offset.reset": "earliest",
-    # Somebody waits for the answer, and a partition without further records must not delay the others of its broker.
+    # A caller waits for the answer, and a partition without further records must not delay others of its broker.
     "fetch.wait.max.ms": 10,
     "fetch.message.max.bytes": 256 * 1024,
     "queued.max.messages.kbytes": 16_384,
@@ -34,7 +34,7 @@ Partition = tuple[str, int]
 
 
 class RecordPlace(NamedTuple):
-    """Where a record stands."""
+    """The position of a record."""
 
     topic: str
     partition: int
@@ -42,41 +42,41 @@ class RecordPlace(NamedTuple):
 
 
 class KafkaRecord(NamedTuple):
-    """A record, and when the brokers took it."""
+    """A record and its broker timestamp."""
 
     place: RecordPlace
     #: Milliseconds since 1970, UTC, by the broker's clock.
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    #: Of its header of this name, where that is valid.
+    #: From the header of this name, if it is valid.
     traceparent: str | None
 
 
 class KeySearch(NamedTuple):
-    """What a search has found."""
+    """The result of a search."""
 
     records: list[KafkaRecord]
-    #: The first offset that was not looked at, of partitions that were not read to their end.
+    #: The first offset that was not read, for partitions that were not read to their end.
     unread: dict[Partition, int]
 
 
 class RecordReader:
-    """Reads records; leaves no trace at the brokers. Every method blocks, and raises `TopicError`."""
+    """Reads records without a trace at the brokers. Every method blocks, and raises `TopicError`."""
 
     def __init__(self, bootstrap: str, *, seconds_max: float, records_max: int) -> None:
-        """`seconds_max` is how long an answer may take; a search reads `records_max` records of each partition."""
+        """`seconds_max` bounds the wait for an answer; a search reads `records_max` records per partition."""
         self._seconds_max = seconds_max
         self._records_max = records_max
         self._knows_leaders = False
         self._consumer = Consumer(_CONFIG | {"bootstrap.servers": bootstrap, "logger": logging.getLogger("librdkafka")})
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._consumer.close()
 
     def read(self, places: Collection[RecordPlace]) -> dict[RecordPlace, KafkaRecord]:
-        """The records at these places; those that are not there any more are absent."""
+        """The records at these places; those that no longer exist are absent."""
         found: dict[RecordPlace, KafkaRecord] = {}
         left: dict[Partition, list[int]] = {}
         for topic, partition, offset in sorted(set(places), reverse=True):
@@ -91,7 +91,7 @@ class RecordReader:
                     at, offset = _place(message), message.offset() or 0
                     if at not in left:
                         continue
-                    # The first that comes from there on is either the record, or shows that it is gone.
+                    # The first record from there on is either the wanted one, or shows that it no longer exists.
                     wanted = left[at].pop()
                     if message.error() is None and offset == wanted:
                         found[RecordPlace(*at, offset)] = _record(message)
@@ -103,7 +103,7 @@ class RecordReader:
         return found
 
     def search(self, starts: Mapping[Partition, int], keys: Collection[bytes]) -> KeySearch:
-        """The records of these keys from the given offsets on, of each partition among the first `records_max`."""
+        """The records with these keys, among the first `records_max` of each partition from the given offset on."""
         records: list[KafkaRecord] = []
         unread = dict(starts)
         left = dict.fromkeys(starts, self._records_max)
@@ -140,7 +140,7 @@ class RecordReader:
             return
         try:
             if not self._knows_leaders:
-                # Otherwise the library asks for the partitions' leaders by itself, half of the time a second later.
+                # Otherwise the library requests the partitions' leaders itself, half of the time a second later.
                 self._consumer.list_topics(timeout=self._seconds_max)
                 self._knows_leaders = True
             self._consumer.assign([TopicPartition(*at, offset) for at, offset in starts.items()])
@@ -151,11 +151,11 @@ class RecordReader:
             self._consumer.unassign()
 
     def _next(self, deadline: float, records_max: int) -> list[Message]:
-        """Records, and the ends of partitions; none where none came before the deadline."""
+        """Records and partition ends; empty if none arrived before the deadline."""
         first = self._consumer.poll(max(0.0, deadline - monotonic()))
         if first is None:
             return []
-        # `consume` waits until it has all it was asked for: so wait for one, then take what is there.
+        # `consume` waits until it has as many as requested: so wait for one, then take what is buffered.
         messages = [first, *(self._consumer.consume(records_max - 1, 0.0) if records_max > 1 else [])]
         for message in messages:
             error = message.error()
@@ -164,7 +164,7 @@ class RecordReader:
         return messages
 
     def _silence(self) -> TopicError:
-        return TopicError(f"Kafka can't be asked: no answer within {self._seconds_max:g} s")
+        return TopicError(f"cannot query Kafka: no answer within {self._seconds_max:g} s")
 
 
 def _place(message: Message) -> Partition:

@@ -1,6 +1,6 @@
-"""Our processes, once: the command line, the local stack, the audit and the agents read them here.
+"""The table of roles: the command line, the local stack, the audit and the agents read it.
 
-`docker-compose.yml`, the documents and the scenarios of `chaos` name them too; tests compare those with this table.
+`docker-compose.yml`, the documents and the scenarios of `chaos` name the roles too; tests compare them with this table.
 """
 
 from dataclasses import dataclass
@@ -22,32 +22,32 @@ _WORKER_SETTINGS = ("metrics_port", "worker_slot", "worker_data")
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a process does."""
+    """What one kind of process does."""
 
     name: str
-    #: For people, as the command line shows it.
+    #: Description shown by the command line.
     does: str
-    #: The module whose `run(settings)` is the process. Imported on use: an invoices worker carries no fonts.
+    #: The module whose `run(settings)` is the process. Imported on use, so that an invoices worker loads no fonts.
     module: str
-    #: The topics of its consumer group and of its positions; a worker is a role that has any.
+    #: The topics of its consumer group and of its positions; a worker is a role that has some.
     reads: tuple[Topic, ...] = ()
-    #: Fields of `Settings` that each process on a machine must be told for itself, the ports among them.
+    #: Fields of `Settings` that must differ between the processes of a machine, ports among them.
     own_settings: tuple[str, ...] = _WORKER_SETTINGS
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What runs it, after `gapless`."""
+        """The arguments of `gapless` that run it."""
         return ("worker", self.name) if self.reads else (self.name,)
 
 
 ROLES: dict[str, Role] = {
     role.name: role
     for role in (
-        Role("gateway", "takes requests over HTTP", "gateway.app", own_settings=("gateway_port", "metrics_port")),
+        Role("gateway", "accepts requests over HTTP", "gateway.app", own_settings=("gateway_port", "metrics_port")),
         Role("relay", "publishes the journal", "streams.relay.relay", own_settings=("metrics_port",)),
         Role(
             "monitor",
-            "measures every stage, and shows it",
+            "measures every stage and serves the dashboard",
             "monitor.app",
             own_settings=("metrics_port",),
         ),
@@ -55,20 +55,20 @@ ROLES: dict[str, Role] = {
         Role("payments", "calls the payment provider", "streams.payments", (ORDER_EVENTS, PAYMENT_NOTICES)),
         Role(
             "orders",
-            "moves orders on: by payments, by commands, by time",
+            "moves orders on payments, commands and timeouts",
             "streams.orders",
             (PAYMENT_EVENTS, ORDER_COMMANDS),
         ),
         Role(
             "stock",
-            "keeps what Redis knows of stock after what Postgres decides",
+            "keeps Redis' copy of stock equal to Postgres",
             "streams.stock",
             (INVENTORY_EVENTS, ORDER_EVENTS),
         ),
         Role("invoices", "numbers invoices and credit notes", "streams.invoices", (INVOICE_REQUESTS,)),
-        Role("documents", "renders them and stores them", "streams.documents", (INVOICE_EVENTS,)),
+        Role("documents", "renders and stores documents", "streams.documents", (INVOICE_EVENTS,)),
     )
 }
 
-#: The roles of `gapless worker`, each an agent: what each reads.
+#: The roles of `gapless worker`, each an agent, and the topics that each reads.
 READERS: dict[str, tuple[Topic, ...]] = {role.name: role.reads for role in ROLES.values() if role.reads}

@@ -1,6 +1,6 @@
-"""Every setting of every process, typed, read from the environment once at the start.
+"""All settings of all processes, typed, read from the environment once at the start.
 
-A setting `x` comes from `GAPLESS_X`, or from the file that `GAPLESS_X_FILE` names (for secrets mounted as files).
+A setting `x` is read from `GAPLESS_X`, or from the file named by `GAPLESS_X_FILE` (for secrets mounted as files).
 """
 
 import difflib
@@ -30,7 +30,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """What a process can be told. Units stand last in the names."""
+    """The settings of a process. Units are last in the names."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         10.0,
         ge=0,
         le=300,
-        description="How long a gateway goes on serving after SIGTERM, no longer ready, before it stops listening: "
+        description="How long a gateway continues to serve after SIGTERM while not ready, before it stops listening: "
         "longer than its load balancer takes to notice.",
     )
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
@@ -66,13 +66,13 @@ class Settings(BaseSettings):
     worker_slot: str = Field(
         "1",
         pattern=r"^[A-Za-z0-9_-]{1,32}$",
-        description="Stable name of this worker among those of its role: its static membership in the consumer group.",
+        description="Stable name of this worker among those of its role; its static membership in the consumer group.",
     )
     worker_data: Path = Field(
-        Path("/var/lib/gapless/worker"), description="Folder of this worker's RocksDB tables; a hint, safe to lose."
+        Path("/var/lib/gapless/worker"), description="Folder of this worker's RocksDB tables; they may be lost."
     )
     batch_records_max: int = Field(
-        1000, ge=1, le=10_000, description="Records a batch holds at most: bounds memory and the time of a commit."
+        1000, ge=1, le=10_000, description="Most records per batch: bounds memory and the time of a commit."
     )
     render_processes: int = Field(1, ge=1, le=64, description="Processes of a documents worker that render PDFs.")
 
@@ -80,47 +80,47 @@ class Settings(BaseSettings):
         600, ge=1, le=86_400, description="How long an order keeps its stock while its payment is not known."
     )
     provider: Literal["local", "stripe"] = Field("local", description="Payment provider.")
-    provider_url: str | None = Field(None, description="Where the provider is; None for the provider's own default.")
+    provider_url: str | None = Field(None, description="The provider's URL; None for the provider's own default.")
     provider_api_key: SecretStr | None = Field(None, description="The provider's secret key.")
     former_provider: Literal["local", "stripe"] | None = Field(
-        None, description="Provider that payments made before a change of provider are still with."
+        None, description="Provider of the payments made before a change of provider."
     )
-    former_provider_url: str | None = Field(None, description="Where it is; None for its own default.")
-    former_provider_api_key: SecretStr | None = Field(None, description="Its secret key.")
+    former_provider_url: str | None = Field(None, description="The former provider's URL; None for its own default.")
+    former_provider_api_key: SecretStr | None = Field(None, description="The former provider's secret key.")
     provider_webhook_secret: SecretStr | None = Field(
-        None, description="With it the provider signs its notices; without it they are not taken."
+        None, description="Secret with which the provider signs its webhooks; without it they are refused."
     )
 
     monitor_token: SecretStr | None = Field(
-        None, description="Token that the dashboard asks operators for, 16 characters or more."
+        None, description="Token with which operators log in to the dashboard, 16 characters or more."
     )
     monitor_processes: str = Field(
         "",
-        description="Processes that the monitor asks whether they are ready: NAME=HOST:PORT of their metrics ports,"
-        " comma separated. Workers are named ROLE-SLOT, as invoices-1.",
+        description="Processes whose readiness the monitor checks: NAME=HOST:PORT of their metrics ports,"
+        " comma separated. Workers are named ROLE-SLOT, such as invoices-1.",
     )
 
     probe_url: str | None = Field(
-        None, description="Gateway that the monitor sends a test request to every ten seconds; None for no probe."
+        None, description="Gateway to which the monitor sends a test request every ten seconds; None for no probe."
     )
     probe_api_key: SecretStr | None = Field(None, description="API key of the probe's seller.")
 
     local_api_key: SecretStr | None = Field(
-        None, description="API key of the seller that `gapless sellers ensure-local` makes."
+        None, description="API key of the seller that `gapless sellers ensure-local` creates."
     )
 
     replication_factor: int = Field(
-        3, ge=1, le=9, description="Replicas that `gapless topics` gives each topic, and finds at least."
+        3, ge=1, le=9, description="Replicas of topics that `gapless topics` creates; the least for existing ones."
     )
     otlp_url: str | None = Field(
         None,
         pattern="^https?://[^/]",
-        description="Collector that traces are sent to in OTLP over HTTP, as http://127.0.0.1:4318; None makes none.",
+        description="Collector that receives traces in OTLP over HTTP, such as http://127.0.0.1:4318; None for none.",
     )
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severity that is logged.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest severity to log.")
 
     def former(self) -> "Settings":
-        """The same with the former provider as the provider."""
+        """The same settings with the former provider as the provider."""
         return self.model_copy(
             update={
                 "provider": self.former_provider,
@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments before the environment, the environment before the files it names."""
+        """Arguments override the environment, and the environment overrides the files that it names."""
         return init_settings, env_settings, _NamedFiles(settings_cls)
 
 
@@ -161,14 +161,14 @@ class _NamedFiles(PydanticBaseSettingsSource):
 
 
 def known_variables() -> list[str]:
-    """Every variable that is read, in the order of the settings."""
+    """All variables that are read, in the order of the settings."""
     return [f"{ENV_PREFIX}{name.upper()}{file}" for name in Settings.model_fields for file in ("", "_FILE")]
 
 
 def refuse_unknown(environment: Mapping[str, str] | None = None) -> None:
-    """Raise `SettingsError` for variables that begin with `GAPLESS_` and are no setting, one line each.
+    """Raise `SettingsError` for variables that begin with `GAPLESS_` and are not a setting, one line each.
 
-    A misspelt one would otherwise leave a default in force, and nobody would know.
+    Otherwise a misspelt variable would silently leave a default in force.
     """
     known = known_variables()
     names = os.environ if environment is None else environment
@@ -184,8 +184,8 @@ def refuse_unknown(environment: Mapping[str, str] | None = None) -> None:
 def load(**given: Any) -> Settings:
     """Read and check the settings.
 
-    Raises `SettingsError`, one line per wrong setting and per variable that is none. Values are left out: one of them
-    may be a secret.
+    Raises `SettingsError`, one line per wrong setting and per unknown variable. Values are left out, because one of
+    them may be a secret.
     """
     refuse_unknown()
     try:

@@ -1,4 +1,4 @@
-"""What the brokers say of topics: which they are, how safe they keep their records, and how they end."""
+"""Reads topics from the brokers: their ids, partitions and replicas, and the last records of their partitions."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -12,26 +12,26 @@ from runtime.kafka import admin_client, end_offsets, stable_offsets, start_offse
 _ANSWER_S_MAX = 15.0
 _POLL_S = 0.02
 _BATCH = 500
-#: Records read at a partition's end at first; where none of them is wanted, so many times more, up to its start.
+#: Records read at a partition's end at first. If none has a rank, the window grows by this factor, up to the start.
 _WINDOW = 64
 _WINDOW_GROWTH = 8
 
-#: What a record counts, or None for one that is not looked for.
+#: The rank of a record, or None for a record to ignore.
 Rank = Callable[[Message], int | None]
 
 
 class TopicState(NamedTuple):
-    """A topic as the brokers have it."""
+    """A topic as the brokers report it."""
 
-    #: Given when it was made; a topic made again under the same name has another. As `kafka-topics.sh` prints it.
+    #: Given by Kafka at creation; a recreated topic has another. In the form of `kafka-topics.sh`.
     topic_id: str
     partitions: int
-    #: Copies of the partition that has fewest.
+    #: The number of replicas of the partition that has the fewest.
     replication_factor: int
 
 
 def describe_topics(bootstrap: str, names: Iterable[str]) -> dict[str, TopicState]:
-    """Those of the topics that the brokers know. Blocks. Raises `TopicError` if they can't be asked."""
+    """The state of each topic that the brokers know; unknown ones are absent. Blocks. Raises `TopicError`."""
     admin = admin_client(bootstrap)
     wanted = sorted(set(names))
     if not wanted:
@@ -55,10 +55,10 @@ def describe_topics(bootstrap: str, names: Iterable[str]) -> dict[str, TopicStat
 def highest_records(
     bootstrap: str, partitions: Iterable[tuple[str, int]], rank: Rank
 ) -> dict[tuple[str, int], tuple[int, Message]]:
-    """The record of the highest rank among the last of each partition, with its rank; none where none has a rank.
+    """The record of the highest rank near the end of each partition, with its rank. Blocks. Raises `TopicError`.
 
-    Records of open and aborted transactions are among them: an open one must not hide what came after it. Blocks.
-    Raises `TopicError` if the brokers can't be asked.
+    Partitions without a ranked record are absent. Records of open and aborted transactions count too, because an open
+    transaction must not hide the records behind it.
     """
     ends = end_offsets(bootstrap, partitions)
     starts = start_offsets(bootstrap, ends)
@@ -74,9 +74,9 @@ def highest_records(
 
 
 def read_records(bootstrap: str, places: Iterable[tuple[str, int, int]]) -> dict[tuple[str, int, int], Message]:
-    """The committed records at these (topic, partition, offset), of those that the topics still have. Blocks.
+    """The committed records at these (topic, partition, offset); those that were deleted are absent. Blocks.
 
-    Raises `TopicError` if the brokers can't be asked. For a few records: each is asked for by itself.
+    Raises `TopicError` if Kafka cannot be queried. For a few records only: each costs a request of its own.
     """
     wanted = sorted(set(places))
     starts = start_offsets(bootstrap, {(topic, partition) for topic, partition, _ in wanted})
@@ -123,7 +123,8 @@ def _highest(
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
                     raise KafkaException(error)
                 offset = message.offset() or 0
-                # Offsets that hold no records, such as a transaction's end, never arrive: the end of all is told apart.
+                # Offsets without records, such as a transaction's end, never arrive; the partition's end arrives as an
+                # event.
                 if error is not None or offset + 1 >= spans[each][1]:
                     left.pop(each, None)
                 its_rank = None if error is not None or offset >= spans[each][1] else rank(message)
@@ -139,14 +140,14 @@ def _highest(
 def _make_consumer(bootstrap: str, isolation_level: str) -> Consumer:
     config: dict[str, Any] = {
         "bootstrap.servers": bootstrap,
-        # The library wants a name; no group is joined and no offset is stored under it.
+        # The library requires a group id; this consumer joins no group and stores no offsets.
         "group.id": "gapless-tails",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "earliest",
         "isolation.level": isolation_level,
-        # A partition without new records must not delay the others of its broker.
+        # A partition without new records must not delay others of its broker.
         "fetch.wait.max.ms": 10,
         "queued.max.messages.kbytes": 16_384,
         "reconnect.backoff.max.ms": 1_000,

@@ -1,7 +1,7 @@
-"""Traces: `traceparent` (W3C Trace Context) from header to header, and spans in OTLP where a collector is set.
+"""Traces: passes `traceparent` (W3C Trace Context) from header to header, and exports spans in OTLP if configured.
 
-Without `GAPLESS_OTLP_URL` no span is made and OpenTelemetry is not imported; a `traceparent` that a caller sends is
-passed on unchanged, so that logs and consumers have its trace id all the same.
+Without `GAPLESS_OTLP_URL` no spans are created and OpenTelemetry is not imported. A caller's `traceparent` is still
+passed on unchanged, so that logs and consumers have its trace id.
 """
 
 import logging
@@ -13,48 +13,48 @@ from typing import TYPE_CHECKING, Literal
 
 from runtime.outages import COLLECTOR
 
-# Both on use: a process without tracing carries none of it.
+# Imported on use: a process without tracing does not load them.
 if TYPE_CHECKING:
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
 
 #: The name of the header, in HTTP and in Kafka.
 TRACEPARENT = "traceparent"
-#: A process that ends waits so long for the collector to take its last spans.
+#: How long a process that ends waits for the collector to accept its last spans.
 _LAST_SPANS_SECONDS_MAX = 1.0
 #: https://www.w3.org/TR/trace-context-2/#traceparent-header. Versions after 00 may add fields.
 _FORM = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _CHARS = 55
 
-#: What a span does: answers a request, sends a record, handles one, or calls a service.
+#: The kinds of spans: answering a request, sending a record, handling a record, calling a service.
 Kind = Literal["SERVER", "PRODUCER", "CONSUMER", "CLIENT"]
 
 _tracer: "trace.Tracer | None" = None
 
 
 class Span:
-    """A span that has begun. It is sent to the collector only if it is ended."""
+    """A span under way. It is exported only after `end`."""
 
     __slots__ = ("_span", "traceparent")
 
     def __init__(self, span: "trace.Span") -> None:
         self._span = span
         context = span.get_span_context()
-        #: What follows from it carries this.
+        #: The header value to pass on.
         self.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
     def add(self, fields: Mapping[str, object]) -> None:
-        """Add `fields` as attributes of gapless; those that are None say nothing."""
+        """Add `fields` as attributes named `gapless.<name>`; None values are left out."""
         for name, value in fields.items():
             if value is not None:
                 self._span.set_attribute(f"gapless.{name}", value if isinstance(value, int) else str(value))
 
     def describe(self, attributes: Mapping[str, str | int]) -> None:
-        """Add attributes under names of OpenTelemetry's conventions."""
+        """Add attributes named by OpenTelemetry's conventions."""
         self._span.set_attributes(attributes)
 
     def end(self, error: str = "") -> None:
-        """End it, as failed if there is an `error`."""
+        """End the span, as failed if `error` is not empty."""
         if error:
             from opentelemetry.trace import Status, StatusCode
 
@@ -63,7 +63,7 @@ class Span:
 
 
 def parse(header: str | bytes | None) -> str | None:
-    """The `traceparent` as it is passed on; None for one that is absent or invalid."""
+    """The `traceparent` to pass on; None if the header is absent or invalid."""
     if not header:
         return None
     text = header.decode("ascii", "replace") if isinstance(header, bytes) else header
@@ -73,12 +73,12 @@ def parse(header: str | bytes | None) -> str | None:
 
 
 def trace_id(traceparent: str) -> str:
-    """Its trace id, 32 hex digits."""
+    """The trace id of a `traceparent`, 32 hex digits."""
     return traceparent[3:35]
 
 
 def of_partition(topic: str, partition: int) -> dict[str, str | int]:
-    """Attributes of a span that sends a Kafka record there."""
+    """Attributes of a span that sends a record to this partition."""
     return {
         "messaging.system": "kafka",
         "messaging.destination.name": topic,
@@ -87,19 +87,19 @@ def of_partition(topic: str, partition: int) -> dict[str, str | int]:
 
 
 def of_record(topic: str, partition: int, offset: int) -> dict[str, str | int]:
-    """Attributes of a span that sends or handles the record there."""
+    """Attributes of a span that sends or handles the record at this offset."""
     return {**of_partition(topic, partition), "messaging.kafka.offset": offset}
 
 
 def begin(kind: Kind, name: str, parent: str | None) -> Span | None:
-    """A span under `parent`, or of a new trace if the sampler wants one; None while tracing is off."""
+    """A span under `parent`, or in a new trace if the sampler selects it; None if tracing is off."""
     return None if _tracer is None else _begin(_tracer, kind, name, parent, None)
 
 
 def follow(kind: Kind, name: str, parent: str | None, began_ns: int | None = None) -> Span | None:
-    """A span under a `parent` that is sampled; None without such a parent, and while tracing is off.
+    """A span under `parent` if that is sampled; None otherwise, without a parent, and if tracing is off.
 
-    `began_ns` is when it began, in nanoseconds since 1970, if that is not now.
+    `began_ns` is the time it began in nanoseconds since 1970; by default now.
     """
     if _tracer is None or parent is None or not int(parent[-1], 16) & 1:
         return None
@@ -108,7 +108,7 @@ def follow(kind: Kind, name: str, parent: str | None, began_ns: int | None = Non
 
 @contextmanager
 def following(kind: Kind, name: str, parent: str | None) -> Iterator[None]:
-    """Span the block, as `follow` does; an exception ends the span as failed."""
+    """Run the block in a span of `follow`; an exception ends the span as failed."""
     span = follow(kind, name, parent)
     error = "cancelled"
     try:
@@ -136,10 +136,10 @@ def _begin(tracer: "trace.Tracer", kind: Kind, name: str, parent: str | None, be
 
 @contextmanager
 def sent_to(url: str | None, role: str, process: str) -> Iterator[None]:
-    """Send the spans of this process to the collector at `url` while the block runs; None makes none.
+    """Export the spans of this process to the collector at `url` while the block runs; with None there are no spans.
 
-    `url` is the collector's address without `/v1/traces`. Spans are sent from a thread, some seconds later. Those that
-    the collector does not take in time are dropped: nothing waits for it but the end of the process, for a second.
+    `url` is the collector's address without `/v1/traces`. A thread exports spans some seconds later. Spans that the
+    collector does not accept in time are dropped: only the end of the process waits for it, for a second at most.
     """
     global _tracer
     if url is None:
@@ -163,7 +163,7 @@ def _provider(url: str, role: str, process: str) -> "TracerProvider":
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
     class Exporter(OTLPSpanExporter):
-        """Tells when the collector is back; `runtime.logs` tells from the library's lines that it is unavailable."""
+        """Reports when the collector answers; `runtime.logs` finds from the library's lines that it is unavailable."""
 
         def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
             result = super().export(spans)
@@ -171,7 +171,7 @@ def _provider(url: str, role: str, process: str) -> "TracerProvider":
                 COLLECTOR.answered()
             return result
 
-    # It says of each span that there is no room for it.
+    # It logs a line for each span that is dropped because its queue is full.
     logging.getLogger("opentelemetry.sdk").setLevel(logging.ERROR)
     resource = Resource.create({"service.name": f"gapless-{role}", "service.instance.id": process})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)

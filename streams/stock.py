@@ -18,7 +18,7 @@ from uuid import uuid4
 from prometheus_client import Counter, Gauge
 
 from admission import mirror
-from admission.admission_call import RedisAwayError
+from admission.admission_call import RedisUnavailableError
 from admission.mirror import SKUS_MAX, Mirror, MirrorEvent, StockMove
 from admission.reconcile import GRACE_SECONDS, Drift, Reconciler
 from domain.dead_letter import DeadLetterReason
@@ -142,7 +142,7 @@ class StockWork:
             try:
                 await self._mirror.apply(seller_id, its_events)
                 EVENTS.labels("applied").inc(len(its_events))
-            except RedisAwayError:
+            except RedisUnavailableError:
                 EVENTS.labels("missed").inc(len(its_events))
                 self._on_missed()
         return prepared
@@ -313,7 +313,7 @@ class Keeper:
         """Whether the work was done; if not, a service is unavailable."""
         try:
             await work()
-        except RedisAwayError:
+        except RedisUnavailableError:
             return False
         except OUTAGES as error:
             POSTGRES.failed(error)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from admission.admission import CALL_SECONDS_MAX, Admitted, SoldOut
-from admission.admission_call import RedisAwayError, StockCalls
+from admission.admission_call import RedisUnavailableError, StockCalls
 from admission.patience import within
 from domain.reservation import Short
 from tests.conftest import Services
@@ -133,7 +133,7 @@ async def test_who_waits_for_a_turn_behind_a_redis_that_hangs_waits_no_longer_th
     own.send(signal.SIGSTOP)
     began = monotonic()
     results = await asyncio.gather(*(calls.run("s", "position", ["x"]) for _ in range(500)), return_exceptions=True)
-    assert {type(result) for result in results} == {RedisAwayError}
+    assert {type(result) for result in results} == {RedisUnavailableError}
     assert monotonic() - began < 4
     own.send(signal.SIGCONT)
     await calls.close()

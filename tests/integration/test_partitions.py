@@ -155,7 +155,7 @@ def test_a_choice_that_could_not_be_carried_out_is_still_open(
     services: Services, ledger_url: str, query: Query
 ) -> None:
     query("DELETE FROM deployment")
-    with pytest.raises(TopicError, match="cannot be made"):
+    with pytest.raises(TopicError, match="cannot be created"):
         make_topics(ledger_url, services.kafka_bootstrap, 3, 16)
     assert recorded(query) == []
     assert make_topics(ledger_url, services.kafka_bootstrap, 1, 3) == (3, list(TOPICS))

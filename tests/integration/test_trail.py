@@ -432,7 +432,7 @@ async def test_without_kafka_what_postgres_has_is_shown(deployment: Deployment) 
     assert steps(trail)[0] == ("kafka", "invoice request accepted")
     assert trail.entries[0].at is None
     [gap] = found.gaps
-    assert gap.startswith("requests are not shown as Kafka has them: Kafka can't be asked")
+    assert gap.startswith("requests are not shown as Kafka has them: cannot query Kafka")
 
 
 async def test_a_record_of_another_order_at_the_same_offset_is_not_the_request(deployment: Deployment) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from admission import admission
 from admission.admission import Admitted, Asked, SoldOut
-from admission.admission_call import RedisAwayError
+from admission.admission_call import RedisUnavailableError
 from admission.mirror import stock_changed, undecided
 from domain.reservation import Level, Short
 from tests.conftest import Services
@@ -190,7 +190,7 @@ class Lossy:
         if command == self._command:
             self.asked.set()
             if self._seconds is None:
-                raise RedisAwayError("late")
+                raise RedisUnavailableError("late")
             await asyncio.sleep(self._seconds)
         return answer
 
