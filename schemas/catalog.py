@@ -229,6 +229,17 @@ VERSIONS: dict[int, tuple[Schema[Any], SchemaVersion]] = {
 SEQ_HEADER = "seq"
 
 
-def subjects() -> dict[str, Schema[Any]]:
-    """Schema registry subjects, by the TopicRecordName strategy: a topic may carry several records."""
-    return {f"{topic.name}-{schema.name}": schema for topic in TOPICS.values() for schema in topic.schemas}
+def subjects() -> dict[str, tuple[SchemaVersion, ...]]:
+    """Schema registry subjects, each with its versions, which count 1, 2, 3 …
+
+    By the strategy TopicRecordName (`order-events-gapless.OrderPlaced`), by RecordName (`gapless.OrderPlaced`), and by
+    TopicName, every client's default: `order-events-value` has the versions of all records of the topic, by their ids.
+    """
+    found: dict[str, tuple[SchemaVersion, ...]] = {}
+    for topic in TOPICS.values():
+        for schema in topic.schemas:
+            found[f"{topic.name}-{schema.name}"] = found[schema.name] = schema.versions
+        versions = (version for schema in topic.schemas for version in schema.versions)
+        if topic.schemas:
+            found[f"{topic.name}-value"] = tuple(sorted(versions, key=lambda version: version.schema_id))
+    return found

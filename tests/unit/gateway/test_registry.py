@@ -46,10 +46,10 @@ async def look_up(port: int, subject: str, schema: str, **more: Any) -> tuple[in
         ("GET", "/subjects/", 404, None),
         ("GET", "/subjects/x/y/z", 404, None),
         ("GET", "/schemas/nothing", 404, None),
-        ("GET", "/compatibility/subjects/x/versions/latest", 404, None),
-        ("GET", "/contexts", 404, None),
+        ("GET", "/compatibility/subjects/x", 404, None),
+        ("GET", "/compatibility/subjects/x/versions/latest", 405, "POST"),
         ("GET", "/mode/x/y", 404, None),
-        ("POST", f"/subjects/{ISSUED}/versions", 405, "GET, HEAD"),
+        ("DELETE", f"/subjects/{ISSUED}/versions/1", 405, "GET, HEAD"),
         ("DELETE", f"/subjects/{ISSUED}", 405, "POST"),
         ("GET", f"/subjects/{ISSUED}", 405, "POST"),
         ("PUT", "/config", 405, "GET, HEAD"),
@@ -73,9 +73,9 @@ async def test_elsewhere_it_is_a_problem_as_always(port: int, path: str) -> None
 
 
 async def test_every_version_of_a_subject_is_found_by_its_schema(port: int) -> None:
-    for name, schema in catalog.subjects().items():
-        for version in schema.versions:
-            expected = {"subject": name, "version": version.number, "id": version.schema_id, "schema": version.text}
+    for name, versions in catalog.subjects().items():
+        for number, version in enumerate(versions, 1):
+            expected = {"subject": name, "version": number, "id": version.schema_id, "schema": version.text}
             assert await look_up(port, name, version.text) == (200, expected)
 
 
@@ -98,9 +98,9 @@ def _rewritten(text: str) -> str:
 
 
 async def test_a_schema_is_known_however_it_is_written(port: int) -> None:
-    for name, schema in catalog.subjects().items():
-        status, found = await look_up(port, name, _rewritten(schema.newest.text))
-        assert (status, found.get("id")) == (200, schema.newest.schema_id), name
+    for name, versions in catalog.subjects().items():
+        status, found = await look_up(port, name, _rewritten(versions[-1].text))
+        assert (status, found.get("id")) == (200, versions[-1].schema_id), name
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,17 @@ async def test_other_lists_come_in_pages_too(port: int) -> None:
     used = f"/schemas/ids/{schema.newest.schema_id}"
     assert await get(port, f"{used}/subjects", subject=name) == [name]
     assert await get(port, f"{used}/subjects", subject="nobody") == []
-    assert await get(port, f"{used}/versions", offset="1") == []
+    of_topic = sorted(version.schema_id for each in catalog.ORDER_EVENTS.schemas for version in each.versions)
+    uses = [
+        {"subject": "gapless.OrderCommandAnswered", "version": len(numbers)},
+        {"subject": name, "version": len(numbers)},
+        {"subject": "order-events-value", "version": of_topic.index(schema.newest.schema_id) + 1},
+    ]
+    assert await get(port, f"{used}/versions") == uses
+    assert await get(port, f"{used}/versions", offset="1", limit="1") == uses[1:2]
     every = await get(port, "/schemas", subjectPrefix="order-events")
     assert [each["version"] for each in every if each["subject"] == name] == numbers
+    assert [each["id"] for each in every if each["subject"] == "order-events-value"] == of_topic
     newest = await get(port, "/schemas", subjectPrefix=name, latestOnly="true")
     assert [(each["id"], each["version"]) for each in newest] == [(schema.newest.schema_id, numbers[-1])]
 
@@ -198,3 +206,83 @@ async def test_every_version_of_a_subject_is_served(port: int) -> None:
             assert json.loads(by_id["schema"]) == json.loads(version.text)
             status, found = await look_up(port, ISSUED, version.text)
             assert (status, {name: found[name] for name in named}) == (200, named)
+
+
+async def post(port: int, path: str, schema: str, **query: str) -> tuple[int, Any]:
+    status, headers, found = await ask(port, "POST", path, json.dumps({"schema": schema}).encode(), query)
+    assert headers["content-type"] == CONTENT_TYPE
+    return status, found
+
+
+async def test_registering_a_schema_that_is_there_returns_its_id(port: int) -> None:
+    """As serializers do it that register what they write: it changes nothing."""
+    for subject in (ISSUED, "invoice-events-value", "gapless.InvoiceIssued", f":.:{ISSUED}"):
+        found = await post(port, f"/subjects/{subject}/versions", _rewritten(catalog.INVOICE_ISSUED.newest.text))
+        assert found == (200, {"id": catalog.INVOICE_ISSUED.newest.schema_id})
+
+
+async def test_registering_another_schema_is_refused_with_what_to_do(port: int) -> None:
+    status, body = await post(port, f"/subjects/{ISSUED}/versions", catalog.DEAD_LETTER.newest.text)
+    assert (status, body["error_code"]) == (422, 42205)
+    assert "read-only" in body["message"]
+    assert "auto.register.schemas=false" in body["message"]
+    assert (await post(port, "/subjects/nobody/versions", '"string"'))[1]["error_code"] == 40401
+    assert (await post(port, f"/subjects/{ISSUED}/versions", "{"))[1]["error_code"] == 42201
+
+
+async def test_subjects_of_every_naming_strategy_are_there(port: int) -> None:
+    names = set(await get(port, "/subjects"))
+    for topic in catalog.TOPICS.values():
+        assert (f"{topic.name}-value" in names) == bool(topic.schemas)
+        for schema in topic.schemas:
+            assert {schema.name, f"{topic.name}-{schema.name}"} <= names
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/mode/order-events-value", {"mode": "READONLY"}),
+        ("/contexts", [":.:"]),
+        ("/config/dead-letters-value", {"compatibilityLevel": "FULL_TRANSITIVE"}),
+        ("/config/gapless.OrderCommandAnswered", {"compatibilityLevel": "FULL_TRANSITIVE"}),
+        ("/config/order-events-value", {"compatibilityLevel": "NONE"}),
+        (f"/subjects/{ISSUED}/versions/1/referencedby", []),
+    ],
+)
+async def test_how_a_subject_may_change_is_said(port: int, path: str, says: Any) -> None:
+    """Of a subject with several records, each is compatible with itself alone."""
+    assert await get(port, path) == says
+
+
+def _changed(change: str) -> str:
+    schema = json.loads(catalog.ORDER_REFUSED.versions[0].text)
+    field = {"name": "new", "type": "string", "doc": "?"}
+    schema["fields"] += {"with a default": [{**field, "default": ""}], "without": [field], "fewer": []}[change]
+    if change == "fewer":
+        schema["fields"] = [each for each in schema["fields"] if each["name"] != "order_id"]
+    return json.dumps(schema)
+
+
+@pytest.mark.parametrize("version", ["", "/latest", "/1"])
+@pytest.mark.parametrize("subject", ["order-events-gapless.OrderRefused", "gapless.OrderRefused"])
+async def test_a_schema_is_compatible_if_each_reads_the_other(port: int, subject: str, version: str) -> None:
+    path = f"/compatibility/subjects/{subject}/versions{version}"
+    assert await post(port, path, _changed("with a default")) == (200, {"is_compatible": True})
+    for change, why in [
+        ("without", "reading version 1: record.new has no default"),
+        ("fewer", "read as version 1: record.order_id has no default"),
+    ]:
+        assert await post(port, path, _changed(change)) == (200, {"is_compatible": False})
+        status, said = await post(port, path, _changed(change), verbose="true")
+        assert (status, said["is_compatible"]) == (200, False)
+        assert version == "/latest" or why in said["messages"]
+    assert (await post(port, path, '"string"'))[1] == {"is_compatible": False}
+    assert (await post(port, path, "{"))[1]["error_code"] == 42201
+
+
+async def test_a_record_is_compared_with_its_own_versions_where_a_topic_has_several(port: int) -> None:
+    path = "/compatibility/subjects/order-events-value/versions"
+    assert (await post(port, path, _changed("with a default")))[1] == {"is_compatible": True}
+    assert (await post(port, path, _changed("without")))[1] == {"is_compatible": False}
+    assert (await post(port, path, '"string"'))[1] == {"is_compatible": True}
+    assert (await post(port, f"{path}/99", '"string"'))[1]["error_code"] == 40402

@@ -394,10 +394,7 @@ async def test_a_bug_shows_nothing_of_our_insides(port: int) -> None:
         ("/schemas/types", ["AVRO"]),
         ("/config", {"compatibilityLevel": "FULL_TRANSITIVE"}),
         ("/mode", {"mode": "READONLY"}),
-        ("/schemas/ids/2/versions", [{"subject": "invoice-events-gapless.InvoiceIssued", "version": 1}]),
-        ("/schemas/ids/2/subjects", ["invoice-events-gapless.InvoiceIssued"]),
         ("/subjects/order-events-gapless.OrderCommandAnswered/versions", [1, 2]),
-        ("/schemas/ids/21/versions", [{"subject": "order-events-gapless.OrderCommandAnswered", "version": 2}]),
     ],
 )
 async def test_the_registry_answers_as_confluents_does(port: int, path: str, says: Any) -> None:
@@ -409,13 +406,15 @@ async def test_the_registry_answers_as_confluents_does(port: int, path: str, say
 
 async def test_every_schema_is_there_by_id_and_by_subject(port: int) -> None:
     """Byte for byte as the catalogue has it."""
-    for name, schema in catalog.subjects().items():
-        assert (await get(port, f"/subjects/{name}/versions"))[2] == [each.number for each in schema.versions]
-        for version, asked in [*((each, str(each.number)) for each in schema.versions), (schema.newest, "latest")]:
+    for name, versions in catalog.subjects().items():
+        numbers = range(1, len(versions) + 1)
+        assert (await get(port, f"/subjects/{name}/versions"))[2] == list(numbers)
+        for number, asked in [*((each, str(each)) for each in numbers), (len(versions), "latest")]:
+            version = versions[number - 1]
             by_id = (await get(port, f"/schemas/ids/{version.schema_id}"))[2]
             assert by_id == {"schema": version.text}
             found = (await get(port, f"/subjects/{name}/versions/{asked}"))[2]
-            said = {"subject": name, "version": version.number, "id": version.schema_id, "schema": version.text}
+            said = {"subject": name, "version": number, "id": version.schema_id, "schema": version.text}
             assert found == said
     assert (await get(port, "/subjects"))[2] == sorted(catalog.subjects())
 
