@@ -1,4 +1,4 @@
-"""Commands that prepare a stack: tables, topics, sellers."""
+"""Commands that set up a deployment: tables, topics, sellers."""
 
 import asyncio
 import secrets
@@ -24,7 +24,7 @@ _META = "gapless.admin.data"
 
 
 def _remember(context: click.Context, _: click.Parameter, value: Path | None) -> None:
-    # Shared along a chain of commands: `sellers --data X list` and `sellers list --data X` are the same.
+    # Shared by a chain of commands: `sellers --data X list` and `sellers list --data X` are the same.
     if value is not None:
         context.meta[_META] = value
 
@@ -45,7 +45,7 @@ def _settings() -> Settings:
 @click.command()
 @_data
 def migrate() -> None:
-    """Bring Postgres's tables up to date. Safe to run again, and from several machines at once."""
+    """Bring Postgres' tables up to date. Safe to repeat, and to run on several machines at once."""
     applied = asyncio.run(run_migrations(_settings().postgres_url.get_secret_value()))
     click.echo(f"applied {', '.join(applied)}" if applied else "nothing to apply")
 
@@ -55,17 +55,17 @@ def migrate() -> None:
 @click.option(
     "--partitions",
     type=click.IntRange(1, PARTITIONS_MAX),
-    help=f"How many each topic gets, once and for all; needed the first time only.  [default: {PARTITIONS_DEFAULT}]",
+    help=f"Partitions of each topic, fixed for ever; needed the first time only.  [default: {PARTITIONS_DEFAULT}]",
 )
 def topics(partitions: int | None) -> None:
-    """Create the topics that are missing and check the others against the catalogue. Nothing that exists is changed."""
+    """Create missing topics and check existing ones against the catalogue. Existing topics are not changed."""
     settings = _settings()
     url, bootstrap = settings.postgres_url.get_secret_value(), settings.kafka_bootstrap
     try:
         count, made = make_topics(url, bootstrap, settings.replication_factor, partitions)
     except TopicError as error:
         raise click.ClickException(str(error)) from None
-    done = f"created {', '.join(made)}" if made else f"all {len(TOPICS)} topics are as the catalogue wants them"
+    done = f"created {', '.join(made)}" if made else f"all {len(TOPICS)} topics match the catalogue"
     click.echo(f"{done}, with {count} partitions each")
 
 
@@ -76,19 +76,19 @@ def sellers() -> None:
 
 
 _SELLER_OPTIONS = (
-    click.option("--legal-name", help="The name that invoices carry."),
+    click.option("--legal-name", help="The name shown on invoices."),
     click.option("--street", help="Street and house number."),
     click.option("--city"),
-    click.option("--postal-code", help="May be empty where a country has none."),
+    click.option("--postal-code", help="May be empty if the country has none."),
     click.option("--country", help="ISO 3166-1 alpha-2, such as FR."),
     click.option("--vat-id", help="VAT identifier; empty for none."),
-    click.option("--time-zone", help="Decides an invoice's date, such as Europe/Paris.  [default: UTC]"),
+    click.option("--time-zone", help="Determines an invoice's date, such as Europe/Paris.  [default: UTC]"),
     click.option(
         "--numbering-policy",
         type=click.Choice(POLICIES),
-        help=f"One run of numbers per partition, or one per year.  [default: {PARTITIONED}]",
+        help=f"One sequence of numbers per partition, or one per year.  [default: {PARTITIONED}]",
     ),
-    click.option("--number-format", help="Such as INV-{partition:02d}-{number:08d}.  [default: the policy's]"),
+    click.option("--number-format", help="For example INV-{partition:02d}-{number:08d}.  [default: the policy's]"),
 )
 
 
@@ -152,7 +152,7 @@ def show_seller(seller_id: str) -> None:
 @click.argument("seller_id")
 @_seller_options
 def set_seller(seller_id: str, **given: str | None) -> None:
-    """Change a seller. Invoices already issued stay as they are; so does the numbering, once there is one."""
+    """Change a seller. Issued invoices do not change; the numbering can't be changed once there is an invoice."""
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         raise click.UsageError("nothing to set")
@@ -166,7 +166,7 @@ def set_seller(seller_id: str, **given: str | None) -> None:
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
 @click.option("--none", "without", is_flag=True, help="Show no logo.")
 def set_logo(seller_id: str, image: Path | None, without: bool) -> None:
-    """Show IMAGE, a PNG or JPEG, on the next invoices."""
+    """Show IMAGE, a PNG or JPEG, on future invoices."""
     if (image is None) != without:
         raise click.UsageError("give an image, or --none")
     body = None if image is None else image.read_bytes()
@@ -183,9 +183,9 @@ def keys() -> None:
 @keys.command("add")
 @_data
 @click.argument("seller_id")
-@click.option("--label", default="", help="What the key is for.")
+@click.option("--label", default="", help="The purpose of the key.")
 def add_key(seller_id: str, label: str) -> None:
-    """Make an API key and print it. It is stored nowhere: only its digest is."""
+    """Create an API key and print it. Only its digest is stored."""
     key = _new_key()
     _run(lambda connection: store.add_key(connection, seller_id, label, key))
     click.echo(key)
@@ -197,7 +197,7 @@ def add_key(seller_id: str, label: str) -> None:
 @click.argument("seller_id")
 @click.argument("name")
 def revoke_key(seller_id: str, name: str) -> None:
-    """End the key that `show` calls NAME. Gateways stop taking it within half a minute."""
+    """Revoke the key that `show` lists as NAME. Gateways refuse it within 30 seconds."""
     _run(lambda connection: store.revoke_key(connection, seller_id, name))
     click.echo(f"{seller_id}: revoked {name}")
 
@@ -205,10 +205,10 @@ def revoke_key(seller_id: str, name: str) -> None:
 @sellers.command("ensure-local")
 @_data
 def ensure_local() -> None:
-    """Make the local stack's seller, with the key that GAPLESS_LOCAL_API_KEY_FILE holds."""
+    """Create the local stack's seller, with the key in the file GAPLESS_LOCAL_API_KEY_FILE."""
     secret = _settings().local_api_key
     if secret is None:
-        raise click.ClickException(f"{ENV_PREFIX}LOCAL_API_KEY_FILE is not set: it names the file that holds the key")
+        raise click.ClickException(f"{ENV_PREFIX}LOCAL_API_KEY_FILE is not set: set it to the file that holds the key")
     key = secret.get_secret_value()
     seller = _run(lambda connection: store.ensure(connection, store.LOCAL_SELLER, "local stack", key))
     click.echo(f"the local stack's seller is {seller.seller_id}")
@@ -217,10 +217,10 @@ def ensure_local() -> None:
 @sellers.command("ensure-probe")
 @_data
 def ensure_probe() -> None:
-    """Make the seller of the monitor's test requests, with the key that GAPLESS_PROBE_API_KEY_FILE holds."""
+    """Create the seller of the monitor's test requests, with the key in the file GAPLESS_PROBE_API_KEY_FILE."""
     secret = _settings().probe_api_key
     if secret is None:
-        raise click.ClickException(f"{ENV_PREFIX}PROBE_API_KEY_FILE is not set: it names the file that holds the key")
+        raise click.ClickException(f"{ENV_PREFIX}PROBE_API_KEY_FILE is not set: set it to the file that holds the key")
     key = secret.get_secret_value()
     seller = _run(lambda connection: store.ensure(connection, store.PROBE_SELLER, "probe", key))
     click.echo(f"the probe's seller is {seller.seller_id}")
@@ -237,11 +237,11 @@ def _new_key() -> str:
 
 
 def _say_once() -> None:
-    click.echo("Keep this key: it is not shown again.", err=True)
+    click.echo("Store this key: it is not shown again.", err=True)
 
 
 def _run(work: Callable[[store.Connection], Awaitable[_Result]]) -> _Result:
-    """Do `work` with a connection of its own; what is known to go wrong becomes one line."""
+    """Do `work` with a connection of its own; known errors become one line."""
 
     async def connected() -> _Result:
         url = _settings().postgres_url.get_secret_value()

@@ -1,4 +1,4 @@
-"""`gapless audit`: prove that nothing is missing, doubled or different."""
+"""`gapless audit`: prove that nothing is missing, duplicate or different."""
 
 import json
 import os
@@ -23,17 +23,17 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--complete", is_flag=True, help="Count what is still on its way as wrong: once all is handled.")
-@click.option("--provider-url", help="Compare with the ledger of the local payment provider, too.")
-@click.option("--follow", is_flag=True, help="Go on: after this audit, check what is new every few seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--complete", is_flag=True, help="Report everything still in progress as a violation.")
+@click.option("--provider-url", help="Also compare with the ledger of the local payment provider at this URL.")
+@click.option("--follow", is_flag=True, help="Continue: after this audit, check new data every few seconds.")
 @click.option("--every", default=5.0, show_default=True, type=_SECONDS, help="With --follow: seconds between rounds.")
 @click.option(
     "--wait-max",
     default=600.0,
     show_default=True,
     type=_SECONDS,
-    help="With --follow: seconds that an invoice, a document or an event may be on its way.",
+    help="With --follow: seconds that an invoice, a document or an event may take.",
 )
 @data_option
 def audit(
@@ -47,15 +47,15 @@ def audit(
 ) -> int:
     """Check Postgres, Kafka and the object store against each other, also while everything runs.
 
-    Exits with 1 and says what is wrong and where, or with 2 if a service can't be read.
+    Exits with 1 after printing what is wrong and where, or with 2 if a service can't be read.
 
-    With --follow it is a process: it begins with one such audit, then checks what is new, at the cost of what is new,
-    and does not read history again. It says the first thing that is wrong and exits with 1; a service that can't be
-    read is waited for; SIGTERM ends it with 0. GAPLESS_METRICS_PORT serves its gauges. --json prints an object a round.
+    With --follow it runs until it is stopped: it starts with a full audit, then checks only what is new. At the first
+    violation it prints it and exits with 1. It waits for services that can't be read, and exits with 0 on SIGTERM.
+    GAPLESS_METRICS_PORT serves its metrics. With --json it prints an object per round.
     """
     errors = Console(stderr=True, highlight=False)
     if follow and (complete or provider_url is not None):
-        raise click.UsageError("--follow takes neither --complete nor --provider-url: a whole audit does")
+        raise click.UsageError("--complete and --provider-url need a full audit: leave out --follow")
     settings = settings_for(data)
     if follow:
         return _follow(settings, every, wait_max, as_json)
@@ -80,7 +80,7 @@ def audit(
 
 
 def _follow(settings: Settings, every: float, wait_max: float, as_json: bool) -> int:
-    # Imported on use: the gauges are this process's alone.
+    # Imported on use: it registers metrics of the follower, which no other process has.
     from audit import watch
 
     logs.configure(settings.log_level, {"process": "audit"})
@@ -92,7 +92,7 @@ def _follow(settings: Settings, every: float, wait_max: float, as_json: bool) ->
 
 
 def show(report: AuditReport, console: Console) -> None:
-    """For people: what was looked at, each check, and what is wrong."""
+    """Print a report for people: what was examined, each check, and each violation."""
     console.print(_counted(report), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for check, claim in CHECKS.items():
@@ -114,7 +114,7 @@ def show(report: AuditReport, console: Console) -> None:
 
 
 def verdict(report: AuditReport) -> str:
-    """The last line: clean or not, and what is still on its way."""
+    """The last line: clean or not, and what is still in progress."""
     waiting = [
         f"{count:,} {what}"
         for count, what in (
@@ -126,7 +126,7 @@ def verdict(report: AuditReport) -> str:
         )
         if count
     ]
-    on_its_way = f"; on their way: {', '.join(waiting)}" if waiting else ""
+    on_its_way = f"; in progress: {', '.join(waiting)}" if waiting else ""
     if report.clean:
         return f"[bold green]audit: clean[/bold green], in {report.seconds:.1f} s{on_its_way}"
     return (

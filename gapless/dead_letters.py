@@ -1,4 +1,4 @@
-"""`gapless dead-letters`: look at the records that could not be decoded or applied, and close them."""
+"""`gapless dead-letters`: show the records that could not be decoded or applied, and close them."""
 
 import base64
 import getpass
@@ -36,23 +36,23 @@ from sinks.redrive import redrive as send_planned
 
 _CONNECT_SECONDS_MAX = 10
 _WIDTH = 160
-#: Characters of an error in a line of the table; `show` has all of it.
+#: Characters of an error in a line of the table; `show` prints all of it.
 _ERROR_CHARS_MAX = 60
 _TOPICS = sorted({topic.name for topics in READERS.values() for topic in topics})
 _Result = TypeVar("_Result")
 
 
 class _Moment(click.ParamType):
-    """A time in ISO 8601; without a zone it is UTC."""
+    """A time in ISO 8601, in UTC if it has no zone."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The time, with its zone."""
+        """Return the time, with its zone."""
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no time in ISO 8601, such as 2026-11-29T14:03Z", param, ctx)
+            self.fail(f"{value!r} is not a time in ISO 8601, such as 2026-11-29T14:03Z", param, ctx)
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
@@ -62,7 +62,7 @@ class _Id(click.ParamType):
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> DeadLetterId:
-        """The id."""
+        """Return the id."""
         try:
             return DeadLetterId.parse(value)
         except ValueError as error:
@@ -70,9 +70,9 @@ class _Id(click.ParamType):
 
 
 _FILTERS = (
-    click.option("--topic", type=click.Choice(_TOPICS), help="Of this topic."),
-    click.option("--reason", type=click.Choice([each.value for each in DeadLetterReason]), help="For this reason."),
-    click.option("--order", "order_id", help="Of this order id."),
+    click.option("--topic", type=click.Choice(_TOPICS), help="Only of this topic."),
+    click.option("--reason", type=click.Choice([each.value for each in DeadLetterReason]), help="With this reason."),
+    click.option("--order", "order_id", help="Only of this order id."),
     click.option("--since", type=_Moment(), help="Written at this time or later, such as 2026-11-29T14:03Z."),
     click.option("--until", type=_Moment(), help="Written before this time."),
 )
@@ -88,17 +88,17 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # A container's user has no name.
+        # The user of a container may have no name.
         return f"uid {os.getuid()}"
 
 
 _ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=_Id())
-_by = click.option("--by", default=_user, show_default="the system's user", help="Recorded as who did it.")
+_by = click.option("--by", default=_user, show_default="the system's user", help="Who did it; recorded.")
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Look at the records that could not be decoded or applied, and close them.
+    """Show the records that could not be decoded or applied, and close them.
 
     A dead letter is open until its record is sent again (redriven) or discarded.
     """
@@ -107,9 +107,9 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @_filters
 @click.option("--state", type=click.Choice(store.STATES), default=store.OPEN, show_default=True)
-@click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True, help="So many at most.")
-@click.option("--after", type=_Id(), help="Go on after the last one of the page before.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True, help="The most to list.")
+@click.option("--after", type=_Id(), help="Continue after this id, the last one of the previous page.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_option
 def list_(limit: int, after: DeadLetterId | None, as_json: bool, data: Path | None, **conditions: Any) -> None:
     """List dead letters, newest first."""
@@ -128,12 +128,12 @@ def list_(limit: int, after: DeadLetterId | None, as_json: bool, data: Path | No
         return
     if page.rows:
         _show_table(page.rows)
-    click.echo(f"{page.count:,} {wanted.state}" + (f"; go on with --after {next_id}" if next_id else ""))
+    click.echo(f"{page.count:,} {wanted.state}" + (f"; continue with --after {next_id}" if next_id else ""))
 
 
 @dead_letters.command()
 @click.argument("letter_id", metavar="ID", type=_Id())
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_option
 def show(letter_id: DeadLetterId, as_json: bool, data: Path | None) -> None:
     """Show one dead letter with its whole record."""
@@ -155,9 +155,9 @@ def show(letter_id: DeadLetterId, as_json: bool, data: Path | None) -> None:
 @dead_letters.command()
 @_ids
 @_filters
-@click.option("--dry-run", is_flag=True, help="Send nothing: say how many would be sent, and which.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="So many a second at most.")
-@click.option("--why", help="Recorded with it; needed unless it is a dry run.")
+@click.option("--dry-run", is_flag=True, help="Send nothing: print what would be sent.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="The most records a second.")
+@click.option("--why", help="The reason; recorded. Required unless it is a dry run.")
 @_by
 @data_option
 def redrive(
@@ -171,7 +171,7 @@ def redrive(
 ) -> None:
     """Send the records of open dead letters again: those with these IDs, or all that meet every condition.
 
-    Records of one key are sent in their order. Those that would become dead letters again are left as they are.
+    Records with the same key are sent in their order. Records that would become dead letters again stay open.
     """
     wanted = _wanted(ids, conditions)
     because = "" if dry_run else _said_why(why)
@@ -203,11 +203,11 @@ def redrive(
 @dead_letters.command()
 @_ids
 @_filters
-@click.option("--why", help="Recorded with it; needed.")
+@click.option("--why", help="The reason; recorded. Required.")
 @_by
 @data_option
 def discard(ids: tuple[DeadLetterId, ...], why: str | None, by: str, data: Path | None, **conditions: Any) -> None:
-    """Close open dead letters for good, and send nothing: those with these IDs, or all that meet every condition."""
+    """Close open dead letters without sending: those with these IDs, or all that meet every condition."""
     wanted, because = _wanted(ids, conditions), _said_why(why)
 
     def close(connection: Connection) -> int:
@@ -222,18 +222,18 @@ def discard(ids: tuple[DeadLetterId, ...], why: str | None, by: str, data: Path 
 def _wanted(ids: tuple[DeadLetterId, ...], conditions: dict[str, Any]) -> DeadLetterFilter:
     wanted = DeadLetterFilter(ids=ids, **conditions)
     if wanted.is_empty:
-        raise click.UsageError("say which: IDs, or at least one of --topic, --reason, --order, --since and --until")
+        raise click.UsageError("give IDs, or at least one of --topic, --reason, --order, --since and --until")
     return wanted
 
 
 def _said_why(why: str | None) -> str:
     if why is None or not why.strip():
-        raise click.UsageError("say --why: it is recorded")
+        raise click.UsageError("give --why: the reason is recorded")
     return why
 
 
 def _tell_closed(connection: Connection, ids: tuple[DeadLetterId, ...]) -> None:
-    """Say which of the ids are closed. Raises `DeadLetterError` for one that there is not."""
+    """Print which of the ids are closed. Raises `DeadLetterError` for an unknown id."""
     if not ids:
         return
     found = {row.id: row for row in store.read_page(connection, DeadLetterFilter(ids=ids), len(ids))}
@@ -245,7 +245,7 @@ def _tell_closed(connection: Connection, ids: tuple[DeadLetterId, ...]) -> None:
 
 
 def _tell(letter: DeadLetterRow, plan: Plan, delivered: Delivered | None) -> str:
-    """Say what a redrive does with a dead letter; whether it is `sent` or `left`."""
+    """Print what a redrive does with a dead letter; return `sent` or `left`."""
     if isinstance(plan, Unredrivable):
         said = f"stays open: {plan.why}"
     else:
@@ -257,7 +257,7 @@ def _tell(letter: DeadLetterRow, plan: Plan, delivered: Delivered | None) -> str
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Some rows, and how many there are in all."""
+    """A page of rows, and the number of all matching rows."""
 
     rows: list[DeadLetterRow]
     has_more: bool
@@ -359,7 +359,7 @@ def _record_as_json(record: CarriedRecord) -> dict[str, Any]:
 
 
 def _run(data: Path | None, work: Callable[[Connection], _Result]) -> _Result:
-    """Do `work` with a connection of its own; what is known to go wrong becomes one line."""
+    """Do `work` with a connection of its own; known errors become one line."""
     url = settings_for(data).postgres_url.get_secret_value()
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS_MAX) as connection:
@@ -368,7 +368,7 @@ def _run(data: Path | None, work: Callable[[Connection], _Result]) -> _Result:
         raise click.ClickException(str(error)) from None
     except NotAcknowledgedError as error:
         raise click.ClickException(
-            f"the brokers did not acknowledge a record: {error}. What was sent is recorded: run this again for the rest"
+            f"the brokers did not acknowledge a record: {error}. Sent records are closed: run this again for the rest"
         ) from None
     except psycopg.errors.UndefinedTable:
-        raise click.ClickException("Postgres has no tables of this release: run `gapless migrate`") from None
+        raise click.ClickException("Postgres lacks tables of this release: run `gapless migrate`") from None

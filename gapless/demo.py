@@ -1,4 +1,4 @@
-"""`gapless demo`: the whole way, on a stack of its own that leaves nothing behind."""
+"""`gapless demo`: the product end to end, on a temporary stack that leaves nothing behind."""
 
 import os
 import shutil
@@ -27,12 +27,12 @@ from producers.client import UnavailableError
 from producers.load import percentile
 from runtime.settings import Settings
 
-#: Who posts at the same instant.
+#: Clients that post at the same instant.
 CLIENTS = 500
-#: What follows at full speed, repeats included.
+#: Requests that follow at full speed, repeats included.
 REQUESTS = 5_000
 REPEAT_SHARE = 0.1
-#: Who wants one of the sale's pieces, all at the same instant.
+#: Buyers who want one of the sale's pieces at the same instant.
 BUYERS = 5_000
 DOCUMENT = Path("gapless-demo-invoice.pdf")
 LOGS = Path("gapless-demo-logs")
@@ -40,7 +40,7 @@ _WIDTH_UNSEEN = 100
 
 
 class DemoError(click.ClickException):
-    """The demo could not be carried through."""
+    """The demo could not be completed."""
 
 
 @click.command()
@@ -48,13 +48,13 @@ class DemoError(click.ClickException):
 @click.option("--requests", type=click.IntRange(10, 100_000), default=REQUESTS, show_default=True)
 @click.option("--buyers", type=click.IntRange(1, 50_000), default=BUYERS, show_default=True, help="Of the flash sale.")
 def demo(clients: int, requests: int, buyers: int) -> int:
-    """Show the whole way: storefronts post, each order gets one number, one row, one PDF, and its events; then a sale.
+    """Show the product end to end: each order gets one number, one row, one PDF and its events; then a flash sale.
 
     Starts Kafka, Postgres, Valkey and our processes on free ports in a temporary folder, and removes all of it.
     """
     console = Console(highlight=False, width=None if os.isatty(1) else _WIDTH_UNSEEN)
     began = time.monotonic()
-    # Before anything starts: the gateway needs as many as its buyers.
+    # Before the stack starts, which inherits the limit: the gateway needs as many connections as its buyers.
     connections = raise_file_limit(buyers)
     with _interruptible(), _stack(console) as stack:
         settings = stack.settings()
@@ -145,9 +145,9 @@ def _table(found: Found, sale: SaleResult, report: AuditReport) -> Table:
 
 @contextmanager
 def _stack(console: Console) -> Iterator[Stack]:
-    """A stack in a temporary folder, which goes however this ends; only the logs stay, if it failed."""
+    """A stack in a temporary folder, which is always removed; only the logs are preserved after a failure."""
     data = Path(tempfile.mkdtemp(prefix="gapless-demo-"))
-    # Bound: should this process be killed, the stack sees its standard input end and stops too.
+    # Bound: if this process is killed, the stack sees the end of its standard input and stops.
     stack = Stack(data, bound=True)
     console.print("[bold]0.[/bold] Kafka, Postgres, Valkey, a payment provider and gapless start")
     began = time.monotonic()
@@ -172,14 +172,14 @@ def _stack(console: Console) -> Iterator[Stack]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything cleaned up."""
+    """Make SIGTERM and SIGHUP end the demo as Ctrl-C does, with everything cleaned up."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        # And not an exception from here: inside an event loop only its own way of being interrupted cleans up.
+        # Not an exception: an event loop only cleans up if it is interrupted by SIGINT.
         signal.raise_signal(signal.SIGINT)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    # A shell that starts it in the background has it ignore Ctrl-C.
+    # A shell makes processes that it starts in the background ignore SIGINT.
     before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

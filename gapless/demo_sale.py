@@ -1,4 +1,4 @@
-"""The demo's flash sale: everybody wants the same article at the same instant, while others shop as always."""
+"""The demo's flash sale: all buyers want the same article at the same instant, while others shop as usual."""
 
 import asyncio
 import resource
@@ -19,21 +19,21 @@ from producers.generate import checkouts
 from producers.load import LoadReport, run
 from runtime.settings import Settings
 
-#: The article of the sale, and how many there are of it.
+#: The article of the sale, and its pieces.
 SKU = "FLASH"
 PIECES = 500
-#: Who shops for other things meanwhile: checkouts, of how many a second, with how many articles.
+#: Other shoppers meanwhile: their checkouts, the rate per second, and their articles.
 OTHERS = 400
 _OTHERS_A_SECOND = 40.0
 _ARTICLES = 20
 _PLENTY = 10_000
-#: Some cards are declined, and some calls of the provider fail or never return, charged or not.
+#: Some cards are declined, and some calls of the provider fail or never return, with or without an effect.
 _TOKENS = {"tok_ok": 0.87, "tok_decline": 0.1, "tok_5xx": 0.01, "tok_timeout_charged": 0.01, "tok_timeout": 0.01}
 _WAIT_S = 15
 _SEED = 1
 _POLL_S = 0.2
 _STANDSTILL_S_MAX = 90.0
-#: What a process needs of files beside the buyers' connections.
+#: Open files that a process needs in addition to the buyers' connections.
 _FILES_KEPT = 512
 
 _DECIDED = """
@@ -45,7 +45,7 @@ FROM orders o LEFT JOIN order_lines l USING (seller_id, order_id)
 
 @dataclass(slots=True)
 class SaleResult:
-    """What came of it."""
+    """The sale's results."""
 
     buyers: int
     answers: LoadReport = field(default_factory=LoadReport)
@@ -53,24 +53,24 @@ class SaleResult:
     others: LoadReport = field(default_factory=LoadReport)
     others_outcomes: Counter[str] = field(default_factory=Counter)
     sold: int = 0
-    #: Orders that hold stock without being paid, at the end.
+    #: Orders that still hold stock without being paid.
     holds_left: int = 0
 
     @property
     def pieces(self) -> int:
-        """How many can be sold."""
+        """How many pieces can be sold."""
         return min(PIECES, self.buyers)
 
     @property
     def unanswered(self) -> int:
-        """Checkouts without an answer, and those that were refused for no reason of the sale's."""
+        """Checkouts without an answer, and those refused for a reason that has nothing to do with the sale."""
         odd = sum(count for status, count in self.answers.statuses.items() if status not in (202, 201, 409))
         odd += sum(count for status, count in self.others.statuses.items() if status not in (202, 201, 402))
         return self.answers.failed + self.others.failed + odd
 
 
 def raise_file_limit(buyers: int) -> int:
-    """Let this process and those it starts have as many files as they may; how many buyers can be connected then."""
+    """Raise this process's limit of open files, which its children inherit; returns how many buyers can connect."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or hard > soft:
         wanted = buyers + 2 * _FILES_KEPT
@@ -80,9 +80,9 @@ def raise_file_limit(buyers: int) -> int:
 
 
 async def flash_sale(console: Console, target: Target, settings: Settings, buyers: int, connections: int) -> SaleResult:
-    """Sell, and return when everybody is answered and no payment is under way.
+    """Run the sale, and return when every buyer has an answer and no payment is under way.
 
-    As many buyers as there are `connections` post at the same instant, the others as soon as one of those is answered.
+    As many buyers as there are `connections` post at the same instant, the others as connections become free.
     Raises `StuckError`, `producers.client.UnavailableError`.
     """
     sale = SaleResult(buyers)
@@ -90,7 +90,7 @@ async def flash_sale(console: Console, target: Target, settings: Settings, buyer
     async with target.client(8) as client:
         await put_stock(client, [SKU], PIECES)
         await put_stock(client, articles, _PLENTY)
-    # As a seller does before a sale: the stock is known to those at the door.
+    # As a seller does before a sale, so that admission knows the stock.
     await connected(settings, lambda mirror, session: copy_levels(mirror, session, [SKU, *articles], shards=1))
     flash = checkouts(buyers, seed=_SEED, skus=[SKU], customers=buyers, tokens={"tok_ok": 1.0}, prefix="SALE")
     shopping = checkouts(OTHERS, seed=_SEED, skus=articles, customers=OTHERS, tokens=_TOKENS, prefix="SHOP")
@@ -126,7 +126,7 @@ def _counted(outcomes: Counter[str]) -> Any:
 
 
 async def _watch(console: Console, target: Target, sale: SaleResult, tasks: list["asyncio.Task[None]"]) -> None:
-    """Show how far it is until all are answered and decided."""
+    """Show progress until all checkouts are answered and decided."""
     columns = (
         TextColumn("   {task.description:<21}"),
         BarColumn(),

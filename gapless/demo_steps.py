@@ -1,4 +1,4 @@
-"""What the demo does to its stack."""
+"""The steps of the demo."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from runtime.kafka import TopicError
 
 _SEED = 1
 _WAIT_S = 30
-#: By then every partition has seen many, and the broker has compiled what it runs: a cold start is not what is shown.
+#: Enough for every partition, and for the broker's JVM to compile its code: the demo shows no cold start.
 _WARM_UP_ORDERS = 250
 _ISSUED_STATUS = 200
 _REFUSED_FROM = 400
@@ -30,20 +30,20 @@ _DRAIN_S_MAX = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The stack, as far as the steps need it."""
+    """The parts of the stack that the steps need."""
 
     url: str
     api_key: str
     postgres_url: str
 
     def client(self, connections: int) -> GaplessClient:
-        """A client of its gateway."""
+        """A client of the gateway."""
         return WireClient(self.url, self.api_key, connections=connections)
 
 
 @dataclass(slots=True)
 class Found:
-    """What the demo measured. Times in seconds."""
+    """The demo's measurements. Times in seconds."""
 
     waits_s: "array[float]" = field(default_factory=lambda: array("d"))
     sent: int = 0
@@ -55,18 +55,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class FetchedDocument:
-    """A PDF, and the number of the invoice it shows."""
+    """A PDF and its invoice number."""
 
     body: bytes
     invoice_number: str
 
 
 class StuckError(Exception):
-    """The stack stopped getting anywhere."""
+    """The stack makes no progress."""
 
 
 async def warm_up(target: Target) -> int:
-    """Some orders, to their numbers; returns how many."""
+    """Send some orders and wait for their numbers; returns how many."""
     payloads = [msgspec.json.encode(body) for body in bodies(_WARM_UP_ORDERS, seed=_SEED, prefix="WARM")]
     async with target.client(_WARM_UP_ORDERS) as client:
         await run(client, payloads, workers=_WARM_UP_ORDERS, wait_s=_WAIT_S)
@@ -74,7 +74,7 @@ async def warm_up(target: Target) -> int:
 
 
 async def rush(target: Target, clients: int, prefix: str = "RUSH") -> "array[float]":
-    """Seconds until each client had its number: all post at the same instant, each over a connection of its own."""
+    """Have all clients post at the same instant on separate connections; returns the seconds to each number."""
     payloads = [msgspec.json.encode(body) for body in bodies(clients, seed=_SEED, prefix=prefix)]
     waits_s = array("d")
     go = asyncio.Event()
@@ -96,7 +96,7 @@ async def rush(target: Target, clients: int, prefix: str = "RUSH") -> "array[flo
 
 
 async def storm(console: Console, target: Target, found: Found, requests: int, repeat_share: float) -> None:
-    """Send at full speed while bars show how far it is sent, issued and stored."""
+    """Send at full speed, with progress bars for requests sent, issued and stored."""
     distinct = round(requests * (1 - repeat_share))
     payloads = with_repeats(
         (msgspec.json.encode(body) for body in bodies(distinct, seed=_SEED, prefix="LOAD")), repeat_share, seed=_SEED
@@ -151,14 +151,14 @@ async def _send(
 
 
 def _show(bars: Progress, task: TaskID, completed: int, seconds: float) -> None:
-    """A finished bar keeps the rate that it finished with."""
+    """Update a bar; a finished one keeps its last rate."""
     if not bars.tasks[task].finished:
         rate = completed / seconds if seconds else 0.0
         bars.update(task, completed=completed, rate=f"{rate:,.0f}/s")
 
 
 async def wait_until_drained(target: Target, kafka_bootstrap: str) -> None:
-    """Return when nothing is on its way. Raises `StuckError`."""
+    """Return when nothing is in progress. Raises `StuckError`."""
     give_up_at = time.monotonic() + _DRAIN_S_MAX
     with psycopg.connect(target.postgres_url, autocommit=True) as ledger:
         while time.monotonic() < give_up_at:
@@ -172,10 +172,10 @@ async def wait_until_drained(target: Target, kafka_bootstrap: str) -> None:
 
 
 async def fetch_document(target: Target) -> FetchedDocument:
-    """One of the PDFs, as its customer gets it."""
+    """One of the PDFs, fetched as a customer does."""
     async with target.client(1) as client:
         order = (await client.get_invoice("RUSH-1")).json()
         document = await client.get_document("RUSH-1")
     if not document.payload.startswith(b"%PDF"):
-        raise StuckError(f"the document is no PDF: {document.status} {document.payload[:200]!r}")
+        raise StuckError(f"the document is not a PDF: {document.status} {document.payload[:200]!r}")
     return FetchedDocument(document.payload, str(order["invoice_number"]))

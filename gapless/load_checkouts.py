@@ -1,4 +1,4 @@
-"""`gapless load checkouts`: buyers who want the same few articles, all at once or at a rate."""
+"""`gapless load checkouts`: generated buyers of a few articles, all at once or at a rate."""
 
 import asyncio
 import json
@@ -17,10 +17,10 @@ from producers.generate import checkouts as make_checkouts
 from producers.load import WORKERS, LoadReport, run
 from producers.wire import WireClient
 
-#: Answers that nobody would expect: so many are shown with their reason.
+#: Unexpected answers that are shown with their reason.
 _ODDITIES_MAX = 10
 _STOCK_AT_ONCE = 32
-#: The words of the report, by the answer's status or the problem's name.
+#: The report's names of outcomes, by the answer's status or the problem's name.
 _CONFIRMED, _PENDING = "confirmed", "accepted"
 _EXPECTED = {
     "out-of-stock": "out of stock",
@@ -30,7 +30,7 @@ _EXPECTED = {
 
 
 class _Problem(msgspec.Struct):
-    """What is read of a problem."""
+    """The field of a problem that is read."""
 
     type: str = ""
 
@@ -39,32 +39,32 @@ _problems = msgspec.json.Decoder(_Problem)
 
 
 class TokenShares(click.ParamType):
-    """`tok_ok=0.9,tok_decline=0.1`; without a number it is 1."""
+    """`tok_ok=0.9,tok_decline=0.1`; a name without a number has share 1."""
 
     name = "shares"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
-        """Weights by name."""
+        """Return the weights by name."""
         shares = {}
         for part in str(value).split(","):
             name, _, weight = part.partition("=")
             try:
                 shares[name.strip()] = float(weight or 1)
             except ValueError:
-                self.fail(f"{part!r} is no NAME=SHARE", param, ctx)
+                self.fail(f"{part!r} is not NAME=SHARE", param, ctx)
         if "" in shares or min(shares.values()) < 0 or not sum(shares.values()):
-            self.fail("shares need a name, are not below 0, and not all of them 0", param, ctx)
+            self.fail("each share needs a name and a number of 0 or more, at least one above 0", param, ctx)
         return shares
 
 
 @click.command()
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Checkouts to send.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Checkouts a second. Default: full speed.")
-@click.option("--sku", help="The one article that all of them want.")
+@click.option("--sku", help="The one article that all checkouts want.")
 @click.option("--skus", type=click.IntRange(min=1), metavar="K", help="Articles to spread over: SKU-1 to SKU-K.")
 @click.option("--stock", type=click.IntRange(min=0), metavar="PIECES", help="Set each article's stock first.")
-@click.option("--customers", type=click.IntRange(min=1), help="Who buys, in turn. Default: each a customer of its own.")
-@click.option("--wait", type=click.IntRange(1, 30), metavar="SECONDS", help="Have each answer wait for the sale.")
+@click.option("--customers", type=click.IntRange(min=1), help="Customers, in turn. Default: one for each checkout.")
+@click.option("--wait", type=click.IntRange(1, 30), metavar="SECONDS", help="Have each answer wait for the outcome.")
 @click.option(
     "--tokens", type=TokenShares(), default="tok_ok", show_default=True, help="Means of payment, by their shares."
 )
@@ -73,13 +73,13 @@ class TokenShares(click.ParamType):
     type=click.IntRange(min=1),
     default=WORKERS,
     show_default=True,
-    help="Buyers at a time, each on a connection of its own; the others queue in here.",
+    help="Concurrent buyers, each with a connection of its own; the others queue in this process.",
 )
-@click.option("--prefix", default="C", show_default=True, help="Of order ids: the same again is the same orders.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides who pays how.")
+@click.option("--prefix", default="C", show_default=True, help="Of order ids: the same prefix repeats the same orders.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Determines who pays how.")
 @click.option("--give-up-after", type=float, default=60.0, show_default=True, help="Seconds a request is retried.")
 @target_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def checkouts(
     count: int,
     rate: float | None,
@@ -98,10 +98,10 @@ def checkouts(
     api_key_file: Path | None,
     as_json: bool,
 ) -> int:
-    """Send checkouts of one piece each, and tell what came of them.
+    """Send checkouts of one piece each, and report their outcomes.
 
-    What the gateway asks to have again later is sent again; a refusal for want of stock or a declined payment is an
-    answer. Exits with 1 if one stayed unanswered, or was refused for another reason.
+    Requests that the gateway asks to retry are retried; out of stock and a declined payment are outcomes. Exits with 1
+    if a request got no answer, or was refused for another reason.
     """
     if (sku is None) == (skus is None):
         raise click.UsageError("give --sku or --skus")
@@ -142,7 +142,7 @@ def checkouts(
 
 
 def outcome_of(answer: GatewayAnswer) -> str:
-    """What became of a checkout, in the words of the report."""
+    """The report's name of a checkout's outcome."""
     if not is_refused(answer.status):
         return _PENDING if answer.status == 202 else _CONFIRMED
     try:
@@ -153,7 +153,7 @@ def outcome_of(answer: GatewayAnswer) -> str:
 
 
 async def put_stock(client: GaplessClient, skus: Sequence[str], pieces: int) -> None:
-    """Set the stock of each article. Raises `click.ClickException` where the gateway refuses, `UnavailableError`."""
+    """Set the stock of each article. Raises `click.ClickException` for a refusal, and `UnavailableError`."""
     gate = asyncio.Semaphore(_STOCK_AT_ONCE)
 
     async def put(sku: str) -> None:

@@ -19,19 +19,19 @@ DEFAULT_DATA = Path(".gapless")
 
 
 class Folder(click.Path):
-    """A folder's path; an empty one is refused, for it would be the current folder."""
+    """A folder's path. An empty one is refused, because it would mean the current folder."""
 
     def __init__(self) -> None:
         super().__init__(file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path."""
+        """Return the path."""
         if value == "":
             self.fail("is empty: name a folder, or leave the option out", param, ctx)
         return super().convert(value, param, ctx)
 
 
-#: The option `--data` for a command that works on a local stack, which has a folder in any case.
+#: The option `--data` for commands that work on a local stack only.
 stack_option: Callable[[Any], Any] = click.option(
     "--data",
     type=Folder(),
@@ -40,7 +40,7 @@ stack_option: Callable[[Any], Any] = click.option(
     help="Folder of the local stack.",
 )
 
-#: The option `--data` for a command that also works on configured services: see `settings_for`.
+#: The option `--data` for commands that also work with configured services: see `settings_for`.
 data_option: Callable[[Any], Any] = click.option(
     "--data",
     type=Folder(),
@@ -50,9 +50,9 @@ data_option: Callable[[Any], Any] = click.option(
 
 
 def settings_for(data: Path | None) -> Settings:
-    """The settings of a command: those of the stack in `data`, else the environment's, else those of `./.gapless`.
+    """The settings of a command: of the stack in `data`; without `data`, of the environment, or of `./.gapless`.
 
-    Raises `StackError` if `data` is given and holds no stack, `SettingsError` if the environment's are wrong.
+    Raises `StackError` if `data` is given and contains no stack, `SettingsError` if the environment's are wrong.
     """
     if data is not None:
         return Stack(data).settings()
@@ -79,11 +79,12 @@ def _workers(_: click.Context, __: click.Parameter, value: str | None) -> dict[s
 @click.command()
 @click.option("--detach", is_flag=True, help="Return when all is ready, and leave it running.")
 @stack_option
-@click.option("--workers", callback=_workers, metavar="ROLE=N,…", help="How many of each, as invoices=2,documents=2.")
+@click.option("--workers", callback=_workers, metavar="ROLE=N,…", help="Workers per role: invoices=2,documents=2.")
 def up(detach: bool, data: Path, workers: dict[str, int] | None) -> None:
     """Start the local stack: Kafka, Postgres, Valkey, and our own processes.
 
-    It starts again what dies, and stops everything on Ctrl-C or `gapless down`. Ports are free ones, and kept.
+    Processes that die are restarted. Ctrl-C or `gapless down` stops everything. Ports are chosen once and stay the
+    same.
     """
     stack = Stack(data, workers)
     if detach:
@@ -105,7 +106,7 @@ def up(detach: bool, data: Path, workers: dict[str, int] | None) -> None:
 @click.command()
 @stack_option
 def down(data: Path) -> None:
-    """Stop the local stack; its data stays."""
+    """Stop the local stack; its data is preserved."""
     stack = Stack(data)
     if not (stack.data / "stack.json").exists():
         raise StackError(f"there is no stack in {stack.data}")
@@ -113,10 +114,10 @@ def down(data: Path) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @stack_option
 def status(as_json: bool, data: Path) -> None:
-    """Say what runs in the local stack, and where it listens."""
+    """Show what runs in the local stack, and where it listens."""
     stack = Stack(data)
     click.echo(json.dumps(stack.status(), indent=2) if as_json else _summary(stack))
 
@@ -124,10 +125,10 @@ def status(as_json: bool, data: Path) -> None:
 def _summary(stack: Stack) -> str:
     told = stack.status()
     lines = [f"{'ready' if told['ready'] else 'not ready'}: {told['data']}"]
-    # The password in Postgres's URL is for programs: `--json` has it.
+    # The URL with the password is for programs: `--json` has it.
     shown = {**told["endpoints"], "postgres": _without_password(told["endpoints"]["postgres"])}
     lines += [f"  {name:10} {where}" for name, where in shown.items()]
-    # Of use on this machine only: whoever sees it can read the stack's folder as well.
+    # No secret here: whoever sees this output can also read the stack's folder.
     lines.append(f"  {'api key':10} {told['api_key']}")
     for process in told["processes"]:
         lines.append(f"  {process['name']:14} {process['state']:9} {process['pid'] or ''}".rstrip())

@@ -1,4 +1,4 @@
-"""`gapless order`: where an order is."""
+"""`gapless order`: the trail of an order."""
 
 import asyncio
 import json
@@ -23,18 +23,18 @@ _WIDTH_UNSEEN = 120
 
 @click.command()
 @click.argument("wanted", metavar="ORDER")
-@click.option("--seller", "seller_id", help="Only this seller's.  [default: all sellers']")
-@click.option("--json", "as_json_text", is_flag=True, help="For programs.")
+@click.option("--seller", "seller_id", help="Only orders of this seller.  [default: all sellers]")
+@click.option("--json", "as_json_text", is_flag=True, help="Print JSON.")
 @data_option
 def order(wanted: str, seller_id: str | None, as_json_text: bool, data: Path | None) -> None:
     """Show every step of an order, and what it waits for.
 
     ORDER is an order id, the number of an invoice, or the e-mail address of a buyer, whose latest orders are shown.
 
-    Exits with 1 if there is no such order. Requests that no agent has read yet are looked for in Kafka.
+    Exits with 1 if there is no such order. Requests that no agent has read yet are searched for in Kafka.
     """
     if not wanted.isprintable():
-        raise click.UsageError("ORDER holds control characters, which no order id and no number has")
+        raise click.UsageError("ORDER contains control characters, which no order id and no number has")
     found = asyncio.run(_find(settings_for(data), wanted, seller_id))
     if as_json_text:
         click.echo(json.dumps(found.as_json(), indent=2))
@@ -60,7 +60,7 @@ async def _find(settings: Settings, wanted: str, seller_id: str | None) -> Found
 
 
 def show(found: FoundTrails, console: Console) -> None:
-    """For people: a table for each order, and under it what is outstanding."""
+    """Print a table per order for people, and below it what is outstanding."""
     for trail in found.trails:
         numbers = f", {', '.join(trail.numbers)}" if trail.numbers else ""
         title = f"{trail.order_id} of {trail.seller_id or 'an unknown seller'}: {trail.state}{numbers}"
@@ -105,7 +105,7 @@ def _outstanding_text(each: Outstanding) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without control characters: anybody may have written the record, and a terminal obeys them."""
+    """The text without control characters, which records of others may contain and a terminal would obey."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 

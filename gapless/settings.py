@@ -1,4 +1,4 @@
-"""`gapless settings`: what the processes can be told."""
+"""`gapless settings`: lists the settings of the processes."""
 
 import types
 import typing
@@ -14,14 +14,14 @@ from runtime.settings import ENV_PREFIX, Settings
 
 @click.command()
 def settings() -> None:
-    """List every setting: its variable, its type, its default, what it means.
+    """List every setting: its variable, type, default and meaning.
 
-    Any of them can also come from a file: GAPLESS_X_FILE names the file that holds X, as secrets are mounted.
+    Every setting can also be read from a file: GAPLESS_X_FILE names the file that contains X.
     """
     for name, field in Settings.model_fields.items():
         click.echo(f"{ENV_PREFIX}{name.upper()}  ({_type(field)}; default: {_default(field)})")
         click.echo(f"    {field.description}")
-    click.echo(f"\nEach of them can also be read from a file, named by the variable with _FILE, as {_example()}.")
+    click.echo(f"\nEvery setting can also be read from a file, named by the variable with _FILE: {_example()}.")
 
 
 def _example() -> str:

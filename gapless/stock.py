@@ -1,4 +1,4 @@
-"""`gapless stock`: what Redis knows of stock, before a sale and after it."""
+"""`gapless stock`: fill and check Redis' copy of stock, before and after a sale."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ _seller = click.option("--seller", "seller_id", help="The seller.  [default: the
 
 @click.group()
 def stock() -> None:
-    """Copy stock to Redis before a sale, and compare both after it. Redis only hints: Postgres decides."""
+    """Copy stock to Redis before a sale, and compare both afterwards. Redis only hints: Postgres decides."""
 
 
 @stock.command()
@@ -40,7 +40,7 @@ def stock() -> None:
     type=click.IntRange(1, SHARDS_MAX),
     default=1,
     show_default=True,
-    help="Cut each SKU's counter in Redis into so many.",
+    help="Divide each SKU's counter in Redis into this many.",
 )
 @data_option
 def preload(skus: tuple[str, ...], seller_id: str | None, shards: int, data: Path | None) -> None:
@@ -52,20 +52,20 @@ def preload(skus: tuple[str, ...], seller_id: str | None, shards: int, data: Pat
     if unknown:
         raise click.ClickException(f"{seller} has no stock of {', '.join(unknown)}: set it with PUT /v1/stock/<sku>")
     if not complete:
-        raise click.ClickException("Redis began anew meanwhile: run this again")
+        raise click.ClickException("Redis was restarted meanwhile: run this again")
     counters = "one counter" if shards == 1 else f"{shards} counters"
     click.echo(f"{seller}: {len(set(skus))} SKUs are in Redis, each as {counters}")
 
 
 @stock.command()
-@click.option("--dry-run", is_flag=True, help="Change nothing, and exit with 1 if anything is off.")
+@click.option("--dry-run", is_flag=True, help="Change nothing, and exit with 1 if they differ.")
 @click.option("--seller", "seller_id", help="Only this seller.  [default: all]")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_option
 def reconcile(dry_run: bool, seller_id: str | None, as_json: bool, data: Path | None) -> int:
-    """Compare Redis with Postgres, say where Redis is off and by how much, and put it right.
+    """Compare Redis with Postgres, show the differences, and correct Redis.
 
-    Exits with 0 if both agree in the end, with 1 if something is off and was left so, or a service can't be asked.
+    Exits with 0 if both agree in the end, with 1 if a difference remains or a service can't be read.
     """
 
     async def compare(mirror: Mirror, session: Session) -> tuple[list[Drift], list[str]]:
@@ -75,7 +75,7 @@ def reconcile(dry_run: bool, seller_id: str | None, as_json: bool, data: Path | 
         begun: list[str] = []
         for seller in sellers:
             complete, run_id, *_ = await mirror.tick(seller)
-            # Where Redis has lost everything there is nothing to compare: it is not believed, and copied anew.
+            # If Redis has lost its data there is nothing to compare: its copy is not used, and is made again.
             if complete:
                 found += await reconciler.reconcile(seller, correct=not dry_run)
             elif dry_run or not await reconciler.rebuild(seller, run_id):
@@ -93,7 +93,7 @@ def reconcile(dry_run: bool, seller_id: str | None, as_json: bool, data: Path | 
 
 def _show(drifts: list[Drift], begun: list[str], dry_run: bool) -> None:
     for seller in begun:
-        click.echo(f"{seller}: Redis has no full copy, so nothing it has is believed and all is admitted")
+        click.echo(f"{seller}: Redis has no full copy, so its data is not used and all orders are admitted")
     if not drifts:
         if not begun:
             click.echo("Redis and Postgres agree")
@@ -105,13 +105,13 @@ def _show(drifts: list[Drift], begun: list[str], dry_run: bool) -> None:
         ours = "-" if drift.redis is None else f"{drift.redis:,}"
         table.add_row(drift.seller_id, drift.sku, ours, f"{drift.postgres:,}", f"{drift.size:,}", drift.why)
     Console(highlight=False, markup=False, width=_WIDTH).print(table)
-    click.echo(f"{len(drifts)} SKUs {'are off' if dry_run else 'were off, and are put right'}")
+    click.echo(f"{len(drifts)} SKUs {'differ' if dry_run else 'differed, and are corrected'}")
 
 
 async def copy_levels(
     mirror: Mirror, session: Session, skus: list[str], shards: int, seller_id: str | None = None
 ) -> tuple[str, list[str], bool]:
-    """Copy the levels to Redis; the seller, SKUs that Postgres doesn't know, and whether Redis is to be believed."""
+    """Copy the levels to Redis; returns the seller, the SKUs unknown to Postgres, and whether the copy is complete."""
     seller = seller_id or await _only_seller(session)
     reconciler = Reconciler(mirror, session)
     unknown = await reconciler.preload(seller, skus, shards)
@@ -138,15 +138,15 @@ async def _sellers(session: Session) -> list[str]:
 async def _only_seller(session: Session) -> str:
     sellers = await _sellers(session)
     if len(sellers) != 1:
-        raise click.UsageError("say which --seller: " + (", ".join(sellers) or "none has stock"))
+        raise click.UsageError("give --seller: " + (", ".join(sellers) or "no seller has stock"))
     return sellers[0]
 
 
 def _run(data: Path | None, work: Callable[[Mirror, Session], Awaitable[_Result]]) -> _Result:
-    """Do `work`; what is known to go wrong becomes one line."""
+    """Do `work`; known errors become one line."""
     try:
         return asyncio.run(connected(settings_for(data), work))
     except RedisUnavailableError as error:
-        raise click.ClickException(f"Redis can't be asked: {error}") from None
+        raise click.ClickException(f"cannot query Redis: {error}") from None
     except psycopg.errors.UndefinedTable:
         raise click.ClickException("Postgres has no tables yet: run `gapless migrate`") from None

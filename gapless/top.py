@@ -23,9 +23,9 @@ _WIDTH_UNSEEN = 120
 @click.command()
 @data_option
 def top(data: Path | None) -> None:
-    """Show every stage, once a second, until Ctrl-C: how far behind it is, and when it will be done.
+    """Show every stage, once a second, until Ctrl-C: its lag, and when it will have drained.
 
-    It measures by itself, so it also works where no monitor runs. Without a terminal it prints one table.
+    It measures by itself, so it also works without a monitor. Without a terminal it prints one table.
     """
     settings = settings_for(data)
     console = Console(highlight=False)
@@ -36,7 +36,7 @@ def top(data: Path | None) -> None:
     reports.start()
     try:
         if not console.is_terminal:
-            # The first tells no rates.
+            # The first measurement has no rates.
             for _ in range(2):
                 measurement = _measure(meter, reports)
                 time.sleep(MEASURE_EVERY_SECONDS)
@@ -61,7 +61,7 @@ def _measure(meter: Meter, reports: Reports) -> Measurement:
 
 
 def render(measurement: Measurement) -> Group:
-    """What is shown of a measurement."""
+    """The display of a measurement."""
     headline = measurement.headline
     summary = Text.assemble(
         ("accepted ", "dim"), f"{_rate(headline.accepted_per_second)}/s   ",
@@ -85,7 +85,7 @@ def render(measurement: Measurement) -> Group:
             _rate(stage.rates.in_10s),
             _rate(stage.rates.out_10s),
             _drain(stage),
-            # Reasons are other people's words: no markup.
+            # Without markup: a cause may contain text of others.
             Text(stage.cause),
         )
     letters = sum(each.count for each in measurement.dead_letters)

@@ -73,7 +73,7 @@ def test_pages_follow_each_other_without_a_gap_or_a_repeat(ledger_url: str) -> N
             break
         after = ["--after", page["next"]]
     assert pages == [["0-5", "0-4"], ["0-3", "0-2"], ["0-1"]]
-    assert "5 open; go on with --after 0-4" in run("list", "--limit", "2").stdout
+    assert "5 open; continue with --after 0-4" in run("list", "--limit", "2").stdout
     assert run("list").stdout.splitlines()[-1] == "5 open"
 
 

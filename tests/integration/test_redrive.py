@@ -190,12 +190,12 @@ def test_discarding_records_who_and_why_and_sends_nothing(configured: World, que
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["redrive", "--why", "x"], "say which: IDs, or at least one of --topic"),
-        (["redrive", "--dry-run"], "say which"),
-        (["discard", "--why", "x"], "say which"),
-        (["redrive", "0-1"], "say --why"),
-        (["discard", "0-1"], "say --why"),
-        (["discard", "0-1", "--why", " "], "say --why"),
+        (["redrive", "--why", "x"], "give IDs, or at least one of --topic"),
+        (["redrive", "--dry-run"], "give IDs"),
+        (["discard", "--why", "x"], "give IDs"),
+        (["redrive", "0-1"], "give --why"),
+        (["discard", "0-1"], "give --why"),
+        (["discard", "0-1", "--why", " "], "give --why"),
     ],
 )
 def test_what_would_touch_all_or_give_no_reason_is_refused(arguments: list[str], said: str) -> None:
@@ -324,7 +324,7 @@ def test_an_event_of_the_relay_is_repeated_and_one_of_nobody_is_not(
     assert plans["0-1"] == Resend(EVENTS, 0, event.key(), event.value(), (("seq", b"1"),))
     assert plans["0-3"] == Resend(EVENTS, 0, event.key(), event.value(), (("seq", b"1"), traceparent))
     assert plans["1-1"] == Unredrivable("the journal has no such event: the relay did not write it")
-    assert plans["1-2"] == Unredrivable("its topic does not have the record any more, which says its seq")
+    assert plans["1-2"] == Unredrivable("its topic no longer has the record, which contains its seq")
     assert plans["0-2"] == Unredrivable(
         "this release can't decode it: shorter than the 5 bytes of the wire format's header"
     )

@@ -535,13 +535,13 @@ async def test_reconcile_prints_drifts_and_a_dry_run_leaves_them(shop: Shop, com
     shop.put(S=10)
     assert await command("reconcile", "--dry-run") == (
         1,
-        f"{shop.world.seller_id}: Redis has no full copy, so nothing it has is believed and all is admitted\n",
+        f"{shop.world.seller_id}: Redis has no full copy, so its data is not used and all orders are admitted\n",
     )
     assert await command("reconcile") == (0, "Redis and Postgres agree\n")
     shop.change("1", "reserved", 4)
     code, output = await command("reconcile", "--dry-run")
     assert code == 1
-    assert "1 SKUs are off" in output
+    assert "1 SKUs differ" in output
     assert [line.split()[1:5] for line in output.splitlines() if shop.world.seller_id in line] == [
         ["S", "10", "6", "4"]
     ]
@@ -559,7 +559,7 @@ async def test_the_command_says_when_redis_is_away(
 ) -> None:
     shop.put(S=10)
     monkeypatch.setenv("GAPLESS_REDIS_URL", "redis://127.0.0.1:1/0")
-    assert await command("reconcile") == (1, "Redis can't be asked: ConnectionError")
+    assert await command("reconcile") == (1, "cannot query Redis: ConnectionError")
 
 
 @pytest.mark.usefixtures("empty_outputs")

@@ -131,8 +131,8 @@ def test_people_see_the_same(url: str, tmp_path: Path) -> None:
     [
         (["--count", "1"], "give --sku or --skus"),
         (["--count", "1", "--sku", "A", "--skus", "2"], "give --sku or --skus"),
-        (["--count", "1", "--sku", "A", "--tokens", "tok_ok=x"], "'tok_ok=x' is no NAME=SHARE"),
-        (["--count", "1", "--sku", "A", "--tokens", "tok_ok=0"], "not all of them 0"),
+        (["--count", "1", "--sku", "A", "--tokens", "tok_ok=x"], "'tok_ok=x' is not NAME=SHARE"),
+        (["--count", "1", "--sku", "A", "--tokens", "tok_ok=0"], "at least one above 0"),
     ],
 )
 def test_wrong_usage_is_one_line(url: str, tmp_path: Path, arguments: list[str], why: str) -> None:
