@@ -1,4 +1,4 @@
-"""`python -m chaos`: faults, from a seed, on a stack of its own under load; then an independent judge."""
+"""`python -m chaos`: seeded faults on a temporary stack under load, and then an independent judge."""
 
 import json
 import os
@@ -22,12 +22,12 @@ _FILES = 12_000
 
 
 class Numbers(click.ParamType):
-    """A scenario's number, several with commas between, or `all`."""
+    """A scenario's number, several separated by commas, or `all`."""
 
     name = "numbers"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """Numbers of scenarios that there are."""
+        """Return the numbers; unknown ones are an error."""
         if value == "all":
             return sorted(SCENARIOS)
         names = {str(number): number for number in SCENARIOS}
@@ -39,18 +39,18 @@ class Numbers(click.ParamType):
 
 @click.command()
 @click.option("--scenario", "numbers", type=Numbers(), default="all", show_default=True, metavar="N[,N…]|all")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides what befalls, whom, and what is asked.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Run so many, from --seed on.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Determines the faults and the requests.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of runs.")
 @click.option(
-    "--minutes", type=click.FloatRange(min=0.05), default=1.0, show_default=True, help="Of faults, in each run."
+    "--minutes", type=click.FloatRange(min=0.05), default=1.0, show_default=True, help="Duration of faults in each run."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs: one line a run.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line per run.")
 @click.option("--list", "listing", is_flag=True, help="Show the scenarios, and run nothing.")
 def chaos(numbers: list[int], seed: int, seeds: int, minutes: float, as_json: bool, listing: bool) -> int:
-    """Run faults against a real stack under load, and judge what came of it.
+    """Run faults against a real stack under load, and judge the outcome.
 
-    The stack is of its own, in a temporary folder, and goes at the end. The judge reads what a customer could, and
-    knows what was promised from a record of its own. Exits with 1 if anything did not hold.
+    The stack is temporary, and is removed at the end. The judge reads what a customer could read, and compares it with
+    its own record of what was promised. Exits with 1 if a run did not hold.
     """
     console = Console(highlight=False, stderr=as_json, width=None if os.isatty(1) else _WIDTH_UNSEEN)
     if listing:
@@ -75,7 +75,7 @@ def chaos(numbers: list[int], seed: int, seeds: int, minutes: float, as_json: bo
 
 
 def _run_all(console: Console, scenarios: list[Scenario], seeds: range, minutes: float) -> Iterator[Outcome]:
-    """Runs on equal grounds share a stack, which is healed and drained between them."""
+    """Run scenarios; those on equal grounds share a stack, which is healed and drained between runs."""
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""Buyers who all want the same article: each asks until it is decided, and remembers what was said."""
+"""Buyers who all want the same article: each asks until its order is decided, and its answers are recorded."""
 
 import asyncio
 import resource
@@ -16,41 +16,41 @@ from producers.load import percentile
 from producers.wire import WireClient
 
 CONFIRMED, SOLD_OUT, CANCELLED, DECLINED = "confirmed", "out-of-stock", "order-cancelled", "payment-declined"
-KEPT, UNANSWERED = "kept", "no answer"
-#: What this process needs of files beside its buyers' connections.
+ACCEPTED, UNANSWERED = "accepted", "no answer"
+#: Open files that this process needs in addition to its buyers' connections.
 _FILES_KEPT = 512
 _WAIT_S = 10
 _PAYS = "tok_ok"
-#: From the end of the rush until the last of those who were told "kept" knows more.
+#: Time limit, from the end of the rush, for undecided buyers to get an outcome.
 _DECIDED_SECONDS_MAX = 120.0
-#: Who asks again does so over few connections: it is no rush any more.
+#: Connections for asking again, after the rush.
 _ASKING_AT_ONCE = 64
 _SHOWN_MAX = 5
 
 
 def connections_max(wanted: int) -> int:
-    """As many connections as this process may have, at most those that are wanted."""
+    """As many connections as this process may open, at most `wanted`."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, min(wanted, soft - _FILES_KEPT))
 
 
 class Buyers:
-    """Those who want one piece each of one SKU."""
+    """Buyers of one piece each of one SKU."""
 
     def __init__(self, world: World, sku: str, stock: int) -> None:
         self.sku = sku
         self.stock = stock
-        #: What each was told last, by order id.
+        #: The last answer to each buyer, by order id.
         self.told: dict[str, str] = {}
-        #: How long each first answer took.
+        #: Seconds until each buyer's first answer.
         self.seconds = array("d")
         self._world = world
         self._asked: dict[str, Asked] = {}
 
     async def rush(self, count: int, connections: int, *, wait_s: int | None = None, rate: float | None = None) -> None:
-        """All come at once, or so many a second; return when each has an answer, or has given up.
+        """Post one checkout per buyer, all at once or at `rate` per second; returns when each is answered or given up.
 
-        With `wait_s` every second one waits for the outcome. Set the stock before.
+        With `wait_s` every second buyer waits for the outcome. Set the stock first.
         """
         shop = self._world.shop()
         for number in range(count):
@@ -74,37 +74,37 @@ class Buyers:
             await _at_once(work() for _ in range(connections))
 
     async def until_decided(self) -> None:
-        """Ask again for those who know no more than that it is kept; who stays without an answer is found wrong."""
+        """Ask again for each order that is accepted but undecided, until it is decided or time runs out."""
         give_up_at = time.monotonic() + _DECIDED_SECONDS_MAX
-        waiting = [order_id for order_id, told in self.told.items() if told in (KEPT, UNANSWERED)]
+        waiting = [order_id for order_id, told in self.told.items() if told in (ACCEPTED, UNANSWERED)]
         async with self._client(_ASKING_AT_ONCE) as client:
             traffic = Traffic(client, self._world.shop(), rate=1.0)
             source = iter(waiting)
 
             async def work() -> None:
                 for order_id in source:
-                    while self.told[order_id] in (KEPT, UNANSWERED) and time.monotonic() < give_up_at:
+                    while self.told[order_id] in (ACCEPTED, UNANSWERED) and time.monotonic() < give_up_at:
                         self.told[order_id] = _outcome(await traffic.post(self._asked[order_id], wait_s=_WAIT_S))
 
             await _at_once(work() for _ in range(_ASKING_AT_ONCE))
 
     def count(self) -> Counter[str]:
-        """How many were told what."""
+        """The number of buyers by answer."""
         return Counter(self.told.values())
 
     def check(self, *permitted: str, sold: int) -> None:
-        """Find wrong whatever is not: `sold` confirmed, everybody else told one of `permitted`."""
+        """Report a violation unless `sold` buyers were confirmed and all others got one of `permitted`."""
         count = self.count()
         if count[CONFIRMED] != sold:
             self._world.found.append(
-                f"{self.sku}: {count[CONFIRMED]} were told that it is sold, of {sold}: {dict(count)}"
+                f"{self.sku}: {count[CONFIRMED]} buyers were told that it is sold, expected {sold}: {dict(count)}"
             )
         odd = [(order_id, told) for order_id, told in self.told.items() if told not in (CONFIRMED, *permitted)]
         if odd:
-            self._world.found.append(f"{self.sku}: {len(odd)} were told something else, such as {odd[:_SHOWN_MAX]}")
+            self._world.found.append(f"{self.sku}: {len(odd)} unexpected answers, such as {odd[:_SHOWN_MAX]}")
 
     def measure(self, name: str) -> None:
-        """Tell how long the first answers took."""
+        """Report the latency of the first answers under `name`."""
         measured = self._world.measured
         for percent in (50, 95):
             measured[f"{name}: p{percent} of the answers, ms"] = percentile(self.seconds, percent) * 1000
@@ -115,7 +115,7 @@ class Buyers:
 
 
 async def put_stock(world: World, *stocks: tuple[str, int]) -> None:
-    """Set the stock of articles that nobody has bought yet."""
+    """Set the stock of articles that have no orders yet."""
     async with world.client(4) as client:
         traffic = Traffic(client, world.shop(), rate=1.0)
         for sku, pieces in stocks:
@@ -134,12 +134,12 @@ def _outcome(answer: GatewayAnswer | None) -> str:
     if answer.status == 201:
         return CONFIRMED
     if answer.status == 202:
-        return KEPT
+        return ACCEPTED
     return str(answer.json().get("type", answer.status)).rpartition("/")[2]
 
 
 async def shop_for(traffic: Traffic, seconds: float, rate: float, make: Callable[[], Asked]) -> None:
-    """Post what `make` makes, so many a second, every second one waiting; return when all are answered or gave up."""
+    """Post what `make` returns at `rate`, every second request waiting; returns when all are answered or given up."""
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for number in range(max(1, int(seconds * rate))):

@@ -1,4 +1,4 @@
-"""Postgres's disk, which can be full: a file system in memory of its own, or limits on the sizes of its files."""
+"""A full disk for Postgres: a file system in memory, or limits on the sizes of its files."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from chaos.world import World
 
 #: More than any run writes.
 _ROOMY = "8g"
-#: With limits in place of a disk: most tables and every segment of the log are larger.
+#: For limits instead of a disk: most tables and every WAL segment are larger.
 _FILE_BYTES_MAX = 64 * 1024 + 1
 _DOWN_S_MAX = 30.0
 _LIMIT_EVERY_S = 0.05
@@ -32,12 +32,12 @@ class Disk:
         self._limiting: asyncio.Task[None] | None = None
 
     async def fill(self) -> None:
-        """From now on it takes nothing more."""
+        """Make all further writes fail."""
         self._limiting = asyncio.create_task(self._limit())
         self._world.timeline.befell(f"the disk is full ({self.form})")
 
     async def empty(self) -> None:
-        """There is space again."""
+        """Make room for writes again."""
         if self._limiting is not None:
             self._limiting.cancel()
             self._limiting = None
@@ -45,7 +45,7 @@ class Disk:
             self._world.timeline.note("the disk has space again")
 
     async def _limit(self) -> None:
-        # A postmaster that ends for it is started anew, without.
+        # Repeated: if Postgres ends for lack of space, it is restarted without the limit.
         while True:
             _limit_files(self._world.stack.process_pid("postgres"), _FILE_BYTES_MAX)
             await asyncio.sleep(_LIMIT_EVERY_S)
@@ -74,7 +74,7 @@ class _Mounted(Disk):
             self._world.timeline.note("the disk has space again")
 
     async def _resize(self, size: str) -> None:
-        # What is written meanwhile may be more than that already.
+        # Retry with a larger size: Postgres may have written more meanwhile.
         while not await asyncio.to_thread(_ran, "mount", "-o", f"remount,size={size}", str(self._folder)):
             told = os.statvfs(self._folder)
             size = str((told.f_blocks - told.f_bfree) * told.f_frsize)
@@ -82,7 +82,7 @@ class _Mounted(Disk):
 
 @asynccontextmanager
 async def small_disk(world: World) -> AsyncIterator[Disk]:
-    """Have Postgres on a disk that can be full while the block runs. It is restarted before and after."""
+    """Have Postgres on a disk that can be filled, while the block runs. Restarts Postgres before and after."""
     folder = world.stack.data / "postgres" / "cluster"
     disk: Disk = Disk(world)
     kept = folder.with_name("cluster.kept")
@@ -109,7 +109,7 @@ async def _with_postgres_down(world: World, do: Callable[[], bool]) -> bool:
 
 
 def _move_in(folder: Path, kept: Path) -> bool:
-    """Whether this machine lets us mount."""
+    """Move the cluster to a new file system; False if this machine does not permit mounts."""
     folder.rename(kept)
     folder.mkdir(mode=0o700)
     shutil.copystat(kept, folder)
@@ -145,6 +145,7 @@ def _limit_files(postmaster: int | None, size: int) -> None:
         main = psutil.Process(postmaster)
         for process in (main, *main.children(recursive=True)):
             with contextlib.suppress(psutil.Error, ProcessLookupError):
-                # Without the last argument it tells; the hard limit stays, so that it can be lifted again.
+                # Without limits, `prlimit` reads them. The hard limit is unchanged, so that the soft one can be raised
+                # again.
                 hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1]
                 resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))

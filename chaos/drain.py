@@ -1,4 +1,4 @@
-"""When is a stack quiet: every request handled, every event published, every document stored, nobody waiting."""
+"""Whether a stack has drained: every request handled, every event published, every document stored."""
 
 import psycopg
 
@@ -6,7 +6,7 @@ from runtime.kafka import TopicError, end_offsets
 from runtime.roles import READERS
 from runtime.unread import unread
 
-#: Each is nought when nothing is on its way.
+#: Each is 0 when nothing is in progress.
 _OPEN = """
 SELECT (SELECT count(*) FROM orders WHERE state IN ('PLACED', 'PAYMENT_PENDING')),
        (SELECT count(*) FROM payment_attempts WHERE state = 'open'),
@@ -19,17 +19,17 @@ _WORDS = ("orders undecided", "payments under way", "refunds under way", "docume
 
 
 class Drain:
-    """Asks again and again, over connections that it keeps; what can't be asked isn't drained."""
+    """Checks whether a stack has drained. A service that can't be queried means that it has not."""
 
     def __init__(self, postgres_url: str, kafka_bootstrap: str, partitions: int) -> None:
         self._postgres_url = postgres_url
         self._kafka_bootstrap = kafka_bootstrap
         self._partitions = range(partitions)
-        #: What was still on its way when it was asked last.
-        self.left = "nothing was asked yet"
+        #: What was in progress at the last check.
+        self.left = "not checked yet"
 
     def done(self) -> bool:
-        """Whether nothing is on its way now. Blocks."""
+        """Whether nothing is in progress. Blocks."""
         try:
             self.left = self._left()
         except (psycopg.OperationalError, TopicError) as error:

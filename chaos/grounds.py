@@ -1,8 +1,8 @@
-"""Stacks that several scenarios need alike, so that they can share one."""
+"""Grounds that several scenarios use, so that they can share a stack."""
 
 from chaos.scenario import WORKERS, Detours, Ground
 
-#: Who writes to Postgres, and reaches it through a proxy; the gateway reaches Kafka so.
+#: The processes that write to Postgres reach it through a proxy; the gateway and the relay reach Kafka through one.
 _WAYS: Detours = {
     "gateway": ("kafka",),
     "relay": ("postgres", "kafka"),

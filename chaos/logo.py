@@ -1,4 +1,4 @@
-"""The logo of the seller under test: with one, each document shows what its event names, or is wrong."""
+"""A logo for the seller under test, so that documents with a wrong logo are found."""
 
 import io
 import subprocess
@@ -9,12 +9,12 @@ from PIL import Image
 
 from local.stack import Stack
 
-#: Of the stack's own key.
+#: The seller of the stack's API key.
 _SELLER_ID = "demo"
 
 
 def set_logo(stack: Stack) -> None:
-    """Give the stack's seller a logo. It is a JPEG, whose very bytes a document holds."""
+    """Give the stack's seller a logo: a JPEG, which a PDF contains byte for byte."""
     picture = io.BytesIO()
     Image.linear_gradient("L").resize((120, 40)).save(picture, "JPEG")
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file:

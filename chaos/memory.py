@@ -1,4 +1,4 @@
-"""How much memory each process of a stack has, over time."""
+"""The memory of a stack's processes over time."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _BARS_MAX = 40
 
 
 class Memory:
-    """Curves in MB, by process: what it and its children have, pages that they share counted once."""
+    """Curves in MB by process, each with its children and with shared pages counted once."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -24,7 +24,7 @@ class Memory:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Look twice a second while the block runs."""
+        """Measure twice a second while the block runs."""
         watching = asyncio.create_task(self._watch())
         try:
             yield
@@ -34,7 +34,7 @@ class Memory:
                 await watching
 
     def lines(self) -> list[str]:
-        """One line a process: least, curve, most."""
+        """One line per process: minimum, curve, maximum."""
         return [
             f"{name:<12} {min(curve):6.0f} {_drawn(curve)} {max(curve):.0f} MB"
             for name, curve in self.curves.items()
@@ -57,7 +57,7 @@ class Memory:
 
 
 def family_mb(pid: int) -> float:
-    """Memory of a process with its children, shared pages counted once (PSS), in MB.
+    """The memory of a process with its children, with shared pages counted once (PSS), in MB.
 
     Raises `psutil.Error`, `OSError`.
     """
@@ -66,7 +66,7 @@ def family_mb(pid: int) -> float:
 
 
 def _pss_mb(pid: int) -> float:
-    # A hundred times quicker than to sum up all mappings, as psutil does.
+    # A hundred times faster than adding up all mappings, as psutil does.
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024

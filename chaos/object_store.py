@@ -1,4 +1,4 @@
-"""An S3 server that misbehaves as it is told: it refuses, takes its time, or keeps an object and does not say so."""
+"""An S3 server with faults: it refuses requests, delays them, or acts on them without answering."""
 
 import asyncio
 import hashlib
@@ -21,33 +21,33 @@ _START_S_MAX = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Mood:
-    """How likely each request is to fail, and how."""
+    """The probability and kind of faults of each request."""
 
-    #: Answered 503, nothing done.
+    #: Answered 503, without effect.
     refuses: float = 0.0
-    #: Cut, nothing done.
+    #: Connection cut, without effect.
     cuts: float = 0.0
-    #: Done, and cut before the answer.
+    #: Carried out, and connection cut before the answer.
     forgets_to_answer: float = 0.0
-    #: Seconds until it begins.
+    #: The most seconds by which requests are delayed.
     slow_s: float = 0.0
 
 
 class ObjectServer:
-    """Keeps objects in memory, path style, on a thread of its own. To be used in `with`."""
+    """Stores objects in memory, addressed path style, on a thread of its own. Use it in `with`."""
 
     def __init__(self) -> None:
         self.port = 0
         self.mood = Mood()
-        #: Draws what becomes of a request; a scenario sets one of its own seed.
+        #: Random source of faults; a scenario sets one with its seed.
         self.chance = random.Random(0)
         self.objects: dict[str, bytes] = {}
-        #: Puts of a key that was there already, whether or not anybody had been told.
+        #: Puts of a key that existed, answered or not.
         self.again = 0
         self.puts = 0
         self.requests = 0
         self.faults = 0
-        #: Keys that were put with bytes other than before: must stay empty.
+        #: Keys that were put again with different bytes: must stay empty.
         self.changed: list[str] = []
         self._began: dict[str, datetime] = {}
         self._loop: asyncio.AbstractEventLoop
@@ -69,7 +69,7 @@ class ObjectServer:
         self._loop.close()
 
     def environment(self) -> dict[str, str]:
-        """Where our processes find it."""
+        """The settings with which our processes find it."""
         return {
             "GAPLESS_OBJECTS_URL": f"s3://{BUCKET}",
             "GAPLESS_OBJECTS_ENDPOINT": f"http://127.0.0.1:{self.port}",
@@ -110,7 +110,7 @@ class ObjectServer:
         return _cut(request) if self._falls(mood.forgets_to_answer) else answer
 
     def _falls(self, likely: float) -> bool:
-        # Nothing is drawn where nothing can happen: requests while all is well don't change what happens later.
+        # Draw only if a fault is possible, so that requests without faults don't change later draws.
         fell = likely > 0 and self.chance.random() < likely
         self.faults += fell
         return fell

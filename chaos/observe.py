@@ -1,4 +1,4 @@
-"""What can be seen from outside while faults go on: positions, metrics, topics, and answers to the impatient."""
+"""Observations from outside during faults: positions, metrics, topics, and the answers to single requests."""
 
 import asyncio
 import random
@@ -18,12 +18,12 @@ from schemas.catalog import OUTPUT_TOPICS, SEQ_HEADER
 
 _TIMEOUT_S = 10.0
 _POLL_S = 0.05
-#: Who has no patience goes after this; beyond what the gateway takes to say that it can't.
+#: When a probe's client gives up; longer than the gateway takes to refuse.
 _PATIENCE_S = 15.0
 
 
 def positions(world: World, agent: str) -> dict[tuple[str, int], int]:
-    """Where an agent stands, by topic and partition; nothing while Postgres can't say. Blocks."""
+    """An agent's positions, by topic and partition; empty while Postgres is unavailable. Blocks."""
     try:
         with psycopg.connect(world.postgres_url, connect_timeout=2) as connection:
             rows = connection.execute(
@@ -35,7 +35,7 @@ def positions(world: World, agent: str) -> dict[tuple[str, int], int]:
 
 
 def numbers(world: World) -> dict[str, int]:
-    """The next number of each series; nothing while Postgres can't say. Blocks."""
+    """The next number of each series; empty while Postgres is unavailable. Blocks."""
     try:
         with psycopg.connect(world.postgres_url, connect_timeout=2) as connection:
             return dict(connection.execute("SELECT series_id, next_number FROM series").fetchall())
@@ -46,12 +46,12 @@ def numbers(world: World) -> dict[str, int]:
 def all_moved(
     before: Mapping[tuple[str, int], int], after: Mapping[tuple[str, int], int], topic: str, partitions: int
 ) -> bool:
-    """Whether every one of a topic's partitions was worked on meanwhile."""
+    """Whether the position of each of a topic's partitions has moved between `before` and `after`."""
     return all(after.get((topic, each), 0) > before.get((topic, each), 0) for each in range(partitions))
 
 
 def batches(world: World, name: str, standing: str) -> int:
-    """How many batches of a worker stood so to their position since it started; nought while it can't say. Blocks."""
+    """The batches of a worker with this standing since it started; 0 while it is unavailable. Blocks."""
     told = world.metrics(name)
     return int(sum(value for metric, value in told.items() if _counts(metric, standing)))
 
@@ -76,7 +76,7 @@ def ends(world: World) -> dict[tuple[str, int], int]:
 
 
 def repeats(world: World, since: Mapping[tuple[str, int], int]) -> int:
-    """How many records the relay has sent again since those ends. Blocks."""
+    """The number of records that the relay has repeated since those ends. Blocks."""
     until = ends(world)
     consumer = _consumer(world)
     count = 0
@@ -95,7 +95,7 @@ def repeats(world: World, since: Mapping[tuple[str, int], int]) -> int:
                     continue
                 offset = message.offset() or 0
                 seq = int(dict(message.headers() or [])[SEQ_HEADER] or 0) if message.headers() else 0
-                # What has no seq was not the relay's.
+                # Records without a seq are not the relay's.
                 count += 0 < seq <= last_seq
                 last_seq = max(last_seq, seq)
     finally:
@@ -110,7 +110,7 @@ def _consumer(world: World) -> Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An answer to somebody who asks only once."""
+    """The answer to a request that was sent once."""
 
     at: float
     seconds: float
@@ -119,7 +119,7 @@ class Seen:
 
 
 class Probe:
-    """Invoices of their own, so many a second, each posted once: what a client without patience is told, and when."""
+    """Posts new invoices at a rate, each once, and records how clients that do not retry are answered, and when."""
 
     def __init__(self, world: World, rate: float) -> None:
         self._world = world
@@ -129,11 +129,11 @@ class Probe:
         self.seen: list[Seen] = []
 
     def since(self, moment: float, until: float | None = None) -> list[Seen]:
-        """Answers to what was asked between two moments of the monotonic clock."""
+        """Answers to requests that were made between two moments of the monotonic clock."""
         return [each for each in self.seen if moment <= each.at - each.seconds and (until is None or each.at <= until)]
 
     async def run(self, session: aiohttp.ClientSession) -> None:
-        """Ask until it is cancelled."""
+        """Post until cancelled."""
         while True:
             task = asyncio.create_task(self._one(session, self._shop.invoice()))
             self._running.add(task)
@@ -141,7 +141,7 @@ class Probe:
             await asyncio.sleep(1 / self._rate)
 
     async def finish(self) -> None:
-        """Return when everybody has an answer, or has gone."""
+        """Return when each request has an answer or was given up."""
         await asyncio.gather(*self._running)
 
     async def _one(self, session: aiohttp.ClientSession, asked: Asked) -> None:
@@ -162,7 +162,7 @@ class Probe:
 
 @asynccontextmanager
 async def probing(world: World, rate: float = 10.0) -> AsyncIterator[Probe]:
-    """A probe that asks while the block runs. What is refused and doesn't say when to come back is found wrong."""
+    """Run a probe while the block runs. Reports refusals without `Retry-After`."""
     probe = Probe(world, rate)
     timeout = aiohttp.ClientTimeout(total=_PATIENCE_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -174,13 +174,13 @@ async def probing(world: World, rate: float = 10.0) -> AsyncIterator[Probe]:
             await asyncio.gather(asking, return_exceptions=True)
             await probe.finish()
     if silent := [each for each in probe.seen if each.status in (429, 503) and not (each.retry_after or "").isdigit()]:
-        world.found.append(f"{len(silent)} answers were 429 or 503 and did not say when to come back")
+        world.found.append(f"{len(silent)} answers were 429 or 503 without Retry-After")
     if odd := sorted({each.status for each in probe.seen} - {200, 202, 429, 503}):
         world.found.append(f"new invoices were answered with {odd}")
 
 
 async def settled_ends(world: World) -> dict[tuple[str, int], int]:
-    """As `ends`, waiting until the broker can say."""
+    """`ends`, retried until the broker answers."""
     while True:
         try:
             return await asyncio.to_thread(ends, world)
@@ -189,7 +189,7 @@ async def settled_ends(world: World) -> dict[tuple[str, int], int]:
 
 
 async def comes(condition: Callable[[], bool], seconds_max: float) -> bool:
-    """Whether `condition` came to hold in time, where neither is wrong."""
+    """Wait for `condition`; returns whether it held in time. Neither result is a violation."""
     give_up_at = time.monotonic() + seconds_max
     while not await asyncio.to_thread(condition):
         if time.monotonic() > give_up_at:

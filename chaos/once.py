@@ -1,4 +1,4 @@
-"""A client that takes the first answer for an answer, where a storefront would come again."""
+"""A client that sends each request once, where a storefront would retry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from producers.wire import WireClient
 
 @dataclass(frozen=True, slots=True)
 class OneAnswer(GatewayAnswer):
-    """An answer to a request that was sent once."""
+    """The answer to a request that was sent once."""
 
-    #: What a "later" says about when.
+    #: The header's value, if any.
     retry_after: str | None = None
 
 
 class OnceClient(WireClient):
-    """Sends each request once: what says "later" is an answer too."""
+    """Sends each request once: a refusal with `Retry-After` is an answer too."""
 
     async def _until_answered(
         self, method: str, path: str, payload: bytes | None, headers: Mapping[str, str] | None

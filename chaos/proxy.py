@@ -1,6 +1,6 @@
-"""TCP proxies between any two parts: they pass everything on, until they are told to cut, delay, freeze or refuse.
+"""TCP proxies between any two parts, which can cut, delay, freeze or refuse connections.
 
-All of them live on one thread with a loop of its own, so that they go on while a test or a command blocks.
+All proxies run on one thread with its own event loop, so that they continue while a test or a command blocks.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import uvloop
 
 _CHUNK_BYTES = 64 * 1024
-#: Closing resets: who is at the other end must not take it for a polite end.
+#: Close by RST, so that the peer does not take it for an orderly end.
 _LINGER = struct.pack("ii", 1, 0)
 _ANSWER_SECONDS_MAX = 30.0
 
@@ -24,10 +24,10 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class _Trap:
-    """Waits for bytes from the client; then the connection is cut."""
+    """Cuts the connection when the client sends `words`."""
 
     words: bytes
-    #: Before they are passed on; else after the server has answered them, the answer being lost.
+    #: Cut before `words` are forwarded; otherwise when the server has answered, with the answer lost.
     before: bool
     times: int
 
@@ -36,19 +36,19 @@ class _Trap:
 class _Connection:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
-    #: The server's next answer is not passed on; then the connection is cut.
+    #: Drop the server's next answer and cut the connection.
     cut_at_answer: bool = False
 
 
 class Proxy:
-    """One way from a process to a service. Its methods may be called from any thread, and return when it is done."""
+    """The proxy between a process and a service. Its methods are thread-safe, and return when the change is made."""
 
     def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], listening: socket.socket) -> None:
         self._run = run
         self.port: int = listening.getsockname()[1]
-        #: Where it leads; connections are refused until it is set.
+        #: The service's port; connections are refused until it is set.
         self.target: int | None = None
-        #: How many connections were cut, by whatever.
+        #: How many connections were cut, for any reason.
         self.cuts = 0
         self._listening = listening
         self._server: asyncio.Server | None = None
@@ -60,15 +60,15 @@ class Proxy:
         self._flowing.set()
 
     def cut(self) -> int:
-        """Reset all connections; return how many there were."""
+        """Reset all connections; returns how many."""
         return int(self._run(self._cut_all()))
 
     def cut_at(self, words: bytes, *, before: bool, times: int = 1) -> None:
-        """Cut the next connections whose client says `words`: before they arrive, or once they have been acted on."""
+        """Cut the next connections whose client sends `words`: before the server gets them, or after it has acted."""
         self._run(self._set(lambda: self._traps.append(_Trap(words, before, times))))
 
     def delay(self, seconds: float) -> None:
-        """Hold every piece of data back for so long, both ways."""
+        """Delay every piece of data by this time, in both directions."""
 
         def set_delay() -> None:
             self._delay_s = seconds
@@ -76,11 +76,11 @@ class Proxy:
         self._run(self._set(set_delay))
 
     def freeze(self) -> None:
-        """Pass nothing on; connections stay open, and new ones are taken, but nothing comes of them."""
+        """Forward nothing; connections stay open, and new ones are accepted but not served."""
         self._run(self._set(self._flowing.clear))
 
     def refuse(self) -> None:
-        """Cut everything, and every new connection."""
+        """Reset all connections, and every new one."""
 
         def set_refusing() -> None:
             self._refusing = True
@@ -89,7 +89,7 @@ class Proxy:
         self.cut()
 
     def heal(self) -> None:
-        """Pass everything on again, at once."""
+        """End all faults and forward everything again."""
 
         def set_all() -> None:
             self._refusing = False
@@ -101,7 +101,7 @@ class Proxy:
 
     @property
     def armed(self) -> int:
-        """How many cuts of `cut_at` have not happened yet."""
+        """How many cuts of `cut_at` are still to happen."""
         return sum(trap.times for trap in self._traps)
 
     async def _set(self, change: Callable[[], None]) -> None:
@@ -122,11 +122,11 @@ class Proxy:
             _reset(writer)
 
     async def listen(self) -> None:
-        """Take connections from now on."""
+        """Start accepting connections."""
         self._server = await asyncio.start_server(self._serve, sock=self._listening, limit=_CHUNK_BYTES)
 
     async def close(self) -> None:
-        """Take no more connections, and cut those that there are."""
+        """Stop accepting connections, and cut existing ones."""
         if self._server is not None:
             self._server.close()
         await self._cut_all()
@@ -148,7 +148,7 @@ class Proxy:
                 both.create_task(self._pump(connection, client_reads, server, from_client=True))
                 both.create_task(self._pump(connection, server_reads, client, from_client=False))
         except* OSError:
-            # One side is gone: so is the other, as if they had been connected.
+            # One side has closed: reset the other, as if they were connected directly.
             for writer in (client, server):
                 _reset(writer)
         finally:
@@ -174,7 +174,7 @@ class Proxy:
                 return
             to.write(data)
             await to.drain()
-        # Cut meanwhile, it has no end to pass on.
+        # A connection that was cut meanwhile has no orderly end to forward.
         if connection in self._connections and not to.transport.is_closing() and to.can_write_eof():
             to.write_eof()
 
@@ -203,7 +203,7 @@ async def _end_all() -> None:
 
 
 class Proxies:
-    """The thread on which proxies live. To be used in `with`."""
+    """The thread on which proxies run. Use it in `with`."""
 
     def __init__(self) -> None:
         self._loop = uvloop.new_event_loop()
@@ -225,7 +225,7 @@ class Proxies:
         self._loop.close()
 
     def add(self) -> Proxy:
-        """A proxy that listens on a free port of this machine; set its `target`."""
+        """Add a proxy that listens on a free port; set its `target`."""
         listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         proxy = Proxy(self._run, listening)
         self._run(proxy.listen())

@@ -1,6 +1,7 @@
-"""What customers were told, as they would remember it: the judge's only knowledge of what was promised.
+"""What customers were promised, as they would remember it: the only such knowledge that the judge has.
 
-Nobody but the traffic writes here, and nothing is read from the product. "Accepted and then lost" is seen by it.
+Only the traffic writes here, and nothing is read from the product. So a request that was accepted and then lost is
+found.
 """
 
 from collections import Counter
@@ -11,31 +12,31 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """What was asked for; the path it was posted to."""
+    """What was asked for; the value is the path it was posted to."""
 
     INVOICE = "invoices"
     CHECKOUT = "checkouts"
 
 
-#: Statuses of an invoice or a checkout that promise that it is kept: it must have an outcome that can be looked up.
-KEPT = frozenset((200, 201, 202))
+#: Statuses that promise that an invoice or a checkout is durable: it must have an outcome that can be looked up.
+ACCEPTED = frozenset((200, 201, 202))
 
 
 @dataclass(slots=True)
 class Asked:
-    """One order id, and all that was posted and answered under it."""
+    """One order id, with all that was posted and answered under it."""
 
     kind: Kind
     order_id: str
-    #: Every distinct body that was posted under the id: more than one for a conflict.
+    #: Every distinct body posted under the id; more than one is a conflict.
     bodies: list[Mapping[str, Any]] = field(default_factory=list)
-    #: (status, body of the answer) of each answer, in the order of their arrival. None came for what stayed unanswered.
+    #: (status, body) of each answer, in order of arrival. Unanswered requests have none.
     answers: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
 
     @property
-    def kept(self) -> bool:
-        """Somebody was told that it is kept."""
-        return any(status in KEPT for status, _ in self.answers)
+    def accepted(self) -> bool:
+        """Whether any answer promised that the request is durable."""
+        return any(status in ACCEPTED for status, _ in self.answers)
 
 
 @dataclass(slots=True)
@@ -51,24 +52,24 @@ class Commanded:
 
 @dataclass(slots=True)
 class Record:
-    """Everything that was asked and answered in a run. One seller: the local stack's."""
+    """All requests and answers of a run. They have one seller, the local stack's."""
 
     asked: dict[tuple[Kind, str], Asked] = field(default_factory=dict)
     commanded: list[Commanded] = field(default_factory=list)
-    #: Pieces that were put into stock, by SKU; each is set once, before anybody buys.
+    #: Pieces put into stock, by SKU; each is set once, before any order.
     stock: dict[str, int] = field(default_factory=dict)
-    #: Records that are no requests, as (topic, partition, offset), of those that the broker acknowledged, on
-    #: topics that anybody may write to: each must become a dead letter.
+    #: Acknowledged records that are not valid requests, as (topic, partition, offset), on topics with several writers:
+    #: each must become a dead letter.
     garbage: set[tuple[str, int, int]] = field(default_factory=set)
-    #: The same on topics that only the relay writes to: who reads them passes over what it doesn't look for, and the
-    #: product's own audit must name each.
+    #: The same on topics that only the relay writes to: consumers ignore such records, and the product's own audit must
+    #: report each.
     forged: set[tuple[str, int, int]] = field(default_factory=set)
     statuses: Counter[int] = field(default_factory=Counter)
     #: Requests whose client gave up without an answer.
     unanswered: int = 0
 
     def ask(self, kind: Kind, body: Mapping[str, Any]) -> Asked:
-        """Note a body before it is posted."""
+        """Record a body before it is posted."""
         order_id = str(body["order_id"])
         asked = self.asked.setdefault((kind, order_id), Asked(kind, order_id))
         if body not in asked.bodies:
@@ -76,6 +77,6 @@ class Record:
         return asked
 
     def answer(self, asked: Asked | Commanded, status: int, body: Mapping[str, Any]) -> None:
-        """Note an answer."""
+        """Record an answer."""
         asked.answers.append((status, body))
         self.statuses[status] += 1

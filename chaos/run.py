@@ -1,4 +1,4 @@
-"""Runs a scenario: faults under load, then everything healed and drained, then the judge."""
+"""Runs a scenario: faults under load, then heals and drains the stack, then calls the judge."""
 
 import asyncio
 import contextlib
@@ -20,19 +20,19 @@ from chaos.judge.verdict import Access, Verdict
 from chaos.scenario import Ground, Scenario
 from chaos.world import Standing, World
 
-#: Until everything that was kept is done, once nothing hinders it any more.
+#: Time limit for handling everything that was accepted, after the faults.
 DRAIN_SECONDS_MAX = 180.0
 _AUDIT_SECONDS_MAX = 120.0
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one run."""
+    """The result of one run."""
 
     scenario: Scenario
     seed: int
     verdict: Verdict
-    #: What was seen wrong by the scenario itself, by the drain and by the product's own audit.
+    #: Violations found by the scenario itself, by the drain and by the product's own audit.
     found: list[str]
     faults: int
     statuses: dict[str, int]
@@ -42,11 +42,11 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Nobody found anything wrong."""
+        """Whether nothing was found wrong."""
         return self.verdict.holds and not self.found
 
     def as_json(self) -> dict[str, Any]:
-        """For programs, and for the record of runs."""
+        """The result as JSON types."""
         return {
             "scenario": self.scenario.number,
             "seed": self.seed,
@@ -63,7 +63,7 @@ class Outcome:
 
 @contextlib.contextmanager
 def standing(ground: Ground, keep_logs: Path | None = None) -> Iterator[Standing]:
-    """A stack on this ground in a temporary folder; its logs are copied to `keep_logs` at the end, if given."""
+    """A stack on this ground in a temporary folder; at the end its logs are copied to `keep_logs`, if given."""
     data = Path(tempfile.mkdtemp(prefix="gapless-chaos-"))
     try:
         with Standing(ground, data) as made:
@@ -80,14 +80,14 @@ def standing(ground: Ground, keep_logs: Path | None = None) -> Iterator[Standing
 async def run(
     scenario: Scenario, made: Standing, seed: int, seconds: float, say: Callable[[str], None] = lambda _: None
 ) -> Outcome:
-    """One run on a stack that is up. Leaves the stack healed; drained too, unless the outcome says otherwise."""
+    """Do one run on a running stack. Leaves the stack healed, and drained unless the outcome says otherwise."""
     began = time.monotonic()
     world = World(made, f"S{scenario.number}", seed, seconds, say)
     try:
         await scenario.befall(world)
-    # Whatever it is, the run did not hold; those after it are run all the same.
+    # A scenario that fails has not held; the following runs must still take place.
     except Exception:  # noqa: BLE001
-        world.found.append(f"the scenario could not be carried through: {traceback.format_exc()}")
+        world.found.append(f"the scenario failed: {traceback.format_exc()}")
     finally:
         world.heal()
     faults = world.timeline.faults.total()
@@ -110,7 +110,7 @@ async def run(
 
 
 async def _settle(world: World) -> float:
-    """Wait until everything runs and nothing is on its way; return how long that took."""
+    """Wait until all processes run and nothing is in progress; returns the seconds that took."""
     began = time.monotonic()
     await world.until_ready()
     drain = Drain(world.postgres_url, world.settings.kafka_bootstrap, world.partitions)
@@ -122,7 +122,7 @@ async def _settle(world: World) -> float:
 
 
 def _audit(world: World) -> list[str]:
-    """What the product's own audit says, beside the judge."""
+    """The violations that the product's own audit reports."""
     command = [sys.executable, "-m", "gapless", "audit", "--json", "--complete", "--data", str(world.stack.data)]
     command += ["--provider-url", world.settings.provider_url or ""]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_AUDIT_SECONDS_MAX, check=False)  # noqa: S603
@@ -131,8 +131,8 @@ def _audit(world: World) -> list[str]:
     try:
         violations = json.loads(done.stdout)["violations"]
     except ValueError:
-        return [f"the audit can't be carried out: {done.stderr.strip()[-500:]}"]
-    # It must name each record that somebody else wrote where only the relay does.
+        return [f"the audit failed: {done.stderr.strip()[-500:]}"]
+    # The audit must report each forged record on the relay's topics, and those violations are expected.
     forged = len(world.record.forged)
     if forged and violations.get("topic", {}).get("count") == forged:
         del violations["topic"]

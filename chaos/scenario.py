@@ -1,4 +1,4 @@
-"""What a scenario is, and the list of all: its number, what must hold, on which stack, and what befalls it."""
+"""Scenarios: their number, criterion, stack and faults; and the list of all."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,36 +11,36 @@ if TYPE_CHECKING:
 Detours = Mapping[str, tuple[str, ...]]
 Befall = Callable[["World"], Awaitable[None]]
 
-#: Two of what numbers, so that partitions move when one is lost.
+#: Two workers of the roles that number, so that partitions move when one is lost.
 WORKERS: Mapping[str, int] = {"checkouts": 2, "invoices": 2}
-#: Short, so that what expires does so within a run.
+#: Short, so that holds expire within a run.
 ENVIRONMENT: Mapping[str, str] = {"GAPLESS_HOLD_SECONDS": "30"}
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The stack that a scenario needs; scenarios on equal grounds may share one, one after the other."""
+    """The stack that a scenario needs; scenarios on equal grounds may share a stack, one after the other."""
 
     workers: Mapping[str, int] = field(default_factory=lambda: dict(WORKERS))
     detours: Detours = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))
     #: Of each topic.
     partitions: int = 4
-    #: A run leaves traces that are wrong for good, such as records on topics that are not its own.
+    #: A run leaves permanent violations, such as records on others' topics, so its stack can't be used again.
     single_use: bool = False
-    #: Documents go to an S3 server of the world's own, which can misbehave, and not to a folder.
+    #: Documents are stored in an S3 server with faults (`ObjectServer`), not in a folder.
     object_server: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One of the faults that the product must stand."""
+    """One of the faults that the product must survive."""
 
     number: int
     name: str
     #: The criterion, in words.
     holds_when: str
-    #: Does what befalls the stack, under load, for about `World.seconds`; what it finds wrong it tells `World.found`.
+    #: Causes the faults, under load, for about `World.seconds`, and adds violations to `World.found`.
     befall: Befall
     ground: Ground = field(default_factory=Ground)
 
@@ -49,7 +49,7 @@ SCENARIOS: dict[int, Scenario] = {}
 
 
 def scenario(number: int, name: str, holds_when: str, ground: Ground | None = None) -> Callable[[Befall], Befall]:
-    """Enter a function into the list."""
+    """Decorator that adds a function to the list of scenarios."""
 
     def enter(befall: Befall) -> Befall:
         if number in SCENARIOS:
@@ -61,7 +61,7 @@ def scenario(number: int, name: str, holds_when: str, ground: Ground | None = No
 
 
 def by_ground(runs: Iterable[tuple[Scenario, int]]) -> list[tuple[Ground, list[tuple[Scenario, int]]]]:
-    """Runs, each a scenario with its seed, that may share a stack; in the order of the first of each."""
+    """Groups of runs, each a scenario with its seed, that may share a stack; in the order of their first runs."""
     groups: list[tuple[Ground, list[tuple[Scenario, int]]]] = []
     for run in runs:
         ground = run[0].ground

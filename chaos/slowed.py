@@ -1,7 +1,7 @@
-"""A process that may run for a part of the time only.
+"""Lets a process run for a part of the time only.
 
-`python -m chaos.slowed PID SHARE` stops and continues it by signals until standard input ends: a process of its own,
-because one that also makes load keeps its moments badly, and the worse the more load it makes.
+`python -m chaos.slowed PID SHARE` stops and continues it by signals until standard input ends. It is a process of its
+own because one that also generates load would signal late.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ _PERIOD_S = 0.1
 
 
 def slow(pid: int, share: float, over_fd: int) -> None:
-    """Let `pid` run for `share` of the time, until `over_fd` can be read; then it runs freely."""
+    """Let `pid` run for `share` of the time, until `over_fd` is readable; then it runs freely."""
 
     def is_over(seconds: float) -> bool:
         return bool(select.select([over_fd], [], [], seconds)[0])

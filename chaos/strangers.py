@@ -1,4 +1,4 @@
-"""Others than the run's own seller, and how they talk to the gateway."""
+"""Other sellers than the run's own, and their requests to the gateway."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ from chaos.world import World
 
 
 async def add_seller(world: World, *, revoke: bool = False) -> str:
-    """Make a second seller by the command line, as an operator would; return its key."""
+    """Create a second seller with the command line, as an operator would; returns its API key."""
     seller = f"other{time.time_ns() % 10**9}"
     made = [
         "--legal-name",
@@ -53,13 +53,13 @@ def _gapless(world: World, *arguments: str) -> str:
 async def post(
     session: aiohttp.ClientSession, world: World, path: str, body: Mapping[str, Any], key: str, wait_s: int
 ) -> tuple[int, Mapping[str, Any]]:
-    """Post with this key; return the status and the body of the answer."""
+    """Post with this key; returns the status and the body of the answer."""
     headers = {"Authorization": f"Bearer {key}", "Prefer": f"wait={wait_s}"}
     async with session.post(world.url + path, data=io.BytesIO(json.dumps(body).encode()), headers=headers) as answer:
         return answer.status, await answer.json(content_type=None)
 
 
 async def get(session: aiohttp.ClientSession, world: World, path: str, key: str) -> tuple[int, Mapping[str, Any]]:
-    """Read with this key; return the status and the body of the answer."""
+    """GET with this key; returns the status and the body of the answer."""
     async with session.get(world.url + path, headers={"Authorization": f"Bearer {key}"}) as answer:
         return answer.status, await answer.json(content_type=None)

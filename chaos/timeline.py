@@ -1,4 +1,4 @@
-"""What befell, and when: told while it happens, counted for the verdict."""
+"""The faults of a run and when they happened: reported as they happen, and counted for the verdict."""
 
 import time
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Timeline:
-    """Tells what happens, in seconds since it began."""
+    """Reports events with the seconds since it was created."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         #: How often each fault happened.
@@ -15,14 +15,14 @@ class Timeline:
         self._began = time.monotonic()
 
     def befell(self, what: str) -> None:
-        """A fault happened now."""
+        """Report and count a fault."""
         self.faults[what] += 1
         self.note(what)
 
     def count(self, what: str) -> None:
-        """A fault happened that is one of too many to be told one by one."""
+        """Count a fault without reporting it, if there are many."""
         self.faults[what] += 1
 
     def note(self, what: str) -> None:
-        """Something was seen, or done that is no fault."""
+        """Report an event that is not a fault."""
         self._say(f"{time.monotonic() - self._began:7.1f} s  {what}")

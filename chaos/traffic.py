@@ -1,4 +1,4 @@
-"""Storefronts of every kind at once: invoices, checkouts, repeats, conflicts, commands; all noted in the record."""
+"""Storefronts of every kind: invoices, checkouts, repeats, conflicts and commands, all written to the record."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ from chaos.record import Asked, Commanded, Kind, Record
 from producers.client import GaplessClient, GatewayAnswer, UnavailableError
 from producers.generate import body as invoice_body
 
-#: How requests divide, by weight.
+#: Kinds of requests, by weight.
 _SHARES: Mapping[str, float] = {
     "invoice": 40,
     "checkout": 40,
@@ -19,7 +19,7 @@ _SHARES: Mapping[str, float] = {
     "twins": 3,
     "command": 7,
 }
-#: Means of payment, by weight: most pay, and some of the rest in every way.
+#: Payment tokens, by weight: most pay, and each kind of failure occurs.
 TOKENS: Mapping[str, float] = {
     "tok_ok": 85,
     "tok_decline": 7,
@@ -29,7 +29,7 @@ TOKENS: Mapping[str, float] = {
     "tok_duplicate": 1,
 }
 PLENTY = 1_000_000
-#: Of the one article of which there is not enough.
+#: Pieces of the one article that sells out.
 SCARCE = 25
 ARTICLES = 4
 _IN_FLIGHT_MAX = 128
@@ -42,7 +42,7 @@ _BUYER = {
 
 
 class Shop:
-    """Makes requests, drawn from `chance`, and notes each before it is sent. Ids begin with `prefix`."""
+    """Makes requests, drawn from `chance`, and records each before it is sent. Ids begin with `prefix`."""
 
     def __init__(self, chance: random.Random, record: Record, prefix: str) -> None:
         self.chance = chance
@@ -53,7 +53,7 @@ class Shop:
         self._count = 0
 
     def invoice(self, **changes: Any) -> Asked:
-        """A new order's invoice; `changes` replace fields of its body."""
+        """A new order's invoice request; `changes` replace fields of its body."""
         return self.record.ask(Kind.INVOICE, {**invoice_body(self._new_id("I"), self.chance), **changes})
 
     def checkout(
@@ -65,7 +65,7 @@ class Shop:
         order_id: str | None = None,
         customer: str | None = None,
     ) -> Asked:
-        """A new order of a customer of its own: what isn't given is drawn."""
+        """A new order of a new customer; what isn't given is drawn."""
         order_id = order_id or self._new_id("C")
         skus = [sku] if sku else self.chance.sample(self.articles, self.chance.choice((1, 1, 1, 2, 3)))
         lines = [self._line(each, quantity or self.chance.choice((1, 1, 2, 3))) for each in skus]
@@ -81,19 +81,19 @@ class Shop:
         return self.record.ask(Kind.CHECKOUT, body)
 
     def conflict(self, asked: Asked) -> Mapping[str, Any]:
-        """Other content under an id that was used already."""
+        """Different content under an id that was used already."""
         body = {**asked.bodies[0], "note": f"another, {self.chance.randrange(1000)}"}
         self.record.ask(asked.kind, body)
         return body
 
     def twin(self, asked: Asked) -> Asked:
-        """An invoice under a checkout's id, or the other way round: one of both must be refused."""
+        """An invoice request under a checkout's id, or the reverse: one of the two must be refused."""
         if asked.kind is Kind.INVOICE:
             return self.checkout(order_id=asked.order_id)
         return self.record.ask(Kind.INVOICE, invoice_body(asked.order_id, self.chance))
 
     def earlier(self) -> Asked | None:
-        """An order that was asked for already; None before the first."""
+        """A random recent order; None before the first."""
         everything = list(self.record.asked.values())
         return self.chance.choice(everything[-500:]) if everything else None
 
@@ -108,7 +108,7 @@ class Shop:
 
 
 class Traffic:
-    """Sends what a shop makes, so many a second, until it is told to stop."""
+    """Sends a shop's requests at a rate until it is stopped."""
 
     def __init__(self, client: GaplessClient, shop: Shop, rate: float) -> None:
         self.client = client
@@ -117,28 +117,28 @@ class Traffic:
         self._record = shop.record
         self._stopping = asyncio.Event()
         self._room = asyncio.Semaphore(_IN_FLIGHT_MAX)
-        #: Orders that were told to be confirmed, or shipped: what commands are about.
+        #: Orders known to be confirmed or shipped, for commands.
         self._confirmed: list[str] = []
         self._shipped: list[str] = []
 
     async def prepare(self) -> None:
-        """Put the articles into stock."""
+        """Set the stock of the shop's articles."""
         for sku in self.shop.articles:
             await self.stock(sku, SCARCE if sku == self.shop.scarce else PLENTY)
 
     async def stock(self, sku: str, pieces: int) -> None:
-        """So many pieces of an article that nobody has bought yet."""
+        """Set the stock of an article that has no orders yet."""
         answer = await self.client.put_stock(sku, pieces)
         if answer.status != 200:
             raise RuntimeError(f"the stock of {sku} can't be set: {answer.status} {answer.payload[:200]!r}")
         self._record.stock[sku] = pieces
 
     def stop(self) -> None:
-        """Send nothing new."""
+        """Send no new requests."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Send until `stop`, and return when everything that was sent is answered or given up."""
+        """Send until `stop`, and return when every request is answered or given up."""
         begin = time.monotonic()
         sent = 0
         async with asyncio.TaskGroup() as group:
@@ -151,14 +151,14 @@ class Traffic:
     async def post(
         self, asked: Asked, body: Mapping[str, Any] | None = None, wait_s: int | None = None
     ) -> GatewayAnswer | None:
-        """Post a body of an order, the first unless given; None if nobody answered until the client gave up."""
+        """Post a body of an order, by default the first; None if the client gave up without an answer."""
         post = self.client.post_invoice if asked.kind is Kind.INVOICE else self.client.post_checkout
         return await self.noted(asked, lambda: post(body or asked.bodies[0], wait_s))
 
     async def noted(
         self, asked: Asked | Commanded, send: Callable[[], Awaitable[GatewayAnswer]]
     ) -> GatewayAnswer | None:
-        """Send, and note the answer."""
+        """Send, and record the answer."""
         try:
             answer = await send()
         except UnavailableError:
@@ -214,7 +214,7 @@ class Traffic:
             await self._commanded(order_id, "cancellations", {}, lambda: client.cancel(order_id))
 
     async def _hasty(self, order_id: str) -> None:
-        """One refund asked for twice, around the shipment that it needs: the first may be refused, the second done."""
+        """Request one refund twice, around the shipment that it requires: the first may be refused, the second done."""
         refund_id = f"R-{self.shop.chance.randrange(10**6)}"
 
         async def refund() -> None:

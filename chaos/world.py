@@ -1,4 +1,4 @@
-"""A stack under test, seen by a scenario: its processes by name, the ways between them, the load, and the seed."""
+"""A stack under test as scenarios see it: processes by name, proxies between them, the load, and the seed."""
 
 import asyncio
 import os
@@ -23,18 +23,18 @@ from local.stack import Stack
 from producers.client import GaplessClient
 from runtime.settings import ENV_PREFIX, Settings
 
-#: Of orders a second, of every kind: enough that every fault meets some, and little enough for two cores in a crisis.
+#: Requests a second, of every kind: enough that every fault meets some, and few enough for two cores during a fault.
 RATE = 40.0
 _POLL_S = 0.05
 _METRICS_SECONDS_MAX = 5.0
-#: Until everything that was kept is done, where a scenario itself looks at what came of it.
+#: Time limit for draining, in scenarios that examine the result themselves.
 _DRAIN_SECONDS_MAX = 180.0
-#: Until the supervisor has seen that a process ended; one that is told politely takes longer.
+#: Time limit for the supervisor to notice that a process ended; a process that ends on SIGTERM takes longer.
 _NOTICED_S_MAX = 12.0
 
 
 class World:
-    """One run of one scenario. What is drawn by chance is drawn from the seed; the moments are the machine's."""
+    """One run of one scenario. Random choices depend on the seed; the timing depends on the machine."""
 
     def __init__(self, standing: "Standing", name: str, seed: int, seconds: float, say: Callable[[str], None]) -> None:
         self.stack = standing.stack
@@ -47,34 +47,34 @@ class World:
         self.api_key: str = status["api_key"]
         self.redis_url: str = status["endpoints"]["redis"]
         self.postgres_url = self.settings.postgres_url.get_secret_value()
-        #: How long faults go on.
+        #: Duration of faults.
         self.seconds = seconds
         self.seed = seed
-        #: What befalls is drawn from here; the load has a chance of its own, so that neither changes the other.
+        #: Source of random choices about faults; the load has another, so that neither changes the other.
         self.chance = random.Random(f"{name}/{seed}/faults")
         self.record = Record()
         self.timeline = Timeline(say)
-        #: What a scenario itself saw that must not be.
+        #: Violations that the scenario itself has found.
         self.found: list[str] = []
-        #: Figures worth telling, by name: seconds until a first number, say.
+        #: Figures to report, by name, such as the seconds until the first number.
         self.measured: dict[str, float] = {}
-        #: The ids of this run's orders, customers and articles begin with it.
+        #: Prefix of the ids of this run's orders, customers and articles.
         self.prefix = f"{name}-{seed}-{time.time_ns() % 10**9:09d}"
         self._proxies = standing.proxies
         self._held: set[str] = set()
         self._stopped: set[str] = set()
 
     def client(self, connections: int = 32, give_up_after_s: float = 120.0) -> GaplessClient:
-        """A storefront."""
+        """A storefront's client."""
         return GaplessClient(self.url, self.api_key, connections=connections, give_up_after_s=give_up_after_s)
 
     def shop(self) -> Shop:
-        """What storefronts of this run send: drawn from the seed, noted in the record."""
+        """The storefronts of this run: their requests depend on the seed, and are written to the record."""
         return Shop(random.Random(f"{self.prefix.rpartition('-')[0]}/load"), self.record, self.prefix)
 
     @asynccontextmanager
     async def traffic(self, rate: float = RATE) -> AsyncIterator[Traffic]:
-        """Orders of every kind while the block runs; at its end everybody who asked has an answer or has given up."""
+        """Send orders of every kind while the block runs; at its end each request has an answer or was given up."""
         async with self.client(64) as client:
             traffic = Traffic(client, self.shop(), rate)
             await traffic.prepare()
@@ -85,41 +85,41 @@ class World:
                 traffic.stop()
                 await running
         if not self.record.statuses:
-            self.found.append("the load had no answer at all: nothing was tried")
+            self.found.append("the load got no answer at all, so nothing was tested")
 
     async def turns(self, least_s: float, most_s: float, chance: random.Random | None = None) -> AsyncIterator[None]:
-        """A turn now and again, for as long as faults go on; drawn from `chance` where several go on side by side."""
+        """Yield at random intervals while faults last. Concurrent users pass a `chance` of their own."""
         over_at = time.monotonic() + self.seconds
         while time.monotonic() < over_at:
             yield
             await asyncio.sleep((chance or self.chance).uniform(least_s, most_s))
 
     def processes(self, *roles: str) -> list[str]:
-        """Names of the processes of these roles; of all our own without any, in the order of their start."""
+        """Names of the processes of these roles, or of all our own, in the order of their start."""
         ours = [each for each in self.stack.status()["processes"] if each["role"] not in ("kafka", "postgres", "redis")]
         return [each["name"] for each in ours if not roles or each["role"] in roles]
 
     def pids(self) -> dict[str, int | None]:
-        """Of all our own processes."""
+        """The pids of all our own processes."""
         return {name: self.stack.process_pid(name) for name in self.processes()}
 
     def check_alive(self, before: Mapping[str, int | None]) -> None:
-        """Whoever has another pid than in `before` has died, and is found wrong."""
+        """Report each process whose pid differs from `before`: it has died."""
         for name, pid in self.pids().items():
             if pid != before[name]:
                 self.found.append(f"{name} has died: its pid was {before[name]} and is {pid}")
 
     def kill(self, name: str) -> None:
-        """End a process as a power cut would; the supervisor starts it again."""
+        """Kill a process; the supervisor restarts it."""
         self.send(name, signal.SIGKILL)
 
     async def restart(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """End a process and have it started again at once, however often it ended lately."""
+        """End a process and have it restarted at once, without the supervisor's backoff."""
         pid = self.stack.process_pid(name)
         self.stack.hold(name, number)
         self.timeline.befell(f"{number.name} to {name}")
         give_up_at = time.monotonic() + _NOTICED_S_MAX
-        # Released sooner, its end would count as a crash, after which the supervisor waits longer each time.
+        # If released sooner, its end would count as a crash, after which the supervisor waits longer each time.
         while pid is not None and self.stack.process_pid(name) == pid and time.monotonic() < give_up_at:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S / 5)
         self.stack.release(name)
@@ -147,21 +147,21 @@ class World:
         self.timeline.befell(f"{name} is down ({number.name})")
 
     def release(self, name: str) -> None:
-        """Let a process start again."""
+        """Let a held process start again."""
         self.stack.release(name)
         self._held.discard(name)
         self.timeline.note(f"{name} may start again")
 
     def proxy(self, name: str, service: str) -> Proxy:
-        """The way from a process to a service; the scenario's ground must have a detour there."""
+        """The proxy between a process and a service; the scenario's ground must have this detour."""
         return self._proxies[name, service]
 
     def proxies(self, service: str) -> dict[str, Proxy]:
-        """All ways to a service, by process."""
+        """All proxies to a service, by process."""
         return {name: proxy for (name, its), proxy in self._proxies.items() if its == service}
 
     def heal(self) -> None:
-        """End every fault that lasts: who is stopped goes on, who is held starts, every way is open."""
+        """End all lasting faults: continue stopped processes, start held ones, and heal all proxies."""
         for name in list(self._stopped):
             self.send(name, signal.SIGCONT)
         for name in list(self._held):
@@ -172,7 +172,7 @@ class World:
         self.timeline.note("healed")
 
     async def until(self, condition: Callable[[], bool], what: str, seconds_max: float) -> bool:
-        """Return whether `condition` came to hold in time; if not, that is found wrong, as `what`."""
+        """Wait until `condition` holds and return True; report it as `what` if it doesn't in time."""
         give_up_at = time.monotonic() + seconds_max
         while not await asyncio.to_thread(condition):
             if time.monotonic() > give_up_at:
@@ -182,11 +182,11 @@ class World:
         return True
 
     async def until_ready(self, seconds_max: float = 90.0) -> bool:
-        """All processes run and say they are ready."""
+        """Wait until all processes run and are ready."""
         return await self.until(lambda: bool(self.stack.status()["ready"]), "the stack is ready", seconds_max)
 
     def metrics(self, name: str) -> dict[str, float]:
-        """What a process measures now, by name and labels as its `/metrics` has them; nothing while it is down."""
+        """A process's current metrics, by name and labels as in `/metrics`; empty while it is down."""
         port = self.stack.environment(name)[f"{ENV_PREFIX}METRICS_PORT"]
         try:
             with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_METRICS_SECONDS_MAX) as answer:
@@ -197,7 +197,7 @@ class World:
         return {what: float(value) for what, _, value in told}
 
     async def drained(self) -> bool:
-        """Whether nothing was on its way in time; for scenarios that want to look at what came of it themselves."""
+        """Wait until nothing is in progress; for scenarios that examine the result themselves."""
         drain = Drain(self.postgres_url, self.settings.kafka_bootstrap, self.partitions)
         if await self.until(drain.done, "everything is drained", _DRAIN_SECONDS_MAX):
             return True
@@ -206,14 +206,14 @@ class World:
 
 
 class Standing:
-    """A stack on a scenario's ground, and the proxies between its parts. To be used in `with`."""
+    """A stack on a scenario's ground, with its proxies. Use it in `with`."""
 
     def __init__(self, ground: Ground, data: Path) -> None:
         self.ground = ground
         self._proxies = Proxies()
         self._data = data
         self.proxies: dict[tuple[str, str], Proxy] = {}
-        #: Runs where the ground has it.
+        #: Started only if the ground requires it.
         self.objects = ObjectServer()
         self.stack: Stack
 

@@ -1,4 +1,4 @@
-"""Each invoice has its one document, that of its event; and what was no request became one dead letter."""
+"""Each invoice has exactly one document, as its event says; each invalid record became a dead letter."""
 
 import hashlib
 from collections import Counter
@@ -10,7 +10,7 @@ RULE, DEAD = "documents", "dead letters"
 
 
 def judge_documents(evidence: Evidence) -> None:
-    """All rows and events; the bytes of those that were fetched."""
+    """Checks all rows and events, and the bytes of the documents that were fetched."""
     verdict = evidence.verdict
     rows = {(row.series_id, row.number): row for row in evidence.ledger.invoices}
     for row in rows.values():
@@ -42,26 +42,26 @@ def judge_documents(evidence: Evidence) -> None:
 
 
 def _judge_logo(evidence: Evidence, where: str, document: bytes, logo_sha256: str) -> None:
-    """The sellers under test have a JPEG, and a PDF holds such a file as it is."""
+    """Check that the document contains the logo's file: sellers under test have JPEGs, which PDFs embed unchanged."""
     evidence.verdict.counts["logos looked for"] += 1
     logo = evidence.ledger.logos.get(logo_sha256, b"")
     if hashlib.sha256(logo).hexdigest() != logo_sha256:
-        evidence.verdict.add(RULE, where, f"its event names the logo {logo_sha256}, which is not in the ledger")
+        evidence.verdict.add(RULE, where, f"its event names the logo {logo_sha256}, which Postgres does not have")
     elif logo not in document:
-        evidence.verdict.add(RULE, where, f"does not hold the logo {logo_sha256}, which its event names")
+        evidence.verdict.add(RULE, where, f"does not contain the logo {logo_sha256} of its event")
 
 
 def judge_dead_letters(evidence: Evidence) -> None:
-    """One from each agent that reads the topic, and at least one, with the very bytes: two agents read order-events."""
+    """Each invalid record has a dead letter with its exact bytes, one from each agent that reads the topic."""
     verdict, topics = evidence.verdict, evidence.topics
     for origin in evidence.record.garbage:
         where = _words(origin)
         if not topics.dead.get(origin):
             verdict.add(DEAD, where, "has no dead letter")
         if origin not in topics.garbage:
-            verdict.add(DEAD, where, "was acknowledged, and isn't there")
+            verdict.add(DEAD, where, "was acknowledged, and does not exist")
         elif any(held != topics.garbage[origin] for _, held in topics.dead.get(origin, ())):
-            verdict.add(DEAD, where, "its dead letter holds something else")
+            verdict.add(DEAD, where, "its dead letter has other bytes")
     for origin, letters in topics.dead.items():
         verdict.counts["dead letters"] += len(letters)
         agents = sorted(agent for agent, _ in letters)

@@ -1,4 +1,4 @@
-"""All that the rules judge by, gathered once: the record of what was promised, and what can be found out about it."""
+"""All that the rules judge by, read once: the record of promises, and what the stack shows."""
 
 import random
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from chaos.judge.verdict import Access, Verdict
 from chaos.judge.web import Answer, UnreachableError, Web, get_all, path_of
 from chaos.record import Kind, Record
 
-#: Looked at one by one, over HTTP; everything is looked at in the ledger and in the topics.
+#: Limits of what is read one by one over HTTP; from Postgres and the topics everything is read.
 ORDERS_MAX = 200
 DOCUMENTS_MAX = 100
 SKUS_MAX = 100
@@ -34,40 +34,40 @@ class Shown:
     documents: dict[tuple[str, int], Answer] = field(default_factory=dict)
     stock: dict[str, Answer] = field(default_factory=dict)
     numbers: dict[tuple[str, int], Answer] = field(default_factory=dict)
-    #: Page by page.
+    #: One answer per page.
     series: list[Answer] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What a rule is given. It says what it finds to the verdict."""
+    """The input of the rules, which add violations to `verdict`."""
 
     record: Record
     ledger: Ledger
     topics: Topics
     shown: Shown
-    #: Payments as the provider lists them.
+    #: Payments in the provider's ledger.
     payments: list[dict[str, Any]]
     verdict: Verdict = field(default_factory=Verdict)
 
     @property
     def invoices(self) -> dict[sql.OrderKey, list[Invoice]]:
-        """Invoices by their order: more than one is wrong."""
+        """Invoices by order; more than one per order is a violation."""
         return _grouped(each for each in self.ledger.invoices if each.kind == "invoice")
 
     @property
     def credit_notes(self) -> dict[sql.OrderKey, list[Invoice]]:
-        """Credit notes by their order."""
+        """Credit notes by order."""
         return _grouped(each for each in self.ledger.invoices if each.kind != "invoice")
 
     def same(self, rule: str, what: str, found: Counter[_T], wanted: Counter[_T]) -> None:
-        """Both must count the same things equally often; `found` stands in topics, `wanted` follows from the ledger."""
+        """Report each difference between the counts `found` in topics and those `wanted` by the ledger."""
         for each in (found - wanted).keys() | (wanted - found).keys():
             self.verdict.add(rule, f"{what} {each}", f"{found[each]} times in the topic, {wanted[each]} by the ledger")
 
 
 def gather(access: Access, record: Record, connection: sql.Connection) -> Evidence:
-    """Read everything. Raises `UnreachableError`, `psycopg.Error` and `KafkaException`."""
+    """Read all evidence. Raises `UnreachableError`, `psycopg.Error` and `KafkaException`."""
     web = Web(access.gateway_url, access.api_key)
     try:
         ledger = sql.read(connection, access.api_key)
@@ -78,7 +78,7 @@ def gather(access: Access, record: Record, connection: sql.Connection) -> Eviden
 
 
 def connect(access: Access) -> sql.Connection:
-    """A connection whose statements all see the same."""
+    """A connection whose statements all read the same snapshot."""
     connection = psycopg.connect(access.postgres_url, connect_timeout=10)
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
@@ -93,15 +93,17 @@ def _grouped(invoices: Iterable[Invoice]) -> dict[sql.OrderKey, list[Invoice]]:
 
 
 def _look(access: Access, record: Record, ledger: Ledger) -> Shown:
-    """Ask the gateway for some of everything; the same of the same record."""
+    """Read a sample over HTTP; the same record gives the same sample."""
     chance = random.Random(0)
-    kept = {kind: [each.order_id for each in record.asked.values() if each.kind is kind and each.kept] for kind in Kind}
+    accepted = {
+        kind: [each.order_id for each in record.asked.values() if each.kind is kind and each.accepted] for kind in Kind
+    }
     ours = [each for each in ledger.invoices if each.seller_id == ledger.seller_id]
     asked = {each.order_id for each in record.asked.values()}
-    # Of this run first: what earlier ones left was looked at then.
+    # Prefer this run's rows: those of earlier runs on the stack were checked then.
     recent = [each for each in ours if each.order_id in asked] or ours
-    invoices = {each: path_of("v1", "invoices", each) for each in _some(chance, kept[Kind.INVOICE], ORDERS_MAX)}
-    orders = {each: path_of("v1", "orders", each) for each in _some(chance, kept[Kind.CHECKOUT], ORDERS_MAX)}
+    invoices = {each: path_of("v1", "invoices", each) for each in _some(chance, accepted[Kind.INVOICE], ORDERS_MAX)}
+    orders = {each: path_of("v1", "orders", each) for each in _some(chance, accepted[Kind.CHECKOUT], ORDERS_MAX)}
     stock = {each: path_of("v1", "stock", each) for each in _some(chance, list(record.stock), SKUS_MAX)}
     documents = {(each.series_id, each.number): _document_path(each) for each in _some(chance, recent, DOCUMENTS_MAX)}
     numbers = {
@@ -136,7 +138,7 @@ def _some(chance: random.Random, all_of_it: list[_T], most: int) -> list[_T]:
 
 def _payments(provider_url: str) -> list[dict[str, Any]]:
     if not provider_url:
-        raise UnreachableError("nobody says where the payment provider's ledger is")
+        raise UnreachableError("the URL of the payment provider's ledger is not set")
     web = Web(provider_url)
     try:
         answer = web.get("/ledger")

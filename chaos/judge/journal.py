@@ -1,4 +1,4 @@
-"""The journal has no hole, and the topics are its copy: in order, without a hole, repeated only byte for byte."""
+"""The journal has no gaps, and the topics are copies of it: in order, without gaps, with identical repeats."""
 
 from collections import defaultdict
 
@@ -11,12 +11,12 @@ RULE = "journal"
 
 
 def judge_journal(evidence: Evidence) -> None:
-    """Every partition of every output topic."""
+    """Checks every partition of every output topic."""
     verdict, ledger, topics = evidence.verdict, evidence.ledger, evidence.topics
     rows: dict[tuple[str, int], dict[int, bytes]] = defaultdict(dict)
     for (topic, partition, seq), digests in ledger.journal.items():
         if len(digests) > 1:
-            verdict.add(RULE, f"{topic}/{partition}", f"seq {seq} stands {len(digests)} times in the journal")
+            verdict.add(RULE, f"{topic}/{partition}", f"the journal has seq {seq} {len(digests)} times")
         rows[topic, partition][seq] = digests[0]
     heads = {(head.topic, head.partition): head for head in ledger.heads}
     for output in rows.keys() - heads.keys():
@@ -25,7 +25,7 @@ def judge_journal(evidence: Evidence) -> None:
         verdict.counts["journal rows"] += len(rows[output])
         _judge_head(verdict, head, rows[output])
         if output not in topics.begins:
-            verdict.add(RULE, f"{head.topic}/{head.partition}", "there is no such partition to read")
+            verdict.add(RULE, f"{head.topic}/{head.partition}", "the partition does not exist")
             continue
         published = topics.published.get(output, [])
         _judge_published(verdict, head, published, rows[output], complete=not topics.begins[output])
@@ -49,16 +49,16 @@ def _judge_head(verdict: Verdict, head: Head, rows: dict[int, bytes]) -> None:
 def _judge_published(
     verdict: Verdict, head: Head, published: list[Published], rows: dict[int, bytes], *, complete: bool
 ) -> None:
-    """`complete` says that the topic still has its first record."""
+    """Check a partition's records. `complete` means that the topic still has its first record."""
     where = f"{head.topic}/{head.partition}"
     last = 0
     for record in published:
         seq = record.seq
         if head.topic not in RELAYS_OWN and (seq is None or rows.get(seq) != record.digest):
-            # Anybody may write there, with any header: what the journal doesn't have is not the relay's.
+            # The topic has other writers, with any headers: records that the journal doesn't have are not the relay's.
             continue
         if seq is None:
-            verdict.add(RULE, f"{where} offset {record.offset}", "nobody knows who wrote this: it has no seq")
+            verdict.add(RULE, f"{where} offset {record.offset}", "the relay did not write this: it has no seq")
             continue
         verdict.counts["records read"] += 1
         if seq > last + 1 and (last or complete):
@@ -66,7 +66,7 @@ def _judge_published(
         if seq <= last:
             verdict.counts["records repeated"] += 1
         if rows.get(seq) != record.digest:
-            verdict.add(RULE, f"{where} offset {record.offset}", f"seq {seq} is not what the journal has")
+            verdict.add(RULE, f"{where} offset {record.offset}", f"seq {seq} differs from the journal")
         last = max(last, seq)
     if last < head.published_seq:
         verdict.add(RULE, where, f"marked as published up to {head.published_seq}, but ends with {last}")

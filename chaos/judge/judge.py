@@ -1,4 +1,4 @@
-"""The judge: knows what was promised and looks where a customer could look, with nothing of the product's own code."""
+"""The judge: compares what was promised with what a customer can read, without using the product's code."""
 
 from collections.abc import Callable
 
@@ -32,10 +32,10 @@ LOOKED = "looked"
 
 
 def judge(access: Access, record: Record) -> Verdict:
-    """Judge a stack on which nothing is on its way any more. Blocks.
+    """Judge a stack that has drained. Blocks.
 
-    What concerns the whole ledger must hold for everything in it; what was promised, for what the record has. Where the
-    judge can't look, that is a violation too.
+    The rules about the ledger apply to everything in it; those about promises, to the record's run. Evidence that can't
+    be read is a violation, too.
     """
     try:
         with connect(access) as connection:
@@ -48,7 +48,7 @@ def judge(access: Access, record: Record) -> Verdict:
 
 
 def weigh(evidence: Evidence) -> Verdict:
-    """What all rules say to this evidence."""
+    """Apply all rules to this evidence."""
     for rule in RULES:
         rule(evidence)
     _judge_looks(evidence)
@@ -56,17 +56,17 @@ def weigh(evidence: Evidence) -> Verdict:
 
 
 def _judge_looks(evidence: Evidence) -> None:
-    """Where something was promised, something must have been looked at: an empty look finds nothing wrong."""
+    """Report rules that examined nothing although the record requires it: they would find nothing wrong."""
     needed = {"series"} if evidence.ledger.series else set()
     if not evidence.ledger.seller_id:
-        evidence.verdict.add(LOOKED, "sellers", "the API key is nobody's in the ledger")
-    kept = [each.kind for each in evidence.record.asked.values() if each.kept]
-    if Kind.INVOICE in kept:
+        evidence.verdict.add(LOOKED, "sellers", "no seller in the ledger has the API key")
+    accepted = [each.kind for each in evidence.record.asked.values() if each.accepted]
+    if Kind.INVOICE in accepted:
         needed |= {"invoices looked at over HTTP", "contents compared", "numbers", "issued events", "journal rows"}
         needed |= {"records read", "documents", "documents looked at over HTTP", "numbers looked at over HTTP"}
         if any(each.logo_sha256 for each in evidence.topics.issued):
             needed.add("logos looked for")
-    if Kind.CHECKOUT in kept:
+    if Kind.CHECKOUT in accepted:
         needed |= {"orders looked at over HTTP", "order events", "records read", "journal rows"}
     if evidence.record.stock:
         needed |= {"stock looked at over HTTP", "stock events"}

@@ -1,4 +1,4 @@
-"""Nobody pays twice or for nothing: the provider's own ledger against orders, invoices and credit notes."""
+"""No buyer pays twice or for nothing: compares the provider's ledger with orders, invoices and credit notes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ RULE = "money"
 
 @dataclass(slots=True)
 class _Account:
-    """All that concerns one order's money."""
+    """All rows about one order's money."""
 
     attempts: dict[str, Attempt] = field(default_factory=dict)
     refunds: dict[str, Refund] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class _Account:
 
 
 def judge_money(evidence: Evidence) -> None:
-    """Every order of the ledger, and every payment of the provider."""
+    """Checks every order of the ledger, and every payment of the provider."""
     verdict, ledger = evidence.verdict, evidence.ledger
     accounts = _accounts(evidence)
     for payment in evidence.payments:
@@ -50,7 +50,7 @@ def _accounts(evidence: Evidence) -> dict[OrderKey, _Account]:
     for refund in ledger.refunds:
         accounts[refund.seller_id, refund.order_id].refunds[refund.refund_id] = refund
     for payment in evidence.payments:
-        # One that was voided before it ever came doesn't know its order: its key does.
+        # A payment that was voided before it was requested does not name its order; its key does.
         named = (payment["seller_id"], payment["order_id"])
         accounts[named if payment["order_id"] else order_of.get(payment["key"], named)].payments.append(payment)
     for row in ledger.invoices:
@@ -62,11 +62,11 @@ def _accounts(evidence: Evidence) -> dict[OrderKey, _Account]:
 
 
 def _no_order(account: _Account) -> Iterator[str]:
-    """What may not be there without an order."""
+    """Report payments and credits that must not exist without an order."""
     if any(payment["acted"] for payment in account.payments):
-        yield "was charged, and there is no such order"
+        yield "was charged, but the order does not exist"
     if account.attempts or account.refunds or account.credited:
-        yield f"there is no such order, but {[*account.attempts, *account.refunds]} and {len(account.credited)} credits"
+        yield f"does not exist, but has {[*account.attempts, *account.refunds]} and {len(account.credited)} credits"
 
 
 def _wrong(order: Order, account: _Account) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _wrong_attempts(order: Order, account: _Account) -> Iterator[str]:
     permitted |= {"void"} if order.was("CANCELLED") else set()
     for request_id, attempt in account.attempts.items():
         if request_id not in permitted or attempt.action != request_id.partition(":")[0]:
-            yield f"is {order.state}, and has a payment {request_id} ({attempt.action}) that nothing asks for"
+            yield f"is {order.state}, and has a payment {request_id} ({attempt.action}) that nothing requires"
         if attempt.state == "open":
             yield f"its payment {request_id} is still open"
         if attempt.currency != order.currency:
@@ -102,7 +102,7 @@ def _wrong_attempts(order: Order, account: _Account) -> Iterator[str]:
 
 
 def _wrong_payment(order: Order, account: _Account) -> Iterator[str]:
-    """What the provider has of it."""
+    """Compare the order with the provider's payment."""
     charged = [payment for payment in account.payments if payment["acted"]]
     if len(charged) > 1:
         yield f"was charged under {len(charged)} keys"
@@ -127,7 +127,7 @@ def _wrong_payment(order: Order, account: _Account) -> Iterator[str]:
 
 
 def _wrong_refunds(order: Order, account: _Account) -> Iterator[str]:
-    """What went back is what was credited, and what stays is what was invoiced less that."""
+    """Compare refunds with credit notes, and the money left with what is invoiced less credits."""
     credited = Counter({each.refund_id: each.gross_minor for each in account.credited})
     if len(credited) != len(account.credited):
         yield f"has {len(account.credited)} credit notes for {sorted(credited)}"
@@ -151,8 +151,8 @@ def _wrong_refunds(order: Order, account: _Account) -> Iterator[str]:
         each.amount_minor for name, each in account.refunds.items() if each.state == "done" and name != "cancellation"
     )
     if refunded != done:
-        yield f"{done} were given back, at the provider {refunded}"
-    # Before it is shipped, money is only promised.
+        yield f"{done} were refunded, at the provider {refunded}"
+    # Before the shipment, money is only authorised.
     if (order.was("SHIPPED") or was_sold_and_cancelled) and captured - refunded != left:
         yield f"{captured} captured less {refunded} refunded, but {invoiced} invoiced less {invoiced - left} credited"
     if order.state == "REFUNDED" and left:

@@ -1,4 +1,4 @@
-"""Every series counts 1, 2, 3 …, each number is one invoice's, and everybody says the same number."""
+"""Every series counts 1, 2, 3 …, each number belongs to one invoice, and all sources show the same numbers."""
 
 from collections import Counter, defaultdict
 from itertools import pairwise
@@ -12,14 +12,14 @@ RULE = "numbers"
 
 
 def judge_numbers(evidence: Evidence) -> None:
-    """All series, whoever's."""
+    """Checks the series of all sellers."""
     verdict = evidence.verdict
     rows: dict[str, list[Invoice]] = defaultdict(list)
     for invoice in evidence.ledger.invoices:
         rows[invoice.series_id].append(invoice)
     series = {each.series_id: each for each in evidence.ledger.series}
     for series_id in rows.keys() - series.keys():
-        verdict.add(RULE, series_id, f"{len(rows[series_id])} numbers of a series that isn't there")
+        verdict.add(RULE, series_id, f"{len(rows[series_id])} numbers of a series that does not exist")
     for series_id, each in series.items():
         verdict.counts["series"] += 1
         _judge_series(verdict, each, sorted(rows[series_id], key=lambda row: row.number))
@@ -48,7 +48,7 @@ def _judge_series(verdict: Verdict, series: Series, rows: list[Invoice]) -> None
 
 
 def _printed(series: Series, row: Invoice) -> str:
-    """As docs/numbers.md says: the seller's format, with CN- in place of INV- or before it for a credit note."""
+    """The printed number by docs/numbers.md: the seller's format; for a credit note with CN- before or for INV-."""
     its_format = series.number_format
     if row.kind != "invoice":
         its_format = "CN-" + its_format.removeprefix("INV-")
@@ -58,7 +58,7 @@ def _printed(series: Series, row: Invoice) -> str:
 
 
 def _judge_events(evidence: Evidence) -> None:
-    """Each row has the one event that says so, and no event says what no row does."""
+    """Each row has exactly one event with the same content, and each event has a row."""
     verdict = evidence.verdict
     events: dict[tuple[str, int], list[Issued]] = defaultdict(list)
     for event in evidence.topics.issued:
@@ -66,16 +66,16 @@ def _judge_events(evidence: Evidence) -> None:
     for row in evidence.ledger.invoices:
         mine = events.pop((row.series_id, row.number), [])
         if len(mine) != 1:
-            verdict.add("once", row.name, f"its issue is told {len(mine)} times")
+            verdict.add("once", row.name, f"has {len(mine)} events about its issue")
         for event in mine:
             verdict.counts["issued events"] += 1
             _judge_event(verdict, row, event)
     for (series_id, number), left in events.items():
-        verdict.add("once", f"{series_id}/{number}", f"is told {len(left)} times, and isn't in the ledger")
+        verdict.add("once", f"{series_id}/{number}", f"has {len(left)} events, and is not in the ledger")
     orders = Counter((event.order, event.refund_id) for event in evidence.topics.issued)
     for (order, refund_id), count in orders.items():
         if count > 1:
-            verdict.add("once", f"{order[1]} {refund_id}", f"is told to be issued {count} times")
+            verdict.add("once", f"{order[1]} {refund_id}", f"has {count} events about its issue")
 
 
 def _judge_event(verdict: Verdict, row: Invoice, event: Issued) -> None:
@@ -83,10 +83,10 @@ def _judge_event(verdict: Verdict, row: Invoice, event: Issued) -> None:
     if ours != (event.order, event.refund_id, event.invoice_number, event.issued_at_us, event.currency):
         verdict.add(RULE, row.name, f"is {ours}, but its event says {event}")
     if event.place != (INVOICE_EVENTS, row.source_partition, row.event_seq):
-        verdict.add(RULE, row.name, f"its event is said to be seq {row.event_seq}, but stands at {event.place}")
+        verdict.add(RULE, row.name, f"its row names the event seq {row.event_seq}, but the event is at {event.place}")
     if event.totals != (row.net_minor, row.tax_minor, row.gross_minor):
         verdict.add("money", row.name, f"is of {row.gross_minor}, but its event says {event.totals}")
-    # A credit note is the difference of two sums: its own lines may come to a cent more or less.
+    # A credit note is the difference of two sums, so the sum of its lines may differ by a cent.
     if row.kind == "invoice" and event.totals != event.computed:
         verdict.add("money", row.name, f"says {event.totals}, but its lines amount to {event.computed}")
 

@@ -1,4 +1,4 @@
-"""What was promised has its one outcome, what was told is true, and nothing is there that nobody asked for."""
+"""Every promise has exactly one outcome, every answer is true, and nothing exists that was not requested."""
 
 import re
 from collections import Counter
@@ -14,27 +14,27 @@ from chaos.judge.topics import INVOICE_EVENTS, Issued
 from chaos.record import Asked, Commanded, Kind
 
 RULE = "promises"
-#: An order that is in one of these is sold; it has an invoice, and its money is authorised or was captured.
+#: States of an order that is sold: it has an invoice, and its money is authorised or captured.
 SOLD = frozenset(("CONFIRMED", "SHIPPED", "DELIVERED", "REFUNDED"))
-#: Once everything is drained, none is in another.
+#: The only states after draining.
 FINAL = SOLD | {"CANCELLED", "REFUSED"}
 _CONFLICT, _DECLINED = "/problems/conflict", "/problems/payment-declined"
-#: The id belongs to a checkout, or to an invoice that was asked for directly.
+#: Problems for an id that belongs to a checkout, or to a directly requested invoice.
 _OF_ANOTHER_KIND = frozenset(("/problems/already-ordered", "/problems/already-invoiced"))
 _OUT_OF_STOCK, _CANCELLED = "/problems/out-of-stock", "/problems/order-cancelled"
-#: Command → the state an order has been in once it has obeyed, and the command's name in events.
+#: Command → the state that an order has been in after it, and the command's name in events.
 _OBEYED = {
     "shipments": ("SHIPPED", "ship"),
     "deliveries": ("DELIVERED", "deliver"),
     "cancellations": ("CANCELLED", "cancel"),
     "refunds": ("", "refund"),
 }
-#: Ids of a run are its prefix and a number.
+#: Order ids of a run: its prefix and a number.
 _NUMBERED = re.compile(r"(.*\D)\d+", re.DOTALL)
 
 
 def judge_promises(evidence: Evidence) -> None:
-    """Everything that was asked for, and every order of the ledger."""
+    """Checks everything that was requested, and every order of the ledger."""
     invoices = evidence.invoices
     events = {each.place: each for each in evidence.topics.issued}
     rejected = Counter(
@@ -46,7 +46,7 @@ def judge_promises(evidence: Evidence) -> None:
     for (kind, order_id), asked in evidence.record.asked.items():
         key = (evidence.ledger.seller_id, order_id)
         mine = invoices.get(key, [])
-        evidence.verdict.counts[f"{kind} kept" if asked.kept else f"{kind} asked for, not kept"] += 1
+        evidence.verdict.counts[f"{kind} accepted" if asked.accepted else f"{kind} asked for, not accepted"] += 1
         _judge_conflicts(evidence, asked, bool(mine or key in evidence.ledger.orders or rejected[order_id, "checkout"]))
         if kind is Kind.INVOICE:
             _judge_invoice(evidence, asked, mine, rejected[order_id, "invoice"])
@@ -56,8 +56,9 @@ def judge_promises(evidence: Evidence) -> None:
             event = events.get((INVOICE_EVENTS, invoice.source_partition, invoice.event_seq))
             _judge_content(evidence, asked, invoice, event)
     if sold_after_all > evidence.record.unanswered:
-        # Who had no answer to one attempt may have been served by it. Nobody else may.
-        what = f"{sold_after_all} were told that it is sold out and are sold to, {evidence.record.unanswered} gave up"
+        # An unanswered attempt may have been sold after another was told "sold out". Without one, no such order may
+        # exist.
+        what = f"{sold_after_all} were told sold out but sold to, while {evidence.record.unanswered} clients gave up"
         evidence.verdict.add(RULE, "checkouts", what)
     for commanded in evidence.record.commanded:
         _judge_command(evidence, commanded)
@@ -68,33 +69,33 @@ def judge_promises(evidence: Evidence) -> None:
 
 
 def _judge_conflicts(evidence: Evidence, asked: Asked, stands: bool) -> None:
-    """A conflict is with something else that stands."""
+    """A reported conflict needs an order that exists and other content."""
     told = {body.get("type") for status, body in asked.answers if status == 409}
     if told & _OF_ANOTHER_KIND:
         evidence.verdict.counts["told that the id is of another kind"] += 1
         if not stands or not all((kind, asked.order_id) in evidence.record.asked for kind in Kind):
-            evidence.verdict.add(RULE, asked.order_id, "was refused for a checkout or an invoice that nobody asked for")
+            evidence.verdict.add(RULE, asked.order_id, "was refused for an order that was never requested")
     if _CONFLICT not in told:
         return
     evidence.verdict.counts["told of a conflict"] += 1
     if not stands:
-        evidence.verdict.add(RULE, asked.order_id, "a conflict was told, with nothing that stands")
+        evidence.verdict.add(RULE, asked.order_id, "a conflict was reported, but nothing exists under the id")
     if len(_bodies(evidence, asked.order_id)) < 2:
-        evidence.verdict.add(RULE, asked.order_id, "a conflict was told, but it was posted with one content only")
+        evidence.verdict.add(RULE, asked.order_id, "a conflict was reported, but only one content was posted")
 
 
 def _judge_invoice(evidence: Evidence, asked: Asked, mine: list[Invoice], rejections: int) -> None:
     add, order_id = evidence.verdict.add, asked.order_id
     if (evidence.ledger.seller_id, order_id) in evidence.ledger.orders:
-        # The id is a checkout's, whose invoice is judged with its sale.
+        # The id belongs to a checkout, whose invoice is judged with its sale.
         evidence.verdict.counts["invoices refused for a checkout"] += 1
         if any(status == 200 for status, _ in asked.answers):
-            add(RULE, order_id, "an invoice was told, but the id belongs to a checkout")
-        elif asked.kept and not rejections:
-            add(RULE, order_id, "kept, and there is neither an invoice nor a rejection")
+            add(RULE, order_id, "an invoice was returned, but the id belongs to a checkout")
+        elif asked.accepted and not rejections:
+            add(RULE, order_id, "accepted, and has neither an invoice nor a rejection")
         return
-    if len(mine) > 1 or (asked.kept and not mine):
-        add(RULE, order_id, f"{'kept' if asked.kept else 'asked for'}, and has {len(mine)} invoices")
+    if len(mine) > 1 or (asked.accepted and not mine):
+        add(RULE, order_id, f"{'accepted' if asked.accepted else 'asked for'}, and has {len(mine)} invoices")
     if not mine:
         return
     invoice = mine[0]
@@ -104,7 +105,7 @@ def _judge_invoice(evidence: Evidence, asked: Asked, mine: list[Invoice], reject
             invoice.number,
             invoice.invoice_number,
         ):
-            add(RULE, order_id, f"{body.get('invoice_number')} was told, {invoice.invoice_number} is in the ledger")
+            add(RULE, order_id, f"{body.get('invoice_number')} was returned, {invoice.invoice_number} is in the ledger")
     shown = evidence.shown.invoices.get(order_id)
     if shown is None:
         return
@@ -124,11 +125,11 @@ def _judge_invoice(evidence: Evidence, asked: Asked, mine: list[Invoice], reject
 
 
 def _judge_checkout(evidence: Evidence, asked: Asked, rejections: int) -> bool:
-    """Return whether it was sold to somebody who was told only that it is sold out."""
+    """Check a checkout; returns whether it was sold although every answer was "sold out"."""
     add, order_id = evidence.verdict.add, asked.order_id
     order = evidence.ledger.orders.get((evidence.ledger.seller_id, order_id))
-    if asked.kept and order is None and not rejections:
-        add(RULE, order_id, "kept, and there is neither an order nor a rejection")
+    if asked.accepted and order is None and not rejections:
+        add(RULE, order_id, "accepted, and has neither an order nor a rejection")
     for status, body in asked.answers:
         _judge_told(evidence, order_id, order, status, body)
     shown = evidence.shown.orders.get(order_id)
@@ -141,13 +142,13 @@ def _judge_checkout(evidence: Evidence, asked: Asked, rejections: int) -> bool:
     if order is None:
         return False
     if not any(_is_made_of(order, body) for body in asked.bodies):
-        add(RULE, order_id, "the order is none of those that were posted")
+        add(RULE, order_id, "the order has a content that was never posted")
     sold_out = [body for status, body in asked.answers if status == 409 and body.get("type") == _OUT_OF_STOCK]
     return bool(sold_out) and len(sold_out) == len(asked.answers) and order.was("CONFIRMED")
 
 
 def _judge_told(evidence: Evidence, order_id: str, order: Order | None, status: int, body: Mapping[str, Any]) -> None:
-    """A decided answer is true, and stays true."""
+    """Check that an answer about a decided order agrees with its history."""
     kind = body.get("type")
     said = ""
     if status == 201:
@@ -173,20 +174,20 @@ def _judge_told(evidence: Evidence, order_id: str, order: Order | None, status: 
 
 
 def _judge_content(evidence: Evidence, asked: Asked, invoice: Invoice, event: Issued | None) -> None:
-    """The invoice is made of something that was posted under its id."""
+    """Check that the invoice's content was posted under its id."""
     contents = {}
     for body in _bodies(evidence, asked.order_id):
         try:
             contents[amounts.content(body)] = amounts.totals(body["lines"], body["currency"])
         except (KeyError, TypeError, ValueError, ArithmeticError):
-            continue  # Nobody could accept it.
+            continue  # An invalid body, which is never accepted.
     told = Totals(invoice.net_minor, invoice.tax_minor, invoice.gross_minor)
     evidence.verdict.counts["contents compared"] += 1
     if event is not None and event.content not in contents:
-        evidence.verdict.add(RULE, asked.order_id, f"{invoice.name}, to {event.buyer}, is none of what was posted")
+        evidence.verdict.add(RULE, asked.order_id, f"{invoice.name}, to {event.buyer}, has a content never posted")
     wanted = list(contents.values()) if event is None or event.content not in contents else [contents[event.content]]
     if told not in wanted:
-        evidence.verdict.add(RULE, asked.order_id, f"{invoice.name} amounts to {told}, what was posted to {wanted}")
+        evidence.verdict.add(RULE, asked.order_id, f"{invoice.name} amounts to {told}, the posted content to {wanted}")
 
 
 def _judge_command(evidence: Evidence, commanded: Commanded) -> None:
@@ -199,11 +200,11 @@ def _judge_command(evidence: Evidence, commanded: Commanded) -> None:
     where = f"{commanded.order_id} {command_id}"
     order = evidence.ledger.orders.get(key)
     if 200 in statuses or 202 in statuses:
-        evidence.verdict.counts["commands kept"] += 1
+        evidence.verdict.counts["commands accepted"] += 1
         if not applied and not evidence.topics.answered[key, command_id, "refused"]:
-            evidence.verdict.add(RULE, where, "kept, and never answered")
+            evidence.verdict.add(RULE, where, "accepted, and never answered")
     if 200 in statuses and not applied:
-        evidence.verdict.add(RULE, where, "it was told that this is done, but no event says so")
+        evidence.verdict.add(RULE, where, "was reported as done, but no event says so")
     if not applied:
         return
     if action == "refund":
@@ -215,7 +216,7 @@ def _judge_command(evidence: Evidence, commanded: Commanded) -> None:
 
 
 def _judge_refusals(evidence: Evidence) -> None:
-    """Each "no" to a command is an answer of its own: whoever was told so by another's, may do it again elsewhere."""
+    """Each refused command has a refusal of its own: a client that got another's answer might act on it wrongly."""
     told: Counter[tuple[str, str]] = Counter()
     for each in evidence.record.commanded:
         told[each.order_id, _command_id(each)] += sum(status == 409 for status, _ in each.answers)
@@ -224,7 +225,7 @@ def _judge_refusals(evidence: Evidence) -> None:
         refused = evidence.topics.answered[(evidence.ledger.seller_id, order_id), command_id, "refused"]
         if times > refused:
             where = f"{order_id} {command_id}"
-            evidence.verdict.add(RULE, where, f"{times} were told that it is refused, by {refused} refusals")
+            evidence.verdict.add(RULE, where, f"{times} answers were refusals, but there are {refused} refusals")
 
 
 def _command_id(commanded: Commanded) -> str:
@@ -233,21 +234,21 @@ def _command_id(commanded: Commanded) -> str:
 
 
 def _judge_thin_air(evidence: Evidence) -> None:
-    """What has an id of this run was asked for in it."""
+    """Report orders and invoices with ids of this run that were never requested."""
     asked = {order_id for _, order_id in evidence.record.asked}
     stems = {match[1] for order_id in asked if (match := _NUMBERED.fullmatch(order_id))}
     everything = [(*each.order, each.name) for each in evidence.ledger.invoices]
     everything += [(*key, "order") for key in evidence.ledger.orders]
     everything += [(each.seller_id, each.order_id, each.outcome) for each in evidence.ledger.refused]
     for seller_id, order_id, what in everything:
-        # The record is one seller's: what another one may have asked for isn't in it.
+        # The record has only one seller's requests.
         match = _NUMBERED.fullmatch(order_id) if seller_id == evidence.ledger.seller_id else None
         if match and match[1] in stems and order_id not in asked:
-            evidence.verdict.add(RULE, order_id, f"nobody asked for this: {what}")
+            evidence.verdict.add(RULE, order_id, f"was never requested: {what}")
 
 
 def _judge_sale(evidence: Evidence, order: Order, mine: list[Invoice]) -> None:
-    """What was sold has one invoice, what wasn't has none, and nothing is left undecided."""
+    """A sold order has one invoice, any other has none, and every order is decided."""
     counts, add = evidence.verdict.counts, evidence.verdict.add
     counts[f"orders {order.state}"] += 1
     if order.state not in FINAL:
@@ -264,7 +265,7 @@ def _judge_sale(evidence: Evidence, order: Order, mine: list[Invoice]) -> None:
 
 
 def _bodies(evidence: Evidence, order_id: str) -> list[Mapping[str, Any]]:
-    """All that was posted under an id, on whichever path."""
+    """All bodies posted under an id, as checkout or as invoice."""
     found = (evidence.record.asked.get((kind, order_id)) for kind in Kind)
     return [body for asked in found if asked is not None for body in asked.bodies]
 
@@ -273,7 +274,7 @@ def _is_made_of(order: Order, body: Mapping[str, Any]) -> bool:
     try:
         wanted = amounts.totals(body["lines"], body["currency"])
         lines = tuple((line["sku"], int(Decimal(line["quantity"]))) for line in body["lines"])
-        # A guest's has none.
+        # A guest's checkout has no customer.
         customer = body.get("customer") or ""
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return False

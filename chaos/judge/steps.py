@@ -1,4 +1,4 @@
-"""An order's events form its path, and every event of every kind is there once."""
+"""An order's events form a path that its states permit, and every event of every kind exists once."""
 
 from collections import Counter
 from itertools import pairwise
@@ -8,7 +8,7 @@ from chaos.judge.ledger import Order, Step
 from chaos.judge.topics import INVENTORY_EVENTS, INVOICE_EVENTS, ORDER_EVENTS, PAYMENT_EVENTS, Stepped
 
 RULE, ONCE = "steps", "once"
-#: The picture in docs/architecture.md.
+#: As drawn in docs/architecture.md.
 _PERMITTED = frozenset(
     {
         (None, "PLACED"),
@@ -21,17 +21,17 @@ _PERMITTED = frozenset(
         ("SHIPPED", "DELIVERED"),
         ("SHIPPED", "REFUNDED"),
         ("DELIVERED", "REFUNDED"),
-        # Only from a hold that has expired: a late payment, or somebody who doesn't want it any more.
+        # Only after the hold expired: a late payment, or a cancellation by the storefront.
         ("CANCELLED", "CONFIRMED"),
         ("CANCELLED", "CANCELLED"),
     }
 )
-#: Topics whose records are keyed by order, but for what sellers do to their stock.
+#: Topics whose records are keyed by order, except for changes of stock by sellers.
 _BY_ORDER = frozenset((ORDER_EVENTS, PAYMENT_EVENTS, INVOICE_EVENTS, INVENTORY_EVENTS))
 
 
 def judge_steps(evidence: Evidence) -> None:
-    """Every order's history and events."""
+    """Checks every order's history and events."""
     verdict = evidence.verdict
     for order in evidence.ledger.orders.values():
         told = evidence.topics.steps.get(order.key, [])
@@ -46,7 +46,7 @@ def judge_steps(evidence: Evidence) -> None:
             verdict.add(RULE, order.order_id, f"its events say {_words(told)}, its history {_words(order.history)}")
         for each in told:
             if each.gross_minor not in (None, order.gross_minor):
-                verdict.add(RULE, order.order_id, f"is of {order.gross_minor}, and was placed with {each.gross_minor}")
+                verdict.add(RULE, order.order_id, f"is of {order.gross_minor}, but was placed with {each.gross_minor}")
 
 
 def _wrong_history(order: Order) -> str:
@@ -58,16 +58,16 @@ def _wrong_history(order: Order) -> str:
         noted = step.reason == "late-payment-voided" != reason
         late = before == "CANCELLED" and reason != "hold-expired" and not noted
         if (step.version, step.before) != (version, before) or (before, step.after) not in _PERMITTED or late:
-            return f"its history can't have happened: {_words(history)}"
+            return f"its history is impossible: {_words(history)}"
         before, reason = step.after, step.reason
     return ""
 
 
 def _wrong_path(told: list[Stepped]) -> str:
-    """Each step begins where the one before it ended."""
+    """Each step begins in the state in which the step before it ended."""
     for before, after in pairwise(told):
         if (after.before, after.version) != (before.after, before.version + 1):
-            return f"its events are no path: {_words(told)}"
+            return f"its events form no path: {_words(told)}"
     return "" if not told or not told[0].before else f"its events begin with {told[0].before}"
 
 
@@ -83,7 +83,7 @@ def _words(steps: list[Stepped] | tuple[Step, ...]) -> str:
 
 
 def judge_once(evidence: Evidence) -> None:
-    """What the ledger has was told once in the topics, and nothing else was."""
+    """Each row of the ledger has exactly one event in the topics, and each event has a row."""
     verdict, ledger, topics = evidence.verdict, evidence.ledger, evidence.topics
     births = Counter({key: sum(not each.before for each in told) for key, told in topics.steps.items()})
     evidence.same(ONCE, "the birth of", births, Counter(ledger.orders.keys()))
@@ -93,7 +93,7 @@ def judge_once(evidence: Evidence) -> None:
         if each.state != "open"
     )
     evidence.same(ONCE, "the end of the payment", topics.finished, finished)
-    # The authorisation is asked for by the order's birth.
+    # Without authorisations, which are requested by the order's first event.
     asked = Counter(
         ((each.seller_id, each.order_id), each.request_id) for each in ledger.attempts if each.request_id != "authorize"
     )
@@ -110,4 +110,4 @@ def judge_once(evidence: Evidence) -> None:
     evidence.same(ONCE, "the request for the invoice or credit note of", topics.requested, requested)
     for (topic, key), partitions in topics.partitions.items():
         if topic in _BY_ORDER and key[1] and len(partitions) > 1:
-            verdict.add(RULE, f"{key[1]} in {topic}", f"its events stand in the partitions {sorted(partitions)}")
+            verdict.add(RULE, f"{key[1]} in {topic}", f"its events are in the partitions {sorted(partitions)}")

@@ -1,4 +1,4 @@
-"""Nobody is sold what isn't there: levels follow from orders, from events, and are what a seller is shown."""
+"""No oversale: stock levels follow from orders and from events, and sellers are shown them."""
 
 from collections import Counter, defaultdict
 
@@ -7,9 +7,9 @@ from chaos.judge.ledger import Level, Order
 from chaos.judge.topics import Moved
 
 RULE = "stock"
-#: In these an order's pieces are reserved; SHIPPED and what follows has taken them.
+#: States in which an order's pieces are reserved; from SHIPPED on they are out of stock.
 _HOLDING = frozenset(("PLACED", "PAYMENT_PENDING", "CONFIRMED"))
-#: What a piece of each cause does to (on_hand, reserved).
+#: The change of (on_hand, reserved) per piece, by cause.
 _MOVES = {
     "set": (1, 0),
     "adjusted": (1, 0),
@@ -22,7 +22,7 @@ _Sku = tuple[str, str]
 
 
 def judge_stock(evidence: Evidence) -> None:
-    """All SKUs of the ledger, and those that were put into stock."""
+    """Checks all SKUs of the ledger, and those that were put into stock."""
     verdict, ledger, topics = evidence.verdict, evidence.ledger, evidence.topics
     held: Counter[_Sku] = Counter()
     shipped: Counter[_Sku] = Counter()
@@ -34,9 +34,9 @@ def judge_stock(evidence: Evidence) -> None:
     for key, level in ledger.stock.items():
         _judge_level(evidence, level, topics.stock.get(key, []), held[key], shipped[key])
     for key in topics.stock.keys() - ledger.stock.keys():
-        verdict.add(RULE, key[1], f"has {len(topics.stock[key])} events, and no row")
+        verdict.add(RULE, key[1], f"has {len(topics.stock[key])} events, but no row")
     for key in (held + shipped).keys() - ledger.stock.keys():
-        verdict.add(RULE, key[1], f"{held[key] + shipped[key]} pieces are sold, and there is no row")
+        verdict.add(RULE, key[1], f"{held[key] + shipped[key]} pieces are sold, but there is no row")
     _judge_orders(evidence)
     for name, pieces in evidence.record.stock.items():
         key = (ledger.seller_id, name)
@@ -80,7 +80,7 @@ def _judge_level(evidence: Evidence, level: Level, events: list[Moved], held: in
 
 
 def _judge_orders(evidence: Evidence) -> None:
-    """Each order has moved its own pieces, as often as its history says."""
+    """Each order has moved its own pieces, as its history requires."""
     moved: dict[tuple[str, str], Counter[tuple[str, str, int]]] = defaultdict(Counter)
     for (seller_id, sku), events in evidence.topics.stock.items():
         for event in events:
@@ -90,7 +90,7 @@ def _judge_orders(evidence: Evidence) -> None:
         order = evidence.ledger.orders.get(key)
         wanted = Counter[tuple[str, str, int]]() if order is None else _moves_of(order)
         if moved.get(key, Counter()) != wanted:
-            what = f"its history asks for {dict(wanted)}, its events moved {dict(moved.get(key, {}))}"
+            what = f"its history requires {dict(wanted)}, its events moved {dict(moved.get(key, {}))}"
             evidence.verdict.add(RULE, key[1], what)
 
 

@@ -1,7 +1,7 @@
-"""What the topics say: read once from the beginning, decoded with the schemas that the gateway serves.
+"""Reads the output topics from the beginning, and decodes them with the schemas that the gateway serves.
 
-Only what is needed later is kept of each record. A record is decoded only if it is the journal's, byte for byte: the
-others are anybody's, and decoding them is not safe.
+Only the fields that the rules need are stored. A record is decoded only if it is equal to its journal row: others may
+have any writer, and decoding them is not safe.
 """
 
 import io
@@ -23,15 +23,15 @@ from chaos.judge.web import UnreachableError, Web
 #: (topic, partition, offset).
 Origin = tuple[str, int, int]
 
-#: What the relay fills; into invoice requests gateways write too, without a seq.
+#: Topics that the relay writes. Gateways also write to invoice-requests, without a seq.
 INVOICE_EVENTS, ORDER_EVENTS, INVENTORY_EVENTS = "invoice-events", "order-events", "inventory-events"
 PAYMENT_EVENTS, DEAD_LETTERS, INVOICE_REQUESTS = "payment-events", "dead-letters", "invoice-requests"
 OUTPUTS = (INVOICE_EVENTS, ORDER_EVENTS, INVENTORY_EVENTS, PAYMENT_EVENTS, DEAD_LETTERS, INVOICE_REQUESTS)
-#: Topics into which nobody writes but the relay.
+#: Topics that only the relay writes to.
 RELAYS_OWN = frozenset(OUTPUTS) - {INVOICE_REQUESTS}
 
 _TIMEOUT_S = 10.0
-#: Without any record and without the end.
+#: How long to wait for a record or an end of a partition.
 _SILENCE_S_MAX = 30.0
 _FETCHED_MAX = 1_000
 _FRAME_BYTES = 5
@@ -41,7 +41,7 @@ class Published(NamedTuple):
     """One record of an output topic."""
 
     offset: int
-    #: None for one without the header, or with a header that is no number.
+    #: None without the header, or if it is not a number.
     seq: int | None
     digest: bytes
 
@@ -58,11 +58,11 @@ class Issued(NamedTuple):
     issued_at_us: int
     currency: str
     totals: Totals
-    #: What its own lines amount to.
+    #: The totals of its own lines.
     computed: Totals
     content: bytes
     buyer: str
-    #: Names the logo that its document must show.
+    #: The name of the logo that its document must show.
     logo_sha256: str | None
 
 
@@ -78,19 +78,19 @@ class Stored(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """An order's event: `OrderPlaced` and `OrderRefused` begin from nothing, each `OrderStateChanged` is a step."""
+    """An order's event: the first ones `OrderPlaced` and `OrderRefused`, and each `OrderStateChanged`."""
 
     place: Place
     before: str
     after: str
     version: int
     reason: str
-    #: Of `OrderPlaced`.
+    #: Only of `OrderPlaced`.
     gross_minor: int | None = None
 
 
 class Moved(NamedTuple):
-    """One SKU of a `StockChanged`."""
+    """The change of one SKU in a `StockChanged`."""
 
     place: Place
     order_id: str
@@ -106,7 +106,7 @@ class Topics:
     """Each event once, in the order of its partition."""
 
     published: dict[tuple[str, int], list[Published]] = field(default_factory=dict)
-    #: The first offset that is still there.
+    #: The first offset that the topic still has.
     begins: dict[tuple[str, int], int] = field(default_factory=dict)
     issued: list[Issued] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
@@ -114,33 +114,33 @@ class Topics:
     stock: dict[tuple[str, str], list[Moved]] = field(default_factory=lambda: defaultdict(list))
     #: (order, request id, outcome, amount) of each finished attempt.
     finished: Counter[tuple[OrderKey, str, str, int]] = field(default_factory=Counter)
-    #: (order, request id) of each payment that was asked for.
+    #: (order, request id) of each requested payment.
     asked: Counter[tuple[OrderKey, str]] = field(default_factory=Counter)
     #: (order, command id, outcome).
     answered: Counter[tuple[OrderKey, str, str]] = field(default_factory=Counter)
-    #: (order, kind, outcome, topic, partition, offset) of what got nothing.
+    #: (order, kind, outcome, topic, partition, offset) of each refused request.
     refused: Counter[tuple[OrderKey, str, str, str, int, int]] = field(default_factory=Counter)
-    #: (order, refund id) of each invoice (empty) and credit note that an order asked for.
+    #: (order, refund id) of each credit note that an order requested, and of each invoice with an empty refund id.
     requested: Counter[tuple[OrderKey, str]] = field(default_factory=Counter)
-    #: (topic, partition, offset) → each dead letter of it: whose, and the digest of the key and value that it holds.
+    #: (topic, partition, offset) → its dead letters: the agent, and the digest of the key and value in the letter.
     dead: dict[Origin, list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
-    #: Digests of what no request is, where it stands.
+    #: Digests of the records at the garbage's offsets.
     garbage: dict[Origin, bytes] = field(default_factory=dict)
-    #: Records by the name of their schema.
+    #: Number of records by schema name.
     counts: Counter[str] = field(default_factory=Counter)
-    #: Partitions of each topic in which an order's events stand.
+    #: Partitions of each topic that contain an order's events.
     partitions: dict[tuple[str, OrderKey], set[int]] = field(default_factory=lambda: defaultdict(set))
 
 
 class _Registry:
-    """Schemas by id, asked for once."""
+    """Schemas by id, fetched once from the gateway."""
 
     def __init__(self, web: Web) -> None:
         self._web = web
         self._schemas: dict[int, tuple[str, Any]] = {}
 
     def decode(self, value: bytes) -> tuple[str, dict[str, Any]]:
-        """Name and fields of a record in the Confluent wire format."""
+        """The name and fields of a record in the Confluent wire format."""
         schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
         if schema_id not in self._schemas:
             text = self._web.get(f"/schemas/ids/{schema_id}").json().get("schema")
@@ -151,12 +151,12 @@ class _Registry:
         name, schema = self._schemas[schema_id]
         record = fastavro.schemaless_reader(io.BytesIO(value[_FRAME_BYTES:]), schema, None)
         if not isinstance(record, dict):
-            raise UnreachableError(f"the schema {schema_id} is no record's")
+            raise UnreachableError(f"the schema {schema_id} is not a record's")
         return name, record
 
 
 def read(bootstrap: str, web: Web, journal: Mapping[Place, list[bytes]], garbage: Set[Origin]) -> Topics:
-    """Everything in the output topics up to their present ends, and what stands where garbage was sent to.
+    """Read the output topics up to their present ends, and the records at the garbage's offsets.
 
     Raises `UnreachableError` and `KafkaException`.
     """
@@ -176,7 +176,7 @@ def read(bootstrap: str, web: Web, journal: Mapping[Place, list[bytes]], garbage
         if published.seq is None or published.seq <= last.get((topic, partition), 0):
             continue
         if topic not in RELAYS_OWN and published.digest not in journal.get((topic, partition, published.seq), ()):
-            # Anybody may write there, with any header.
+            # The topic has other writers, with any headers.
             continue
         last[topic, partition] = published.seq
         place = (topic, partition, published.seq)
@@ -197,7 +197,7 @@ def _messages(bootstrap: str, names: Set[str], topics: Topics) -> Iterator[Messa
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
-            # Records of 4 MB are permitted, and a fetch must hold one.
+            # Records of up to 4 MB are permitted, and a fetch must be able to hold one.
             "fetch.message.max.bytes": 8 * 1024 * 1024,
             "log_level": 0,
         }
@@ -235,7 +235,7 @@ def _seq(message: Message) -> int | None:
 
 
 def _timeless(node: Any) -> Any:
-    """The schema without logical types: times stay integers of microseconds."""
+    """The schema without logical types, so that times stay integers of microseconds."""
     if isinstance(node, dict):
         return {name: _timeless(each) for name, each in node.items() if name != "logicalType"}
     return [_timeless(each) for each in node] if isinstance(node, list) else node

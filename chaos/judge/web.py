@@ -1,4 +1,4 @@
-"""Asks over HTTP what a customer could ask, over connections that stay open."""
+"""Sends the HTTP requests that a customer could send, over persistent connections."""
 
 import http.client
 import json
@@ -10,27 +10,27 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 _TIMEOUT_S = 30.0
-#: A gateway that was cut off from its database a moment ago may say 503 once more.
+#: A gateway that has just lost its database may still answer 503.
 _TRIES = 5
 _PAUSE_S = 0.2
-#: As many at once: one alone mostly waits for the machine to come to it.
+#: Concurrent connections; a single one would mostly wait for CPU time.
 _CONNECTIONS = 8
 
 
 class UnreachableError(Exception):
-    """Nobody answers, or what answers can't be read: there is nothing to judge by."""
+    """No answer, or one that can't be read: there is nothing to judge by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     headers: Mapping[str, str]
     payload: bytes
 
     def json(self) -> dict[str, Any]:
-        """The body as a mapping; empty where it is none."""
+        """The body as a mapping; empty if it is not a JSON object."""
         try:
             value = json.loads(self.payload)
         except ValueError:
@@ -39,7 +39,7 @@ class Answer:
 
 
 class Web:
-    """One host, over one connection. To be closed at the end."""
+    """A client of one host, over one connection. Close it after use."""
 
     def __init__(self, url: str, api_key: str = "") -> None:
         parts = urlsplit(url)
@@ -48,7 +48,7 @@ class Web:
         self._url = url
 
     def get(self, path: str) -> Answer:
-        """The answer to a GET; a 503 is asked again a few times. Raises `UnreachableError`."""
+        """The answer to a GET; a 503 is retried a few times. Raises `UnreachableError`."""
         for left in reversed(range(_TRIES)):
             try:
                 self._connection.request("GET", path, headers=self._headers)

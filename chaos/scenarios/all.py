@@ -1,4 +1,4 @@
-"""All scenarios: importing the modules beside this one enters them into the list."""
+"""All scenarios. Importing the modules of this folder adds them to the list."""
 
 import importlib
 import pkgutil

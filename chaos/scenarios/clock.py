@@ -1,4 +1,4 @@
-"""Faults of the clock: an hour forth, an hour back, and midnight on 31 December."""
+"""Faults of the clock: an hour forward, an hour back, and midnight on 31 December."""
 
 import asyncio
 import importlib.util
@@ -17,10 +17,10 @@ from runtime.roles import READERS
 _LIBRARY = "vendor/libfaketime/src/libfaketime.so.1"
 _ZONE = ZoneInfo("Europe/Paris")
 _HOUR_S = 3600
-#: So long before midnight the load begins.
+#: Seconds between the start of the load and midnight.
 _BEFORE_MIDNIGHT_S = 3.0
 _SET_UP_S_MAX = 60.0
-#: What an invoice's number says must be the date that the seller's customers have when it is issued.
+#: Invoices whose series or number has another year than their date in the seller's time zone.
 _WRONG_YEAR = """
 SELECT i.series_id, i.invoice_number, i.issued_at AT TIME ZONE s.time_zone
 FROM invoices i JOIN sellers s USING (seller_id)
@@ -31,7 +31,7 @@ _YEARS = """
 SELECT extract(year FROM i.issued_at AT TIME ZONE s.time_zone)::int, count(*)
 FROM invoices i JOIN sellers s USING (seller_id) GROUP BY 1
 """
-#: Postgres' clock can't be set: this puts what it believes so many seconds ahead, by the rule that it has otherwise.
+#: Postgres' clock can't be set, so this replaces the function that reads it: by the same rule, but seconds ahead.
 _BELIEVED = """
 CREATE OR REPLACE FUNCTION believed(worker_clock timestamptz) RETURNS timestamptz LANGUAGE sql STABLE
 RETURN CASE
@@ -42,7 +42,7 @@ END
 
 
 def faketime_library() -> str | None:
-    """What a process is loaded with so that it believes another clock; None where there is none."""
+    """The library to preload into a process to fake its clock; None if it is not installed."""
     spec = importlib.util.find_spec("libfaketime")
     if spec is None or spec.origin is None or sys.platform != "linux":
         return None
@@ -58,9 +58,9 @@ def _environment() -> dict[str, str]:
         **ENVIRONMENT,
         "LD_PRELOAD": library,
         "FAKETIME_TIMESTAMP_FILE": "{data}/clock.{name}",
-        # It looks at its file so often, and is late by as much again.
+        # How often it reads its file, which is also its delay.
         "FAKETIME_CACHE_DURATION": "1",
-        # Time that has passed is not changed by setting a clock.
+        # Setting a clock does not change the monotonic clock.
         "DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",
@@ -68,29 +68,29 @@ def _environment() -> dict[str, str]:
 
 
 class Clocks:
-    """The clocks of those of our processes that decide; gateway, relay and services keep the machine's."""
+    """The clocks of the agents and the provider; gateway, relay and services have the machine's."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        # The others' Kafka library waits until a moment of the machine's clock, of which it is told another.
+        # Not those of other processes: their Kafka library waits for absolute times of the machine's clock.
         self.names = world.processes("provider", *READERS)
-        #: Seconds ahead of the machine's that they all agree on.
+        #: Seconds by which all clocks are ahead of the machine's.
         self.ahead_s = 0.0
 
     def agree_on(self, ahead_s: float) -> None:
-        """Set all clocks so many seconds ahead of the machine's, Postgres' too."""
+        """Set all clocks this many seconds ahead of the machine's, Postgres' too."""
         self.ahead_s = ahead_s
         with psycopg.connect(self._world.postgres_url) as connection:
             connection.execute(_BELIEVED.format(ahead_s=round(ahead_s, 3)).encode())
         self.set(0)
 
     def set(self, seconds: float, *names: str) -> None:
-        """Set clocks so far from what all agree on; of all processes if none is named."""
+        """Set clocks this far from what `agree_on` set; of all processes if none is named."""
         for name in names or self.names:
             file = self._world.stack.data / f"clock.{name}"
             partial = file.with_suffix(".partial")
             partial.write_text(f"{self.ahead_s + seconds:+.3f}\n")
-            # At one stroke: half a number would be another time.
+            # Atomically: a partly written number would be another time.
             partial.replace(file)
 
 
@@ -101,9 +101,9 @@ class Clocks:
     Ground(workers=dict(WORKERS), environment=_environment(), single_use=True),
 )
 async def set_the_clock(world: World) -> None:
-    """The year ends while orders come; then clocks jump, of all processes or of some, to the old year and back."""
+    """The year ends under load; then the clocks of all or some processes jump to the old year and back."""
     if faketime_library() is None:
-        world.found.append("clocks can't be set here: libfaketime is not installed")
+        world.found.append("clocks can't be set: libfaketime is not installed")
         return
     await asyncio.to_thread(_number_by_year, world)
     clocks = Clocks(world)
@@ -123,9 +123,9 @@ async def set_the_clock(world: World) -> None:
                 names = world.chance.sample(names, world.chance.randrange(1, len(names)))
             clocks.set(seconds, *names)
             world.timeline.befell(f"{seconds:+} s: the clocks of {len(names)} processes")
-        # What was put off until an hour that no clock shows any more would keep everybody waiting for it.
+        # Otherwise work deferred to a time that no clock reaches any more would wait for ever.
         await asyncio.to_thread(clocks.agree_on, clocks.ahead_s + _HOUR_S)
-        world.timeline.note("all clocks agree, an hour on")
+        world.timeline.note("all clocks agree, an hour later")
     await world.until_ready()
     if await world.drained():
         await asyncio.to_thread(_check, world)

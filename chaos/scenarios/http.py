@@ -1,4 +1,4 @@
-"""HTTP that is none, or too much: malformed, smuggled, oversized, dripping; and bodies that no order may have."""
+"""Invalid or excessive HTTP: malformed, smuggled, oversized, slow; and bodies that no order may have."""
 
 import asyncio
 from typing import Any
@@ -19,10 +19,10 @@ _DRIPPING = 200
 @scenario(
     22,
     "malformed, oversized or smuggled HTTP; 10,000-line order; NUL bytes; slow-loris",
-    "400, 413 or 408; the process lives",
+    "400, 413 or 408; the process stays alive",
 )
 async def malformed_http(world: World) -> None:
-    """Over sockets of its own, while 200 others drip a byte a second, and the shop goes on."""
+    """Malformed requests over raw sockets, while 200 clients send a byte a second and ordinary traffic continues."""
     pids = world.pids()
     async with world.traffic(_RATE) as traffic, asyncio.TaskGroup() as group:
         lorises = [group.create_task(_drip(world)) for _ in range(_DRIPPING)]
@@ -39,7 +39,7 @@ async def malformed_http(world: World) -> None:
     world.check_alive(pids)
 
 
-#: Of these the server may also just end the connection: there is no request to answer.
+#: For these the server may also close the connection without an answer, since there is no request.
 _CLOSED = frozenset(("nothing but NULs", "TLS", "half a head"))
 
 
@@ -77,7 +77,7 @@ def _malformed(world: World) -> list[tuple[str, bytes]]:
 
 
 async def _raw(world: World, request: bytes, *, ends: bool) -> int:
-    """The status of what came back first; 0 where the connection just ended. With `ends`, nothing more is said."""
+    """The status of the first answer; 0 if the connection was closed. With `ends`, no more data is sent after it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
     try:
         writer.write(request)
@@ -94,7 +94,7 @@ async def _raw(world: World, request: bytes, *, ends: bool) -> int:
 
 
 async def _drip(world: World) -> None:
-    """A request of a byte a second, begun again when the server has had enough."""
+    """Send a request at a byte a second, and reconnect when the server closes the connection."""
     while True:
         writer = None
         try:
@@ -111,7 +111,7 @@ async def _drip(world: World) -> None:
 
 
 async def _bodies_that_break_rules(world: World, traffic: Traffic) -> None:
-    """Well-formed HTTP whose body no order may have."""
+    """Post well-formed HTTP with bodies that no order may have."""
     good = traffic.shop.invoice().bodies[0]
     del world.record.asked[Kind.INVOICE, str(good["order_id"])]
     wrong: list[tuple[str, Any, set[int]]] = [

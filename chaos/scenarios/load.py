@@ -1,4 +1,4 @@
-"""Many clients at the same instant, and one that wants more than it may have."""
+"""Many clients at the same instant, and a client that exceeds its rate limit."""
 
 import asyncio
 import os
@@ -22,9 +22,8 @@ from producers.load import percentile
 from runtime.settings import ENV_PREFIX
 
 CLIENTS = 500
-#: Until the slowest of the clients has its outcome. Much more than on a quiet machine, where it is half a second for a
-#: number and two for a sale: here all servers, the clients and whatever else is tested share two cores. The benchmark
-#: `waiting` has the target.
+#: Time limit for the slowest client. On a quiet machine it takes half a second for a number and two seconds for a sale;
+#: here servers, clients and other tests share two cores. The benchmark `waiting` has the target.
 SLOWEST_SECONDS_MAX = 10.0
 _ROUND_EVERY_S = 3.0
 _ROUNDS_MIN = 2
@@ -34,7 +33,7 @@ _PAYS = "tok_ok"
 
 @scenario(13, "500 clients at the same instant", "no error; the slowest stays within its bound")
 async def at_once(world: World) -> None:
-    """Rounds of 500, each client over a new connection: for an invoice's number, then for a sale, in turn."""
+    """Rounds of 500 clients, each on a new connection: for an invoice number and for a sale, in turn."""
     shop = world.shop()
     async with world.client(8) as client:
         await Traffic(client, shop, rate=1.0).prepare()
@@ -52,17 +51,17 @@ async def at_once(world: World) -> None:
             world.found.append(f"round {number + 1}, for a {name}: not all answers are {expected}: {dict(statuses)}")
         slowest = max(seconds)
         if slowest > SLOWEST_SECONDS_MAX:
-            world.found.append(f"round {number + 1}: the slowest waited {slowest:.1f} s for a {name}")
+            world.found.append(f"round {number + 1}: the slowest client waited {slowest:.1f} s for a {name}")
         for what, value in (("the slowest", slowest), ("p50", percentile(seconds, 50))):
             label = f"{what} of {CLIENTS}, for a {name}, ms"
             world.measured[label] = max(world.measured.get(label, 0.0), value * 1000)
 
 
 async def _rush(world: World, shop: Shop, orders: Sequence[Asked]) -> tuple["array[float]", Counter[int]]:
-    """All at once: how long each took, and the statuses; a client that was not answered at once counts as 0."""
+    """Post all at once; returns the seconds each took, and the statuses, 0 for a client without an answer."""
     seconds, statuses = array("d"), Counter[int]()
     go = asyncio.Event()
-    # No second try: an error would not be seen.
+    # Without retries, which would hide errors.
     async with OnceClient(world.url, world.api_key, connections=len(orders)) as client:
         traffic = Traffic(client, shop, rate=1.0)
 
@@ -81,23 +80,23 @@ async def _rush(world: World, shop: Shop, orders: Sequence[Asked]) -> tuple["arr
     return seconds, statuses
 
 
-#: The limit: so many checkouts of one customer and SKU at once, and then so many a second.
+#: The rate limit of checkouts per customer and SKU: the burst, and the rate per second.
 _BURST, _A_SECOND = 5, 5.0
 _GATEWAYS = 3
-#: What the client that goes round its limit tries, over all gateways; over so many connections to each.
+#: Attempts a second of the client that exceeds the limit, over all gateways, and its connections to each.
 _TRIED_A_SECOND = 150.0
 _CONNECTIONS = 20
 _OTHERS_EVERY_S = 0.5
-#: Of what the limit permits, so much at least gets through: less would be another limit.
+#: Least share of the permitted checkouts that must be admitted; with fewer, the limit would be another.
 _LEAST_SHARE = 0.6
 _GATEWAY_READY_SECONDS_MAX = 30.0
-#: What clocks and answers on their way blur.
+#: Tolerance for clocks and for answers under way.
 _SLACK = 1.0
 
 
-@scenario(25, "a client goes round its rate limit by many connections or gateways", "the limit holds across gateways")
+@scenario(25, "a client uses many connections or gateways against its rate limit", "the limit holds across gateways")
 async def around_the_limit(world: World) -> None:
-    """One customer wants one article over many connections to three gateways; another one shops as always."""
+    """One customer wants one article over many connections to three gateways; another one buys at a normal rate."""
     shop = world.shop()
     sku = f"{world.prefix}-WANTED"
     async with world.client(4) as client:
@@ -110,13 +109,13 @@ async def around_the_limit(world: World) -> None:
         )
     statuses = Counter(each.status for each in greedy)
     taken = [each for each in greedy if each.status in (201, 202)]
-    world.measured["checkouts of the greedy customer that were let through, a second"] = len(taken) / world.seconds
+    world.measured["checkouts admitted of the greedy customer, per second"] = len(taken) / world.seconds
     if set(statuses) - {201, 202, 429}:
         world.found.append(f"the greedy customer was answered {dict(statuses)}")
     if silent := sum(each.status == 429 and not (each.retry_after or "").isdigit() for each in greedy):
-        world.found.append(f"{silent} answers 429 say not when to come again")
+        world.found.append(f"{silent} answers 429 without Retry-After")
     if len(taken) < _LEAST_SHARE * _A_SECOND * world.seconds:
-        world.found.append(f"only {len(taken)} checkouts in {world.seconds:g} s were let through")
+        world.found.append(f"only {len(taken)} checkouts in {world.seconds:g} s were admitted")
     if {each.status for each in modest} - {201, 202}:
         world.found.append(f"the modest customer was answered {dict(Counter(each.status for each in modest))}")
     if broken := _above_the_limit(taken):
@@ -125,7 +124,7 @@ async def around_the_limit(world: World) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """One checkout that was tried once."""
+    """One checkout, sent once."""
 
     sent_at: float
     answered_at: float
@@ -134,7 +133,7 @@ class _Try:
 
 
 async def _try(world: World, shop: Shop, urls: Sequence[str], sku: str, customer: str, rate: float) -> list[_Try]:
-    """A customer's checkouts of one piece each, so many a second, to each gateway in turn."""
+    """A customer's checkouts of one piece each, at `rate` per second, sent to the gateways in turn."""
     tries: list[_Try] = []
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         clients = [
@@ -159,27 +158,27 @@ async def _try(world: World, shop: Shop, urls: Sequence[str], sku: str, customer
 
 
 def _above_the_limit(taken: Sequence[_Try]) -> str:
-    """A time in which more were let through than the limit permits; empty if there is none.
+    """An interval in which more checkouts were admitted than the limit permits; empty if there is none.
 
-    Who was sent after its beginning and answered before its end was let through within it, whatever took its time.
+    A checkout counts if it was sent and answered within the interval.
     """
     for begin in taken:
         ends = sorted(each.answered_at for each in taken if each.sent_at >= begin.sent_at)
         for count, end in enumerate(ends, 1):
             seconds = end - begin.sent_at
             if count > _BURST + _A_SECOND * seconds + _SLACK:
-                return f"{count} checkouts were let through within {seconds:.2f} s"
+                return f"{count} checkouts were admitted within {seconds:.2f} s"
     return ""
 
 
 @contextmanager
 def more_gateways(world: World, count: int) -> Iterator[list[str]]:
-    """Gateways beside the stack's own, on the same services; their URLs."""
+    """Run more gateways for the same services, and return their URLs."""
     with ExitStack() as stack:
         urls: list[str] = []
         for number in range(2, 2 + count):
             port = free_port()
-            # The stack's own gateway has its metrics port.
+            # The metrics port belongs to the stack's own gateway.
             own = {f"{ENV_PREFIX}GATEWAY_PORT": str(port), f"{ENV_PREFIX}METRICS_PORT": "0"}
             environment = {**os.environ, **world.stack.environment("gateway"), **own}
             log = stack.enter_context((world.stack.data / "logs" / f"gateway-{number}.log").open("ab"))

@@ -1,4 +1,4 @@
-"""More than the product can carry: it says so, and goes on with the rest."""
+"""More load than the product can carry: it refuses the excess and serves the rest."""
 
 import asyncio
 import math
@@ -17,39 +17,39 @@ import msgspec
 from chaos.buyers import connections_max
 from chaos.memory import Memory
 from chaos.once import OnceClient, OneAnswer
-from chaos.record import KEPT, Asked, Kind, Record
+from chaos.record import ACCEPTED, Asked, Kind, Record
 from chaos.scenario import Ground, scenario
 from chaos.traffic import PLENTY, Shop, Traffic
 from chaos.world import World
 from producers.client import UnavailableError
 from producers.load import percentile
 
-#: Nobody waits longer for an answer.
+#: Time limit of a client for an answer.
 _ANSWER_SECONDS_MAX = 45.0
 _PAYS = "tok_ok"
-#: Connections that find out how much it can carry, as many as the gateway serves however late it is: with fewer its
-#: batches are small, and less is the most. And those over which more than that comes.
+#: Connections for measuring the peak: as many as the gateway serves concurrently. With fewer, its batches are small and
+#: the measured peak is too low. And connections for the overload.
 _PEAK_CONNECTIONS = 500
 _OVER_CONNECTIONS = 2_000
 _TIMES = 3.0
-#: The gateway has but a part of a core: clients that share two cores with all servers could not offer three times of
-#: what a whole one carries.
+#: Share of a core that the gateway gets: on two cores, shared with all servers, clients could not offer three times
+#: what a whole core carries.
 _RUNS_SHARE = 0.1
-#: Shares of the run. Each second beyond the most leaves some hundred orders more to be drained and judged.
+#: Shares of the run's time. Each second of overload adds some hundred orders to be drained and judged.
 _PEAK_SHARE, _OVER_SHARE = 0.3, 0.7
 _LOAD_SECONDS_MAX = 60.0
-#: In a shorter run rates are chance: they are told, and not judged.
+#: In a shorter run rates vary too much to be judged; they are only reported.
 _JUDGED_FROM_S = 20.0
-#: The first seconds of too much go to thousands of new connections, and show nothing but that.
+#: The first seconds of the overload are spent on opening connections, and do not count.
 _RAMP_S = 4.0
 _GOODPUT_LEAST = 0.8
-#: An answer that takes longer than this, from when the request was sent, is of no use to anybody.
+#: A later answer, counted from when the request was sent, is useless to a client.
 _USEFUL_SECONDS_MAX = 10.0
 _WARM_UP_ORDERS = 500
-#: More than two cores can carry: so many are made beforehand.
+#: More than two cores can carry; determines how many requests are prepared.
 _PEAK_A_SECOND_MAX = 2_000
-#: Of each process with its children. Ours have 250 MB as their target in the benchmarks; the gateway may hold 32 MiB of
-#: bodies under way, which take ten times as much decoded. The broker has a heap of 512 MB, and what the JVM needs.
+#: Memory limits of processes with their children. Our processes have a target of 250 MB in the benchmarks. The gateway
+#: may hold 32 MiB of bodies under way, which take ten times as much decoded. The broker has a heap of 512 MB.
 _MEMORY_MB_MAX = {"kafka": 1_000.0, "postgres": 1_000.0, "redis": 300.0, "gateway": 600.0}
 _MEMORY_MB_MAX_OURS = 400.0
 
@@ -61,7 +61,7 @@ _MEMORY_MB_MAX_OURS = 400.0
     Ground(workers={}, environment={"GAPLESS_HOLD_SECONDS": "600"}),
 )
 async def too_much(world: World) -> None:
-    """How much it can carry is found, before and after three times that comes, whether it is answered or not."""
+    """Measure the peak, offer three times as much whether it is answered or not, and measure the peak again."""
     source = _Source(world)
     await source.prepare()
     memory = Memory(world.stack)
@@ -77,12 +77,12 @@ async def too_much(world: World) -> None:
             seconds = min(_OVER_SHARE * world.seconds + _RAMP_S, _LOAD_SECONDS_MAX)
             orders = source.make(int(rate * seconds))
             world.timeline.note(
-                f"{peak.good_a_second:,.0f} a second are kept at full speed; now {rate:,.0f} are offered"
+                f"{peak.good_a_second:,.0f} a second are accepted at full speed; now {rate:,.0f} are offered"
             )
             connections = connections_max(_OVER_CONNECTIONS)
             over = await _offer(world, orders, connections, seconds=seconds, rate=rate, ramp_s=_RAMP_S)
             world.timeline.note(f"answers: {dict(sorted(over.statuses.items()))}")
-            # Once more: what else goes on on this machine changes by the second.
+            # Measured again, because the machine's other load changes.
             seconds = min(_PEAK_SHARE * world.seconds, _LOAD_SECONDS_MAX)
             again = await _offer(
                 world, source.make(int(_PEAK_A_SECOND_MAX * seconds)), _PEAK_CONNECTIONS, seconds=seconds
@@ -91,16 +91,16 @@ async def too_much(world: World) -> None:
     for line in memory.lines():
         world.timeline.note(line)
     peak_a_second = (peak.good_a_second + again.good_a_second) / 2
-    world.measured["peak before, kept a second"] = peak.good_a_second
-    world.measured["peak after, kept a second"] = again.good_a_second
+    world.measured["peak before, accepted a second"] = peak.good_a_second
+    world.measured["peak after, accepted a second"] = again.good_a_second
     world.measured["offered a second"] = over.offered / (over.seconds + _RAMP_S)
     world.measured["answered a second"] = over.statuses.total() / (over.seconds + _RAMP_S)
-    world.measured["goodput, kept a second"] = over.good_a_second
+    world.measured["goodput, accepted a second"] = over.good_a_second
     world.measured["p95 of useful answers, ms"] = percentile(over.useful_s, 95) * 1000
     if set(over.statuses) - {200, 201, 202, 429, 503}:
-        world.found.append(f"answers beyond are {dict(over.statuses)} {dict(over.unanswered)}")
+        world.found.append(f"unexpected answers: {dict(over.statuses)} {dict(over.unanswered)}")
     if over.silent:
-        world.found.append(f"{over.silent} answers 429 or 503 say not when to come again")
+        world.found.append(f"{over.silent} answers 429 or 503 without Retry-After")
     if world.seconds >= _JUDGED_FROM_S and over.good_a_second < _GOODPUT_LEAST * peak_a_second:
         world.found.append(f"goodput {over.good_a_second:,.0f} a second, of {peak_a_second:,.0f} at the peak")
     for name, curve in memory.curves.items():
@@ -112,27 +112,27 @@ async def too_much(world: World) -> None:
 
 @dataclass(slots=True)
 class _Offered:
-    """What came of a load."""
+    """The result of a load."""
 
     seconds: float = 0.0
-    #: Also those for whom no connection was free.
+    #: Including requests that found no free connection.
     offered: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
-    #: Why there was no answer at all.
+    #: Reasons for missing answers.
     unanswered: Counter[str] = field(default_factory=Counter)
-    #: How long those took that were kept, and answered while the load went on.
+    #: Latency of each request that was accepted during the load.
     useful_s: "array[float]" = field(default_factory=lambda: array("d"))
     silent: int = 0
 
     @property
     def good_a_second(self) -> float:
-        """Requests kept."""
+        """Accepted requests per second."""
         return len(self.useful_s) / self.seconds
 
 
 @contextmanager
 def _slowed(world: World, name: str) -> Iterator[None]:
-    """Let a process run for a part of the time only, by signals."""
+    """Let a process run for `_RUNS_SHARE` of the time only, by signals."""
     command = [sys.executable, "-m", "chaos.slowed", str(world.stack.process_pid(name)), str(_RUNS_SHARE)]
     slowing = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
     world.timeline.note(f"{name} runs for {_RUNS_SHARE:.0%} of the time")
@@ -145,21 +145,21 @@ def _slowed(world: World, name: str) -> Iterator[None]:
 
 
 class _Source:
-    """Invoices and checkouts, in turn, made before they are sent: a client that is short of time offers nothing."""
+    """Invoices and checkouts in turn, generated before they are sent, so that sending is not slowed by it."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        # A record of its own: what is made and never sent was not asked for.
+        # A separate record, because prepared requests may never be sent.
         self._shop = Shop(random.Random(f"{world.prefix}/load"), Record(), world.prefix)
         self._encode = msgspec.json.Encoder().encode
 
     async def prepare(self) -> None:
-        """Put what is sold into stock."""
+        """Set the stock of the article."""
         async with self._world.client(1) as client:
             await Traffic(client, self._world.shop(), rate=1.0).stock(self._shop.articles[0], PLENTY)
 
     def make(self, count: int) -> list[tuple[Asked, bytes]]:
-        """So many, each with its body as it is sent."""
+        """Make requests, each with its encoded body."""
         shop = self._shop
         orders = [
             shop.checkout(token=_PAYS, sku=shop.articles[0], quantity=1) if number % 2 else shop.invoice()
@@ -177,10 +177,10 @@ async def _offer(
     rate: float | None = None,
     ramp_s: float = 0.0,
 ) -> _Offered:
-    """Post as fast as it is answered, or so many a second whatever the answers, until the time or the orders end.
+    """Post as fast as answers come, or at `rate` whatever the answers, until the time or the orders end.
 
-    No more than `connections` at once: who finds none free waits, and sends nothing once the time is over. What is kept
-    in the first `ramp_s` seconds doesn't count.
+    At most `connections` are used at once. A request that finds none free waits, and is not sent once the time is over.
+    Requests accepted in the first `ramp_s` seconds don't count.
     """
     offered = _Offered()
     free = asyncio.Semaphore(connections)
@@ -209,7 +209,7 @@ async def _offer(
             now = time.monotonic()
             world.record.answer(asked, answer.status, answer.json())
             offered.statuses[answer.status] += 1
-            if answer.status in KEPT and now - sent_at <= _USEFUL_SECONDS_MAX and began + ramp_s <= now <= over_at:
+            if answer.status in ACCEPTED and now - sent_at <= _USEFUL_SECONDS_MAX and began + ramp_s <= now <= over_at:
                 offered.useful_s.append(now - sent_at)
             if answer.status in (429, 503) and not (
                 isinstance(answer, OneAnswer) and (answer.retry_after or "").isdigit()

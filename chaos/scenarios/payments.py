@@ -1,4 +1,4 @@
-"""Faults of the payment provider, and of the time that a payment has: nothing sold unpaid, nothing paid unsold."""
+"""Faults of the payment provider, and payments that outlast the hold: no sale unpaid, no payment without a sale."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ from chaos.traffic import Traffic
 from chaos.world import World
 
 _CALL_SECONDS_MAX = 10.0
-#: Checkouts a second where payments are what is tried.
+#: Checkouts a second in scenarios about payments.
 _RATE = 20.0
-#: How long an open breaker lets nothing through, and how many calls then try. See `docs/payments.md`.
+#: How long an open breaker refuses all calls, and how many trial calls follow. See `docs/payments.md`.
 _BREAKER_SECONDS = 30.0
 _PROBES_MAX = 3
 _BREAKER_SEEN_SECONDS_MAX = 30.0
@@ -32,7 +32,7 @@ _OPEN = 'gapless_payment_breaker{state="open"}'
     "the breaker opens; orders wait or are refused with a reason; nothing is lost",
 )
 async def provider_down(world: World) -> None:
-    """Away for the greater part of the run, killed, while orders come as always."""
+    """The provider is down for most of the run, while orders continue to come."""
     away_s = min(_AWAY_SECONDS_MAX, world.seconds * _AWAY_SHARE)
     async with world.traffic():
         await asyncio.sleep((world.seconds - away_s) / 2)
@@ -45,10 +45,10 @@ async def provider_down(world: World) -> None:
             world.timeline.note("the breaker is open")
         await asyncio.sleep(away_s)
         spent = _calls(world) - before
-        world.measured["calls of a provider that is away, behind an open breaker"] = spent
+        world.measured["calls of the unavailable provider behind an open breaker"] = spent
         probes_max = _PROBES_MAX * (math.ceil(away_s / _BREAKER_SECONDS) + 1)
         if opened and spent > probes_max:
-            world.found.append(f"{spent:g} calls in {away_s:g} s of an open breaker, which permits {probes_max} probes")
+            world.found.append(f"{spent:g} calls in {away_s:g} s of an open breaker, which permits {probes_max} trials")
         world.release("provider")
         await asyncio.sleep((world.seconds - away_s) / 2)
     await world.drained()
@@ -62,14 +62,14 @@ async def provider_down(world: World) -> None:
     Ground(detours={"payments-1": ("provider",)}, environment={"GAPLESS_HOLD_SECONDS": "2"}),
 )
 async def holds_expire(world: World) -> None:
-    """Holds of two seconds, and a provider whose answers come before, around and after that."""
+    """Holds of two seconds, and a provider that answers before, around and after their end."""
     shop = world.shop()
     scarce = f"{world.prefix}-FEW"
     tokens = {"tok_ok": 50, "tok_slow": 30, "tok_timeout_charged": 4, "tok_late": 4, "tok_timeout": 2, "tok_decline": 5}
     async with world.client(128) as client:
         traffic = Traffic(client, shop, rate=1.0)
         await traffic.prepare()
-        # What one loses by being late the next one takes: then a late payment finds nothing.
+        # Pieces released by a late payment are sold to another order, so that the late payment finds none.
         await traffic.stock(scarce, max(5, int(world.seconds)))
         loading = asyncio.create_task(
             shop_for(
@@ -92,27 +92,27 @@ async def holds_expire(world: World) -> None:
         found = await _check_outcomes(world)
         expired = sum(count for (state, _), count in found.items() if state == "CANCELLED")
         if not expired or not found["CONFIRMED", "authorized"]:
-            world.found.append(f"nothing was tried: payments came all in time, or all too late: {dict(found)}")
+            world.found.append(f"payments were all in time, or all too late, so nothing was tested: {dict(found)}")
 
 
 async def _vary_latency(world: World) -> None:
-    """Answers of tok_slow around the end of a hold, and all others every now and then."""
+    """Vary the provider's latency: tok_slow around the end of a hold, other calls at random."""
     async for _ in world.turns(0.3, 1.0):
         delay_s = world.chance.choice((0.0, 0.0, 0.4, 0.8, 1.0, 1.2))
         world.proxy("payments-1", "provider").delay(delay_s)
         slow_s = round(world.chance.uniform(1.6, 2.4), 2)
         await _behave(world, slow_s=slow_s)
-        world.timeline.befell(f"the provider's way takes {delay_s:g} s, tok_slow {slow_s:g} s")
+        world.timeline.befell(f"the provider is delayed by {delay_s:g} s, tok_slow by {slow_s:g} s")
 
 
 @scenario(
     11,
     "the payment provider times out after it has charged",
-    "at most one charge; the truth is asked for, not assumed",
+    "at most one charge; the outcome is asked for, not assumed",
     Ground(environment={"GAPLESS_HOLD_SECONDS": "60"}),
 )
 async def charged_in_silence(world: World) -> None:
-    """Charges whose answer never comes, comes late, or is cut; the payments worker is killed meanwhile."""
+    """Charges whose answer is lost, late or cut, while the payments worker is killed again and again."""
     tokens = {"tok_ok": 50, "tok_timeout_charged": 15, "tok_cut": 15, "tok_duplicate": 10, "tok_late": 10}
     shop = world.shop()
     async with world.client(128) as client:
@@ -141,19 +141,21 @@ async def charged_in_silence(world: World) -> None:
     world.measured["asked by the last worker"] = asked
     for payment in payments:
         if payment["acted"] > 1 or payment["blind"]:
-            world.found.append(f"charged {payment['acted']} times, sent {payment['blind']} times unasked: {payment}")
+            world.found.append(f"charged {payment['acted']} times, sent {payment['blind']} times blindly: {payment}")
     if not asked:
-        world.found.append("the provider was never asked: nothing was tried")
+        world.found.append("the provider was never asked about a payment, so nothing was tested")
 
 
 async def _check_outcomes(world: World) -> Counter[tuple[str, str]]:
-    """How many checkout orders ended how; what is neither sold and paid nor released and let go is found wrong."""
+    """Count checkouts by state and payment; report those that are neither sold and paid, nor released and unpaid."""
     found: Counter[tuple[str, str]] = Counter()
     async with world.client(32) as client:
-        kept = [
-            order_id for (kind, order_id), asked in world.record.asked.items() if kind is Kind.CHECKOUT and asked.kept
+        accepted = [
+            order_id
+            for (kind, order_id), asked in world.record.asked.items()
+            if kind is Kind.CHECKOUT and asked.accepted
         ]
-        for order_id in kept:
+        for order_id in accepted:
             order = (await client.get_order(order_id)).json()
             end = order.get("state", "none"), (order.get("payment") or {}).get("status", "none")
             found[end] += 1
@@ -164,7 +166,7 @@ async def _check_outcomes(world: World) -> Counter[tuple[str, str]]:
     return found
 
 
-#: State and payment of an order once nothing is on its way.
+#: The permitted pairs of an order's state and payment after draining.
 _ENDS = frozenset(
     {
         ("CONFIRMED", "authorized"),
@@ -183,20 +185,20 @@ _ENDS = frozenset(
 
 
 def _calls(world: World) -> float:
-    """Calls of the provider by the payments worker since its start."""
+    """The payments worker's calls of the provider since it started."""
     told = world.metrics("payments-1")
     return sum(value for name, value in told.items() if name.startswith("gapless_payment_calls_total{"))
 
 
 def _ledger(world: World) -> list[dict[str, Any]]:
-    """This run's payments, as the provider has them."""
+    """This run's payments in the provider's ledger."""
     with urlopen(f"{world.settings.provider_url}/ledger", timeout=_CALL_SECONDS_MAX) as answer:  # noqa: S310 - our own.
         payments: list[dict[str, Any]] = json.load(answer)["payments"]
     return [payment for payment in payments if payment["order_id"].startswith(world.prefix)]
 
 
 async def _behave(world: World, **changes: float) -> None:
-    """Change how the provider behaves."""
+    """Change the provider's behaviour."""
     await asyncio.to_thread(_put, f"{world.settings.provider_url}/behaviour", changes)
 
 

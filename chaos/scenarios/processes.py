@@ -1,4 +1,4 @@
-"""Faults of our own processes: killed at any step, stopped and continued too late, joining and leaving."""
+"""Faults of our own processes: killed at any step, stopped and continued late, joining and leaving."""
 
 import asyncio
 import random
@@ -13,9 +13,9 @@ from chaos.scenario import scenario
 from chaos.world import World
 from runtime.roles import READERS
 
-#: What two workers share, and the topic that they read.
+#: Roles with two workers, and the topic that they share.
 _SHARED = {"checkouts": "checkout-requests", "invoices": "invoice-requests"}
-#: Partitions of a silent worker move when its session ends, after 6 s, and the others have met.
+#: A silent worker's partitions move when its session has expired, after 6 s, and the group has rebalanced.
 _MOVED_S_MAX = 40.0
 _STOPPED_S_MAX = 60.0
 _WORK_S_MAX = 60.0
@@ -25,10 +25,10 @@ _POLL_S = 0.05
 
 
 @scenario(
-    1, "kill -9 of any agent at any step", "one effect per order; numbers 1..n in every series; seqs without holes"
+    1, "kill -9 of any agent at any step", "one effect per order; numbers 1..n in every series; seqs without gaps"
 )
 async def kill_any(world: World) -> None:
-    """A process every second or so, whichever; sometimes two at once. They start again at once."""
+    """Kill a random process about every second, sometimes two at once; they are restarted at once."""
     names = world.processes()
     gaps: list[float] = []
     measuring: set[asyncio.Task[None]] = set()
@@ -45,7 +45,7 @@ async def kill_any(world: World) -> None:
 
 
 async def _first_numbers(world: World, gaps: list[float]) -> None:
-    """Note how long it takes until every series of orders goes on. Each partition has one, and whoever reads it."""
+    """Measure how long it takes until every series of invoices has a new number. Each partition has one series."""
     began = time.monotonic()
     before = await asyncio.to_thread(numbers, world)
     while time.monotonic() < began + _FIRST_NUMBER_S_MAX:
@@ -54,7 +54,7 @@ async def _first_numbers(world: World, gaps: list[float]) -> None:
             gaps.append(time.monotonic() - began)
             return
         await asyncio.sleep(_POLL_S)
-    world.found.append(f"not every series went on within {_FIRST_NUMBER_S_MAX:g} s of a kill")
+    world.found.append(f"some series had no new number within {_FIRST_NUMBER_S_MAX:g} s after a kill")
 
 
 @scenario(
@@ -64,18 +64,18 @@ async def _first_numbers(world: World, gaps: list[float]) -> None:
     WAYS,
 )
 async def wake_in_another_world(world: World) -> None:
-    """Workers stop with a transaction on its way; it arrives, with all they had in hand, when others have gone on."""
+    """Stop workers with a transaction under way, which arrives when other workers have taken over."""
     async with world.traffic():
-        # Side by side, each with a chance of its own: whose turn it is would be the machine's.
+        # Concurrently, each role with a random source of its own, because their order depends on the machine.
         chances = {role: random.Random(world.chance.random()) for role in _SHARED}
         refused = sum(await asyncio.gather(*(_sleepers(world, role, chance) for role, chance in chances.items())))
     world.measured["late batches refused"] = refused
     if not refused:
-        world.found.append("no late write was tried: nothing was refused, and nothing shown")
+        world.found.append("no late write was refused, so nothing was tested")
 
 
 async def _sleepers(world: World, role: str, chance: random.Random) -> int:
-    """One worker of the role after the other; return how many batches they were refused."""
+    """Stop workers of the role, one after the other; returns how many of their batches were refused."""
     names = world.processes(role)
     refused = 0
     async for _ in world.turns(1.0, 3.0, chance):
@@ -84,14 +84,14 @@ async def _sleepers(world: World, role: str, chance: random.Random) -> int:
 
 
 async def _sleep_and_wake(world: World, role: str, name: str, chance: random.Random) -> int:
-    """Return how many batches the worker was refused when it went on."""
+    """Stop and continue one worker; returns how many of its batches were refused afterwards."""
     way = world.proxy(name, "postgres")
     done = await asyncio.to_thread(batches, world, name, "next")
-    # Who has just joined may have nothing to lose yet.
+    # A worker that has just joined may have no work yet, and so nothing to lose.
     await world.until(lambda: batches(world, name, "next") > done + 1, f"{name} has work", _WORK_S_MAX)
     before = await asyncio.to_thread(batches, world, name, "done")
     pid = world.stack.process_pid(name)
-    # What it writes now stays on the way until others have done the same.
+    # What the worker sends now is delivered only after others have committed the same.
     way.freeze()
     await asyncio.sleep(chance.uniform(0.3, 1.0))
     world.send(name, signal.SIGSTOP)
@@ -108,13 +108,13 @@ async def _sleep_and_wake(world: World, role: str, name: str, chance: random.Ran
     world.send(name, signal.SIGCONT)
     way.heal()
     refused = await _grown(lambda: batches(world, name, "done"), before)
-    again = "" if world.stack.process_pid(name) == pid else ", and was started anew"
+    again = "" if world.stack.process_pid(name) == pid else ", and was restarted"
     world.timeline.note(f"{name} was refused {refused} late batches{again}")
     return refused
 
 
 async def _grown(count: Callable[[], int], before: int) -> int:
-    """By how much a count has grown, once it has and stands still for a second."""
+    """By how much a count has grown, measured when it has stood still for a second."""
     give_up_at = time.monotonic() + _REFUSED_S_MAX
     last, still_since = before, time.monotonic()
     while time.monotonic() < give_up_at:
@@ -127,9 +127,9 @@ async def _grown(count: Callable[[], int], before: int) -> int:
     return max(0, last - before)
 
 
-@scenario(3, "workers join and leave every 2 s under load", "order per key kept, no duplicates, lag drains")
+@scenario(3, "workers join and leave every 2 s under load", "order per key preserved, no duplicates, lag drains")
 async def join_and_leave(world: World) -> None:
-    """Each turn a worker leaves, politely or not, or one that left joins again; some stay away for long."""
+    """Each turn a worker leaves, by SIGTERM or SIGKILL, or one that left joins again; some stay down for long."""
     names = world.processes(*READERS)
     away: set[str] = set()
     async with world.traffic():

@@ -1,4 +1,4 @@
-"""Sales: everybody wants the one article, of which there is not enough, while what hints at its stock is lost."""
+"""Sales: all buyers want one article, of which there is not enough, while Redis fails."""
 
 import asyncio
 import contextlib
@@ -16,26 +16,26 @@ from chaos.traffic import Traffic
 from chaos.world import World
 from producers.load import percentile
 
-#: From so many seconds on a sale has its full size; before that, so many buyers a second.
+#: Runs of at least this long have a sale of full size; shorter ones have fewer buyers, by their seconds.
 _FULL_SECONDS = 60.0
 _BUYERS_FULL = 50_000
 _BUYERS_A_SECOND = 250
 _STOCK_FULL = 500
-#: Buyers at the same instant; the next comes as soon as one of them is answered.
+#: Concurrent buyers; each of the others follows as soon as one is answered.
 _CONNECTIONS_FULL = 5_000
 _CONNECTIONS = 500
 _WAIT_S = 5
 _KILL_EVERY_S = 3.0
 _REDIS_KILL_EVERY_S = 1.5
-#: Holds as long as in a shop: how long a payment takes is not what a sale is about.
+#: Holds as long as by default: these scenarios are not about slow payments.
 _GROUND = Ground(environment={"GAPLESS_HOLD_SECONDS": "600"})
 
 
-#: One sale after the other, each of some seconds, so that every fault falls into the middle of some.
+#: Sales in sequence, each of some seconds, so that every fault falls into the middle of some.
 _PIECES = 40
 _WANT = 160
 _WANT_A_SECOND = 60.0
-#: Until Redis knows all stock again, once it is back: a look each second, and a copy.
+#: Time limit for Redis to have a full copy again: it is checked each second, and then copied.
 _REBUILT_SECONDS_MAX = 30.0
 _INCOMPLETE = "gapless_stock_incomplete_sellers"
 _REBUILDS = "gapless_stock_rebuilds_total"
@@ -43,7 +43,7 @@ _REBUILDS = "gapless_stock_rebuilds_total"
 
 @scenario(
     8,
-    "Redis FLUSHALL, failover that forgets the last second, or gone",
+    "Redis FLUSHALL, failover that loses the last second, or down",
     "sold ≤ stock; rebuilt from Postgres; slower, not wrong",
     Ground(
         detours={"gateway": ("redis",), "stock-1": ("redis",)},
@@ -51,7 +51,7 @@ _REBUILDS = "gapless_stock_rebuilds_total"
     ),
 )
 async def redis_lost(world: World) -> None:
-    """Sales of a few pieces, one after the other, while Redis forgets, is gone, hangs or is slow."""
+    """Sales of a few pieces, in sequence, while Redis loses data, is down, hangs or is slow."""
     over = asyncio.Event()
     faults = asyncio.create_task(_lose_redis(world, over))
     sales: list[Buyers] = []
@@ -69,17 +69,17 @@ async def redis_lost(world: World) -> None:
     for sale in sales:
         seconds.extend(sale.seconds)
         await sale.until_decided()
-        # All sold, whoever was first: there are more buyers than pieces, and nobody gives anything back.
+        # All pieces must be sold: there are more buyers than pieces, and no order is cancelled.
         sale.check(SOLD_OUT, sold=min(_WANT, sale.stock))
     for percent in (50, 95):
         world.measured[f"p{percent} of the answers, ms"] = percentile(seconds, percent) * 1000
-    await world.until(lambda: _is_rebuilt(world), "Redis knows all stock again", _REBUILT_SECONDS_MAX)
+    await world.until(lambda: _is_rebuilt(world), "Redis has a full copy of the stock again", _REBUILT_SECONDS_MAX)
     world.measured["copies of the stock to Redis"] = world.metrics("stock-1").get(_REBUILDS, 0.0)
     await _check_the_door(world, sales[-1])
 
 
 async def _lose_redis(world: World, over: asyncio.Event) -> None:
-    """Every way in which Redis can be lost, in an order drawn by chance, again and again."""
+    """Cause every kind of loss of Redis in random order, repeatedly."""
     ways = [_flush, _gone, _killed, _forgetful, _frozen, _slow, _cut]
     left: list[Callable[[World], Awaitable[None]]] = []
     try:
@@ -112,7 +112,7 @@ async def _killed(world: World) -> None:
 
 
 async def _forgetful(world: World) -> None:
-    """It comes back with what it knew a second ago, as a replica does that was behind."""
+    """Restart Redis with its data of a second ago, like the failover to a replica that lagged."""
     data = world.stack.data / "redis"
     former = data.with_name("redis-former")
     shutil.rmtree(former, ignore_errors=True)
@@ -122,13 +122,13 @@ async def _forgetful(world: World) -> None:
     await world.until(lambda: world.stack.process_pid("redis") is None, "redis is down", 5.0)
     shutil.rmtree(data)
     former.rename(data)
-    world.timeline.befell("redis forgets the last second")
+    world.timeline.befell("redis loses the last second")
     world.release("redis")
 
 
 async def _frozen(world: World) -> None:
     name = world.chance.choice(list(world.proxies("redis")))
-    world.timeline.befell(f"the way from {name} to redis is frozen")
+    world.timeline.befell(f"the connection from {name} to redis is frozen")
     world.proxy(name, "redis").freeze()
     await asyncio.sleep(world.chance.uniform(0.5, 2.5))
     world.proxy(name, "redis").heal()
@@ -155,7 +155,7 @@ def _is_rebuilt(world: World) -> bool:
 
 
 async def _check_the_door(world: World, sale: Buyers) -> None:
-    """What is sold out is said at the door again, without asking the database: the order was never kept."""
+    """A sold-out article must be refused by admission again, without the database: the order is never accepted."""
     shop = world.shop()
     async with world.client(1) as client:
         asked = shop.checkout(sku=sale.sku, quantity=1, order_id=f"{sale.sku}-late")
@@ -171,15 +171,15 @@ async def _check_the_door(world: World, sale: Buyers) -> None:
     _GROUND,
 )
 async def sales(world: World) -> None:
-    """Of 500 pieces, then of 1; meanwhile Redis, or the checkouts workers, are killed again and again, or nobody is."""
+    """Sales of 500 pieces and of 1, while Redis or the checkouts workers are killed repeatedly, or nothing is."""
     full = world.seconds >= _FULL_SECONDS
     buyers = _BUYERS_FULL if full else int(world.seconds * _BUYERS_A_SECOND)
     stock = max(2, _STOCK_FULL * buyers // _BUYERS_FULL)
     connections = connections_max(_CONNECTIONS_FULL if full else _CONNECTIONS)
-    # In turn: a worker that is killed as soon as it is there would show nothing but that.
+    # In turn: the same worker, killed at each restart, would do no work at all.
     workers = itertools.cycle(world.processes("checkouts"))
     faults: dict[str, Callable[[], AbstractAsyncContextManager[None]]] = {
-        "nobody is killed": contextlib.nullcontext,
+        "nothing is killed": contextlib.nullcontext,
         "Redis is killed": lambda: _again_and_again(_REDIS_KILL_EVERY_S, lambda: world.restart("redis")),
         "checkouts workers are killed": lambda: _again_and_again(_KILL_EVERY_S, lambda: world.restart(next(workers))),
     }
@@ -196,7 +196,7 @@ async def sales(world: World) -> None:
 
 @asynccontextmanager
 async def _again_and_again(every_s: float, do: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Do it at once and then now and again, until the block ends."""
+    """Call `do` at once and then every `every_s` seconds, until the block ends."""
 
     async def repeat() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Faults of what is kept on disk and in the object store: tables lost and torn, puts that fail and puts unanswered."""
+"""Faults of local disks and of the object store: tables lost and damaged, puts that fail or are not answered."""
 
 import asyncio
 import random
@@ -16,25 +16,25 @@ from chaos.world import World
 
 _DOWN_S_MAX = 30.0
 _BACK_S_MAX = 60.0
-#: Bytes flipped in a file: enough to hit something that counts.
+#: Bytes flipped in a file; enough to hit one that matters.
 _FLIPS = 64
-#: The ways in which the object store goes wrong, each for a while.
+#: The object store's faults, each for a while.
 _MOODS = (
     ("answers 503", Mood(refuses=1.0)),
-    ("keeps half of the objects and doesn't say so", Mood(forgets_to_answer=0.5)),
+    ("stores half of the objects without an answer", Mood(forgets_to_answer=0.5)),
     ("is slow", Mood(slow_s=3.0)),
-    ("is all of it", Mood(refuses=0.3, cuts=0.2, forgets_to_answer=0.2, slow_s=0.5)),
+    ("has all of these faults", Mood(refuses=0.3, cuts=0.2, forgets_to_answer=0.2, slow_s=0.5)),
 )
 _AWAY_S_MAX = 60.0
 _NUMBERED_S_MAX = 20.0
-#: A worker that was killed starts and joins its group first; on a busy machine that has taken half a minute.
+#: A worker that was killed has to start and join its group first, which has taken half a minute on a busy machine.
 _PUT_S_MAX = 60.0
 _OBJECTS = Ground(workers=dict(WORKERS), detours={"documents-1": ("postgres",)}, object_server=True)
 
 
 @scenario(17, "a worker's RocksDB folder is deleted or corrupted", "rebuilt; no duplicate effect")
 async def lose_tables(world: World) -> None:
-    """While the worker runs, and while it is down; the whole folder, or bytes here and there in its files."""
+    """Delete the whole folder, or flip bytes in its files, while the worker runs or while it is down."""
     names = world.processes("checkouts", "invoices")
     torn = 0
     async with world.traffic():
@@ -49,7 +49,7 @@ async def lose_tables(world: World) -> None:
             if held:
                 world.release(name)
             elif world.chance.random() < 0.5:
-                # Else it goes on with what it has in memory, and finds out by itself, or never.
+                # Otherwise it continues with what it has in memory, and finds the damage by itself, or never.
                 await world.restart(name)
             await world.until(lambda: _runs(world, name), f"{name} runs again", _BACK_S_MAX)  # noqa: B023
     if not torn:
@@ -61,7 +61,7 @@ def _runs(world: World, name: str) -> bool:
 
 
 def _spoil(world: World, folder: Path, name: str, *, may_delete: bool) -> int:
-    """Delete a worker's folder, or flip bytes in its tables' files; return in how many."""
+    """Delete a worker's folder, or flip bytes in files of its tables; returns the number of damaged files."""
     files = sorted(file for file in folder.rglob("*.db/*") if file.is_file() and file.name not in ("LOCK", "LOG"))
     if not files or (may_delete and world.chance.random() < 0.4):
         shutil.rmtree(folder, ignore_errors=True)
@@ -86,18 +86,18 @@ def _flip(file: Path, chance: random.Random) -> None:
                 opened.seek(at)
                 opened.write(bytes([byte ^ (1 << chance.randrange(8))]))
     except FileNotFoundError:
-        # Compacted away meanwhile.
+        # Removed by a compaction meanwhile.
         return
 
 
 @scenario(
     16,
     "object store answers 503, is slow, or dies between put and mark",
-    "same key and bytes on retry; the order path doesn't notice",
+    "same key and bytes on retry; the order path is not affected",
     _OBJECTS,
 )
 async def lose_the_object_store(world: World) -> None:
-    """Each trouble for a while; and the documents worker is killed when an object is kept and the row is not."""
+    """Each fault for a while, and the documents worker is killed after an object is stored and before its row."""
     store = world.objects
     store.chance = random.Random(f"{world.seed}/objects")
     waited: list[float] = []
@@ -110,18 +110,18 @@ async def lose_the_object_store(world: World) -> None:
             until = time.monotonic() + world.chance.uniform(1.0, min(_AWAY_S_MAX, max(1.5, world.seconds / 4)))
             while not waited or time.monotonic() < until:
                 waited.append(await _next_number(world))
-            await world.until(partial(_asked_since, store, asked), "somebody noticed", _PUT_S_MAX)
+            await world.until(partial(_asked_since, store, asked), "a request reached the object store", _PUT_S_MAX)
             store.mood = Mood()
             await _die_between(world)
             turn += 1
-    world.measured["next number while the store is away, median, s"] = statistics.median(waited)
-    world.measured["next number while the store is away, worst, s"] = max(waited)
+    world.measured["next number while the store is unavailable, median, s"] = statistics.median(waited)
+    world.measured["next number while the store is unavailable, worst, s"] = max(waited)
     world.measured["requests that the store failed"] = store.faults
     world.measured["objects put again"] = store.again
     if store.changed:
         world.found.append(f"{len(store.changed)} objects were put with other bytes: {store.changed[:5]}")
     if not store.again:
-        world.found.append("no object was put again: nobody died between put and mark")
+        world.found.append("no object was put again: the worker never died between put and mark")
 
 
 def _asked_since(store: ObjectServer, requests: int) -> bool:
@@ -131,16 +131,16 @@ def _asked_since(store: ObjectServer, requests: int) -> bool:
 async def _next_number(world: World) -> float:
     given = sum((await asyncio.to_thread(numbers, world)).values())
     began = time.monotonic()
-    goes_on = "numbers are given while the object store is away"
+    goes_on = "numbers are issued while the object store is unavailable"
     await world.until(lambda: sum(numbers(world).values()) > given, goes_on, _NUMBERED_S_MAX)
     return time.monotonic() - began
 
 
 async def _die_between(world: World) -> None:
-    """Kill the documents worker when it has put something that it can't record."""
+    """Kill the documents worker after it has stored an object and before it can record that."""
     way, store = world.proxy("documents-1", "postgres"), world.objects
     puts = store.puts
-    # It must have read what it is to print: what it writes is kept from arriving.
+    # It can read what it is to print, and only its write is lost.
     way.cut_at(b"INSERT INTO documents", before=True)
     put = await comes(lambda: store.puts > puts and not way.armed, _PUT_S_MAX)
     await world.restart("documents-1")

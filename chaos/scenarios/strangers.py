@@ -1,4 +1,4 @@
-"""Who is who: other sellers' ids, forged keys, forged and replayed notices, and names that mean harm."""
+"""Identity and hostile input: other sellers' ids, forged keys, forged and replayed notices, hostile names."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ from chaos.traffic import Traffic
 from chaos.world import RATE, World
 
 _RATE = RATE / 2
-#: Gateways know of it within this.
+#: Gateways must refuse a revoked key within this time.
 _REVOKED_S_MAX = 30.0
 
 
@@ -31,7 +31,7 @@ _REVOKED_S_MAX = 30.0
     "treated as new; conflict",
 )
 async def same_ids(world: World) -> None:
-    """A second seller uses the ids of the first, in both orders; the first repeats its own with other content."""
+    """A second seller uses the ids of the first, before or after it; the first repeats its own with other content."""
     other_key = await add_seller(world)
     async with world.traffic(_RATE) as traffic, aiohttp.ClientSession() as session:
         async for _ in world.turns(0.05, 0.2):
@@ -57,10 +57,10 @@ async def same_ids(world: World) -> None:
 @scenario(
     20,
     "token: alg none, wrong key, wrong audience, expired",
-    "401, and nothing of the inside shows",
+    "401, and no internals are shown",
 )
 async def tokens(world: World) -> None:
-    """Keys here are opaque: nothing that a token says of itself may count."""
+    """API keys are opaque, so no claim in a token may count."""
     revoked = await add_seller(world, revoke=True)
     await world.until(lambda: _is_refused(world, revoked), "a revoked key is refused", _REVOKED_S_MAX)
     async with world.traffic(_RATE), aiohttp.ClientSession() as session:
@@ -75,7 +75,7 @@ async def tokens(world: World) -> None:
                 if answer.status != 401:
                     world.found.append(f"{method} {path} with {header!r} was answered {answer.status}")
                 if any(word in told for word in ("Traceback", "psycopg", "sha256", "postgres", world.api_key)):
-                    world.found.append(f"{method} {path} shows something of the inside: {told[:200]}")
+                    world.found.append(f"{method} {path} shows internals: {told[:200]}")
 
 
 @scenario(
@@ -84,7 +84,7 @@ async def tokens(world: World) -> None:
     "refused; the signature covers a timestamp (there are no webhooks to customers yet)",
 )
 async def notices(world: World) -> None:
-    """What comes from the provider's side only ever makes us ask; it is refused unless it is signed and fresh."""
+    """A notice only makes us ask the provider; it is refused unless it is signed and recent."""
     secret = (Path(world.stack.data) / "provider_webhook_secret").read_text().strip()
     async with world.traffic(_RATE) as traffic, aiohttp.ClientSession() as session:
         async for _ in world.turns(0.02, 0.1):
@@ -106,7 +106,7 @@ async def notices(world: World) -> None:
                 )
             )
             world.timeline.count("a notice")
-            # A replay within the tolerance is taken, and has no effect: it only asks.
+            # A replay within the tolerance is accepted without effect, because it only causes a question.
             for _again in range(3 if expected == 202 else 1):
                 url = f"{world.url}/v1/providers/local/notices"
                 async with session.post(url, data=body, headers={"Provider-Signature": header}) as answer:
@@ -116,11 +116,11 @@ async def notices(world: World) -> None:
 
 @scenario(24, "names and notes written to break a PDF, a log line, CSV or SQL", "shown as text")
 async def names(world: World) -> None:
-    """Each as a buyer's name, a street, a line's description and a note; read back over HTTP and from the logs."""
+    """Hostile texts as a buyer's name, street, line description and note; read back over HTTP and from the logs."""
     asked = []
     async with world.traffic(_RATE) as traffic:
         async for _ in world.turns(0.05, 0.2):
-            world.timeline.count("words that mean harm")
+            world.timeline.count("a hostile text")
             text = world.chance.choice(_WORDS)
             order = traffic.shop.invoice()
             body: dict[str, Any] = json.loads(json.dumps(order.bodies[0]))
@@ -135,9 +135,9 @@ async def names(world: World) -> None:
                 world.found.append(f"{text!r} was answered {answer}")
             elif answer.status != 422:
                 asked.append((order.order_id, text))
-        world.timeline.note(f"{len(asked)} orders have names that mean harm")
+        world.timeline.note(f"{len(asked)} orders have hostile texts")
         if not asked:
-            world.found.append("no such order was taken: nothing was tried")
+            world.found.append("no such order was accepted, so nothing was tested")
         await _read_back(world, traffic, asked)
     for log in (Path(world.stack.data) / "logs").glob("*.log"):
         forged = [line for line in log.read_text(errors="replace").splitlines() if line.startswith(_FORGED_LINE)]
@@ -172,9 +172,9 @@ _WORDS = (
 async def _read_back(world: World, traffic: Traffic, asked: list[tuple[str, str]]) -> None:
     for order_id, text in asked:
         document = await traffic.client.get_document(order_id)
-        # It may not be made yet, which is no fault here: the judge looks at all of them in the end.
+        # It may not be stored yet, which is no violation here: the judge checks all of them at the end.
         if document.status == 200 and not (document.payload.startswith(b"%PDF") and b"%%EOF" in document.payload[-32:]):
-            world.found.append(f"the document of {order_id}, written {text!r}, is no PDF")
+            world.found.append(f"the document of {order_id}, written {text!r}, is not a PDF")
 
 
 def _is_refused(world: World, key: str) -> bool:
@@ -188,7 +188,7 @@ def _is_refused(world: World, key: str) -> bool:
 
 
 def _forged(world: World, revoked: str) -> list[str | None]:
-    """Headers that let nobody in."""
+    """Authorization headers that must all be refused."""
     own = world.api_key
     at = world.chance.randrange(5, len(own))
     hour = int(time.time()) - 3600

@@ -1,4 +1,4 @@
-"""Damage to a shop, one at a time, with the rule under which the judge must tell it and some of the words."""
+"""Kinds of damage to a shop, each with the rule under which the judge must report it, and a part of the report."""
 
 import hashlib
 import json
@@ -16,26 +16,30 @@ _INVOICED, _CONFIRMED, _SHIPPED, _DECLINED, _REFUNDED, _CANCELLED = (
 )
 _ANY_EVENT = "WHERE topic = 'order-events' AND seq = (SELECT max(seq) FROM journal WHERE topic = 'order-events')"
 
-#: What is done to the ledger; under which rule that is told, and in which words, among others.
+#: Name of the damage → statements, rule, and a part of the report.
 LEDGER = {
-    "a kept invoice is deleted": ([f"DELETE FROM invoices {_INVOICED}"], "promises", "kept, and has 0 invoices"),
+    "an accepted invoice is deleted": (
+        [f"DELETE FROM invoices {_INVOICED}"],
+        "promises",
+        "accepted, and has 0 invoices",
+    ),
     "and leaves a gap": ([f"DELETE FROM invoices {_INVOICED}"], "numbers", "missing: ["),
     "a number is another": (
         [f"UPDATE invoices SET number = number + 1000 {_INVOICED}"],
         "numbers",
         "missing: [",
     ),
-    "the number was told otherwise": (
+    "another number was returned": (
         [f"UPDATE invoices SET invoice_number = 'INV-99' {_INVOICED}"],
         "promises",
-        "was told, INV-99 is in the ledger",
+        "was returned, INV-99 is in the ledger",
     ),
     "a printed number is another": (
         [f"UPDATE invoices SET invoice_number = 'INV-99' {_CONFIRMED}"],
         "numbers",
         "is printed as INV-99",
     ),
-    "a number was taken for nothing": (
+    "a number has no invoice": (
         ["UPDATE series SET next_number = next_number + 1 WHERE series_id LIKE '%.invoice.%'"],
         "numbers",
         "the next number is",
@@ -53,22 +57,22 @@ LEDGER = {
     "an invoice of another amount": (
         [f"UPDATE invoices SET net_minor = net_minor + 1, gross_minor = gross_minor + 1 {_INVOICED}"],
         "promises",
-        "what was posted to",
+        "the posted content to",
     ),
-    "a kept order is deleted": (
+    "an accepted order is deleted": (
         [f"DELETE FROM {table} {_CONFIRMED}" for table in ("order_lines", "orders")],
         "promises",
-        "there is neither an order nor a rejection",
+        "has neither an order nor a rejection",
     ),
-    "an order that nobody asked for": (
+    "an order was never requested": (
         [f"UPDATE {table} SET order_id = order_id || '000' {_DECLINED}" for table in ("orders", "order_lines")],
         "promises",
-        "nobody asked for this: order",
+        "was never requested: order",
     ),
     "an order of other content": (
         [f"UPDATE orders SET customer = 'C-17' {_CONFIRMED}"],
         "promises",
-        "the order is none of those that were posted",
+        "the order has a content that was never posted",
     ),
     "an order is left undecided": (
         [f"UPDATE orders SET state = 'PAYMENT_PENDING' {_DECLINED}"],
@@ -83,14 +87,14 @@ LEDGER = {
     "a step is missing in a history": (
         [f"UPDATE orders SET history = history - 2, version = version - 1 {_SHIPPED}"],
         "steps",
-        "its history can't have happened",
+        "its history is impossible",
     ),
     "a state that the history doesn't have": (
         [f"UPDATE orders SET state = 'DELIVERED' {_SHIPPED}"],
         "steps",
         "is DELIVERED in version",
     ),
-    "a step that no event tells": (
+    "a step has no event": (
         [
             "UPDATE orders SET state = 'DELIVERED', version = version + 1, history = history || jsonb_build_object("
             f"'version', version + 1, 'from', state, 'to', 'DELIVERED', 'reason', 'deliver') {_SHIPPED}"
@@ -102,17 +106,17 @@ LEDGER = {
     "a journal row is altered": (
         [f"UPDATE journal SET payload = payload || 'x' {_ANY_EVENT}"],
         "journal",
-        "is not what the journal has",
+        "differs from the journal",
     ),
-    "a journal row stands twice": (
+    "a journal row exists twice": (
         [
             "INSERT INTO journal SELECT topic, partition, seq, key, payload, occurred_at + interval '1 s' FROM journal"
             f" {_ANY_EVENT}"
         ],
         "journal",
-        "stands 2 times",
+        "the journal has seq ",
     ),
-    "a seq was taken for nothing": (
+    "a seq has no row": (
         ["UPDATE journal_heads SET next_seq = next_seq + 1 WHERE topic = 'invoice-events'"],
         "journal",
         "missing in the journal: [",
@@ -122,7 +126,7 @@ LEDGER = {
         "journal",
         "published up to",
     ),
-    "a refusal that no event tells": (
+    "a refusal has no event": (
         [
             "INSERT INTO refused_requests SELECT 'invoice-requests', 0, 10^6, seller_id, order_id, kind, 'conflict',"
             f" '', '', NULL, now(), '' FROM invoices {_INVOICED}"
@@ -140,7 +144,7 @@ LEDGER = {
         "stock",
         "are reserved, but open orders hold",
     ),
-    "a piece is gone": (
+    "a piece is missing": (
         ["UPDATE stock SET on_hand = on_hand - 1 WHERE sku LIKE '%-ART-0'"],
         "stock",
         "were put into stock",
@@ -148,7 +152,7 @@ LEDGER = {
     "an order wants more": (
         [f"UPDATE order_lines SET quantity = quantity + 1 {_CONFIRMED}"],
         "stock",
-        "its history asks for",
+        "its history requires",
     ),
     "more was sold than there was": (
         [f"UPDATE order_lines SET quantity = 2000000 {_CONFIRMED}"],
@@ -163,7 +167,7 @@ LEDGER = {
             f" amount_minor, currency, 'k', state, now(), now() FROM payment_attempts {_CONFIRMED}"
         ],
         "money",
-        "has a payment again (authorize) that nothing asks for",
+        "has a payment again (authorize) that nothing requires",
     ),
     "a payment is left open": (
         [f"UPDATE payment_attempts SET state = 'open' {_SHIPPED} AND action = 'capture'"],
@@ -178,7 +182,7 @@ LEDGER = {
     "a refund is of another amount": (
         [f"UPDATE refunds SET amount_minor = amount_minor - 1 {_REFUNDED}"],
         "money",
-        "were given back, at the provider",
+        "were refunded, at the provider",
     ),
     "a cancelled sale has no credit": (
         [f"DELETE FROM refunds {_CANCELLED}", f"DELETE FROM invoices {_CANCELLED} AND kind = 'credit_note'"],
@@ -190,8 +194,8 @@ LEDGER = {
         "documents",
         "has no document",
     ),
-    "a logo is lost": (["DELETE FROM logos"], "documents", "which is not in the ledger"),
-    "a logo is another": (["UPDATE logos SET body = body || 'x'"], "documents", "which is not in the ledger"),
+    "a logo is lost": (["DELETE FROM logos"], "documents", "which Postgres does not have"),
+    "a logo is another": (["UPDATE logos SET body = body || 'x'"], "documents", "which Postgres does not have"),
     "a document is another": (
         ["UPDATE documents SET sha256 = sha256('x') WHERE number = 1 AND series_id LIKE '%.invoice.%'"],
         "documents",
@@ -324,7 +328,7 @@ def _promise_checkout(evidence: Evidence) -> None:
 
 
 def _post_other_content(evidence: Evidence) -> None:
-    asked = next(each for each in evidence.record.asked.values() if each.kind is Kind.INVOICE and each.kept)
+    asked = next(each for each in evidence.record.asked.values() if each.kind is Kind.INVOICE and each.accepted)
     asked.bodies[:] = [{**body, "buyer": {**body["buyer"], "name": "Somebody else"}} for body in asked.bodies]
 
 
@@ -339,7 +343,7 @@ def _tell_sold_out(evidence: Evidence) -> None:
 
 
 def _tell_conflict(evidence: Evidence) -> None:
-    asked = next(each for each in evidence.record.asked.values() if each.kept and len(each.bodies) == 1)
+    asked = next(each for each in evidence.record.asked.values() if each.accepted and len(each.bodies) == 1)
     asked.answers.append((409, {"type": "/problems/conflict"}))
 
 
@@ -375,41 +379,41 @@ def _look_away(evidence: Evidence) -> None:
     evidence.shown.invoices.clear()
 
 
-#: What was found or told otherwise than it was; under which rule that is told, and in which words, among others.
+#: Name of the change → change, rule, and a part of the report.
 EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "a record is lost": (_lose_record, "journal", "comes after"),
     "the last record is lost": (_lose_last_record, "journal", "marked as published up to"),
     "two records are in the wrong order": (_swap_records, "journal", "seq 2 comes after 0"),
-    "a repeat has other bytes": (_repeat_other_bytes, "journal", "is not what the journal has"),
-    "a record is nobody's": (_forge_record, "journal", "it has no seq"),
-    "an invoice is issued twice": (_issue_twice, "once", "its issue is told 2 times"),
+    "a repeat has other bytes": (_repeat_other_bytes, "journal", "differs from the journal"),
+    "a record is not the relay's": (_forge_record, "journal", "it has no seq"),
+    "an invoice is issued twice": (_issue_twice, "once", "has 2 events about its issue"),
     "an order is placed twice": (_place_twice, "once", "2 times in the topic, 1 by the ledger"),
-    "an order is in two partitions": (_stray_partition, "steps", "its events stand in the partitions"),
+    "an order is in two partitions": (_stray_partition, "steps", "its events are in the partitions"),
     "a stock event is lost": (_lose_stock_event, "stock", "events come to"),
     "a dead letter is lost": (_lose_dead_letter, "dead letters", "has no dead letter"),
-    "a dead letter holds something else": (_alter_dead_letter, "dead letters", "holds something else"),
+    "a dead letter has other bytes": (_alter_dead_letter, "dead letters", "has other bytes"),
     "a dead letter comes twice": (_repeat_dead_letter, "dead letters", "has 2 dead letters"),
     "garbage has no dead letter": (_more_garbage, "dead letters", "has no dead letter"),
-    "a document is not told": (_lose_document_event, "documents", "0 times in the topic"),
+    "a document has no event": (_lose_document_event, "documents", "0 times in the topic"),
     "other bytes are shown": (_show_other_document, "documents", "its bytes have"),
-    "a document is without its logo": (_name_other_logo, "documents", "does not hold the logo"),
+    "a document is without its logo": (_name_other_logo, "documents", "does not contain the logo"),
     "no logo is looked for": (_look_for_no_logo, "looked", "logos looked for: none were seen"),
     "an invoice is not shown": (_show_no_invoice, "promises", "is shown as 404"),
     "another stock is shown": (_show_other_stock, "stock", "is shown as 200"),
     "an order is charged twice": (_charge_twice, "money", "was charged under 2 keys"),
     "a key is charged twice": (_act_twice, "money", "was charged 2 times under one key"),
-    "a cancelled order's money is kept": (_keep_money, "money", "is cancelled, but its money is authorized"),
+    "a cancelled order's money stays authorised": (_keep_money, "money", "is cancelled, but its money is authorized"),
     "a confirmed order is not paid": (_forget_payment, "money", "the provider has no payment of it"),
     "a shipped order's money is gone": (_void_sold, "money", "but the provider has"),
-    "a kept invoice never came": (_promise_invoice, "promises", "kept, and has 0 invoices"),
-    "a kept checkout never came": (_promise_checkout, "promises", "neither an order nor a rejection"),
-    "another content was posted": (_post_other_content, "promises", "is none of what was posted"),
+    "an accepted invoice is missing": (_promise_invoice, "promises", "accepted, and has 0 invoices"),
+    "an accepted checkout is missing": (_promise_checkout, "promises", "neither an order nor a rejection"),
+    "another content was posted": (_post_other_content, "promises", "has a content never posted"),
     "told declined, and sold": (_tell_declined, "promises", "the buyer was told: declined"),
-    "told sold out, and sold": (_tell_sold_out, "promises", "told that it is sold out and are sold to"),
-    "told of a conflict with nothing": (_tell_conflict, "promises", "posted with one content only"),
-    "a command is not heard": (_command_unheard, "promises", "kept, and never answered"),
-    "two are told of one refusal": (_tell_of_another_refusal, "promises", "2 were told that it is refused, by"),
+    "told sold out, and sold": (_tell_sold_out, "promises", "were told sold out but sold to"),
+    "told of a conflict with nothing": (_tell_conflict, "promises", "only one content was posted"),
+    "a command has no answer": (_command_unheard, "promises", "accepted, and never answered"),
+    "two are told of one refusal": (_tell_of_another_refusal, "promises", "2 answers were refusals, but there are"),
     "a checkout's id has an invoice": (_tell_a_number_of_a_checkout, "promises", "the id belongs to a checkout"),
-    "refused for nobody's checkout": (_refuse_for_nobodys_checkout, "promises", "an invoice that nobody asked for"),
-    "nobody looked": (_look_away, "looked", "invoices looked at over HTTP: none were seen"),
+    "refused for a checkout that does not exist": (_refuse_for_nobodys_checkout, "promises", "an order that was never"),
+    "nothing was looked at": (_look_away, "looked", "invoices looked at over HTTP: none were seen"),
 }

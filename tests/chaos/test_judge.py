@@ -26,13 +26,17 @@ def test_a_quiet_shop_has_nothing_wrong_and_everything_was_looked_at(shop: Shop)
     assert verdict.holds
     counts = verdict.counts
     record = shop.record
-    assert counts["invoices kept"] == sum(each.kept for each in record.asked.values() if each.kind is Kind.INVOICE)
-    assert counts["checkouts kept"] == sum(each.kept for each in record.asked.values() if each.kind is Kind.CHECKOUT)
+    assert counts["invoices accepted"] == sum(
+        each.accepted for each in record.asked.values() if each.kind is Kind.INVOICE
+    )
+    assert counts["checkouts accepted"] == sum(
+        each.accepted for each in record.asked.values() if each.kind is Kind.CHECKOUT
+    )
     assert counts["numbers"] == counts["issued events"] == counts["documents"] > 20
     assert counts["records read"] == counts["journal rows"] > 100
     assert counts["dead letters"] == 1
     assert counts["logos looked for"] == counts["documents looked at over HTTP"] > 20
-    for what in ("orders REFUNDED", "orders CANCELLED", "orders SHIPPED", "commands kept", "told of a conflict"):
+    for what in ("orders REFUNDED", "orders CANCELLED", "orders SHIPPED", "commands accepted", "told of a conflict"):
         assert counts[what], what
 
 
@@ -54,7 +58,7 @@ def test_a_forged_record_on_a_real_topic_is_told(shop: Shop) -> None:
     """The last that the shop is used for: what is on a topic stays there."""
     topic, partition, offset = shop.produce("inventory-events", b"\0forged", seq=b"1")
     verdict = judge(shop.access, shop.record)
-    where = f"journal: {topic}/{partition} offset {offset}: seq 1 is not what the journal has"
+    where = f"journal: {topic}/{partition} offset {offset}: seq 1 differs from the journal"
     assert where in verdict.shown
 
 
