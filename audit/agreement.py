@@ -1,4 +1,4 @@
-"""Whether Postgres and Kafka belong together: said before all that follows where they don't."""
+"""Whether Postgres and Kafka belong together. Checked first, because a mismatch causes many other violations."""
 
 from collections.abc import Mapping
 
@@ -12,15 +12,14 @@ from sinks.agreement import RELAYED_TOPICS, read_tails
 
 
 def check_agreement(snapshot: Snapshot, bootstrap: str, prefix: str, report: AuditReport) -> None:
-    """Each topic has as many partitions as are recorded; none ends with more than the journal; and each position was
-    counted in the topic that is there now.
+    """Compare partition counts with the recorded one, topic ends with the journal, and positions with topic ids.
 
-    Raises `AuditError` if the brokers can't be asked.
+    Raises `AuditError` if Kafka can't be queried.
     """
     positions = snapshot.rows(statements.TOPIC_IDS)
     try:
         topics = describe_topics(bootstrap, [prefix + name for name in TOPICS])
-        # Of a topic with fewer partitions some can't be read.
+        # A topic with fewer partitions lacks some of those to read.
         read = [topic for topic in RELAYED_TOPICS if _partitions(topics, prefix + topic.name) >= snapshot.partitions]
         tails = read_tails(bootstrap, read, snapshot.partitions, prefix)
     except TopicError as error:
@@ -33,7 +32,7 @@ def check_agreement(snapshot: Snapshot, bootstrap: str, prefix: str, report: Aud
                 f"has {topic.partitions} partitions, and Postgres has recorded {snapshot.partitions} for each topic:"
                 " see docs/recovery.md",
             )
-    # As committed by now: the relay publishes what came after the snapshot.
+    # Heads as committed now, because the relay publishes rows that are newer than the snapshot.
     heads = {(topic, partition): next_seq - 1 for topic, partition, next_seq, _ in snapshot.rows_now(statements.HEADS)}
     for each, tail in sorted(tails.items()):
         if tail.seq > heads.get(each, 0):

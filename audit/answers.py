@@ -1,4 +1,4 @@
-"""Answers to commands: each names a command of its own, and what it calls applied was done."""
+"""Answers to commands: each names a command of its own, and commands answered as applied were carried out."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,23 @@ from audit.snapshot import Snapshot
 from domain.order import OrderState, Trigger
 from domain.records import OrderCommandAnswered
 
-#: What the history of an order shows that has obeyed.
+#: The state in the order's history that shows that a command was carried out.
 _SHOWN = {Trigger.SHIP: OrderState.SHIPPED, Trigger.DELIVER: OrderState.DELIVERED, Trigger.CANCEL: OrderState.CANCELLED}
-#: In answers from before they named their command.
+#: The source offset of answers by releases that did not record it.
 _UNNAMED = -1
 
 
 class AnswerCheck:
-    """Takes the answers of one audit, in the order of the journal."""
+    """Checks the answers of one audit, in the order of the journal."""
 
     def __init__(self, snapshot: Snapshot, report: AuditReport) -> None:
         self._snapshot = snapshot
         self._report = report
-        #: Offset of the last command answered, by partition.
+        #: Offset of the last answered command, by partition.
         self._answered: dict[int, int] = {}
 
     def take(self, partition: int, answers: Sequence[tuple[int, OrderCommandAnswered]]) -> None:
-        """Check some answers of one partition, each with its seq."""
+        """Check answers of one partition, each with its seq."""
         applied = [event for _, event in answers if event["outcome"] == "applied"]
         done = self._done(applied) if applied else {}
         for seq, event in answers:
@@ -36,7 +36,7 @@ class AnswerCheck:
         offset = event["source_offset"]
         if offset == _UNNAMED:
             return ""
-        # One agent answers the commands of a partition, in their order.
+        # A single agent answers the commands of a partition, in their order.
         before = self._answered.get(partition, -1)
         self._answered[partition] = max(before, offset)
         if event["source_partition"] != partition:
@@ -44,7 +44,7 @@ class AnswerCheck:
         return "" if offset > before else f"answers the command at {offset}, after the one at {before}"
 
     def _done(self, applied: Sequence[OrderCommandAnswered]) -> dict[tuple[str, str], set[str]]:
-        """States that each order has been in, and its refunds' command ids."""
+        """The states that each order has been in, and its refunds' command ids."""
         orders = sorted({(event["seller_id"], event["order_id"]) for event in applied})
         sellers, ids = zip(*orders, strict=True)
         rows = self._snapshot.rows(order_statements.DONE_OF, seller_ids=list(sellers), order_ids=list(ids))

@@ -1,4 +1,4 @@
-"""The sums of an invoice or credit note once more, by another way than the domain's: decimals, not scaled integers."""
+"""Recomputes the sums of an invoice or credit note in decimals; the domain uses scaled integers."""
 
 from collections.abc import Iterator, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
@@ -6,12 +6,12 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from domain.iso import CURRENCY_EXPONENTS
 from domain.records import CreditNoteIssued, InvoiceIssued, RateTotal, Totals
 
-#: Wide enough that products of any two permitted amounts are exact; ROUND_HALF_UP rounds halves away from zero.
+#: Precise enough for exact products of any two permitted amounts; ROUND_HALF_UP rounds halves away from zero.
 _EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
 
 
 def check_sums(event: InvoiceIssued) -> Iterator[str]:
-    """What does not add up in the event, one text each."""
+    """Yield a text for each sum in the event that is wrong."""
     exponent = CURRENCY_EXPONENTS.get(event["currency"])
     if exponent is None:
         yield f"unknown currency {event['currency']}"
@@ -32,9 +32,9 @@ def check_sums(event: InvoiceIssued) -> Iterator[str]:
 
 
 def check_credit(event: CreditNoteIssued) -> Iterator[str]:
-    """What does not add up in the event, one text each.
+    """Yield a text for each sum in the event that is wrong.
 
-    Which of two minor units an amount is depends on the credit notes before it, so each may be less than one off.
+    Rounding depends on earlier credit notes, so each amount may be either of the two minor units around the exact one.
     """
     exponent = CURRENCY_EXPONENTS.get(event["currency"])
     if exponent is None:
@@ -70,7 +70,7 @@ def _check_totals(totals: Totals, net_sum: int, tax_sum: int) -> Iterator[str]:
 
 
 def _is_next_to(minor: int, exact: Decimal) -> bool:
-    """One of the two whole numbers around `exact`, or it itself."""
+    """Whether `minor` is `exact` rounded up or down."""
     floor = int(exact.to_integral_value(ROUND_FLOOR, _EXACT))
     ceiling = int(exact.to_integral_value(ROUND_CEILING, _EXACT))
     return floor <= minor <= ceiling
@@ -88,7 +88,7 @@ def _check_rates(per_rate: list[RateTotal], taxables: Mapping[tuple[str, Decimal
 
 
 def _match_rates(per_rate: list[RateTotal], taxables: Mapping[tuple[str, Decimal], int]) -> Iterator[str]:
-    """Each rate of the lines once among the totals, with their sum."""
+    """Check that each rate of the lines is in the totals once, with the sum of its lines."""
     seen = set()
     for total in per_rate:
         group = (total["vat_category"], Decimal(total["vat_rate"]))
@@ -104,7 +104,7 @@ def _match_rates(per_rate: list[RateTotal], taxables: Mapping[tuple[str, Decimal
 
 
 def _minor(amount: Decimal, exponent: int) -> int:
-    """Rounded to minor units."""
+    """The amount rounded to minor units."""
     return int(amount.scaleb(exponent, _EXACT).to_integral_value(ROUND_HALF_UP, _EXACT))
 
 

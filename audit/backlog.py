@@ -1,4 +1,4 @@
-"""What is still on its way, asked often and cheaply: the audit's last check without the others."""
+"""Whether anything is still in progress: the audit's check `complete` by itself, cheap enough to repeat often."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from runtime.roles import READERS
 from runtime.unread import unread
 from sinks.deployment import require_partitions
 
-#: (agent, topic) of all that is read.
+#: (agent, topic) of all inputs.
 _READ = [(agent, topic.name) for agent, topics in READERS.items() for topic in topics]
 _COUNTS = """
 SELECT (SELECT count(*) FROM invoices), (SELECT count(*) FROM documents),
@@ -22,17 +22,17 @@ SELECT (SELECT count(*) FROM invoices), (SELECT count(*) FROM documents),
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the ledger is."""
+    """Counts that show progress."""
 
     invoices: int
     documents: int
     unpublished: int
-    #: What the payment provider was asked and has not answered.
+    #: Payment attempts without an outcome.
     open_payments: int
 
 
 def read_progress(connection: psycopg.Connection[TupleRow]) -> Progress:
-    """Counts as committed by now. `connection` is in autocommit mode."""
+    """Read the counts as committed now. `connection` must be in autocommit mode."""
     row = connection.execute(_COUNTS).fetchone()
     if row is None:
         raise LookupError("counts returned nothing")
@@ -40,10 +40,10 @@ def read_progress(connection: psycopg.Connection[TupleRow]) -> Progress:
 
 
 def is_drained(connection: psycopg.Connection[TupleRow], kafka_bootstrap: str) -> bool:
-    """Nothing is on its way: every request and payment settled, every event published, every document stored.
+    """Whether nothing is in progress: requests and payments settled, events published, documents stored.
 
-    Blocks. Raises `runtime.kafka.TopicError` if the brokers can't be asked, and `StartRefusedError` if Postgres doesn't
-    say how many partitions the topics have.
+    Blocks. Raises `runtime.kafka.TopicError` if Kafka can't be queried, and `StartRefusedError` if Postgres has no
+    recorded number of partitions.
     """
     partitions = require_partitions(connection)
     before = _ends(kafka_bootstrap, partitions)
@@ -54,14 +54,14 @@ def is_drained(connection: psycopg.Connection[TupleRow], kafka_bootstrap: str) -
     if progress.unpublished or progress.open_payments or progress.documents < progress.invoices:
         return False
     positions = {(agent, topic, partition): next_offset for agent, topic, partition, next_offset in rows}
-    # Of a topic's agents the one that is least far.
+    # Per partition, the lowest position of the topic's agents.
     least = {
         (topic, partition): min(positions.get((agent, topic, partition), 0) for agent, its in _READ if its == topic)
         for topic, partition in before
     }
     if any(left.readable or left.held_back for left in unread(kafka_bootstrap, least).values()):
         return False
-    # The log did not grow around the moment of the transaction, so it held nothing more then either.
+    # The log did not grow during the transaction, so nothing was unread at its moment either.
     return _ends(kafka_bootstrap, partitions) == before
 
 

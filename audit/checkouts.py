@@ -1,4 +1,4 @@
-"""Every checkout in the log up to the agent's position, and what became of it: exactly one thing."""
+"""Every checkout in the log up to the agent's position has exactly one outcome."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ from schemas.catalog import CHECKOUT_REQUEST, CHECKOUT_REQUESTS
 from schemas.codec import DecodeError, decode
 
 _KIND = "checkout"
-#: Refusals that depend on what there was at the time, which can't be told now.
+#: Refusals that depended on the state at the time, so they can't be checked now.
 _OF_THE_MOMENT = (UNKNOWN_SELLER, ALREADY_INVOICED)
 
 
 class _Request(NamedTuple):
-    """A record of the log; `body` is None where it can't be decoded or holds no identity that could be stored."""
+    """A record of the log; `body` is None if it can't be decoded or its identity can't be stored."""
 
     offset: int
     key: bytes | None
     value: bytes | None
-    #: Why it does not belong where it stands.
+    #: Why it is in the wrong place; None if it isn't.
     stray: str | None
     body: CheckoutRequest | None
 
@@ -45,7 +45,7 @@ class _Request(NamedTuple):
 
 
 class _Standing(NamedTuple):
-    """An order: what it was made from, and where that stands."""
+    """An order: the content and the record that it was made from."""
 
     content_sha256: bytes
     partition: int
@@ -114,7 +114,7 @@ def _judge(
     refusal: RefusedRequestRow | None,
     order: _Standing | None,
 ) -> tuple[str, str]:
-    """What became of a checkout that can be decoded, and what is wrong with that; empty if nothing."""
+    """The outcome of a decoded checkout, and what is wrong with it; empty if nothing."""
     outcome = reason = None
     if refusal is not None:
         outcome, reason = refusal.outcome, refusal.reason

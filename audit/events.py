@@ -1,4 +1,4 @@
-"""Events of the journal against the rows that were written with them."""
+"""Compares the journal's events with the rows that were written with them."""
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import datetime
@@ -33,7 +33,7 @@ _RefusedEvent: TypeAlias = InvoiceRequestConflicted | InvoiceRequestRejected
 
 
 class JournalEntry(NamedTuple):
-    """A row of the journal, in its partition."""
+    """A row of the journal, within its partition."""
 
     seq: int
     key: bytes | None
@@ -41,12 +41,12 @@ class JournalEntry(NamedTuple):
     occurred_at: datetime
 
 
-#: Takes a partition, a row of the journal, its schema and what it says.
+#: Receives a partition, a row of the journal, its schema and its decoded event.
 TakeEvent = Callable[[int, JournalEntry, catalog.Schema[Any], Mapping[str, object]], None]
 
 
 class EventCheck:
-    """Takes the journal's rows and compares each with the ledger; then `finish` says what had no event."""
+    """Compares each row of the journal with the ledger; then `finish` reports rows of the ledger without an event."""
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class EventCheck:
         dates: MutableMapping[tuple[str, int], tuple[int, str]],
         take: TakeEvent = lambda *_: None,
     ) -> None:
-        """`dead_letters` are filled: those of each agent and topic that it names.
+        """`dead_letters` is filled for each agent and topic that it contains.
 
-        `dates` has the last number seen and its date, per series and partition; `take` gets each event.
+        `dates` has the last number seen and its date, by series and partition; `take` receives each event.
         """
         self._snapshot = snapshot
         self._report = report
@@ -69,7 +69,7 @@ class EventCheck:
         self._documents = 0
 
     def check(self, topic: str, partition: int, entries: Sequence[JournalEntry]) -> None:
-        """Compare some rows of one journal partition."""
+        """Compare rows of one journal partition."""
         issued: list[tuple[JournalEntry, _Issued]] = []
         stored: list[tuple[JournalEntry, InvoiceDocumentStored]] = []
         refused: list[tuple[JournalEntry, _RefusedEvent]] = []
@@ -100,7 +100,7 @@ class EventCheck:
         self._check_refused(partition, refused)
 
     def finish(self) -> None:
-        """Compare the counts: each refusal and each document has its one event."""
+        """Compare counts: each refusal and each document has exactly one event."""
         rows = self._snapshot.count(statements.COUNT_REFUSED_ALL, topic=catalog.INVOICE_REQUESTS.name)
         if rows != self._refused:
             self._report.add("event", "refused requests", f"{rows} rows, but {self._refused} events that agree")
@@ -143,7 +143,7 @@ class EventCheck:
                 "event_seq": entry.seq,
                 "source_partition": partition,
                 "issued_at": entry.occurred_at,
-                # The digest of what the event says was ordered is that of what the request said.
+                # The digest of the order in the event must equal that of the request.
                 "content_sha256": priced.content_sha256 if isinstance(priced, Priced) else b"",
             }
             totals = event["totals"]
@@ -234,7 +234,7 @@ class EventCheck:
 
 
 def _asked(event: _Issued) -> InvoiceRequest | CreditNoteRequest:
-    """The request that the event says was made: its fields less those that only the event has."""
+    """The request that the event says was made: the event without the fields that only events have."""
     schema: catalog.Schema[Any] = catalog.CREDIT_NOTE_REQUEST if "refund_id" in event else catalog.INVOICE_REQUEST
     payload = encode(schema, {**event, "received_at": 0})
     asked: InvoiceRequest | CreditNoteRequest = decode(payload, schema, bytes_max=len(payload))[1]

@@ -1,9 +1,9 @@
-"""The audit as it goes on: what has come since the last round is checked, and history is not read again.
+"""The audit as a continuous process: checks what is new since the last round, without reading history again.
 
-The journal is what is followed: each commit has rows in it, in the order of commits, so a cursor per partition misses
-none. They name the orders, SKUs, series and documents that were touched, and those are read by their keys. So a round
-costs what has changed, plus the heads, positions and ends of the log, whose number is fixed, plus a look at some series
-and SKUs that nothing has touched, a bounded number of them and others each time.
+It follows the journal: each commit has rows in it, in the order of commits, so that a cursor per partition misses none.
+The rows name the orders, SKUs, series and documents that changed, which are then read by their keys. So the cost of a
+round depends on what has changed, plus a constant for heads, positions and log ends, plus a bounded number of unchanged
+series and SKUs, others in each round.
 """
 
 import time
@@ -40,18 +40,18 @@ from audit.waiting import DOCUMENT, HELD_BACK, UNHANDLED, UNPUBLISHED, PendingIt
 from runtime.unread import Unread
 from schemas.catalog import INVOICE_DOCUMENT_STORED, INVOICE_EVENTS, OUTPUT_TOPICS, Schema, is_issued
 
-#: A service is unavailable: the round is repeated. A fault that a read by keys never meets is a bug, and not listed.
+#: Errors that mean that a service is unavailable: the round is repeated. Any other error is a bug.
 OUTAGES = (AuditError, psycopg.OperationalError, psycopg.InterfaceError, KafkaException)
 _BATCH = 500
-#: Looked at in each round although nothing has touched them, so that all have their turn.
+#: Unchanged series and SKUs that are checked in each round, so that all have their turn.
 _UNTOUCHED_MAX = 200
-#: Documents of a round that are read in full; of the others the size is asked for.
+#: Documents of a round that are read in full; of the others only the size is checked.
 _READ_IN_FULL_MAX = 20
-#: Printed numbers that are remembered, to find one that is printed twice.
+#: Printed numbers that are remembered, to find duplicates.
 _PRINTED_MAX = 100_000
-#: A round that comes later than this after the last does so because services were away: nobody else could work either.
+#: A longer pause between two rounds means that services were unavailable, for agents too; it doesn't count as waiting.
 _PATIENCE_S_MAX = 30.0
-#: Topics whose events have their counterpart in the tables of orders.
+#: Topics whose events have counterparts in the tables of orders.
 _OF_ORDERS = frozenset(topic.name for topic in TOPICS)
 
 _Key = TypeVar("_Key")
@@ -59,7 +59,7 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True)
 class Services:
-    """What a follower reads."""
+    """The services that a follower reads."""
 
     postgres_url: str
     kafka_bootstrap: str
@@ -69,7 +69,7 @@ class Services:
 
 
 class Follower:
-    """Keeps what it knows between rounds in memory: `begin` once, then `check` again and again."""
+    """Holds the state between rounds in memory. Call `begin` once, then `check` repeatedly."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Follower:
         every_seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`every_seconds` is how often `check` will be called while nothing is in its way."""
+        """`every_seconds` is the interval between calls of `check` without outages."""
         self._patience_s_max = max(_PATIENCE_S_MAX, 2 * every_seconds)
         self._services = services
         self._clock = clock
@@ -92,11 +92,11 @@ class Follower:
         self._snapshot: Snapshot | None = None
         self._log: Log | None = None
         self._checked_at = clock()
-        #: An object that is there: asked for where documents wait, to know whether the store is what they wait for.
+        #: Key of an existing object, read while documents wait, to find out whether the object store is unavailable.
         self._object_key: str | None = None
 
     def begin(self, on_step: Callable[[str], None] = lambda step: None) -> AuditReport:
-        """A whole audit; `check` goes on from where it ends. Raises one of `OUTAGES`."""
+        """Make a full audit, from whose end `check` continues. Raises one of `OUTAGES`."""
         cursors = Cursors()
         services = self._services
         report = run_audit(
@@ -116,7 +116,7 @@ class Follower:
         return report
 
     def check(self) -> AuditReport:
-        """Check what has come since. Raises one of `OUTAGES`, after which the same is checked again."""
+        """Check what is new. Raises one of `OUTAGES`, after which the next call checks the same again."""
         report = AuditReport()
         began = time.monotonic()
         try:
@@ -139,7 +139,7 @@ class Follower:
         return report
 
     def close(self) -> None:
-        """Leave the services; the next round comes back to them."""
+        """Close the connections; the next round opens new ones."""
         snapshot, log = self._snapshot, self._log
         self._snapshot = self._log = None
         if snapshot is not None:
@@ -148,7 +148,7 @@ class Follower:
             log.close()
 
     def _open(self) -> tuple[Snapshot, Log]:
-        # Postgres first: what Kafka has then is at least what the snapshot says it has.
+        # Postgres first: Kafka then contains at least what the snapshot says has been published.
         if self._snapshot is None:
             self._snapshot = Snapshot(self._services.postgres_url, by_keys=True)
         else:
@@ -161,7 +161,7 @@ class Follower:
 
 
 class _Round:
-    """One round; nothing of it stays unless it is kept."""
+    """One round; its results are discarded unless `keep` is called."""
 
     def __init__(self, follower: Follower, snapshot: Snapshot, log: Log, report: AuditReport) -> None:
         self._follower = follower
@@ -173,16 +173,16 @@ class _Round:
         self._levels = Levels(follower._cursors.levels)
         self._orders = OrderRound(snapshot, report, follower._remembered)
         self._letters = {reader: DeadLetters() for reader in (NUMBERING, CHECKOUTS, *PLACES)}
-        #: New numbers with their partition, new documents.
+        #: New numbers with their partition, and new documents.
         self._issued: dict[tuple[str, int], int] = {}
         self._stored: list[tuple[str, int]] = []
         self._published: dict[Output, tuple[int, int]] = {}
-        #: The position in each partition of requests, and what is left after it.
+        #: By partition of request topics: the position, and what is unread after it.
         self._handled: dict[Output, tuple[int, Unread]] = {}
         self._printed: dict[tuple[str, str], str] = {}
 
     def run(self) -> None:
-        """Every check of what is new."""
+        """Run every check of what is new."""
         self._check_journal()
         marks = {output: published for output, (_, published) in self._published.items()}
         follow_topics(self._snapshot, self._log, self._report, self._cursors, marks)
@@ -192,7 +192,7 @@ class _Round:
         self._check_documents()
 
     def keep(self) -> None:
-        """Go on from here in the next round."""
+        """Adopt the round's progress, from which the next round continues."""
         follower = self._follower
         follower._cursors.keep(self._cursors)
         self._levels.keep()
@@ -213,7 +213,7 @@ class _Round:
             waiting.note_behind(UNPUBLISHED, f"{topic}/{partition} seq", published, last)
         for (topic, partition), (position, left) in self._handled.items():
             where = f"{topic}/{partition} offset"
-            # What follows the last record, such as a transaction's end, is nobody's to handle.
+            # Offsets after the last record, such as a transaction's end, are not waited for.
             waiting.note_behind(UNHANDLED, where, position if left.readable else left.stable, left.stable)
             waiting.note_behind(HELD_BACK, where, left.stable, left.end)
 
@@ -251,7 +251,7 @@ class _Round:
             yield batch
 
     def _take(self, partition: int, _: JournalEntry, schema: Schema[Any], event: Mapping[str, object]) -> None:
-        """An event about an invoice."""
+        """Note the numbers and documents of an event."""
         if is_issued(event, schema):
             self._issued[event["series_id"], event["number"]] = partition
             self._orders.touch((event["seller_id"], event["order_id"]))
@@ -291,7 +291,7 @@ class _Round:
         self._printed[key] = where
 
     def _check_requests(self) -> None:
-        """The log between the agents' positions then and now, and what came of it meanwhile."""
+        """Check the requests between the agents' former and present positions, and their outcomes."""
         positions, left = check_positions(self._snapshot, self._log, self._report)
         for (agent, topic, partition), before in self._before.positions.items():
             if (now := positions.get((agent, topic, partition), 0)) < before:
@@ -351,13 +351,13 @@ class _Round:
 
 
 class _Turns(Generic[_Key]):
-    """Some keys of a growing mapping each time, until all have had their turn."""
+    """Iterates over a growing mapping, a bounded number of keys at a time, from the start again after the end."""
 
     def __init__(self) -> None:
         self._rest: Iterator[_Key] = iter(())
 
     def take(self, mapping: Mapping[_Key, object]) -> list[_Key]:
-        """A bounded number of them."""
+        """The next keys, at most `_UNTOUCHED_MAX`."""
         taken = list(islice(self._rest, _UNTOUCHED_MAX))
         if len(taken) < min(_UNTOUCHED_MAX, len(mapping)):
             self._rest = iter(list(mapping))

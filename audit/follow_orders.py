@@ -1,4 +1,4 @@
-"""Orders and stock as they change: what events say since the last round, against the rows as they are now."""
+"""Compares what new events say of orders and stock with the present rows."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Sequence
@@ -31,23 +31,23 @@ from domain.records import StockChanged
 from schemas import catalog
 
 _BATCH = 500
-#: Orders whose events are remembered, by 8 bytes each: what a row says beyond them has no event.
+#: Orders whose events are remembered, 8 bytes per event: what a row says beyond them has no event.
 _REMEMBERED_MAX = 50_000
 Order = tuple[str, str]
 
 
 class Remembered:
-    """What events have said of the orders seen last, as digests."""
+    """Digests of all that events have said of the most recent orders."""
 
     def __init__(self) -> None:
         self._digests: OrderedDict[Order, Counter[int]] = OrderedDict()
 
     def of(self, order: Order) -> Counter[int] | None:
-        """None for an order that is not remembered."""
+        """The digests of an order; None if it is not remembered."""
         return self._digests.get(order)
 
     def keep(self, digests: dict[Order, Counter[int]]) -> None:
-        """Remember all of what was said of some orders, and forget those that were seen longest ago."""
+        """Remember all digests of some orders, and forget the least recent ones."""
         for order, each in digests.items():
             self._digests[order] = each
             self._digests.move_to_end(order)
@@ -56,7 +56,7 @@ class Remembered:
 
 
 class OrderRound:
-    """One round: takes the new rows of the journal, then `finish` compares."""
+    """One round: `take` receives the new rows of the journal, then `finish` compares."""
 
     def __init__(self, snapshot: Snapshot, report: AuditReport, remembered: Remembered) -> None:
         self._snapshot = snapshot
@@ -68,23 +68,23 @@ class OrderRound:
         self._versions: dict[Order, set[int]] = {}
         self._stock: dict[int, list[tuple[int, StockChanged]]] = {}
         self._skus: set[Sku] = set()
-        #: Orders decided, by partition.
+        #: Decided orders, by partition.
         self.decided: Counter[int] = Counter()
-        #: What the orders that were looked at still wait for.
+        #: What the checked orders still wait for.
         self.pending: Pending = set()
         self.digests: dict[Order, Counter[int]] = {}
 
     @property
     def orders(self) -> Collection[Order]:
-        """Those that were touched."""
+        """The orders to check."""
         return self._told.keys()
 
     def touch(self, order: Order) -> None:
-        """Look at an order, too."""
+        """Check this order, too."""
         self._told.setdefault(order, [])
 
     def take(self, topic: str, partition: int, entries: Sequence[JournalEntry]) -> None:
-        """Note some rows of one journal partition."""
+        """Add rows of one journal partition."""
         answers = []
         for entry, schema, event in read_events(self._report, topic, partition, entries):
             if catalog.ORDER_COMMAND_ANSWERED.describes(event, schema):
@@ -107,7 +107,7 @@ class OrderRound:
         self._answers.take(partition, answers)
 
     def finish(self, levels: Levels, more_skus: Collection[Sku]) -> None:
-        """Compare the orders, then the stock that they and `more_skus` name."""
+        """Compare the orders, then the stock of their SKUs and of `more_skus`."""
         Replay(self._report, levels).run([iter(self._stock.get(each, ())) for each in range(self._snapshot.partitions)])
         remaining = iter(self._told)
         while batch := list(islice(remaining, _BATCH)):
@@ -150,13 +150,13 @@ class OrderRound:
         )
 
     def _compare(self, order: Order, said: Counter[str]) -> None:
-        """What the rows say of an order, each as often, against what its events have said."""
+        """Compare what the rows say of an order with what its events have said, and how often."""
         where, now = order_name(*order), Counter(self._told[order])
         for what, times in (now - said).items():
             judge_difference(self._report, Entry(where, what), -times)
         before = Counter() if order in self._born else self._remembered.of(order)
         if before is None:
-            # Seen for the first time since the start, and older: what its rows say beyond the new was told before.
+            # First seen since the start, and older: what its rows say beyond the new events was said before.
             before = _digests(said - now)
         known = before + _digests(now)
         for what, times in said.items():

@@ -1,4 +1,4 @@
-"""The topics as they grow: each new record against its row in the journal."""
+"""Compares each new record of the output topics with its row in the journal."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ from schemas.catalog import OUTPUT_TOPICS
 def follow_topics(
     snapshot: Snapshot, log: Log, report: AuditReport, cursors: Cursors, published: Mapping[Output, int]
 ) -> None:
-    """Read what is new, up to where the topics end now; `published` is what the snapshot says of them."""
+    """Read what is new, up to the topics' present ends; `published` has the relay's marks in the snapshot."""
     spans: dict[Output, tuple[int, int]] = {}
     for topic in OUTPUT_TOPICS:
         for partition in range(log.partitions(topic.name)):
@@ -28,14 +28,14 @@ def follow_topics(
                 report.add("topic", f"{topic.name}/{partition}", what)
                 continue
             if first > read.next_offset:
-                # Retention was faster.
+                # Retention has deleted records that were not read.
                 cursors.topics[output] = read = Read(first, None)
             if end > read.next_offset:
                 spans[output] = read.next_offset, end
     for output, messages in log.read_on(spans):
         cursors.topics[output] = _take(snapshot, report, output, cursors.topics.get(output, Read()), messages)
     for output, (_, end) in spans.items():
-        # What a transaction left at the end is no record.
+        # Offsets at the end without records, such as a transaction's end, count as read.
         cursors.topics[output] = cursors.topics.get(output, Read())._replace(next_offset=end)
     for output, marked in published.items():
         seq = cursors.topics.get(output, Read()).seq
@@ -44,7 +44,7 @@ def follow_topics(
 
 
 def _take(snapshot: Snapshot, report: AuditReport, output: Output, read: Read, messages: Sequence[Message]) -> Read:
-    """Some records of one partition; returns how far it is read."""
+    """Check records of one partition; returns how far it is read."""
     where = f"{output[0]}/{output[1]}"
     fresh: list[PublishedRecord] = []
     repeats: list[PublishedRecord] = []
@@ -65,7 +65,7 @@ def _take(snapshot: Snapshot, report: AuditReport, output: Output, read: Read, m
     rows: dict[int, tuple[bytes | None, bytes]] = {}
     at = {"topic": output[0], "partition": output[1]}
     if fresh:
-        # As it is by now: a record may be newer than the snapshot, but not newer than its row.
+        # The present rows: a record may be newer than the snapshot, but not newer than its row.
         bounds = {"first": fresh[0].seq, "last": min(fresh[-1].seq, fresh[0].seq + len(fresh))}
         found = snapshot.rows_now(statements.JOURNAL_BETWEEN, **at, **bounds)
         rows.update((each, (key, payload)) for each, key, payload in found)

@@ -1,4 +1,4 @@
-"""What stands under an identity: an order's invoice, or a refund's credit note."""
+"""Looks up an order's invoice, or a refund's credit note, by identity."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from domain.issuing import InvoiceIdentity
 
 
 class IssuedInvoice(NamedTuple):
-    """An invoice or credit note: what it was made from, where that stands, and its number as printed."""
+    """An invoice or credit note: content and position of its request, and its printed number."""
 
     content_sha256: bytes
     partition: int
@@ -18,7 +18,7 @@ class IssuedInvoice(NamedTuple):
 
 
 def invoices_of(snapshot: Snapshot, keys: Collection[InvoiceIdentity]) -> dict[InvoiceIdentity, IssuedInvoice]:
-    """By key; what was not issued is absent."""
+    """The invoices and credit notes by identity; those not issued are absent."""
     if not keys:
         return {}
     names = ("seller_ids", "order_ids", "kinds", "refund_ids")

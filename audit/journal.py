@@ -1,4 +1,4 @@
-"""The journal by itself, and each topic against its journal."""
+"""Checks the journal, and each topic against its journal."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -15,14 +15,14 @@ from audit.snapshot import Snapshot
 from schemas.catalog import INVOICE_REQUESTS, OUTPUT_TOPICS, SEQ_HEADER
 
 _BATCH = 500
-#: More do not fit into the journal's column.
+#: More digits don't fit into the journal's column.
 _SEQ_DIGITS_MAX = 18
 
 
-#: Anybody may write to these, with any headers: the relay's records are those that the journal has, byte for byte.
+#: Topics with other writers, with any headers: only records equal to a journal row are the relay's.
 _SHARED_TOPICS = (INVOICE_REQUESTS.name,)
 
-#: Takes topic, partition and rows of the journal, in its order.
+#: Receives a topic, a partition and rows of the journal, in order.
 TakeEntries = Callable[[str, int, Sequence[JournalEntry]], None]
 
 
@@ -36,7 +36,7 @@ class PublishedRecord(NamedTuple):
 
 
 class JournalCheck:
-    """Walks one journal partition and its topic partition side by side, each read once."""
+    """Reads each journal partition and its topic partition in parallel, each once."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class JournalCheck:
         takers: Mapping[str, TakeEntries],
         take_other: TakeEntries,
     ) -> None:
-        """`takers` get the rows of their topics, `take_other` those of all others."""
+        """`takers` receive the rows of their topics, `take_other` all other rows."""
         self._snapshot = snapshot
         self._log = log
         self._report = report
@@ -56,7 +56,7 @@ class JournalCheck:
         self._take_other = take_other
 
     def check(self) -> None:
-        """All partitions, those without a head included."""
+        """Check all partitions, including those without a head."""
         names = [topic.name for topic in OUTPUT_TOPICS]
         heads = {(name, partition): (0, 0) for name in names for partition in range(self._log.partitions(name))}
         for topic, partition, next_seq, published_seq in self._snapshot.rows(statements.HEADS):
@@ -71,7 +71,7 @@ class JournalCheck:
         where = f"{topic}/{partition}"
         published = _Fresh(self._snapshot, self._log, self._report, topic, partition)
         record = next(published, None)
-        # What the topic's retention has taken can't be compared any more; it lies before all that is left.
+        # Records deleted by retention can't be compared; they precede all that are left.
         retained_from = 1 if not self._log.bounds(topic, partition)[0] else record.seq if record else last_seq + 1
         seq = 0
         entries = self._entries(topic, partition)
@@ -104,7 +104,7 @@ class JournalCheck:
 
 
 class _Fresh(Iterator[PublishedRecord]):
-    """The records of a topic partition less the repeats, which are compared with the journal apart."""
+    """The records of a topic partition without repeats, which are compared with the journal separately."""
 
     def __init__(self, snapshot: Snapshot, log: Log, report: AuditReport, topic: str, partition: int) -> None:
         self._snapshot = snapshot
@@ -122,7 +122,7 @@ class _Fresh(Iterator[PublishedRecord]):
 
     @property
     def read(self) -> Read:
-        """How far this has come, once all was read."""
+        """How far the partition was read, valid after all was read."""
         return Read(self._end, self._seq if self._seq or not self._first else None)
 
     def __next__(self) -> PublishedRecord:
@@ -138,13 +138,13 @@ class _Fresh(Iterator[PublishedRecord]):
         raise StopIteration
 
     def verify_later(self, record: PublishedRecord) -> None:
-        """Look the record's seq up in the journal as it stands by now: a repeat, or one newer than the snapshot."""
+        """Compare the record with the journal's present row: it is a repeat, or newer than the snapshot."""
         self._to_verify.append(record)
         if len(self._to_verify) >= _BATCH:
             self.finish()
 
     def finish(self) -> None:
-        """Do it for those gathered."""
+        """Compare the collected records."""
         if not self._to_verify:
             return
         seqs = [record.seq for record in self._to_verify]
@@ -160,7 +160,7 @@ class _Fresh(Iterator[PublishedRecord]):
 
 
 def judge_seq(report: AuditReport, where: str, last: int, seq: int) -> None:
-    """A row of the journal after the one of seq `last`."""
+    """Check that a journal row's seq follows `last`."""
     if seq == last:
         report.add("journal", f"{where} seq {seq}", "stands twice")
     elif seq != last + 1:
@@ -168,7 +168,7 @@ def judge_seq(report: AuditReport, where: str, last: int, seq: int) -> None:
 
 
 def judge_end(report: AuditReport, where: str, seq: int, head: int) -> None:
-    """The last row of a partition of the journal against its head."""
+    """Check that the last row of a journal partition agrees with its head."""
     if seq != head:
         report.add("journal", where, f"ends with seq {seq}, but its head says {head}")
 
@@ -176,7 +176,7 @@ def judge_end(report: AuditReport, where: str, seq: int, head: int) -> None:
 def judge_record(
     report: AuditReport, where: str, record: PublishedRecord, row: tuple[bytes | None, bytes] | None
 ) -> None:
-    """A record of a topic against key and payload of its row in the journal."""
+    """Compare a topic's record with key and payload of its journal row."""
     if row is None:
         report.add("topic", f"{where} offset {record.offset}", f"seq {record.seq} is not in the journal")
     elif row != (record.key, record.payload):
@@ -184,15 +184,15 @@ def judge_record(
 
 
 def judge_unpublished(report: AuditReport, where: str, seq: int) -> None:
-    """The relay's mark stands at or behind `seq`, which the topic doesn't have."""
+    """Report `seq`, which is marked as published but missing in the topic."""
     report.add("topic", where, f"seq {seq} is marked as published, but is not there")
 
 
 def relayed(snapshot: Snapshot, topic: str, partition: int, messages: Sequence[Message]) -> Sequence[Message]:
-    """Of some records of a partition those that are the relay's, where others write to the topic as well.
+    """The relay's records among `messages`, for a topic with other writers.
 
-    A `seq` header says nothing there, for anybody can copy one: only the journal's row of that seq, as it is by now,
-    tells. What equals none is a request like any other. A copy of both is a repeat, and harmless as such.
+    A `seq` header proves nothing there, because anyone can copy it. A record is the relay's if it equals the journal's
+    present row of that seq. Other records are requests. A copy of a relay's record is a harmless repeat.
     """
     if topic not in _SHARED_TOPICS:
         return messages
@@ -206,7 +206,7 @@ def relayed(snapshot: Snapshot, topic: str, partition: int, messages: Sequence[M
 
 
 def take_record(report: AuditReport, topic: str, partition: int, message: Message) -> PublishedRecord | None:
-    """A record of the relay as it has made it; None, with a violation, for one that can't be the relay's."""
+    """A record that the relay wrote; None, with a violation, for one that can't be the relay's."""
     report.counts["topic records"] += 1
     record = _published(message)
     if record is None:

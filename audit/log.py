@@ -1,4 +1,4 @@
-"""Kafka as the audit reads it: one partition from its start to where it ended when asked."""
+"""Reads Kafka partitions from their start to their present end."""
 
 import logging
 import time
@@ -12,15 +12,15 @@ from runtime.kafka import TopicError
 from runtime.unread import Unread, unread
 
 _ANSWER_S_MAX = 10.0
-#: Without a record for so long the broker is taken to be gone.
+#: After this long without a record the broker counts as unavailable.
 _SILENCE_S_MAX = 30.0
 _BATCH = 500
 
 
 class Log:
-    """Reads partitions, leaves no trace: nothing is committed and no group is joined.
+    """Reads partitions without joining a group or storing offsets.
 
-    Topics are named as in the catalogue; `prefix` stands before that name at the brokers, where several share them.
+    Topics have the catalogue's names; `prefix` is prepended to the name at the brokers, if several users share them.
     """
 
     def __init__(self, bootstrap: str, prefix: str = "") -> None:
@@ -31,7 +31,7 @@ class Log:
         self.look_again()
 
     def look_again(self) -> None:
-        """Find out which topics there are."""
+        """Refresh the list of topics."""
         try:
             metadata = self._consumer.list_topics(timeout=_ANSWER_S_MAX)
         except KafkaException as error:
@@ -39,17 +39,17 @@ class Log:
         self._partitions = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
 
     def close(self) -> None:
-        """Leave the brokers."""
+        """Close the connections."""
         self._consumer.close()
 
     def partitions(self, topic: str) -> int:
-        """How many partitions a topic has; 0 if there is no such topic."""
+        """The number of a topic's partitions; 0 if it does not exist."""
         return self._partitions.get(self._prefix + topic, 0)
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """Offset of the first record kept, and offset after the last that is committed before any open transaction.
+        """Offsets of the first record, and after the last one committed before any open transaction.
 
-        (0, 0) for a partition that is not there.
+        (0, 0) for a partition that does not exist.
         """
         if partition >= self.partitions(topic):
             return 0, 0
@@ -62,7 +62,7 @@ class Log:
         return first, end
 
     def unread(self, positions: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], Unread]:
-        """What is left for a reader who stands at these offsets; nothing in partitions that are not there."""
+        """What is unread after these positions; nothing in partitions that don't exist."""
         there = {(topic, its): at for (topic, its), at in positions.items() if its < self.partitions(topic)}
         try:
             found = unread(self._bootstrap, {(self._prefix + topic, its): at for (topic, its), at in there.items()})
@@ -88,9 +88,9 @@ class Log:
     def read_on(
         self, spans: Mapping[tuple[str, int], tuple[int, int]]
     ) -> Iterator[tuple[tuple[str, int], list[Message]]]:
-        """The records of some partitions from an offset to before another, with their partition.
+        """The records of several partitions, each from one offset to before another, with their partition.
 
-        It is one consumer that stays connected: for who comes again and again.
+        Uses one consumer that stays connected, for repeated calls.
         """
         ends = {(self._prefix + topic, partition): end for (topic, partition), (_, end) in spans.items()}
         if not ends:
@@ -110,14 +110,14 @@ class Log:
     def _make_consumer(self) -> Consumer:
         config: dict[str, Any] = {
             "bootstrap.servers": self._bootstrap,
-            # The library wants a name; no offset is ever stored under it.
+            # The library requires a group id; no offset is stored under it.
             "group.id": "gapless-audit",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
-            # Fetched ahead at most this much: bounds memory.
+            # Bounds the memory for records fetched ahead.
             "queued.max.messages.kbytes": 16_384,
             "fetch.message.max.bytes": 4 * 1024 * 1024,
             "logger": logging.getLogger("librdkafka"),
@@ -128,7 +128,7 @@ class Log:
 def _records(consumer: Consumer, topic: str, partition: int, end: int) -> Iterator[list[Message]]:
     heard_at = time.monotonic()
     while True:
-        # `consume` waits until it has all it was asked for: so wait for one, then take what is there.
+        # `consume` waits until it has as many as requested: so wait for one, then take what is buffered.
         heard = consumer.poll(1.0)
         messages = [] if heard is None else [heard, *consumer.consume(_BATCH, timeout=0.0)]
         records = []
@@ -141,9 +141,9 @@ def _records(consumer: Consumer, topic: str, partition: int, end: int) -> Iterat
                     ended = True
                     break
                 records.append(message)
-                # Offsets after it that hold no records (a transaction's end) never arrive.
+                # Offsets after it without records (such as a transaction's end) never arrive.
                 ended = offset + 1 >= end
-            # The end of what was there when it was fetched; `end` may be past it by control records only.
+            # The end of the partition at the fetch; only control records can lie between it and `end`.
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended = ended or (message.offset() or 0) >= end
             else:
@@ -151,7 +151,7 @@ def _records(consumer: Consumer, topic: str, partition: int, end: int) -> Iterat
         if messages:
             heard_at = time.monotonic()
         elif time.monotonic() - heard_at > _SILENCE_S_MAX:
-            raise AuditError(f"Kafka fell silent in {topic}/{partition}")
+            raise AuditError(f"Kafka returned no records of {topic}/{partition} for {_SILENCE_S_MAX:g} s")
         if records:
             yield records
         if ended:
@@ -168,7 +168,8 @@ def _records_on(
         if messages:
             heard_at = time.monotonic()
         elif time.monotonic() - heard_at > _SILENCE_S_MAX:
-            raise AuditError(f"Kafka fell silent in {' and '.join(f'{topic}/{number}' for topic, number in ends)}")
+            names = " and ".join(f"{topic}/{number}" for topic, number in ends)
+            raise AuditError(f"Kafka returned no records of {names} for {_SILENCE_S_MAX:g} s")
         records: dict[tuple[str, int], list[Message]] = {}
         for message in messages:
             its = message.topic() or "", message.partition() or 0
@@ -179,7 +180,7 @@ def _records_on(
                 continue
             if error is None and offset < ends[its]:
                 records.setdefault(its, []).append(message)
-            # The same as above: what ends a partition may be a record, or the end of what was there.
+            # As above, a partition is read when its last record or its end has arrived.
             if offset + (error is None) >= ends[its]:
                 del ends[its]
         yield from records.items()

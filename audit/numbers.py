@@ -1,4 +1,4 @@
-"""The ledger by itself: numbers, orders, dates."""
+"""Checks the ledger by itself: numbers, orders, dates."""
 
 from collections.abc import Iterable, MutableMapping
 from datetime import datetime
@@ -24,7 +24,7 @@ class NumberedRow(NamedTuple):
 
 
 def check_numbers(snapshot: Snapshot, report: AuditReport, cursors: Cursors) -> None:
-    """Every series 1..n with next_number n + 1, each number once, dates in order."""
+    """Check that each series runs 1..n with next_number n + 1, each number once, with dates in order."""
     series = {
         series_id: (seller_id, next_number) for series_id, seller_id, next_number in snapshot.rows(statements.SERIES)
     }
@@ -40,7 +40,7 @@ def take_number(
     invoice: NumberedRow,
     series: MutableMapping[str, tuple[str, int]],
 ) -> None:
-    """Go a number on in its series; `series` has each one's seller and next number."""
+    """Advance a series by one number; `series` has each one's seller and next number."""
     its_series, number = invoice.series_id, invoice.number
     report.counts["credit notes" if invoice.kind == CREDIT_NOTE else "invoices"] += 1
     where = f"series {its_series} number {number}"
@@ -65,7 +65,7 @@ def take_number(
 def judge_ends(
     report: AuditReport, walked: MutableMapping[str, Walked], series: MutableMapping[str, tuple[str, int]]
 ) -> None:
-    """Each series goes on where its numbers end."""
+    """Check that each series' next number follows its last one."""
     for its_series, (_, next_number) in series.items():
         last = walked.get(its_series, Walked()).number
         if next_number != last + 1:
@@ -73,7 +73,7 @@ def judge_ends(
 
 
 def check_orders(snapshot: Snapshot, report: AuditReport) -> None:
-    """One invoice per order, one credit note per refund, one printed number for each, an event for each."""
+    """Check for one invoice per order, one credit note per refund, one printed number and one event for each."""
     judge_orders(report, snapshot.stream(statements.ORDERS_TWICE), snapshot.stream(statements.CREDITED_TOO_MUCH))
     for seller_id, invoice_number, numbers in snapshot.stream(statements.PRINTED_TWICE):
         report.add("repeat", f"{seller_id}'s {invoice_number}", f"is printed on {len(numbers)} invoices: {numbers[:3]}")
@@ -84,7 +84,7 @@ def check_orders(snapshot: Snapshot, report: AuditReport) -> None:
 
 
 def judge_orders(report: AuditReport, twice: Iterable[tuple[Any, ...]], credited: Iterable[tuple[Any, ...]]) -> None:
-    """Rows of orders that have too many invoices, or too much credited."""
+    """Report orders with too many invoices, or credited too much, from these rows."""
     for seller_id, order_id, kind, refund_id, numbers in twice:
         whose = f"order {seller_id}/{order_id} ({kind}{' ' + refund_id if refund_id else ''})"
         report.add("repeat", whose, f"has {len(numbers)} invoices: {numbers[:3]}")
@@ -94,7 +94,7 @@ def judge_orders(report: AuditReport, twice: Iterable[tuple[Any, ...]], credited
 
 
 def judge_without_event(report: AuditReport, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Rows of invoices that no event tells."""
+    """Report invoices without an event, from these rows."""
     for series_id, number, partition, seq in rows:
         what = f"has no event at {INVOICE_EVENTS.name}/{partition} seq {seq}"
         report.add("event", f"series {series_id} number {number}", what)

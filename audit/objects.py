@@ -1,4 +1,4 @@
-"""The documents: each row's object, read in full."""
+"""Checks the stored documents: each row's object, read in full."""
 
 import hashlib
 from collections import deque
@@ -12,9 +12,9 @@ from audit.snapshot import Snapshot
 from schemas.catalog import CREDIT_NOTE_ISSUED, INVOICE_EVENTS, INVOICE_ISSUED, is_issued
 from schemas.codec import DecodeError, decode
 
-#: By this name the pages of a document place its logo.
+#: The name by which a document's pages refer to its logo.
 _LOGO = b"/XObject << /Logo "
-#: Objects read at a time; each holds one chunk in memory.
+#: Objects read concurrently; each has one chunk in memory.
 _READERS = 8
 _QUEUED = 64
 
@@ -23,7 +23,7 @@ _QUEUED = 64
 ReadObject = Callable[[str], Iterable[bytes]]
 
 
-#: Says how many bytes an object has; raises `FileNotFoundError`.
+#: Returns an object's size in bytes; raises `FileNotFoundError`.
 SizeOf = Callable[[str], int]
 
 
@@ -34,12 +34,12 @@ class StoredDocument(NamedTuple):
     key: str
     sha256: bytes
     size_bytes: int
-    #: The event it was made from; None where nobody ever had a logo.
+    #: The event that it was made from; None if no seller ever had a logo.
     event: bytes | None
 
 
 def check_documents(snapshot: Snapshot, report: AuditReport, read: ReadObject) -> set[tuple[str, int]]:
-    """Each document row's object is there, with its size and digest; the rest is counted as pending, and returned."""
+    """Check each document's object, with size and digest; returns invoices whose document is pending."""
     pending = {(series_id, number) for series_id, number in snapshot.stream(statements.PENDING_DOCUMENTS)}
     report.pending_documents = len(pending)
     for series_id, number in snapshot.stream(statements.DOCUMENTS_WITHOUT_INVOICE):
@@ -59,7 +59,7 @@ def check_documents(snapshot: Snapshot, report: AuditReport, read: ReadObject) -
 def check_some(
     report: AuditReport, rows: Iterable[tuple[Any, ...]], read: ReadObject, size: SizeOf, read_max: int
 ) -> None:
-    """The objects of some document rows are there, with their sizes; some of them are read in full."""
+    """Check that objects exist with the right sizes, and read at most `read_max` of them in full."""
     with ThreadPoolExecutor(_READERS, thread_name_prefix="audit-objects") as readers:
         verdicts = [
             (
@@ -109,13 +109,13 @@ def _names_logo(event: bytes | None) -> bool:
         return False
     try:
         schema, issued = decode(event, INVOICE_ISSUED, CREDIT_NOTE_ISSUED, bytes_max=INVOICE_EVENTS.value_bytes_max)
-    except DecodeError:  # The check of events says so.
+    except DecodeError:  # Reported by the check of events.
         return False
     return is_issued(issued, schema) and issued["seller"]["logo_sha256"] is not None
 
 
 def _weigh(document: StoredDocument, size_of: SizeOf) -> str:
-    """What is wrong with a document's object as far as can be said without reading it."""
+    """What is wrong with a document's object, without reading it; empty if nothing."""
     if wrong := _key_wrong(document):
         return wrong
     try:

@@ -1,6 +1,6 @@
-"""What the audit asks of Postgres about orders, stock and payments. It only ever reads.
+"""The audit's statements about orders, stock and payments. They only read.
 
-`…_OF` asks the same of some orders only, by `seller_ids` and `order_ids`.
+`…_OF` is the same statement for some orders, given by `seller_ids` and `order_ids`.
 """
 
 from typing import LiteralString
@@ -31,13 +31,13 @@ SELECT o.seller_id, o.order_id, o.content_sha256, o.partition, o.source_offset
 FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id, order_id)
 JOIN orders o USING (seller_id, order_id)
 """
-#: The requests for their own invoices, of some orders.
+#: Digests of some orders' own invoice requests.
 OWN_REQUESTS = """
 SELECT o.seller_id, o.order_id, sha256(o.invoice_request)
 FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id, order_id)
 JOIN orders o USING (seller_id, order_id)
 """
-#: Order ids that stand as the other kind's, or as nobody's.
+#: Order ids recorded as the other kind's, or without an order or invoice.
 IDS_AMISS = """
 SELECT i.seller_id, i.order_id, i.kind, o.order_id IS NOT NULL, v.order_id IS NOT NULL
 FROM order_ids i
@@ -60,7 +60,7 @@ FULL JOIN (
 """
 ADJUSTMENTS = "SELECT seller_id, sku, adjust, version FROM stock_adjustments"
 
-#: The levels as rows, of some SKUs.
+#: The rows of some SKUs.
 LEVELS_OF = """
 SELECT s.seller_id, s.sku, s.on_hand, s.reserved, s.version
 FROM unnest(%(seller_ids)s::text[], %(skus)s::text[]) AS wanted (seller_id, sku) JOIN stock s USING (seller_id, sku)
@@ -80,7 +80,7 @@ WHERE NOT EXISTS (
 ATTEMPTS_WITHOUT_ORDER_OF = ATTEMPTS_WITHOUT_ORDER.replace(
     "FROM payment_attempts p\n", f"FROM {WANTED_ORDERS} JOIN payment_attempts p USING (seller_id, order_id)\n"
 )
-#: By id, which is the order in which a provider's ledger is looked up.
+#: Ordered by id, in which a provider's ledger is looked up.
 MONEY: LiteralString = """
 SELECT o.seller_id, o.order_id, o.state, o.gross_minor, o.history @> '[{"to": "CONFIRMED"}]' AS confirmed,
        p.authorized, p.captured, p.voided, p.captured_minor, p.refunded_minor, p.open, p.capture_over, p.void_over,
@@ -118,7 +118,7 @@ CROSS JOIN LATERAL (
 ORDER BY o.seller_id, o.order_id
 """
 MONEY_OF = MONEY.replace("FROM orders o\n", f"FROM {WANTED_ORDERS} JOIN orders o USING (seller_id, order_id)\n")
-#: Each refund with its attempt and its credit note, as far as they are there.
+#: Each refund with its attempt and its credit note, if they exist.
 REFUNDS: LiteralString = """
 SELECT r.seller_id, r.order_id, o.partition, r.refund_id, r.state, r.amount_minor, o.currency,
        encode(sha256(r.credit_note_request), 'hex') AS request_sha256, p.state AS attempt,
@@ -164,7 +164,7 @@ CREDIT_NOTES_WITHOUT_REFUND_OF = CREDIT_NOTES_WITHOUT_REFUND.replace(
     "FROM invoices i\n", f"FROM {WANTED_ORDERS} JOIN invoices i USING (seller_id, order_id)\n"
 )
 
-#: Authorisations by the provider's key, with what has happened and what may have happened to their payments.
+#: Authorisations by the provider's key, with sums of what has happened and what may have happened.
 PAYMENTS_BY_KEY = """
 SELECT a.provider_key, a.state, a.amount_minor, a.currency,
        coalesce(sum(b.amount_minor) FILTER (WHERE b.action = 'capture' AND b.state = 'succeeded'), 0)::bigint,

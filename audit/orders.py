@@ -1,4 +1,4 @@
-"""Orders: each history a walk of the table, and every step, claim, payment and request told by exactly one event."""
+"""Orders: each history follows the transition table; each step, claim, payment and request has exactly one event."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,9 +18,9 @@ from domain.records import ShortLine
 from schemas import catalog
 from schemas.codec import DecodeError, decode
 
-#: Topics whose events have their counterpart in the tables of orders.
+#: Topics whose events have counterparts in the tables of orders.
 TOPICS = (catalog.ORDER_EVENTS, catalog.INVENTORY_EVENTS, catalog.PAYMENT_EVENTS, catalog.INVOICE_REQUESTS)
-#: Events that no table has a row for. A void is asked for by what an order was, which only its journal knows.
+#: Events without a row in a table. Requests for voids are excluded, too: they follow from an order's former state.
 _NOT_TOLD = (catalog.ORDER_COMMAND_ANSWERED,)
 _BY_THE_SELLER = ("adjusted", "set")
 
@@ -35,7 +35,7 @@ class OrderCheck:
         self._answers = AnswerCheck(snapshot, report)
 
     def take(self, topic: str, partition: int, entries: Sequence[JournalEntry]) -> None:
-        """Note some rows of one journal partition."""
+        """Add rows of one journal partition."""
         answers = []
         for entry, schema, event in read_events(self._report, topic, partition, entries):
             if catalog.ORDER_COMMAND_ANSWERED.describes(event, schema):
@@ -45,7 +45,7 @@ class OrderCheck:
         self._answers.take(partition, answers)
 
     def finish(self) -> None:
-        """Go through all orders, and name what only the tables or only the events say."""
+        """Check all orders, and report what only the tables or only the events say."""
         for row in self._snapshot.stream_dicts(order_statements.ORDERS):
             self._report.counts["orders"] += 1
             self._report.counts[f"orders {row['state']}"] += 1
@@ -75,7 +75,7 @@ class OrderCheck:
                         yield from told(partition, *_decode(topic.name, entry), entry.payload)
 
     def _other_entries(self) -> Iterator[Entry]:
-        """What tables other than `orders` say."""
+        """What the tables other than `orders` say."""
         refused = self._snapshot.stream(order_statements.REFUSED, topic=catalog.CHECKOUT_REQUESTS.name)
         yield from refused_entries(refused)
         for seller_id, sku, adjust, version in self._snapshot.stream(order_statements.ADJUSTMENTS):
@@ -87,7 +87,7 @@ class OrderCheck:
 def read_events(
     report: AuditReport, topic: str, partition: int, entries: Sequence[JournalEntry]
 ) -> Iterator[tuple[JournalEntry, catalog.Schema[Any], Mapping[str, object]]]:
-    """Rows of the journal with what they say; those that can't be decoded are reported."""
+    """Rows of the journal with their decoded events; those that can't be decoded are reported."""
     for entry in entries:
         where = f"{topic}/{partition} seq {entry.seq}"
         try:
@@ -101,33 +101,33 @@ def read_events(
 
 
 def judge_order(report: AuditReport, row: dict[str, Any]) -> None:
-    """An order by itself."""
+    """Check an order by itself."""
     for what in _judge(row):
         report.add("order", order_name(row["seller_id"], row["order_id"]), what)
 
 
 def judge_difference(report: AuditReport, each: Entry, oftener: int) -> None:
-    """What the tables say so much oftener than the events, or below 0: more rarely."""
+    """Report an entry that the tables have `oftener` times more than the events; fewer if negative."""
     rows, events = ("a row", "no event") if oftener > 0 else ("no row", "an event")
     times = "" if abs(oftener) == 1 else f", {abs(oftener)} times"
     report.add("order", each.where, f"has {rows} and {events} that says{times}: {each.what}")
 
 
 def refused_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[Entry]:
-    """What events must say of checkouts that were refused."""
+    """The entries that events must contain for refused checkouts."""
     for seller_id, order_id, partition, topic, offset, outcome, reason, content in rows:
         what = content if outcome == "conflict" else reason
         yield Entry(order_name(seller_id, order_id), f"{partition}: {outcome} ({what}) at {topic} offset {offset}")
 
 
 def attempt_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[Entry]:
-    """What events must say of finished attempts."""
+    """The entries that events must contain for finished attempts."""
     for seller_id, order_id, partition, *attempt in rows:
         yield Entry(order_name(seller_id, order_id), f"{partition}: {_payment(*attempt)}")
 
 
 def refund_entries(rows: Iterable[dict[str, Any]]) -> Iterator[Entry]:
-    """What events must say of refunds."""
+    """The entries that events must contain for refunds."""
     for row in rows:
         where, partition, refund_id = order_name(row["seller_id"], row["order_id"]), row["partition"], row["refund_id"]
         if refund_id != CANCELLATION:
@@ -138,7 +138,7 @@ def refund_entries(rows: Iterable[dict[str, Any]]) -> Iterator[Entry]:
 
 
 def _judge(row: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with an order by itself, one text each."""
+    """Yield a text for each violation of an order by itself."""
     try:
         history = [
             StepTaken(
@@ -169,7 +169,7 @@ def _judge(row: dict[str, Any]) -> Iterator[str]:
 
 
 def order_entries(row: dict[str, Any]) -> Iterator[Entry]:
-    """What events must say of an order, by its row and its lines."""
+    """The entries that events must contain for an order, by its row and its lines."""
     where = order_name(row["seller_id"], row["order_id"])
     partition, history = row["partition"], row["history"]
     pieces: dict[str, int] = {}
@@ -196,7 +196,7 @@ def order_entries(row: dict[str, Any]) -> Iterator[Entry]:
 
 
 def claims(row: dict[str, Any], versions: Collection[int]) -> Iterator[tuple[str, str, int]]:
-    """What some steps of an order do to stock, by its row and its lines: cause, SKU and pieces."""
+    """The changes of stock by these versions of an order: cause, SKU and pieces."""
     for each in row["history"]:
         if each["version"] in versions:
             cause = "reserved" if each["to"] == OrderState.PLACED else _stock_cause(each["from"], each["to"])
@@ -205,7 +205,7 @@ def claims(row: dict[str, Any], versions: Collection[int]) -> Iterator[tuple[str
 
 
 def _stock_cause(before: str | None, after: str) -> str | None:
-    """What a step makes of the claim, apart from the first."""
+    """The cause of a step's change of the claim; None if it has none. The first step is excluded."""
     if before in CLAIMING and after == OrderState.CANCELLED:
         return "released"
     if before in CLAIMING and after == OrderState.SHIPPED:
@@ -219,14 +219,14 @@ def _decode(topic: str, entry: JournalEntry) -> tuple[catalog.Schema[Any], Mappi
 
 
 def _key(schema: catalog.Schema[Any], event: Mapping[str, object]) -> bytes:
-    """Its order id; the SKU of a change that the seller made."""
+    """The expected key: the order id, or the SKU of a change by the seller."""
     if catalog.STOCK_CHANGED.describes(event, schema) and not event["order_id"]:
         return next((each["sku"] for each in event["changes"]), "").encode()
     return str(event["order_id"]).encode()
 
 
 def told(partition: int, schema: catalog.Schema[Any], event: Mapping[str, object], payload: bytes) -> Iterator[Entry]:
-    """What an event says."""
+    """The entries that an event contains."""
     if catalog.STOCK_CHANGED.describes(event, schema) and event["cause"] in _BY_THE_SELLER:
         if event["cause"] == "adjusted":
             for each in event["changes"]:

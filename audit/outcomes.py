@@ -1,4 +1,4 @@
-"""What became of every record of a topic, up to the agent's position: exactly one thing, and nothing else did."""
+"""Every record of a topic up to the agent's position has exactly one outcome, and there are no other outcomes."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,7 +18,7 @@ UNDECODABLE = "can't be decoded"
 
 
 class RefusedRequestRow(NamedTuple):
-    """A row of `refused_requests`, less topic and partition."""
+    """A row of `refused_requests`, without topic and partition."""
 
     log_offset: int
     seller_id: str
@@ -28,22 +28,22 @@ class RefusedRequestRow(NamedTuple):
     outcome: str
     reason: str
     detail: str
-    #: Of a conflict.
+    #: Only of a conflict.
     content_sha256: bytes | None
     occurred_at: datetime
 
 
 class OutcomeCheck(ABC):
-    """Re-reads a topic's records and looks up what became of each."""
+    """Reads a topic's records again, and looks up the outcome of each."""
 
     topic: ClassVar[str]
-    #: What its records are called in the report.
+    #: What the report calls the topic's records.
     noun: ClassVar[str]
-    #: Who makes its dead letters.
+    #: The agent whose dead letters they become.
     agent: ClassVar[str]
-    #: What the agent makes of a record that it accepts, as in "3 issued".
+    #: What the report calls an accepted record, as in "3 issued".
     made: ClassVar[str]
-    #: Counts what was made of a partition's records from an offset on.
+    #: The statement that counts what was made of a partition's records from an offset on.
     count_made: ClassVar[str]
 
     def __init__(self, snapshot: Snapshot, log: Log, report: AuditReport, dead_letters: DeadLetters) -> None:
@@ -61,7 +61,7 @@ class OutcomeCheck(ABC):
         self.check_from(partition, first, self._log.read(self.topic, partition, position), made)
 
     def check_from(self, partition: int, first: int, log: Iterable[list[Message]], made: int) -> None:
-        """Check the records from `first` up to the position, of which the ledger says that so many were accepted."""
+        """Check the records from `first` up to the position, of which the ledger has accepted `made`."""
         found: Counter[str] = Counter()
         for messages in log:
             self._check_batch(partition, messages, found)
@@ -79,14 +79,14 @@ class OutcomeCheck(ABC):
 
     @abstractmethod
     def _check_batch(self, partition: int, messages: Sequence[Message], found: Counter[str]) -> None:
-        """Report what is wrong with each record, and count in `found` what became of it."""
+        """Report what is wrong with each record, and count the outcomes in `found`."""
 
     def _stopped(
         self, partition: int, records: Iterable[tuple[int, bytes | None, bytes | None]]
     ) -> tuple[dict[int, list[bool]], set[int]]:
-        """By offset, for each dead letter of a record whether it holds the record; and where they are closed.
+        """By offset, whether each dead letter of the record has its bytes; and the offsets whose letters are closed.
 
-        `records` are offset, key and value of each.
+        `records` has offset, key and value of each.
         """
         letters = {offset: self._dead_letters.matches(partition, offset, key, value) for offset, key, value in records}
         stopped = [offset for offset, dead in letters.items() if dead]
@@ -103,10 +103,10 @@ class OutcomeCheck(ABC):
 
 
 def judge_stopped_in_error(dead: list[bool], is_closed: bool) -> tuple[str, str]:
-    """What became of a record that has a dead letter and can be decoded, and what is wrong with that.
+    """The outcome of a record that can be decoded but has a dead letter, and what is wrong with it.
 
-    An older release may have stopped it for what this one can decode. It is done with once somebody has redriven it,
-    so that another record stands for it, or discarded it.
+    An older release may not have been able to decode it. Then the dead letter must be closed: redriven, so that another
+    record replaces this one, or discarded.
     """
     if not is_closed:
         return "wrong", "can be decoded, yet has a dead letter that is open"
@@ -124,7 +124,7 @@ def judge_surplus(dead: list[bool], refusal: RefusedRequestRow | None, made: str
 
 
 def judge_stopped(dead: list[bool], why: str) -> tuple[str, str]:
-    """What became of a record that must not be worked on, and what is wrong with that; empty if nothing."""
+    """The outcome of a record that must become a dead letter, and what is wrong with it; empty if nothing."""
     if not dead:
         return "lost", f"{why}, and has no dead letter"
     return ("dead letter", "") if all(dead) else ("wrong", "its dead letter holds other bytes")

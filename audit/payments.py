@@ -1,4 +1,4 @@
-"""Money: what was authorised, captured and given back, against what was invoiced and credited."""
+"""Compares money authorised, captured and refunded with what was invoiced and credited."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -9,9 +9,9 @@ from audit.snapshot import Snapshot
 from domain.credit import CANCELLATION
 from domain.order import CLAIMING, OrderState
 
-#: The goods have left, so the money must have come.
+#: States after the shipment, when the money must have been captured.
 _SHIPPED = frozenset(OrderState) - CLAIMING - {OrderState.CANCELLED, OrderState.REFUSED}
-#: What an order may wait for, in words of the report.
+#: What an order may wait for, as named in reports.
 PAYMENT, CAPTURE, VOID = "with a payment under way", "not yet captured", "not yet voided"
 INVOICE, REFUND, CREDIT_NOTE = "confirmed, not yet invoiced", "with a refund under way", "refunded, not yet credited"
 
@@ -21,7 +21,7 @@ Pending = set[tuple[tuple[str, str], str]]
 
 
 class Money(NamedTuple):
-    """The rows of orders that say something of money: of all orders, or of some."""
+    """The rows about money of all orders, or of some."""
 
     orders: Iterable[dict[str, Any]]
     refunds: Iterable[dict[str, Any]]
@@ -31,7 +31,7 @@ class Money(NamedTuple):
 
 
 def check_payments(snapshot: Snapshot, report: AuditReport) -> Pending:
-    """Every order's money, every refund, and nothing without an order; returns what agents still must do."""
+    """Check the money of every order; returns the invoices and credit notes that agents still must issue."""
     return judge_money(
         report,
         Money(
@@ -45,9 +45,10 @@ def check_payments(snapshot: Snapshot, report: AuditReport) -> Pending:
 
 
 def judge_money(report: AuditReport, money: Money) -> Pending:
-    """Every order's money, every refund, and nothing without an order; returns what agents still must do.
+    """Check every order's money, every refund, and payments without an order.
 
-    That is invoices and credit notes: all else hangs on customers, sellers and the payment provider.
+    Returns the invoices and credit notes that agents still must issue. All other waits depend on customers, sellers and
+    the payment provider.
     """
     credit_notes_due = _check_refunds(report, money.refunds)
     ours: Pending = {(order, CREDIT_NOTE) for order in credit_notes_due}
@@ -60,7 +61,7 @@ def judge_money(report: AuditReport, money: Money) -> Pending:
             report.pending[what] += 1
         if INVOICE in pending:
             ours.add(((row["seller_id"], row["order_id"]), INVOICE))
-        # One of many refunds may be credited and the next not: only when all are can the sums be compared.
+        # Some refunds may be credited and others not yet, so sums can be compared only once all are.
         if not pending and (row["seller_id"], row["order_id"]) not in credit_notes_due:
             for what in _judge_at_rest(row):
                 report.add("payment", where, what)
@@ -76,7 +77,7 @@ def judge_money(report: AuditReport, money: Money) -> Pending:
 
 
 def _judge(row: dict[str, Any]) -> Iterator[str]:
-    """What may never be, at rest or not."""
+    """Yield violations that are never permitted, at rest or not."""
     state = row["state"]
     for name in ("authorized", "captured", "voided"):
         if row[name] > 1:
@@ -107,7 +108,7 @@ def _judge(row: dict[str, Any]) -> Iterator[str]:
         yield f"{row['credited_minor']} were credited of {row['invoiced_minor']} invoiced"
     if bool(row["cancellations"]) != bool(row["confirmed"] and state == OrderState.CANCELLED):
         yield f"is {state}, with {row['cancellations']} refunds of a cancellation"
-    # Nobody tries again: the money is not where it belongs until somebody looks after it.
+    # Failed attempts are not retried: an operator must see to the money.
     if state in _SHIPPED and not row["captured"] and row["capture_over"]:
         yield f"is {state}, but its capture has failed"
     if state == OrderState.CANCELLED and row["authorized"] and not row["voided"] and row["void_over"]:
@@ -128,7 +129,7 @@ def _pending(row: dict[str, Any]) -> list[str]:
 
 
 def _judge_at_rest(row: dict[str, Any]) -> Iterator[str]:
-    """What must add up once nothing of an order is under way; a confirmed one is, until it is sent off."""
+    """Yield differences of sums that must agree once nothing of the order is under way."""
     if row["state"] not in _SHIPPED and row["state"] != OrderState.CANCELLED:
         return
     kept, charged = row["captured_minor"] - row["refunded_minor"], row["invoiced_minor"] - row["credited_minor"]
@@ -142,7 +143,7 @@ def _judge_at_rest(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_refunds(report: AuditReport, refunds: Iterable[dict[str, Any]]) -> set[tuple[str, str]]:
-    """Each refund against its payment and its credit note; returns the orders that still wait for a credit note."""
+    """Compare each refund with its payment and its credit note; returns orders that wait for a credit note."""
     due: set[tuple[str, str]] = set()
     for row in refunds:
         report.counts["refunds"] += 1

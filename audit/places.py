@@ -1,6 +1,6 @@
-"""Records of input topics that stand in the wrong place: nothing may be made of them but a dead letter.
+"""Records of input topics in the wrong place must have become dead letters, and nothing else.
 
-Of requests and checkouts the check of their outcomes says so; these are the topics that have no such check.
+This covers the topics without a check of outcomes; for requests and checkouts those checks include it.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from runtime.roles import READERS
 from schemas import placement
 from schemas.catalog import CHECKOUT_REQUESTS, INPUT_TOPICS, INVOICE_REQUESTS, Topic
 
-#: By agent and topic's name.
+#: By agent and topic name.
 PLACES: dict[tuple[str, str], Topic] = {
     (agent, topic.name): topic
     for agent, topics in READERS.items()
@@ -31,7 +31,7 @@ def check_places(
     log: Iterable[list[Message]],
     dead_letters: DeadLetters,
 ) -> None:
-    """Check records of one of the topic's `partitions` that its agent has handled."""
+    """Check the records that the agent has handled, in `partition` of the topic's `partitions`."""
     for messages in log:
         for message in messages:
             key, value, offset = message.key(), message.value(), message.offset() or 0

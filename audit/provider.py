@@ -1,6 +1,6 @@
-"""The payment provider's own ledger against ours: nobody is charged twice, or for nothing.
+"""Compares the payment provider's ledger with ours: no buyer is charged twice, or for nothing.
 
-Understands `GET /ledger` of the local provider; a real one has reports for the purpose.
+It reads `GET /ledger` of the local provider. Real providers have reports for this purpose.
 """
 
 import json
@@ -19,10 +19,10 @@ _BATCH = 500
 
 
 def check_provider(snapshot: Snapshot, report: AuditReport, url: str) -> None:
-    """Compare every payment there with its attempts here. Holds the whole ledger in memory; raises `AuditError`.
+    """Compare every payment of the provider with its attempts. Holds the ledger in memory; raises `AuditError`.
 
-    The ledger is read after the snapshot and before the attempts it is compared with: each of its effects has had its
-    attempt's row before, and each authorisation of the snapshot must be in it.
+    The ledger is read after the snapshot and before the attempts: so each effect in it has an attempt's row, and each
+    authorisation of the snapshot must be in it.
     """
     payments = {payment["key"]: payment for payment in _fetch(url)}
     report.counts["provider's payments"] += len(payments)
@@ -54,13 +54,13 @@ def _fetch(url: str) -> list[dict[str, Any]]:
 
 
 def _order(payment: dict[str, Any]) -> str:
-    # One that was given up before it came has no order there.
+    # A payment that was voided before it was requested does not name its order.
     name = f"{payment['seller_id']}/{payment['order_id']}"
     return f"order {name}" if payment["order_id"] else f"payment {payment['key']}"
 
 
 def _judge(payment: dict[str, Any], row: tuple[Any, ...] | None) -> Iterator[str]:
-    """What is wrong with a payment; `row` is its authorisation here, with what else was asked for the order."""
+    """Yield what is wrong with a payment; `row` is its authorisation in Postgres, with other attempts' sums."""
     if payment["acted"] > 1:
         yield f"was charged {payment['acted']} times under one key"
     if row is None:

@@ -1,4 +1,4 @@
-"""What an audit found: violations by check, how much was looked at, and what is still on its way."""
+"""The result of an audit: violations by check, what was examined, and what is still in progress."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.catalog import PAYMENT_NOTICES
 
-#: Each check, and what it holds when nothing is found. The order is that of the table people see.
+#: Each check, and what is true if it finds nothing. Reports show them in this order.
 CHECKS = {
     "gap": "every series runs 1, 2, 3 … n, and its next number is n + 1",
     "repeat": "one invoice per order, one credit note per refund, each with a number and a printed number of its own",
@@ -17,27 +17,27 @@ CHECKS = {
     "event": "each invoice, credit note, document and refusal says what its event says",
     "money": "lines, rates and totals add up",
     "outcome": "each request in the log has exactly one outcome",
-    "dead letter": "each record that was redriven is in its topic again, with the same bytes",
-    "document": "each document is in the store, with its size and digest",
-    "answer": "each command is answered once, and what its answer calls applied was done",
-    "order": "each order's history is a walk of the table, and its events say the same, once",
+    "dead letter": "each redriven record is in its topic again, with the same bytes",
+    "document": "each document is in the object store, with its size and digest",
+    "answer": "each command is answered once, and a command answered as applied was carried out",
+    "order": "each order's history follows the transition table, and its events say the same, once",
     "stock": "never oversold; reserved is the sum of open claims; each SKU's changes run 1, 2, 3 … n",
-    "payment": "each confirmed order has one authorisation and one invoice; what is kept is what is invoiced",
-    "provider": "the provider has charged each order once at most, and as much as we say",
-    "position": "no agent stands beyond the end of the log",
-    "complete": "nothing is still on its way",
+    "payment": "each confirmed order has one authorisation and one invoice; money received equals money invoiced",
+    "provider": "the provider has charged each order at most once, with the recorded amounts",
+    "position": "no position is beyond the end of the log",
+    "complete": "nothing is in progress",
 }
-#: Violations of a check that are shown; all are counted.
+#: Violations per check that are shown; all are counted.
 SAMPLES_MAX = 10
 
 
 class AuditError(Exception):
-    """The audit can't be made: a service can't be reached or has no tables; the message is one line."""
+    """The audit can't be made: a service can't be reached or has no tables. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that is wrong."""
+    """One violation."""
 
     check: str
     #: Such as `series demo.invoice.p00 number 17` or `invoice-events/2 offset 501`.
@@ -47,22 +47,22 @@ class Violation:
 
 @dataclass(slots=True)
 class AuditReport:
-    """Collects what the checks find, in bounded memory."""
+    """Collects the findings of the checks, in bounded memory."""
 
-    #: With `--complete`: what is still on its way counts as a violation.
+    #: With `--complete`: what is still in progress counts as a violation.
     complete: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[Violation]] = field(default_factory=lambda: {check: [] for check in CHECKS})
     violations: Counter[str] = field(default_factory=Counter)
-    #: Requests by what became of them.
+    #: Requests by outcome.
     outcomes: Counter[str] = field(default_factory=Counter)
     #: `agent topic` → records not yet handled.
     lag: Counter[str] = field(default_factory=Counter)
-    #: `agent topic` → offsets behind a producer's open transaction, which nobody is given until it ends.
+    #: `agent topic` → offsets behind an open transaction, which consumers don't get until it ends.
     held_back: Counter[str] = field(default_factory=Counter)
-    #: Checkouts by what became of them.
+    #: Checkouts by outcome.
     checkouts: Counter[str] = field(default_factory=Counter)
-    #: What orders still wait for: nothing is wrong with them, as long as somebody is at it.
+    #: Orders by what they wait for, which is no violation.
     pending: Counter[str] = field(default_factory=Counter)
     pending_documents: int = 0
     unpublished: int = 0
@@ -70,26 +70,26 @@ class AuditReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no violations."""
         return not self.violations.total()
 
     def add(self, check: str, where: str, what: str, times: int = 1) -> None:
-        """Record a violation; `times` for those that were only counted."""
+        """Record a violation; `times` is above 1 for violations that are only counted."""
         self.violations[check] += times
         if len(self.samples[check]) < SAMPLES_MAX:
             self.samples[check].append(Violation(check, where, what))
 
     def shown(self) -> Iterator[Violation]:
-        """The violations kept, check by check."""
+        """The violations to show, check by check."""
         for check in CHECKS:
             yield from self.samples[check]
 
     def judge_completeness(self) -> None:
-        """Turn what is still on its way into violations, if asked to."""
+        """With `--complete`, report what is still in progress as violations."""
         if not self.complete:
             return
         for consumer, records in sorted(self.lag.items()):
-            # The provider sends notices whenever it likes, and nothing that was accepted depends on one.
+            # Notices are excluded: the provider sends them at any time, and nothing accepted depends on one.
             if records and not consumer.endswith(f" {PAYMENT_NOTICES.name}"):
                 self.add("complete", consumer, f"{records} records not yet handled")
         for consumer, offsets in sorted(self.held_back.items()):
@@ -103,7 +103,7 @@ class AuditReport:
             self.add("complete", "orders", f"{orders} {what}")
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """The report as JSON types."""
         return {
             "clean": self.clean,
             "violations": {

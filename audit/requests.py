@@ -1,4 +1,4 @@
-"""Every request in the log up to the agent's position, and what became of it: exactly one thing."""
+"""Every invoice request in the log up to the agent's position has exactly one outcome."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -29,12 +29,12 @@ from schemas.codec import DecodeError, decode
 
 
 class _Request(NamedTuple):
-    """A record of the log; `body` and `identity` are None where it can't be decoded or its identity can't be stored."""
+    """A record of the log; `body` and `identity` are None if it can't be decoded or its identity can't be stored."""
 
     offset: int
     key: bytes | None
     value: bytes | None
-    #: Why it does not belong where it stands.
+    #: Why it is in the wrong place; None if it isn't.
     stray: str | None
     body: InvoiceRequest | CreditNoteRequest | None
     identity: InvoiceIdentity | None
@@ -52,7 +52,7 @@ class RequestCheck(OutcomeCheck):
     def _check_batch(self, partition: int, messages: Sequence[Message], found: Counter[str]) -> None:
         requests = [_request(message, self._snapshot.partitions) for message in messages]
         identities = {request.identity for request in requests if request.identity is not None}
-        # A credit note's fate hangs on the invoice too.
+        # The outcome of a credit note request depends on the order's invoice, too.
         invoices = invoices_of(self._snapshot, identities | {identity.invoice for identity in identities})
         own = self._own_requests({identity[:2] for identity in identities})
         refused = self._refused(partition, [request.offset for request in requests])
@@ -79,7 +79,7 @@ class RequestCheck(OutcomeCheck):
                 self._report.add("outcome", f"{self.topic}/{partition} offset {request.offset}{order}", wrong)
 
     def _own_requests(self, orders: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
-        """SHA-256 of the requests by which orders that were checked out ask for their own invoices."""
+        """SHA-256 of the requests by which checked-out orders request their own invoices."""
         if not orders:
             return {}
         sellers, ids = zip(*orders, strict=True)
@@ -88,7 +88,7 @@ class RequestCheck(OutcomeCheck):
 
 
 def _judge_owner(request: _Request, outcome: str, refusal: RefusedRequestRow | None, own: bytes | None) -> str:
-    """What is wrong with whose order id it is; empty if nothing. `own` is the digest of the checkout's own request."""
+    """What is wrong with the order id's owner; empty if nothing. `own` is the digest of the checkout's own request."""
     if outcome == "issued" and own is not None and sha256(request.value or b"").digest() != own:
         return "was issued, but its order id is a checkout's, which asks by another request"
     if refusal is not None and refusal.reason == ALREADY_ORDERED and own is None:
@@ -136,7 +136,7 @@ def _judge(
     *,
     is_closed: bool,
 ) -> tuple[str, str]:
-    """What became of a request, and what is wrong with that; empty if nothing."""
+    """The outcome of a request, and what is wrong with it; empty if nothing."""
     too_many = judge_surplus(dead, refusal, "an invoice" if _is_made_from(invoice, partition, request) else None)
     if too_many is not None:
         return too_many
@@ -176,7 +176,7 @@ def _judge_decoded(
             return "rejected", ""
         return "wrong", f"breaks a rule ({priced}), and was not rejected for it"
     if outcome == "rejected" and refusal is not None:
-        # Whether the seller was there then can't be told now; whose the order id is, `_judge_owner` says.
+        # Whether the seller existed at the time is unknown; the owner of the order id is checked by `_judge_owner`.
         known = refusal.reason in (UNKNOWN_SELLER, ALREADY_ORDERED)
         return ("rejected", "") if known else ("wrong", f"was rejected for {refusal.reason}, but breaks no rule")
     if invoice is None:

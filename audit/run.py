@@ -1,4 +1,4 @@
-"""The audit as a whole."""
+"""The full audit."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from runtime.roles import READERS
 from runtime.unread import Unread
 from schemas.catalog import CHECKOUT_REQUESTS, INVOICE_REQUESTS
 
-#: Where a request's one outcome is looked for.
+#: The agents whose requests must each have exactly one outcome, with their topics.
 NUMBERING = ("invoices", INVOICE_REQUESTS.name)
 CHECKOUTS = ("checkouts", CHECKOUT_REQUESTS.name)
 
@@ -42,16 +42,16 @@ def run_audit(
     on_step: Callable[[str], None] = lambda step: None,
     cursors: Cursors | None = None,
 ) -> AuditReport:
-    """Check everything against everything, also while the system runs: Postgres is read as of one moment.
+    """Check everything against everything, also while the system runs: Postgres is read in one snapshot.
 
-    Memory stays bounded but for 16 bytes per dead letter, a row per series, and a level per SKU; `provider_url`
-    is a provider whose own ledger is compared, too. Empty `cursors` say afterwards how far this has come.
+    Memory is bounded except for 16 bytes per dead letter, a row per series, and a level per SKU. With `provider_url`,
+    that provider's ledger is compared, too. Afterwards empty `cursors` contain how far the audit has read.
     Raises `AuditError` if a service can't be read.
     """
     cursors = Cursors() if cursors is None else cursors
     report = AuditReport(complete=complete)
     began = time.monotonic()
-    # Postgres first: what Kafka has then is at least what the snapshot says it has.
+    # Postgres first: Kafka then contains at least what the snapshot says has been published.
     snapshot = Snapshot(postgres_url)
     try:
         log = Log(kafka_bootstrap, topic_prefix)
@@ -105,11 +105,11 @@ def run_audit(
 def check_positions(
     snapshot: Snapshot, log: Log, report: AuditReport
 ) -> tuple[dict[tuple[str, str, int], int], dict[tuple[str, str, int], Unread]]:
-    """No position beyond its log's end; what the log still has for its agent is the lag.
+    """Report positions beyond the end of their log, and count the lag.
 
-    Returns the positions, by agent, topic and partition, and what is left after each.
+    Returns the positions by (agent, topic, partition), and what is unread after each.
     """
-    # Also of agents that were never started.
+    # Agents that were never started are included, at position 0.
     positions = {
         (agent, topic.name, partition): 0
         for agent, topics in READERS.items()

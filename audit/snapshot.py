@@ -1,4 +1,4 @@
-"""Postgres as it stood at one moment, for as long as the audit takes."""
+"""Reads Postgres in one snapshot for the whole audit."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,8 @@ from runtime.exits import StartRefusedError
 from sinks.deployment import require_partitions
 
 _ROWS_A_FETCH = 1_000
-#: A follower reads by keys alone. The planner would read a small table in full, or join by going through all of an
-#: index, and would keep to that plan while the table grows.
+#: A follower looks rows up by keys only. For a small table the planner would choose a sequential scan or another join,
+#: and use that plan even after the table has grown.
 _BY_KEYS = (
     "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_custom_plan"
     " -c jit=off -c statement_timeout=60s"
@@ -21,12 +21,12 @@ _BY_KEYS = (
 
 
 class Snapshot:
-    """Reads within one transaction that sees no later commit, and, apart from it, what has been committed by now."""
+    """Reads in one transaction that sees no later commits and, on another connection, what is committed now."""
 
     def __init__(self, url: str, *, by_keys: bool = False) -> None:
-        """`by_keys`: whatever is asked, rows are looked up through indexes."""
+        """With `by_keys` all statements look rows up through indexes."""
         options = _BY_KEYS if by_keys else ""
-        #: Rows that statements have returned.
+        #: Number of rows returned so far.
         self.rows_read = 0
         try:
             self._then = psycopg.connect(url, connect_timeout=10, options=options, tcp_user_timeout=10_000)
@@ -39,7 +39,7 @@ class Snapshot:
         self._then.read_only = True
         self._names = itertools.count()
         try:
-            #: How many each topic has.
+            #: Partitions of each topic.
             self.partitions = require_partitions(self._now)
             self._fix()
         except psycopg.errors.UndefinedTable:
@@ -50,25 +50,26 @@ class Snapshot:
             raise AuditError(str(error)) from None
 
     def renew(self) -> None:
-        """Read as of now, from here on."""
+        """Start a new snapshot."""
         self._then.rollback()
         self._fix()
 
     def rest(self) -> None:
-        """End the transaction until `renew`: one that stays open keeps old versions of all rows alive."""
+        """End the transaction until `renew`, since an open one prevents Postgres from removing old row versions."""
         self._then.rollback()
 
     def _fix(self) -> None:
-        # The first statement fixes the moment. It asks for the newest table: those of an older release are refused.
+        # The first statement creates the snapshot. It reads the newest table, so that older releases' databases are
+        # refused.
         self._then.execute("SELECT FROM dead_letters LIMIT 0")
 
     def close(self) -> None:
-        """End the transaction."""
+        """Close both connections."""
         self._then.close()
         self._now.close()
 
     def stream(self, statement: LiteralString, **values: Any) -> Iterator[tuple[Any, ...]]:
-        """Rows through a cursor of the server: never all of them at once. Several may be open."""
+        """Yield rows through a server-side cursor, some at a time. Several may be open."""
         with self._then.cursor(name=f"audit_{next(self._names)}") as cursor:
             cursor.itersize = _ROWS_A_FETCH
             cursor.execute(statement, values)
@@ -86,7 +87,7 @@ class Snapshot:
                 yield row
 
     def rows(self, statement: LiteralString, **values: Any) -> list[tuple[Any, ...]]:
-        """All rows of a statement that is known to return few."""
+        """All rows, for statements that return few."""
         return self._counted(self._then.execute(statement, values).fetchall())
 
     def dicts(self, statement: LiteralString, **values: Any) -> list[dict[str, Any]]:
@@ -96,11 +97,11 @@ class Snapshot:
         return [dict(zip(names, row, strict=True)) for row in self._counted(cursor.fetchall())]
 
     def count(self, statement: LiteralString, **values: Any) -> int:
-        """The one number that a statement returns."""
+        """The single number that a statement returns."""
         return int(self.rows(statement, **values)[0][0])
 
     def rows_now(self, statement: LiteralString, **values: Any) -> list[tuple[Any, ...]]:
-        """Rows as committed by now, later than the snapshot."""
+        """Rows as committed now, later than the snapshot."""
         return self._counted(self._now.execute(statement, values).fetchall())
 
     def _counted(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -109,7 +110,7 @@ class Snapshot:
 
 
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """`number 7, not 8; …`: where `theirs` says other than `ours`, for the names in `ours`."""
+    """The fields of `ours` that differ in `theirs`, as `number 7, not 8; …`; empty if none do."""
     return "; ".join(
         f"{name} {_shown(theirs[name])}, not {_shown(value)}" for name, value in ours.items() if theirs[name] != value
     )

@@ -1,6 +1,6 @@
-"""What the audit asks of Postgres. It only ever reads.
+"""The audit's statements. They only read.
 
-`…_OF` asks the same of some orders only, by `seller_ids` and `order_ids`; `…_SINCE` of what has come since.
+`…_OF` is the same statement for some orders, given by `seller_ids` and `order_ids`; `…_SINCE` reads new rows only.
 """
 
 from typing import LiteralString
@@ -8,7 +8,7 @@ from typing import LiteralString
 SERIES: LiteralString = "SELECT series_id, seller_id, next_number FROM series"
 SERIES_OF = f"{SERIES} WHERE series_id = ANY(%(series_ids)s::text[])"
 
-#: In the order of the primary key, which is that of the numbers.
+#: In the order of the primary key, and so of the numbers.
 INVOICES = """
 SELECT i.series_id, i.number, i.seller_id, i.order_id, i.kind, i.issued_at
 FROM invoices i ORDER BY i.series_id, i.number
@@ -23,9 +23,9 @@ CROSS JOIN LATERAL (
 ORDER BY i.series_id, i.number
 """
 
-#: Placed where a statement names the orders it is about.
+#: Joined by statements for some orders.
 WANTED_ORDERS: LiteralString = "unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id, order_id)"
-#: The unique constraints say the same, but an audit doesn't believe them.
+#: The unique constraints forbid the same, but the audit does not rely on them.
 ORDERS_TWICE: LiteralString = """
 SELECT seller_id, order_id, kind, refund_id, array_agg(series_id || ' ' || number) FROM invoices
 GROUP BY seller_id, order_id, kind, refund_id HAVING count(*) > 1
@@ -38,7 +38,7 @@ SELECT seller_id, invoice_number, array_agg(series_id || ' ' || number) FROM inv
 GROUP BY seller_id, invoice_number HAVING count(*) > 1
 """
 
-#: Orders whose credit notes don't fit their invoice: another currency, or more than was invoiced.
+#: Orders whose credit notes don't agree with their invoice: another currency, or more than was invoiced.
 CREDITED_TOO_MUCH: LiteralString = """
 SELECT c.seller_id, c.order_id, i.gross_minor, c.gross_minor
 FROM (
@@ -83,7 +83,7 @@ WHERE (topic, partition) NOT IN (SELECT topic, partition FROM journal_heads) GRO
 JOURNAL = """
 SELECT seq, key, payload, occurred_at FROM journal WHERE topic = %(topic)s AND partition = %(partition)s ORDER BY seq
 """
-#: Partitions that have rows after a seq, those beyond their heads included.
+#: Partitions that have rows after a seq, including rows beyond their heads.
 JOURNAL_GROWN = """
 SELECT after.topic, after.partition
 FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(seqs)s::bigint[]) AS after (topic, partition, seq)
@@ -127,11 +127,11 @@ FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[], %(kinds)s::text[], %(
     AS wanted (seller_id, order_id, kind, refund_id)
 JOIN invoices i USING (seller_id, order_id, kind, refund_id)
 """
-#: How many outcomes of a partition's requests Postgres holds, from an offset on.
+#: The number of requests of a partition, from an offset on, that became invoices.
 COUNT_ISSUED = """
 SELECT count(*) FROM invoices WHERE source_partition = %(partition)s AND source_offset >= %(first)s
 """
-#: Of some records of an agent's topic those whose dead letter somebody has redriven or discarded.
+#: Offsets among the given ones whose dead letter is redriven or discarded.
 CLOSED_BY_OFFSET = """
 SELECT source_offset FROM dead_letters
 WHERE agent = %(agent)s AND source_topic = %(topic)s AND source_partition = %(partition)s
@@ -151,7 +151,7 @@ COUNT_REFUSED_ALL = "SELECT count(*) FROM refused_requests WHERE topic = %(topic
 
 POSITIONS = "SELECT agent, topic, partition, next_offset FROM positions ORDER BY agent, topic, partition"
 
-#: With their events where anybody ever had a logo: those say which document must show one.
+#: With their events if any seller ever had a logo: the event says whether the document must show one.
 DOCUMENTS: LiteralString = """
 SELECT i.series_id, i.number, i.seller_id, d.key, d.sha256, d.size_bytes, j.payload
 FROM invoices i JOIN documents d USING (series_id, number)

@@ -1,4 +1,4 @@
-"""Stock: rows that add up, and every change of a SKU following from the one before it."""
+"""Stock: rows agree with orders, and each SKU's changes follow from each other."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
@@ -16,24 +16,24 @@ from schemas.codec import DecodeError, decode
 _Entry: TypeAlias = tuple[int, StockChanged]
 
 _SHIPPED = frozenset(OrderState) - CLAIMING - {OrderState.CANCELLED, OrderState.REFUSED}
-#: What a piece of an event's quantity does to pieces on hand, to those reserved, and to those sold so far.
+#: By cause, the effect of one piece on pieces on hand, on reserved ones, and on those sold so far.
 _EFFECTS = {
     "reserved": (0, 1, 1),
     "retaken": (0, 1, 1),
     "released": (0, -1, -1),
     "shipped": (-1, -1, 0),
     "adjusted": (1, 0, 0),
-    # What the seller counted, as the difference that it makes.
+    # Recorded as the difference to the stock before.
     "set": (1, 0, 0),
 }
 
 
-#: What a step does to the pieces that orders claim, and to those that are sent off.
+#: By cause, the effect of one piece on pieces that orders claim, and on shipped ones.
 _CLAIMS = {"reserved": (1, 0), "retaken": (1, 0), "released": (-1, 0), "shipped": (-1, 1)}
 
 
 def check_stock(snapshot: Snapshot, report: AuditReport, levels: Levels) -> None:
-    """All events, then all rows; `levels` are empty before."""
+    """Check all events, then all rows; `levels` must be empty before."""
     streams = [_events(snapshot, partition) for partition in range(snapshot.partitions)]
     Replay(report, levels).run(streams)
     without_row = set(levels)
@@ -50,7 +50,7 @@ def check_stock(snapshot: Snapshot, report: AuditReport, levels: Levels) -> None
 
 
 def take_claim(levels: Levels, sku: Sku, cause: str, quantity: int) -> None:
-    """A step of an order, by its row and its lines."""
+    """Apply a step of an order, by its row and its lines."""
     by_claimed, by_sent = _CLAIMS[cause]
     level = levels.own(sku)
     level.claimed += by_claimed * quantity
@@ -60,7 +60,7 @@ def take_claim(levels: Levels, sku: Sku, cause: str, quantity: int) -> None:
 def judge_row(
     report: AuditReport, sku: Sku, level: SkuCursor, on_hand: int | None, reserved: int | None, version: int | None
 ) -> None:
-    """A row of stock, or that there is none, against the SKU's events and orders."""
+    """Compare a row of stock, or a missing one, with the SKU's events and orders."""
     where = _where(*sku)
     if on_hand is None or reserved is None or version is None:
         report.add("stock", where, "is in events and orders, but has no row")
@@ -81,21 +81,22 @@ def judge_row(
 
 
 class Replay:
-    """Replays changes of SKUs in an order in which they can have happened. Memory: a level per SKU."""
+    """Replays changes of SKUs in a possible order. Memory: a level per SKU."""
 
     def __init__(self, report: AuditReport, levels: Levels) -> None:
         self._report = report
         self._levels = levels
 
     def run(self, streams: Sequence[Iterator[_Entry]]) -> None:
-        """Merge the partitions: versions are taken under the SKU's lock, and so commit in the journal's order.
+        """Merge the partitions' events.
 
-        So there is always a partition whose next event is next for all its SKUs, or else one is missing.
+        Versions are assigned under the SKU's lock, and so commit in the journal's order. Therefore some partition's
+        next event is always the next for all its SKUs, unless a version is missing.
         """
         heads = {number: first for number, stream in enumerate(streams) if (first := next(stream, None)) is not None}
         while heads:
             ready = [number for number, head in heads.items() if self._hole(head) == 0]
-            # With none ready a version is missing: go on behind the smallest hole.
+            # None is ready, so a version is missing: continue after the smallest hole.
             for number in ready or [min(heads, key=lambda number: self._hole(heads[number]))]:
                 self._take(number, heads.pop(number))
                 for entry in streams[number]:
@@ -105,7 +106,7 @@ class Replay:
                     self._take(number, entry)
 
     def _hole(self, entry: _Entry) -> int:
-        """Versions missing before an event's changes can have happened."""
+        """The number of versions missing before the event's changes."""
         _, event = entry
         missing = 0
         for change in event["changes"]:
@@ -134,13 +135,13 @@ def _events(snapshot: Snapshot, partition: int) -> Iterator[_Entry]:
         try:
             _, event = decode(payload, STOCK_CHANGED, bytes_max=INVENTORY_EVENTS.value_bytes_max)
         except DecodeError:
-            # Whoever compares the events with the orders says so.
+            # Reported by the comparison of events with orders.
             continue
         yield seq, event
 
 
 def _compare(level: SkuCursor, cause: str, change: SkuChange) -> Iterator[str]:
-    """What is wrong with a change after `level`."""
+    """Yield what is wrong with a change after `level`."""
     version, on_hand, reserved, quantity = change["version"], change["on_hand"], change["reserved"], change["quantity"]
     if not 0 <= reserved <= on_hand:
         yield f"{reserved} of {on_hand} are reserved in version {version}"

@@ -1,4 +1,4 @@
-"""The object store as the audit reads it, apart from the code that writes it."""
+"""Reads the object store, independently of the code that writes it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +19,9 @@ _CHUNK_BYTES = 256 * 1024
 
 
 def open_reader(settings: Settings) -> Callable[[str], Iterator[bytes]]:
-    """A function that yields an object's bytes by its key.
+    """Return a function that yields an object's bytes by its key.
 
-    It raises `FileNotFoundError` for an object that is not there, `AuditError` if the store can't be read.
+    The function raises `FileNotFoundError` for a missing object, `AuditError` if the store can't be read.
     """
     store = _open(settings)
 
@@ -38,7 +38,7 @@ def open_reader(settings: Settings) -> Callable[[str], Iterator[bytes]]:
 
 
 def open_sizes(settings: Settings) -> Callable[[str], int]:
-    """A function that says how many bytes an object has, and reads none of them; it raises as `open_reader`'s does."""
+    """Return a function for an object's size in bytes, without reading it; it raises as `open_reader`'s does."""
     store = _open(settings)
 
     def size(key: str) -> int:
@@ -62,7 +62,7 @@ def _open(settings: Settings) -> LocalStore | S3Store:
     config: S3Config = {"bucket": url.netloc, "region": settings.objects_region}
     if settings.objects_endpoint is not None:
         config["endpoint"] = settings.objects_endpoint
-        # Servers other than AWS have the bucket in the path.
+        # Servers other than AWS expect the bucket in the path.
         config["virtual_hosted_style_request"] = False
     if settings.objects_access_key_id is not None:
         config["access_key_id"] = settings.objects_access_key_id.get_secret_value()

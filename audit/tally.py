@@ -1,4 +1,4 @@
-"""Two accounts of the same things, the tables' and the events', compared in bounded memory."""
+"""Compares two accounts of the same things, the tables' and the events', in bounded memory."""
 
 from array import array
 from collections import Counter
@@ -7,32 +7,32 @@ from hashlib import blake2b
 from typing import NamedTuple
 from zlib import crc32
 
-#: Half a megabyte of sums. The more there are, the fewer innocents share one with what differs.
+#: Half a megabyte of sums. With more buckets, fewer correct entries share one with a difference.
 _BUCKETS = 65_536
-#: Looked at again, one by one: what stands in buckets that differ. Bounds memory where everything differs.
+#: Entries of differing buckets that are examined one by one; bounds memory if everything differs.
 _SUSPECTS_MAX = 10_000
 _MASK = 2**64 - 1
 
 
 class Entry(NamedTuple):
-    """One thing that is said: of what, such as `order demo/A-1`, and in words that equal the other account's."""
+    """One statement of an account: its subject, such as `order demo/A-1`, and a text equal in both accounts."""
 
     where: str
     what: str
 
 
 class Tally:
-    """Sums of digests by bucket: each is zero if both accounts say the same things equally often, in whatever order."""
+    """Sums of digests by bucket; each is zero if both accounts have the same entries equally often, in any order."""
 
     def __init__(self) -> None:
         self._sums = array("Q", bytes(8 * _BUCKETS))
 
     def in_tables(self, entry: Entry) -> None:
-        """The tables say so."""
+        """Add an entry of the tables."""
         self._add(entry, 1)
 
     def in_events(self, entry: Entry) -> None:
-        """An event says so."""
+        """Add an entry of an event."""
         self._add(entry, -1)
 
     def _add(self, entry: Entry, sign: int) -> None:
@@ -46,7 +46,7 @@ class Tally:
         return not any(self._sums)
 
     def differences(self, tables: Iterable[Entry], events: Iterable[Entry]) -> Iterator[tuple[Entry, int]]:
-        """What only one account says, with how much oftener the tables say it; both are gone through once more."""
+        """The entries that differ, with how much more often the tables have them. Reads both accounts again."""
         suspects = {bucket for bucket, total in enumerate(self._sums) if total}
         found: Counter[Entry] = Counter()
         for entries, sign in ((tables, 1), (events, -1)):

@@ -1,4 +1,4 @@
-"""What is legitimately on its way, since when, and whether that is too long."""
+"""Tracks what is legitimately in progress, since when, and whether that is too long."""
 
 from collections.abc import Collection, Hashable, Iterator
 from typing import NamedTuple
@@ -7,38 +7,38 @@ from audit.payments import CREDIT_NOTE, INVOICE
 from audit.report import AuditReport
 
 DOCUMENT, UNPUBLISHED, UNHANDLED = "documents not yet made", "not yet published", "not yet handled"
-#: A producer has begun a transaction and does not end it.
+#: Offsets behind a transaction that its producer does not end.
 HELD_BACK = "held back by an open transaction"
-#: All that is waited for, as reports name it.
+#: All kinds of waits, as named in reports.
 WAITS = (INVOICE, CREDIT_NOTE, DOCUMENT, UNPUBLISHED, UNHANDLED, HELD_BACK)
 
 
 class PendingItem(NamedTuple):
-    """One thing that waits."""
+    """One thing that is waited for."""
 
     what: str
-    #: `order demo/A-1`
+    #: Such as `order demo/A-1`.
     where: str
 
 
 class Waiting:
-    """Since when each thing waits, by a clock that stands still while services are away. Memory: a row a thing."""
+    """The waits and their durations, by a clock that is stopped during outages. Memory: one row per wait."""
 
     def __init__(self, seconds_max: float) -> None:
-        """`seconds_max` is how long a thing may wait."""
+        """`seconds_max` is how long a wait may last."""
         self._seconds_max = seconds_max
-        #: In the order of their beginning.
+        #: Ordered by their beginning.
         self._since: dict[PendingItem, float] = {}
         self._of: dict[Hashable, set[PendingItem]] = {}
         self._awaited: dict[tuple[str, str], int] = {}
         self._seconds = 0.0
 
     def pass_time(self, seconds: float) -> None:
-        """Let the clock go on."""
+        """Advance the clock."""
         self._seconds += seconds
 
     def note(self, thing: Hashable, waits: Collection[PendingItem]) -> None:
-        """All that a thing waits for from now on; what it has waited for already goes on."""
+        """Set what `thing` waits for. Waits that go on keep their beginning, others of the thing end."""
         before = self._of.pop(thing, set())
         for each in before - set(waits):
             del self._since[each]
@@ -48,7 +48,7 @@ class Waiting:
             self._of[thing] = set(waits)
 
     def note_behind(self, what: str, where: str, done: int, end: int) -> None:
-        """Wait for somebody who has done all up to `done` to come up to `end`; once that is so, to what is new then."""
+        """Wait until `done` reaches the `end` of the first call; after that, until it reaches the present `end`."""
         awaited = self._awaited.get((what, where), 0)
         if done >= awaited:
             self._awaited[what, where] = awaited = end
@@ -56,7 +56,7 @@ class Waiting:
         self.note((what, where), [PendingItem(what, f"{where}, up to {awaited}")] if awaited > done else [])
 
     def ages(self) -> dict[str, tuple[int, float]]:
-        """By what they wait for: how many, and for how many seconds the oldest."""
+        """By kind of wait: the number of waits, and the duration of the oldest in seconds."""
         found: dict[str, tuple[int, float]] = {}
         for each, since in self._since.items():
             count, age = found.get(each.what, (0, 0.0))
@@ -64,7 +64,7 @@ class Waiting:
         return found
 
     def judge(self, report: AuditReport) -> None:
-        """Report what waits for too long."""
+        """Report waits that last too long."""
         for each, seconds in self._late():
             report.add("complete", each.where, f"{each.what}, for {seconds:.0f} s")
 

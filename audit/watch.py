@@ -1,4 +1,4 @@
-"""The auditor as a process: a whole audit, then a round every few seconds, until something is wrong."""
+"""The auditor as a process: a full audit, then a round every few seconds, until a violation is found."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ from runtime.exits import fatal
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 
-# Not below `sinks`, whose loggers say the same only once in a while: each violation has its line.
+# Not below `sinks`, whose loggers suppress repeats: each violation must have its line.
 _log = logging.getLogger("audit")
 
 VIOLATIONS = Gauge(
@@ -47,7 +47,7 @@ WAITING_SECONDS = Gauge(
 )
 
 EXIT_VIOLATIONS = 1
-#: How long the process stays for Prometheus to read what was found: four times a usual scrape interval.
+#: How long the process waits for a scrape of its violations before it ends: four usual scrape intervals.
 _SCRAPE_S_MAX = 60.0
 _BACKOFF_S_MAX = 30.0
 
@@ -55,7 +55,7 @@ _Result = TypeVar("_Result")
 
 
 class _Stopped(BaseException):
-    """The process was told to end: only reading, it has nothing to finish."""
+    """Raised by a signal handler to end the process; it only reads, so it has nothing to finish."""
 
 
 def run(
@@ -65,7 +65,7 @@ def run(
     wait_seconds_max: float,
     tell: Callable[[AuditReport], None] | None = None,
 ) -> int:
-    """Follow until SIGTERM, and return 0, or until something is wrong, and return 1; `tell` gets each report."""
+    """Follow until SIGTERM, and return 0, or until a violation is found, and return 1; `tell` gets each report."""
 
     def end(_: int, __: FrameType | None) -> None:
         raise _Stopped
@@ -78,12 +78,12 @@ def run(
     except _Stopped:
         return 0
     except Exception as error:  # noqa: BLE001
-        # Status 1 says that the ledger is wrong, and nothing else may.
-        fatal("the audit can't go on", error)
+        # Exit status 1 means violations, so any other failure must have another status.
+        fatal("the audit can't continue", error)
 
 
 class Watch:
-    """Makes rounds, waits out outages, and says what is found."""
+    """Runs rounds, waits during outages, and reports violations."""
 
     def __init__(
         self, settings: Settings, every_seconds: float, wait_seconds_max: float, tell: Callable[[AuditReport], None]
@@ -93,18 +93,19 @@ class Watch:
         self._wait_s_max = wait_seconds_max
         self._tell = tell
         self._pause = threading.Event()
-        #: Set once somebody has read what the last round found.
+        #: Set once Prometheus has scraped the result of the last round.
         self._scraped = threading.Event()
-        #: When the last round began, and the last that was clean: all that was committed before that one is checked.
+        #: When the last round began, and when the last clean one did: everything committed before the latter is
+        #: checked.
         self._began = self._checked_at = time.time()
         UNCHECKED.set_function(lambda: time.time() - self._checked_at)
         for check in CHECKS:
             VIOLATIONS.labels(check).set(0)
 
     def run(self) -> int:
-        """Return 1 once something is wrong."""
+        """Run rounds; returns 1 when a violation is found."""
         follower = self._persist(self._open)
-        report = self._persist(lambda: follower.begin(lambda step: _log.info("begins with a whole audit: %s", step)))
+        report = self._persist(lambda: follower.begin(lambda step: _log.info("full audit: %s", step)))
         while self._take(follower, report):
             self._pause.wait(max(0.0, self._every_s - report.seconds))
             report = self._persist(follower.check)
@@ -129,7 +130,7 @@ class Watch:
         return Follower(services, wait_seconds_max=self._wait_s_max, every_seconds=self._every_s)
 
     def _persist(self, work: Callable[[], _Result]) -> _Result:
-        """Do it, however long a service is unavailable."""
+        """Call `work`, and repeat it while a service is unavailable."""
         pause_s = min(1.0, self._every_s)
         while True:
             began = time.time()
@@ -138,7 +139,7 @@ class Watch:
             except OUTAGES as error:
                 OUTAGE_ROUNDS.inc()
                 first_line = next(iter(str(error).splitlines()), type(error).__name__)
-                _log.warning("the audit waits, and will go on where it was: %s", first_line)
+                _log.warning("the audit waits for a service: %s", first_line)
                 self._pause.wait(pause_s)
                 pause_s = min(2 * pause_s, _BACKOFF_S_MAX)
             else:
@@ -146,7 +147,7 @@ class Watch:
                 return result
 
     def _take(self, follower: Follower, report: AuditReport) -> bool:
-        """Show what a round has found; return whether nothing is wrong."""
+        """Publish the result of a round; returns whether it is clean."""
         self._tell(report)
         for check in CHECKS:
             VIOLATIONS.labels(check).set(report.violations[check])
@@ -163,5 +164,5 @@ class Watch:
         for violation in report.shown():
             place = {"check": violation.check, "where": violation.where, "what": violation.what}
             _log.error("violation", extra=place)
-        _log.critical("the audit has found %d violations: it ends", report.violations.total())
+        _log.critical("the audit found %d violations and ends", report.violations.total())
         return False

@@ -445,7 +445,7 @@ def test_the_process_waits_out_an_outage_and_ends_with_1_and_a_line_for_what_is_
     with psycopg.connect(ledger_url, autocommit=True) as connection:
         connection.execute("INSERT INTO journal VALUES ('dead-letters', 1, 1, NULL, '\\x00', now())")
     lines: list[dict[str, Any]] = []
-    while not lines or "it ends" not in lines[-1]["event"]:
+    while not lines or "violations and ends" not in lines[-1]["event"]:
         lines.append(json.loads(running.stderr.readline()))
     # It waits for this: Prometheus could not know of what it finds otherwise.
     assert running.poll() is None
