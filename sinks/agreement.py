@@ -1,13 +1,14 @@
-"""Whether Postgres and Kafka belong together, looked at before a process works on both.
+"""Whether Postgres and Kafka belong together, checked before a process works on both.
 
-They don't where either was put back to an earlier state, or made anew, without the other. To go on then destroys:
+They don't if one of them was restored to an earlier state, or recreated, without the other. Continuing would destroy
+data:
 
 - Postgres older than a topic (a restored backup, a standby that had lost commits): orders already paid would be decided
   again, and their events published under a `seq` that consumers have already seen with other content.
-- A topic younger than a position (made again, or it lost records): everything up to the position would be skipped.
-- A topic with another number of partitions than is recorded: records of one order would stand in two of them.
+- A topic younger than a position (recreated, or with lost records): everything up to the position would be skipped.
+- A topic with another number of partitions than recorded: records of one order would be in two partitions.
 
-So every process refuses; only a person can say which side is right. `docs/recovery.md` tells how.
+So every process refuses to run, because only an operator can decide which side is right. See `docs/recovery.md`.
 """
 
 import time
@@ -30,15 +31,15 @@ from sinks.postgres.migrate import migration_files
 from sinks.postgres.schema import require_schema
 from sinks.postgres.session import OUTAGES, SQL
 
-#: Topics that nobody but the relay writes to. In invoice requests anybody may write a `seq`, so it proves nothing; the
-#: relay's records there are of transactions that append to `order-events` as well.
+#: Topics that only the relay writes to. Invoice requests have other writers, whose `seq` proves nothing; the relay's
+#: records there come from transactions that also append to `order-events`.
 RELAYED_TOPICS = tuple(topic for topic in OUTPUT_TOPICS if topic is not INVOICE_REQUESTS)
 _ALL_TOPICS = tuple(TOPICS.values())
 #: More digits don't fit into the journal's column.
 _SEQ_DIGITS_MAX = 18
 _PAUSE_S = 0.5
 _WATCH_EVERY_S = 30.0
-#: Of a restored Postgres nearly all partitions are behind; a few of them say enough.
+#: Differences shown; after a restore of Postgres nearly all partitions differ.
 _SHOWN_MAX = 4
 
 #: (topic, partition).
@@ -47,17 +48,17 @@ Partition = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """What Postgres and Kafka were found to agree on."""
+    """What Postgres and Kafka agree on."""
 
     #: Of each topic.
     partitions: int
-    #: By topic, of those that the brokers know.
+    #: By topic, of topics that the brokers know.
     topic_ids: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionEnd:
-    """How a partition of an output topic ends: its record of the highest `seq`."""
+    """The record with the highest `seq` in a partition of an output topic."""
 
     seq: int
     offset: int
@@ -71,10 +72,10 @@ def require_agreement(
     outputs: Collection[Topic] = RELAYED_TOPICS,
     inputs: Collection[Topic] = _ALL_TOPICS,
 ) -> Agreed:
-    """Raise `StartRefusedError` where this release can't run on the tables, or where the two don't belong together.
+    """Raise `StartRefusedError` if this release can't run on the tables, or Postgres and Kafka don't belong together.
 
-    Blocks, for some 0.1 s. Raises one of `OUTAGES` or `TopicError` where it can't be
-    known now; `TopicError` too where Postgres tells of a topic that the brokers don't know, or not yet.
+    Blocks for about 0.1 s. Raises one of `OUTAGES` or `TopicError` if this can't be determined now; also `TopicError`
+    if Postgres has a position in a topic that the brokers don't know, or don't know yet.
     """
     with _connect(postgres_url) as connection:
         require_schema(connection, [file.name for file in migration_files()])
@@ -87,7 +88,7 @@ def require_agreement(
         used = {topic for _, topic, _, next_offset, _ in positions if next_offset}
         if missing := sorted(used - topics.keys()):
             raise TopicError(f"the brokers don't know {', '.join(missing)}, or not yet")
-        # Positions were read before the ends, and journal heads are read after: both only grow meanwhile.
+        # Positions are read before the ends, and journal heads after: both only grow meanwhile.
         ends = end_offsets(
             bootstrap, sorted({(topic, number) for _, topic, number, *_ in positions if topic in topics})
         )
@@ -107,7 +108,7 @@ def require_agreement(
 def read_tails(
     bootstrap: str, topics: Iterable[Topic], partitions: int, prefix: str = ""
 ) -> dict[Partition, PartitionEnd]:
-    """How topics that the brokers know end, each partition; `prefix` stands before their names at the brokers."""
+    """The ends of the partitions of existing topics; `prefix` is prepended to their names at the brokers."""
     places = [(prefix + topic.name, partition) for topic in topics for partition in range(partitions)]
     return {
         (name.removeprefix(prefix), partition): PartitionEnd(seq, message.offset() or 0, message.key(), message.value())
@@ -116,7 +117,7 @@ def read_tails(
 
 
 def _find_ahead(connection: psycopg.Connection[TupleRow], tails: Mapping[Partition, PartitionEnd]) -> list[str]:
-    """Where a topic ends with what the journal has not, or has otherwise, one line each."""
+    """The partitions that end with a record that the journal does not have, or has with other bytes; one line each."""
     heads = {(topic, partition): last for topic, partition, last in connection.execute(SQL["read_heads"]).fetchall()}
     asked = sorted((topic, partition, tail.seq) for (topic, partition), tail in tails.items())
     names, partitions, seqs = zip(*asked, strict=True) if asked else ((), (), ())
@@ -132,7 +133,7 @@ def _find_ahead(connection: psycopg.Connection[TupleRow], tails: Mapping[Partiti
                 f"Postgres is older than {where}: the topic has seq {tail.seq} (offset {tail.offset}), and the journal"
                 f" ends with seq {last}"
             )
-        # A row that was archived can't be compared.
+        # An archived row can't be compared.
         elif each in journal and journal[each] != (tail.key, tail.payload):
             found.append(f"{where} has at seq {tail.seq} (offset {tail.offset}) other bytes than Postgres's journal")
     return found
@@ -143,9 +144,9 @@ def _find_foreign_positions(
     topic_ids: Mapping[str, str],
     ends: Mapping[Partition, int],
 ) -> Iterable[str]:
-    """Positions that were not counted in the topic that is there now, one line each.
+    """Positions that were not counted in the present topic, one line each.
 
-    `positions` are rows of agent, topic, partition, next offset and the topic's id, or None where it isn't known.
+    `positions` are rows of agent, topic, partition, next offset and topic id, or None if the id is unknown.
     """
     for agent, topic, partition, next_offset, topic_id in positions:
         where, its_id = f"{topic}/{partition}", topic_ids.get(topic)
@@ -181,11 +182,10 @@ def await_agreement(
     agent: str | None = None,
     pause: Callable[[float], bool | None] = time.sleep,
 ) -> int | None:
-    """How many partitions each topic has, once Postgres and Kafka have been found to belong together. Blocks.
+    """The number of partitions of each topic, once Postgres and Kafka are found to belong together. Blocks.
 
-    Outages are waited out. `agent`: its topics must be there, and their ids are kept beside its positions where they
-    were not known. `pause` waits so many seconds; where it returns True, the wait ends and the answer is None. Raises
-    `StartRefusedError`.
+    Waits during outages. With `agent`, its topics must exist, and their ids are stored with its positions if unknown.
+    `pause` waits for the given seconds; if it returns True, the wait ends with None. Raises `StartRefusedError`.
     """
     failed: set[Outage] = set()
     while True:
@@ -197,12 +197,13 @@ def await_agreement(
             POSTGRES.failed(error)
             failed.add(POSTGRES)
         except TopicError as error:
-            # Postgres is asked first.
+            # Postgres is read first, so it has answered.
             _end(failed & {POSTGRES})
             KAFKA.failed(str(error))
             failed.add(KAFKA)
         else:
-            # What only others have met is theirs to end: they may ask for more than is asked here.
+            # Only outages that were reported here: others may have been reported by calls that this check does not
+            # make.
             _end(failed)
             return agreed.partitions
         if pause(_PAUSE_S) is True:
@@ -215,9 +216,9 @@ def _end(failed: Collection[Outage]) -> None:
 
 
 def watch_agreement(postgres_url: str, bootstrap: str) -> None:
-    """Look again every half a minute, and end the process where the two belong together no more. Never returns.
+    """Check again every 30 s, and end the process if the two no longer belong together. Never returns.
 
-    A topic that is made again under a running worker brings offsets that the worker has done: it would skip them.
+    The offsets of a topic recreated under a running worker begin below its position, and it would skip them.
     """
     while True:
         time.sleep(_WATCH_EVERY_S)
@@ -258,7 +259,7 @@ def _seq_of(message: Message) -> int | None:
 
 
 def _connect(postgres_url: str) -> psycopg.Connection[TupleRow]:
-    # Not a worker's session: a server too old to know its settings must be told from one that is unavailable.
+    # Not a worker's session: a server that does not know that session's settings must not look like an outage.
     return psycopg.connect(
         postgres_url,
         autocommit=True,

@@ -1,7 +1,7 @@
-"""How many partitions every topic of a deployment has: chosen when its topics are made, recorded in Postgres, fixed.
+"""The number of partitions of a deployment's topics: chosen when they are created, recorded in Postgres, and fixed.
 
-An order stands in the partition of its key, in every topic and for ever. With another number its later records would
-stand in another partition than its earlier ones, where another worker would decide on it at the same time.
+All records of an order are in the partition of its key, in every topic. With another number, later records of an order
+would be in another partition than earlier ones, and two workers would decide on it at the same time.
 """
 
 from collections.abc import Mapping
@@ -19,22 +19,22 @@ from sinks.postgres.schema import require_schema
 from sinks.postgres.session import SQL
 
 PARTITIONS_DEFAULT = 4
-#: The migration that made the record.
+#: The migration that created the record.
 _MIGRATION = "0011_partitions.sql"
-#: Any constant of our own: two `gapless topics` at once run one after the other.
+#: An arbitrary constant, so that concurrent `gapless topics` run one after the other.
 _LOCK_ID = 0x6761_706C_6573_74
-#: Where all differ, a few of them say enough.
+#: Topics shown if many differ.
 _SHOWN_MAX = 4
 
 
 def read_partitions(connection: psycopg.Connection[TupleRow]) -> int | None:
-    """What is recorded; None before the first `gapless topics`."""
+    """The recorded number; None before the first `gapless topics`."""
     row = connection.execute(SQL["read_partitions"]).fetchone()
     return None if row is None else int(row[0])
 
 
 def require_partitions(connection: psycopg.Connection[TupleRow]) -> int:
-    """What is recorded. Raises `StartRefusedError` where nothing is."""
+    """The recorded number. Raises `StartRefusedError` if there is none."""
     partitions = read_partitions(connection)
     if partitions is None:
         raise StartRefusedError("Postgres doesn't say yet how many partitions the topics have: run `gapless topics`")
@@ -42,7 +42,7 @@ def require_partitions(connection: psycopg.Connection[TupleRow]) -> int:
 
 
 def require_topics(topics: Mapping[str, TopicState], partitions: int) -> None:
-    """Raise `StartRefusedError` where one of these topics has another number than is recorded."""
+    """Raise `StartRefusedError` if one of these topics has another number of partitions than recorded."""
     found = [(name, topic.partitions) for name, topic in sorted(topics.items()) if topic.partitions != partitions]
     if found:
         odd = ", ".join(f"{name} has {count} partitions" for name, count in found[:_SHOWN_MAX])
@@ -55,11 +55,11 @@ def require_topics(topics: Mapping[str, TopicState], partitions: int) -> None:
 
 
 def make_topics(postgres_url: str, bootstrap: str, replication_factor: int, asked: int | None) -> tuple[int, list[str]]:
-    """Make the topics that are missing and check the others; return how many partitions each has, and those made.
+    """Create missing topics and check existing ones; return the number of partitions, and the topics created.
 
-    The number is the one recorded, or else that of the topics that are there, or else `asked`, or else
-    `PARTITIONS_DEFAULT`; it is recorded. Blocks. Raises `StartRefusedError` where `asked` is another or the topics
-    differ among themselves, `TopicError` as `ensure_topics` does, and `psycopg.Error`.
+    The number is the recorded one, otherwise that of existing topics, otherwise `asked`, otherwise
+    `PARTITIONS_DEFAULT`; it is then recorded. Blocks. Raises `StartRefusedError` if `asked` differs from it or the
+    topics differ from each other, `TopicError` as `ensure_topics` does, and `psycopg.Error`.
     """
     with psycopg.connect(postgres_url, autocommit=True, connect_timeout=10) as connection:
         require_schema(connection, [file.name for file in migration_files()])
@@ -74,20 +74,20 @@ def make_topics(postgres_url: str, bootstrap: str, replication_factor: int, aske
                 " a Kafka and a Postgres of its own (docs/operating.md)"
             )
         if fixed is not None:
-            # Also where a topic differs in something else, which is for people to say.
+            # Recorded even if a topic differs in something else, which `ensure_topics` reports.
             _record(connection, partitions)
         made = ensure_topics(
             bootstrap,
             [TopicSpec(topic.name, partitions, topic.config) for topic in TOPICS.values()],
             replication_factor,
         )
-        # Not before they are made: where that fails, the choice is still open.
+        # Not before the topics exist: if their creation fails, another number can still be chosen.
         _record(connection, partitions)
     return partitions, made
 
 
 def _partitions_of(topics: Mapping[str, TopicState]) -> int | None:
-    """How many partitions topics have that are there; None without any. Raises `StartRefusedError`."""
+    """The number of partitions of existing topics; None if there are none. Raises `StartRefusedError`."""
     found = sorted((topic.partitions, name) for name, topic in topics.items())
     if not found:
         return None

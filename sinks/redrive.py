@@ -1,19 +1,19 @@
-"""Redrives dead letters: sends the record of each again, where it belongs, and records that.
+"""Redrives dead letters: sends the record of each again, to where it belongs, and records that.
 
 What is sent depends on the topic:
 
-- A topic that anybody may write to gets a new record: the same value, under its order id as key, in that key's
-  partition. So a record in a wrong place comes to the right one, and one that an older release could not decode is read
-  by this one.
+- A topic with several writers gets a new record: the same value, with the order id as key, in that key's partition. So
+  a record in a wrong place is moved to the right one, and a record that an older release could not decode is read by
+  this one.
 - A topic that only the relay writes to gets a repeat, as after a crash of the relay: the same bytes in the same
-  partition with the same `seq`. Consumers ignore it, and the agents, which know by their tables what is done, do what
-  is not.
+  partition with the same `seq`. Consumers ignore it. Agents find in their tables that the event is not applied, and
+  apply it.
 
-What would become a dead letter again is not sent.
+Records that would become dead letters again are not sent.
 
-A record is sent, acknowledged, and only then recorded as redriven. After a crash between the two it is sent again, and
-has no second effect: an order id, a refund id, an order's state and an event's row each permit one. Recorded first, it
-could be lost.
+A record is sent and acknowledged before it is recorded as redriven. After a crash between the two it is sent again,
+which has no second effect: an order id, a refund id, an order's state and an event's row each permit only one. In the
+reverse order the record could be lost.
 """
 
 import logging
@@ -38,23 +38,23 @@ from sinks.postgres import dead_letters
 from sinks.postgres.dead_letters import CarriedBytes, Connection, DeadLetterError, DeadLetterFilter, DeadLetterRow
 from sinks.postgres.session import SQL
 
-#: Record header that names the dead letter of which this record is the redrive; of new records alone.
+#: Header of new records that names the dead letter of which they are the redrive.
 DEAD_LETTER_HEADER = "dead-letter"
-#: How long the brokers may take to acknowledge a record.
+#: Time limit for the brokers to acknowledge a record.
 _ACKNOWLEDGED_SECONDS_MAX = 30
-#: Dead letters that are read at once, sent at once, and recorded in one transaction: what a crash sends again.
+#: Dead letters that are read, sent and recorded at once; a crash repeats at most this many.
 _BATCH = 100
-#: Above every topic's `max.message.bytes`: the broker, which knows the topic, says what is too large.
+#: Above every topic's `max.message.bytes`, so that the broker, which knows the topic, rejects what is too large.
 _MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 _SEQ_DIGITS_MAX = 18
-#: Any constant of our own: two who close dead letters at once could send the records of a key out of order.
+#: An arbitrary constant. The lock is needed because concurrent redrives could send the records of a key out of order.
 _LOCK_ID = 0x6761_706C_6573_75
 _INPUTS = frozenset(topic.name for topic in INPUT_TOPICS)
 
 
 @dataclass(frozen=True, slots=True)
 class Resend:
-    """A record to be sent."""
+    """A record to send."""
 
     topic: str
     partition: int
@@ -65,7 +65,7 @@ class Resend:
 
 @dataclass(frozen=True, slots=True)
 class Unredrivable:
-    """Why sending a record again can't help."""
+    """Why sending the record again would not help."""
 
     why: str
 
@@ -75,7 +75,7 @@ Plan = Resend | Unredrivable
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """What became of one dead letter; `delivered` is where its record stands now, None where it was not sent."""
+    """The result for one dead letter; `delivered` is its record's new position, None if it was not sent."""
 
     letter: DeadLetterRow
     plan: Plan
@@ -83,7 +83,7 @@ class Redriven:
 
 
 def make_producer(bootstrap: str) -> Producer:
-    """A producer that keeps the order of a partition, and gives a record up that is not acknowledged in time."""
+    """A producer that preserves the order per partition, and fails records that are not acknowledged in time."""
     return Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -101,9 +101,9 @@ def make_producer(bootstrap: str) -> Producer:
 
 @contextmanager
 def closing(connection: Connection) -> Iterator[None]:
-    """Dead letters are closed by this connection alone for the block. Raises `DeadLetterError` where another one does.
+    """Hold the exclusive right to close dead letters. Raises `DeadLetterError` if another process has it.
 
-    The lock goes with the connection.
+    The lock ends with the connection.
     """
     cursor = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_ID,))
     if cursor.fetchone() != (True,):
@@ -120,7 +120,7 @@ def plan_all(
 ) -> Iterator[tuple[DeadLetterRow, Plan]]:
     """What a redrive does with each dead letter that is open now, in the order of their records in each partition.
 
-    `partitions` is how many each topic has. Raises `runtime.kafka.TopicError` and `psycopg.Error`.
+    `partitions` is the number of each topic's partitions. Raises `runtime.kafka.TopicError` and `psycopg.Error`.
     """
     for letters in dead_letters.read_in_order(connection, wanted, _BATCH):
         events = [letter for letter in letters if letter.source_topic not in _INPUTS and letter.source_topic in TOPICS]
@@ -140,7 +140,7 @@ def plan_all(
 
 
 def plan_request(letter: DeadLetterRow, carried: CarriedBytes, partitions: int) -> Plan:
-    """What to send of a record of a topic that anybody may write to."""
+    """What to send of a record from a topic with several writers."""
     topic = TOPICS[letter.source_topic]
     try:
         _, body = decode(carried.value, *topic.schemas, bytes_max=topic.value_bytes_max)
@@ -169,10 +169,10 @@ def redrive(
     rate_max: float | None = None,
     topic_prefix: str = "",
 ) -> Iterator[Redriven]:
-    """Send what is planned, `rate_max` a second at most, and record it; each dead letter is yielded once recorded.
+    """Send the planned records, at most `rate_max` a second, and record them; yields each dead letter once recorded.
 
-    Call it within `closing`. Records of one key are sent in their order: each only after the brokers have acknowledged
-    the one before. Raises `NotAcknowledgedError`, after which what was sent is recorded, and the rest is still open.
+    Call it within `closing`. Records of one key are sent in order, each after the brokers have acknowledged the one
+    before. Raises `NotAcknowledgedError`, after which sent records are recorded, and the other dead letters are open.
     """
     size = _BATCH if rate_max is None else max(1, min(_BATCH, int(rate_max)))
     began, sent = monotonic(), 0
@@ -234,7 +234,7 @@ def _send(
 
 
 def _plan_event(connection: Connection, letter: DeadLetterRow, carried: CarriedBytes, source: Message | None) -> Plan:
-    """What to send of an event, which must be the relay's: only that may be in its topic twice."""
+    """What to send of an event, which must be the relay's, because only the relay's events may be repeated."""
     topic = TOPICS.get(letter.source_topic)
     if topic is None:
         return Unredrivable(f"this release knows no topic {letter.source_topic}")
@@ -243,7 +243,7 @@ def _plan_event(connection: Connection, letter: DeadLetterRow, carried: CarriedB
     except DecodeError as error:
         return Unredrivable(f"this release can't decode it: {error}")
     if source is None:
-        return Unredrivable("its topic does not have the record any more, which says its seq")
+        return Unredrivable("its topic no longer has the record, which contains its seq")
     headers = _relays_headers(source)
     seq = int(headers[0][1]) if headers else 0
     names: dict[str, Any] = {"topics": [topic.name], "partitions": [letter.source_partition], "seqs": [seq]}
@@ -255,7 +255,7 @@ def _plan_event(connection: Connection, letter: DeadLetterRow, carried: CarriedB
 
 
 def _relays_headers(message: Message) -> tuple[tuple[str, bytes], ...]:
-    """The headers that the relay gives a record, its seq first; none without a seq."""
+    """The headers that the relay gives a record, its seq first; empty without a seq."""
     found: Any = message.headers() or ()
     headers = {name: value for name, value in found if isinstance(value, bytes)}
     seq = headers.get(SEQ_HEADER, b"")

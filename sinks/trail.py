@@ -1,4 +1,4 @@
-"""Where an order is: all that is recorded of it, from acceptance to document, and what it waits for."""
+"""The trail of an order: all that is recorded of it, from acceptance to document, and what it waits for."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from runtime import traces
 
 
 class Place(NamedTuple):
-    """Where a record stands: at an offset of its topic, or, of an event, at a `seq` of the journal."""
+    """The position of a record: its offset in a topic or, for an event, its `seq` in the journal."""
 
     topic: str
     partition: int
@@ -24,22 +24,22 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TrailEntry:
-    """Something that has happened to an order."""
+    """One step of a trail."""
 
-    #: None where it is not known, as of a request while Kafka is unavailable.
+    #: None if unknown, for example of a request while Kafka is unavailable.
     at: datetime | None
-    #: The role that did it; `kafka` for a request that the brokers have acknowledged, `operator` for a person.
+    #: The role that did it; `kafka` for a request acknowledged by the brokers, `operator` for a person.
     by: str
     what: str
     detail: str = ""
     place: Place | None = None
-    #: The slot of the worker; empty where it is not recorded.
+    #: The slot of the worker; empty if it is not recorded.
     worker: str = ""
     traceparent: str | None = None
 
     @property
     def trace_id(self) -> str:
-        """Empty where there is no trace."""
+        """Empty without a trace."""
         return "" if self.traceparent is None else traces.trace_id(self.traceparent)
 
 
@@ -51,21 +51,21 @@ class Outstanding:
     stage: str
     what: str
     since: datetime | None
-    #: What that role has to read, where it is known.
+    #: The record that the role must read, if known.
     place: Place | None = None
-    #: The first offset of that partition that the role has not read.
+    #: The role's position in that partition.
     position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OrderTrail:
-    """All that is recorded of an order, in the order of time, and what is outstanding."""
+    """All that is recorded of an order, ordered by time, and what is outstanding."""
 
     seller_id: str
     order_id: str
-    #: Of a checkout's order its state; otherwise `accepted`, `issued`, `stored`, `rejected` or `conflict`.
+    #: The state of a checkout's order; otherwise `accepted`, `issued`, `stored`, `rejected` or `conflict`.
     state: str
-    #: Its invoice and credit notes, as printed.
+    #: The printed numbers of its invoice and credit notes.
     numbers: tuple[str, ...]
     entries: tuple[TrailEntry, ...]
     outstanding: tuple[Outstanding, ...]
@@ -73,14 +73,14 @@ class OrderTrail:
 
 @dataclass(frozen=True, slots=True)
 class FoundTrails:
-    """What a question has found."""
+    """The result of a search."""
 
     trails: list[OrderTrail]
-    #: What the answer lacks, in words; empty if nothing.
+    #: What the result lacks, in words; empty if nothing.
     gaps: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: moments in ISO 8601, UTC; what is not known is null."""
+        """The result as JSON types, with times in ISO 8601, UTC; unknown values are null."""
         return {"orders": [_trail_json(each) for each in self.trails], "gaps": self.gaps}
 
 

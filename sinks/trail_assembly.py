@@ -1,4 +1,4 @@
-"""Puts an order's trail together, from what was read of it. Nothing here asks anybody."""
+"""Assembles an order's trail from what was read of it, without further I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,30 +16,30 @@ from sinks.postgres.trail_rows import AttemptRow, NumberedRow, OrderRow, Progres
 from sinks.trail import OrderTrail, Outstanding, Place, TrailEntry
 from sinks.trail_events import OrderEvents, place_of
 
-#: Topics in which requests of an order wait, and the agent that reads each.
+#: Topics with requests of orders, and the agent that reads each.
 READERS_OF_REQUESTS = {
     topic.name: agent
     for agent, topics in READERS.items()
     for topic in topics
     if topic in (catalog.CHECKOUT_REQUESTS, catalog.INVOICE_REQUESTS, catalog.ORDER_COMMANDS)
 }
-#: What the records in them ask for.
+#: What a record of each schema requests.
 REQUESTS = {
     catalog.CHECKOUT_REQUEST: "checkout",
     catalog.INVOICE_REQUEST: "invoice request",
     catalog.CREDIT_NOTE_REQUEST: "credit note request",
     catalog.ORDER_COMMAND: "command",
 }
-#: Steps of a history that the checkouts agent takes; all others are the orders agent's.
+#: Steps of a history up to this version are the checkouts agent's, all others the orders agent's.
 _BIRTH_VERSION_MAX = 2
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 class UnreadRequest(NamedTuple):
-    """A request behind its agent's position."""
+    """A request that its agent has not read yet."""
 
     record: KafkaRecord
-    #: What it asks for, such as `checkout` or `command ship`.
+    #: What it requests, such as `checkout` or `command ship`.
     what: str
     detail: str
 
@@ -51,9 +51,9 @@ def assemble(
     unread: Sequence[UnreadRequest],
     progress: Progress,
 ) -> OrderTrail:
-    """The trail of one order: its rows, its events, its requests that were handled, and those that were not."""
+    """The trail of one order, from its rows, its events, its handled requests and its unread requests."""
     entries = [*_entries(rows, events, requests), *(_accepted(each.record, each.what, each.detail) for each in unread)]
-    # A stable sort: what bears the same time stays in the order in which it follows from each other.
+    # A stable sort: entries with equal times stay in their causal order.
     entries.sort(key=lambda entry: entry.at or _BEFORE_ALL)
     waits = _Waits(rows, events, progress)
     return OrderTrail(
@@ -68,7 +68,7 @@ def assemble(
 def _entries(rows: TrailRows, events: OrderEvents, requests: Mapping[RecordPlace, KafkaRecord]) -> Iterator[TrailEntry]:
     def request(what: str, place: RecordPlace) -> TrailEntry:
         record = requests.get(place)
-        # Another order's, where the topic was recreated: it says nothing of this one.
+        # After the topic was recreated, the offset may hold another order's record, which says nothing about this one.
         if record is None or record.key != rows.identity.order_id.encode():
             return TrailEntry(None, "kafka", f"{what} accepted", "", Place(*place))
         return _accepted(record, what)
@@ -121,7 +121,7 @@ def _accepted(record: KafkaRecord, what: str, detail: str = "") -> TrailEntry:
 
 
 class _Waits:
-    """What an order waits for, as far as its rows and events tell."""
+    """Finds what an order waits for, from its rows and events."""
 
     def __init__(self, rows: TrailRows, events: OrderEvents, progress: Progress) -> None:
         self._rows = rows
@@ -130,13 +130,13 @@ class _Waits:
         self._attempts = {each.request_id: each for each in rows.attempts}
 
     def for_reader(self, each: UnreadRequest) -> Outstanding:
-        """A request waits for its agent to read it."""
+        """The wait for an agent to read a request."""
         place = Place(*each.record.place)
         since = moment(each.record.timestamp_ms * 1_000)
         return self._await(READERS_OF_REQUESTS[place.topic], f"to read the {each.what}", since, place)
 
     def all(self) -> Iterator[Outstanding]:
-        """Everything else."""
+        """All other waits."""
         order = self._rows.order
         if order is not None:
             yield from self._payments(order)
@@ -147,9 +147,9 @@ class _Waits:
                 yield self._await("documents", what, numbered.issued_at, _event(numbered))
 
     def _payments(self, order: OrderRow) -> Iterator[Outstanding]:
-        """Attempts that are not there yet, that are open, and that the order has not acted upon."""
+        """Attempts that have no row yet, that are open, or that the order has not acted on."""
         refunds = {_request_id(each): each.requested_at for each in self._rows.refunds if each.state == "requested"}
-        # Whose outcome moves the order on.
+        # Attempts whose outcome moves the order.
         awaited: dict[str, datetime | None] = dict(refunds)
         if order.state == OrderState.PAYMENT_PENDING:
             awaited["authorize"] = _since(order, OrderState.PAYMENT_PENDING)
@@ -157,10 +157,10 @@ class _Waits:
         if (shipped := _since(order, OrderState.SHIPPED)) is not None:
             wanted["capture"] = shipped
         for step in order.history:
-            # A payment that came when the order was cancelled already goes back.
+            # A payment that arrived after the order was cancelled is voided.
             if step["reason"] == LATE_PAYMENT_VOIDED:
                 wanted["void"] = moment(step["at"])
-        # The event that places an order asks for its authorisation.
+        # The event that places an order requests its authorisation.
         asked = {"authorize": self._events.steps.get(_BIRTH_VERSION_MAX), **self._events.requested}
         for request_id, since in wanted.items():
             if request_id not in self._attempts:
@@ -179,7 +179,7 @@ class _Waits:
                 yield self._await("orders", what, attempt.finished_at, place)
 
     def _invoices(self, order: OrderRow) -> Iterator[Outstanding]:
-        """The invoice of an order that was confirmed, and the credit notes of its refunds."""
+        """The invoice of a confirmed order, and the credit notes of its refunds."""
         confirmed = _since(order, OrderState.CONFIRMED)
         if confirmed is not None and not any(each.kind == INVOICE for each in self._rows.numbered):
             yield self._await("invoices", "to number the invoice", confirmed, self._asked(order, ""))
@@ -196,7 +196,7 @@ class _Waits:
         return place_of(event) or Place(catalog.INVOICE_REQUESTS.name, order.partition)
 
     def _await(self, agent: str, what: str, since: datetime | None, place: Place) -> Outstanding:
-        """The agent has not acted on what stands at `place`, or the relay has not brought it there."""
+        """The wait for `agent` to act on the record at `place`, or for the relay to publish it."""
         at = (place.topic, place.partition)
         if place.seq is not None and place.seq > self._progress.published.get(at, 0):
             return Outstanding("relay", f"to publish, for {agent} {what}", since, place)
@@ -207,7 +207,7 @@ class _Waits:
 
 
 def _since(order: OrderRow, state: OrderState) -> datetime | None:
-    """When the order came to this state last; None if it never did."""
+    """When the order last entered this state; None if it never did."""
     return next((moment(step["at"]) for step in reversed(order.history) if step["to"] == state), None)
 
 

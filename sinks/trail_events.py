@@ -1,4 +1,4 @@
-"""What the journal's events tell of orders, beyond what the tables have: where they stand, and more steps."""
+"""Reads from the journal's events what the tables don't have: the events' positions, and further steps of orders."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,14 +22,14 @@ from schemas.codec import DecodeError, decode
 from sinks.postgres.trail_rows import EventRow
 from sinks.trail import Place, TrailEntry
 
-#: SKUs of a change of stock that are named.
+#: SKUs named per change of stock.
 _SKUS_SHOWN_MAX = 5
-#: Seller of a dead letter whose bytes name none.
+#: The seller of a dead letter whose bytes name none.
 UNKNOWN = ""
 
 
 class AnsweredCommand(NamedTuple):
-    """A command that the orders agent has read."""
+    """A command that the orders agent has answered."""
 
     what: str
     place: RecordPlace
@@ -37,11 +37,11 @@ class AnsweredCommand(NamedTuple):
 
 @dataclass(slots=True)
 class OrderEvents:
-    """The events of one order. The mappings tell where the event stands of what the tables have, too."""
+    """The events of one order. The mappings give the position of the event for what is also in the tables."""
 
-    #: By the version of the step.
+    #: By the step's version.
     steps: dict[int, EventRow] = field(default_factory=dict)
-    #: Attempts by their request id: what was asked for, and what it came to.
+    #: Requests and outcomes of attempts, by request id.
     requested: dict[str, EventRow] = field(default_factory=dict)
     finished: dict[str, EventRow] = field(default_factory=dict)
     #: Requests for the invoice (under "") and for credit notes, by refund id.
@@ -49,19 +49,19 @@ class OrderEvents:
     commands: list[AnsweredCommand] = field(default_factory=list)
     #: Open dead letters, by the agent that could not apply the record.
     dead: dict[str, Place] = field(default_factory=dict)
-    #: Steps that no table has.
+    #: Steps that are in no table.
     entries: list[TrailEntry] = field(default_factory=list)
 
 
 def place_of(row: EventRow | None) -> Place | None:
-    """Where an event stands; None without one."""
+    """The position of an event; None without one."""
     return None if row is None else Place(row.topic, row.partition, seq=row.seq)
 
 
 def read_events(order_id: str, rows: Sequence[EventRow]) -> dict[OrderIdentity, OrderEvents]:
-    """What these events of all sellers' orders of this id tell; dead letters that name no seller are `UNKNOWN`'s.
+    """The events of all sellers' orders with this id; dead letters that name no seller belong to `UNKNOWN`.
 
-    Events under the same key that are of no order, such as a seller's changes of a SKU, are left out.
+    Events with the same key that belong to no order, such as a seller's changes of a SKU, are left out.
     """
     found: dict[OrderIdentity, OrderEvents] = {}
     for row in rows:
@@ -69,7 +69,7 @@ def read_events(order_id: str, rows: Sequence[EventRow]) -> dict[OrderIdentity, 
         try:
             schema, body = decode(row.payload, *topic.schemas, bytes_max=len(row.payload))
         except DecodeError as error:
-            # A newer release's, after a step back to this one. Whose order it is can't be told.
+            # Written by a newer release, before a rollback to this one. Its order is unknown.
             entry = _entry(row, "", "event that this release can't read", str(error))
             found.setdefault(OrderIdentity(UNKNOWN, order_id), OrderEvents()).entries.append(entry)
             continue
@@ -85,7 +85,7 @@ def _identity(body: Mapping[str, Any]) -> OrderIdentity:
 
 
 def _owner_of(letter: Mapping[str, Any], order_id: str) -> OrderIdentity:
-    """Whose record became the dead letter, as its bytes say."""
+    """The order whose record became the dead letter, by its bytes."""
     topic = catalog.TOPICS.get(letter["source_topic"])
     if topic is not None:
         with suppress(DecodeError):
@@ -94,7 +94,7 @@ def _owner_of(letter: Mapping[str, Any], order_id: str) -> OrderIdentity:
 
 
 def _note_birth(events: OrderEvents, row: EventRow, _: Any) -> None:
-    # `OrderPlaced` tells of both first steps, `OrderRefused` of the only one.
+    # `OrderPlaced` describes the first two steps, `OrderRefused` the only one.
     events.steps |= {1: row, 2: row}
 
 
@@ -105,7 +105,7 @@ def _note_step(events: OrderEvents, row: EventRow, body: OrderStateChanged) -> N
 def _note_answer(events: OrderEvents, row: EventRow, body: OrderCommandAnswered) -> None:
     what = f"command {body['command_id']}"
     events.entries.append(_entry(row, "orders", f"{what} {body['outcome']}", body["detail"]))
-    # Answers of the first version don't name their command.
+    # Answers of schema version 1 don't name their command.
     if body["source_offset"] >= 0:
         place = RecordPlace(catalog.ORDER_COMMANDS.name, body["source_partition"], body["source_offset"])
         events.commands.append(AnsweredCommand(what, place))
@@ -156,7 +156,7 @@ def _entry(row: EventRow, by: str, what: str, detail: str = "") -> TrailEntry:
     return TrailEntry(row.occurred_at, by, what, detail, place_of(row), traceparent=row.traceparent)
 
 
-#: What each event tells. Those of refused requests are left out: `refused_requests` has them.
+#: What to note of each event. Events of refused requests are left out, because `refused_requests` has them.
 _NOTE: Mapping[catalog.Schema[Any], Callable[[OrderEvents, EventRow, Any], None]] = {
     catalog.ORDER_PLACED: _note_birth,
     catalog.ORDER_REFUSED: _note_birth,

@@ -1,4 +1,4 @@
-"""Finds the trail of an order: Postgres has what was decided, Kafka the requests, also those not read yet."""
+"""Finds the trail of an order: decisions are in Postgres, requests in Kafka, including unread ones."""
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
@@ -25,21 +25,21 @@ from sinks.trail import FoundTrails
 from sinks.trail_assembly import READERS_OF_REQUESTS, REQUESTS, UnreadRequest, assemble
 from sinks.trail_events import UNKNOWN, OrderEvents, read_events
 
-#: Records of a partition that a search for unread requests looks at, some 2 µs each.
+#: Records per partition that a search for unread requests reads, about 2 µs each.
 SEARCHED_MAX = 200_000
-#: How long Kafka may take for an answer.
+#: Time limit for Kafka's answer.
 SECONDS_MAX = 5.0
-#: Requests whose time is read from Kafka, of all orders that one question finds.
+#: Requests whose time is read from Kafka, over all orders found.
 _REQUESTS_READ_MAX = 64
 
 
 async def find_trails(
     connection: Connection, reader: RecordReader, wanted: str, seller_id: str | None = None
 ) -> FoundTrails:
-    """The orders with this order id, a document of this number or a buyer of this e-mail, of one seller or of all.
+    """Find orders by order id, document number or a buyer's e-mail address, of one seller or of all.
 
-    Nobody else uses `reader` meanwhile. Without Kafka, what Postgres has is returned, and the gap named. Raises one of
-    `session.OUTAGES`.
+    `reader` must have no other user meanwhile. Without Kafka, Postgres' part is returned, with the gap named. Raises
+    one of `session.OUTAGES`.
     """
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -61,7 +61,7 @@ async def find_trails(
     keys = {order_id.encode() for order_id in order_ids}
     places = [place for each in rows.values() for place in _handled(each)]
     places += [command.place for each in events.values() for command in each.commands]
-    # Before `gapless topics` there is nothing to look for.
+    # Before the first `gapless topics` there are no topics to search.
     starts = {} if recorded is None else _starts(keys, recorded[0], progress)
     requests: dict[RecordPlace, KafkaRecord] = {}
     search = KeySearch([], {})
@@ -90,7 +90,7 @@ async def find_trails(
 
 
 def _starts(keys: Collection[bytes], partitions: int, progress: Progress) -> dict[Partition, int]:
-    """Where requests of these orders that nobody has read yet begin."""
+    """The positions from which unread requests of these orders are searched."""
     numbers = {partition_of(key, partitions) for key in keys}
     return {
         (topic, partition): progress.positions.get((agent, topic, partition), 0)
@@ -100,7 +100,7 @@ def _starts(keys: Collection[bytes], partitions: int, progress: Progress) -> dic
 
 
 def _handled(rows: TrailRows) -> Iterator[RecordPlace]:
-    """Where the order's requests stand that the tables know of."""
+    """The positions of the order's requests that the tables name."""
     if rows.order is not None:
         yield rows.order.request
     yield from (each.request for each in rows.numbered)
@@ -114,7 +114,7 @@ def _by_order(records: Sequence[KafkaRecord]) -> dict[OrderIdentity, list[Unread
         try:
             schema, body = decode(record.value, *topic.schemas, bytes_max=topic.value_bytes_max)
         except DecodeError:
-            # It will be a dead letter. Whose order it is can't be told.
+            # It will become a dead letter. Its order is unknown.
             continue
         what, detail = REQUESTS[schema], ""
         if catalog.ORDER_COMMAND.describes(body, schema):

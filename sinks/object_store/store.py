@@ -1,4 +1,4 @@
-"""The object store: a folder or S3. What is stored has reached the disk, and is never replaced by anything else."""
+"""The object store: a folder or S3. Stored objects are durable, and are never replaced by other content."""
 
 import asyncio
 import hashlib
@@ -20,29 +20,29 @@ from runtime.settings import Settings
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
-#: Puts in flight at once: enough to hide the network's delay, few enough for a server's limits.
+#: Concurrent puts: enough to hide network latency, and few enough for a server's limits.
 _CONCURRENT_PUTS_MAX = 32
-#: fsyncs at once: a journaling file system commits those that wait together in one go.
+#: Concurrent fsyncs: a journaling file system commits concurrent ones together.
 _CONCURRENT_FSYNCS_MAX = 16
-#: Beyond this a put is an outage, which the agent retries in place and reports.
+#: A longer put is an outage, which the agent retries in place and reports.
 _REQUEST_TIMEOUT = timedelta(seconds=15)
 _RETRY_TIMEOUT = timedelta(seconds=30)
 _RETRIES_MAX = 3
 
 
 class StoreUnavailableError(Exception):
-    """The object store can't be reached, or refuses; the message says why."""
+    """The object store can't be reached, or refuses the request; the message says why."""
 
 
 class NotStoredError(LookupError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class KeyTakenError(Exception):
-    """Another, intact object has this key: two documents share a hash, or the caller's keys are wrong. A bug."""
+    """Another intact object has this key: a bug, since keys contain the hash of their content."""
 
 
-#: What an agent retries in place.
+#: Errors that agents retry in place.
 STORE_OUTAGES: tuple[type[Exception], ...] = (StoreUnavailableError,)
 
 
@@ -57,7 +57,7 @@ class StoredObject:
 def open_store(settings: Settings) -> "ObjectStore":
     """The store that the settings name: `file:///folder` or `s3://bucket/prefix`.
 
-    Raises `ValueError` for any other URL, and `StoreUnavailableError` where the folder can't be made.
+    Raises `ValueError` for any other URL, and `StoreUnavailableError` if the folder can't be created.
     """
     url = urlsplit(settings.objects_url)
     if url.scheme == "file" and url.netloc in {"", "localhost"} and url.path:
@@ -76,14 +76,14 @@ def _open_s3(settings: Settings, bucket: str, prefix: str) -> S3Store:
     config: S3Config = {
         "bucket": bucket,
         "region": settings.objects_region,
-        # Put-if-absent is S3's own `If-None-Match: *`.
+        # Put-if-absent uses S3's `If-None-Match: *`.
         "conditional_put": "etag",
     }
     if settings.objects_endpoint is not None:
         config["endpoint"] = settings.objects_endpoint
-        # Servers other than AWS have the bucket in the path.
+        # Servers other than AWS expect the bucket in the path.
         config["virtual_hosted_style_request"] = False
-    # Without keys the process's own identity counts: a role of the machine or of the pod.
+    # Without keys, the role of the machine or pod is used.
     if settings.objects_access_key_id is not None:
         config["access_key_id"] = settings.objects_access_key_id.get_secret_value()
     if settings.objects_secret_access_key is not None:
@@ -98,24 +98,24 @@ def _open_s3(settings: Settings, bucket: str, prefix: str) -> S3Store:
 
 
 class ObjectStore:
-    """Objects by key. Each key holds the hash of its content, so putting again is harmless."""
+    """Objects by key. Each key contains the hash of its content, so putting again is harmless."""
 
     def __init__(self, store: LocalStore | S3Store, root: Path | None) -> None:
         self._store = store
-        #: The folder, where it is one.
+        #: The folder; None for S3.
         self._root = root
         self._synced_folders: set[Path] = set()
 
     async def put_if_absent(self, key: str, body: bytes) -> None:
-        """Store `body`; it has reached the disk on return. See `put_all_if_absent`."""
+        """Store `body`; it is durable on return. See `put_all_if_absent`."""
         await self.put_all_if_absent([(key, body)])
 
     async def put_all_if_absent(self, objects: Sequence[tuple[str, bytes]]) -> None:
-        """Store each body under its key unless it is there already; all have reached the disk on return.
+        """Store each body under its key unless it exists already; all are durable on return.
 
-        What is there and isn't what its key says was torn by a power cut: it is replaced at one stroke. Raises
-        `StoreUnavailableError`, after which any of them may be stored; `KeyTakenError`, and `ValueError` for a key that
-        doesn't hold its content's hash.
+        An existing object that differs from its key's hash was torn by a power failure, and is replaced atomically.
+        Raises `StoreUnavailableError`, after which any of them may be stored; `KeyTakenError`; and `ValueError` for a
+        key that does not contain its content's hash.
         """
         for key, body in objects:
             if not names_content(key, hashlib.sha256(body).hexdigest()):
@@ -136,7 +136,7 @@ class ObjectStore:
             raise _unavailable("get", error) from error
 
     async def head(self, key: str) -> StoredObject | None:
-        """The object's size, None where there is none. Raises `StoreUnavailableError`."""
+        """The object's size; None if it does not exist. Raises `StoreUnavailableError`."""
         try:
             meta = await obstore.head_async(self._store, key)
         except (NotFoundError, FileNotFoundError):
@@ -146,7 +146,7 @@ class ObjectStore:
         return StoredObject(key, meta["size"])
 
     async def list(self, prefix: str | None = None) -> AsyncIterator[StoredObject]:
-        """All objects under a folder, in no order. Raises `StoreUnavailableError`."""
+        """All objects under a folder, unordered. Raises `StoreUnavailableError`."""
         try:
             async for chunk in obstore.list(self._store, prefix, chunk_size=1_000):
                 for meta in chunk:
@@ -170,13 +170,13 @@ class ObjectStore:
         if names_content(key, hashlib.sha256(present).hexdigest()):
             raise KeyTakenError(key)
         try:
-            # Written beside and renamed: no reader ever sees a part of it.
+            # The store writes a temporary object and renames it, so readers never see a part.
             await obstore.put_async(self._store, key, body, mode="overwrite", use_multipart=False)
         except (BaseError, OSError) as error:
             raise _unavailable("put", error) from error
 
     async def _sync(self, root: Path, files: Iterable[Path]) -> None:
-        """Flush files, their folders, and the folders above that were never flushed: a file without a name is lost."""
+        """Flush files, their folders and new folders above: a file is lost if its folder's entry is not durable."""
         files = list(dict.fromkeys(files))
         folders = {file.parent for file in files}
         above = {folder for file in files for folder in file.parents if folder.is_relative_to(root)} - folders
@@ -189,7 +189,7 @@ class ObjectStore:
 
 
 async def _all(puts: Iterable[object]) -> None:
-    # Every one is awaited before the first error leaves: none may go on in the back of whoever tries again.
+    # Await all before raising the first error, so that no put continues in the background while the caller retries.
     results = await asyncio.gather(*puts, return_exceptions=True)  # type: ignore[call-overload]
     for result in results:
         if isinstance(result, BaseException):
@@ -214,10 +214,10 @@ def _fsync_all(paths: Iterable[Path]) -> None:
 def _make_folders(root: Path) -> None:
     missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
-    # A folder is lost with the entry in the one above it.
+    # A folder is only durable if its entry in the parent folder is.
     _fsync_all(folder.parent for folder in missing)
 
 
 def _unavailable(doing: str, error: Exception) -> StoreUnavailableError:
-    # The first line only: obstore goes on with its debug notation, and S3 answers with a page of XML.
+    # The first line only: obstore appends debug output, and S3 a page of XML.
     return StoreUnavailableError(f"{doing}: {(str(error) or type(error).__name__).splitlines()[0][:300]}")

@@ -1,11 +1,11 @@
-"""The dead letters of the journal: found, shown with the record that each carries, and closed.
+"""The dead letters of the journal: lists them, reads the record that each carries, and closes them.
 
-Agents write dead letters to the journal alone. The table `dead_letters` has a row for each by which it is found, and
-what was done about it. `note_new` copies what the journal has beyond the table, so the rows are there for whoever calls
-it first, whichever release wrote the dead letters. All of this blocks.
+Agents write dead letters to the journal only. The table `dead_letters` has a row for each, with columns to search by
+and what was done about it. `note_new` copies missing rows from the journal, so they are complete after each call of it,
+whichever release wrote the dead letters. All calls block.
 
 A dead letter is open until it is redriven (its record was sent again, `sinks.redrive`) or discarded. Both are final: a
-record that fails again after a redrive is another dead letter.
+record that fails again after a redrive becomes another dead letter.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,15 +33,15 @@ STATES = (OPEN, REDRIVEN, DISCARDED)
 #: Rows of the journal that are copied at once, and their bytes: bounds memory.
 _COPIED_MAX = 500
 _COPIED_BYTES_MAX = 8 * 1024 * 1024
-#: Dead letters that are copied before those that are open are counted: bounds the time of a look.
+#: Dead letters that are copied before open ones are counted: bounds the time of a call.
 _COPIED_PER_LOOK_MAX = 2_000
-#: Fields that nobody who looks at a dead letter needs to see.
+#: Fields that are hidden when a record is shown.
 _SECRETS = ("payment_token",)
 _HIDDEN = "(hidden)"
 
 
 class DeadLetterError(Exception):
-    """What was asked can't be done with a dead letter; the message says why, in one line."""
+    """The request can't be carried out for a dead letter; the message says why, in one line."""
 
 
 class DeadLetterId(NamedTuple):
@@ -55,7 +55,7 @@ class DeadLetterId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises `ValueError` for what is no such id."""
+        """Parse an id such as `3-17`. Raises `ValueError`."""
         partition, dash, seq = text.partition("-")
         if not (dash and all(each.isascii() and each.isdecimal() and len(each) <= 18 for each in (partition, seq))):
             raise ValueError(f"{text!r} is no dead letter's id, such as 3-17: its partition and its seq")
@@ -85,49 +85,49 @@ class DeadLetterRow:
 
     @property
     def id(self) -> DeadLetterId:
-        """Its name for people."""
+        """The id that is shown to people."""
         return DeadLetterId(self.partition, self.seq)
 
 
 class CarriedBytes(NamedTuple):
-    """The record that a dead letter carries, as it stood in its topic."""
+    """The record that a dead letter carries, as it was in its topic."""
 
     key: bytes | None
     value: bytes | None
-    #: The trace that it follows from.
+    #: The trace that it belongs to.
     traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class CarriedRecord:
-    """The record that a dead letter carries, and how this release reads it."""
+    """The record that a dead letter carries, decoded by this release."""
 
     key: bytes | None
     value: bytes | None
-    #: Such as `gapless.InvoiceRequest`; empty where the value can't be decoded.
+    #: Such as `gapless.InvoiceRequest`; empty if the value can't be decoded.
     schema: str
-    #: The record decoded, less its secrets; None where the value can't be decoded.
+    #: The decoded record without secrets; None if the value can't be decoded.
     body: Mapping[str, object] | None
-    #: Why this release can't decode the value; empty where it can.
+    #: Why this release can't decode the value; empty if it can.
     decode_error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterFilter:
-    """Which dead letters: those that meet every condition that is given."""
+    """Selects the dead letters that meet every given condition."""
 
     ids: tuple[DeadLetterId, ...] = ()
     topic: str | None = None
     reason: str | None = None
     order_id: str | None = None
-    #: Of `occurred_at`: from `since` on, and before `until`.
+    #: Limits of `occurred_at`: from `since` on, and before `until`.
     since: datetime | None = None
     until: datetime | None = None
     state: str | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether it asks for all dead letters, of whatever state."""
+        """Whether it selects all dead letters, apart from their state."""
         return replace(self, state=None) == DeadLetterFilter()
 
 
@@ -141,22 +141,22 @@ class OpenDeadLetters:
     oldest_at: datetime
 
 
-#: The seq of a dead letter, what it says, and the time of its row in the journal.
+#: The seq of a dead letter, its content, and the time of its journal row.
 _Entry: TypeAlias = tuple[int, DeadLetter, datetime]
 
 
 def note_new(connection: Connection, rows_max: int | None = None) -> int:
-    """Copy what the journal has beyond the table; return how many dead letters that were. Safe to run at once.
+    """Copy new dead letters from the journal to the table; return how many. Concurrent calls are safe.
 
-    With `rows_max` it stops some rows after so many, and the next call goes on. Costs a look at the journal heads where
-    there is nothing new.
+    With `rows_max` it stops some rows after that number, and the next call continues. If there is nothing new, it reads
+    only the journal heads.
     """
     copied = 0
     for partition, after_seq, last_seq in connection.execute(_BEHIND, {"topic": catalog.DEAD_LETTERS.name}).fetchall():
         while after_seq < last_seq and (rows_max is None or copied < rows_max):
             rows = _read_journal(connection, partition, after_seq)
             if not rows:
-                # Rows were archived, as those of old months may be.
+                # Rows are missing because they were archived.
                 after_seq += _COPIED_MAX
                 continue
             connection.execute(_INSERT, _columns(partition, rows))
@@ -166,10 +166,10 @@ def note_new(connection: Connection, rows_max: int | None = None) -> int:
 
 
 def read_open_dead_letters(connection: Connection) -> list[OpenDeadLetters]:
-    """How many are open, by topic and reason, with the oldest's time; new ones among them.
+    """The numbers of open dead letters by topic and reason, with the oldest's time; new ones are included.
 
-    For who asks every few seconds: it costs a look at the journal heads and an index entry for each that is open. Of
-    very many new ones only some are copied in each call.
+    Cheap enough to call every few seconds: it reads the journal heads and an index entry per open dead letter. Of very
+    many new ones each call copies only some.
     """
     note_new(connection, _COPIED_PER_LOOK_MAX)
     with connection.cursor(row_factory=class_row(OpenDeadLetters)) as cursor:
@@ -178,7 +178,7 @@ def read_open_dead_letters(connection: Connection) -> list[OpenDeadLetters]:
 
 
 def count(connection: Connection, wanted: DeadLetterFilter) -> int:
-    """How many there are."""
+    """The number of dead letters."""
     where, values = _conditions(wanted)
     cursor = connection.execute(sql.SQL("SELECT count(*) FROM dead_letters d WHERE {}").format(where), values)
     row = cursor.fetchone()
@@ -188,7 +188,7 @@ def count(connection: Connection, wanted: DeadLetterFilter) -> int:
 def read_page(
     connection: Connection, wanted: DeadLetterFilter, limit: int, after: DeadLetterId | None = None
 ) -> list[DeadLetterRow]:
-    """So many at most, newest first; `after` is the last one of the page before."""
+    """A page of at most `limit` rows, newest first, after the id `after`."""
     where, values = _conditions(wanted)
     if after is not None:
         where = sql.SQL(
@@ -206,9 +206,9 @@ def read_page(
 
 
 def read_in_order(connection: Connection, wanted: DeadLetterFilter, limit: int) -> Iterator[list[DeadLetterRow]]:
-    """Those that are open, in the order of their records in each partition, so many at a time.
+    """The open ones in the order of their records in each partition, `limit` at a time.
 
-    None that is written after this was called is among them: a record that is redriven meanwhile may fail again.
+    Dead letters written after the call are not included, because a redriven record may fail again.
     """
     cursor = connection.execute("SELECT partition, max(seq) FROM dead_letters GROUP BY partition")
     ends = cursor.fetchall()
@@ -231,7 +231,7 @@ def read_in_order(connection: Connection, wanted: DeadLetterFilter, limit: int) 
 def close_redriven(
     connection: Connection, places: Sequence[tuple[DeadLetterId, Delivered]], *, by: str, why: str
 ) -> None:
-    """Record that the records of these dead letters were sent again, and where they stand."""
+    """Record that the records of these dead letters were sent again, and their new positions."""
     connection.execute(
         _CLOSE_REDRIVEN,
         {
@@ -246,7 +246,7 @@ def close_redriven(
 
 
 def discard(connection: Connection, wanted: DeadLetterFilter, *, by: str, why: str) -> int:
-    """Close the open ones without sending their records; return how many."""
+    """Close open ones without sending their records; return how many."""
     where, values = _conditions(replace(wanted, state=OPEN))
     query = sql.SQL(
         "UPDATE dead_letters AS d SET state = 'discarded', closed_by = %(by)s, closed_at = now(), closed_why = %(why)s"
@@ -256,7 +256,7 @@ def discard(connection: Connection, wanted: DeadLetterFilter, *, by: str, why: s
 
 
 def read_record(connection: Connection, letter: DeadLetterRow) -> CarriedRecord:
-    """The record that a dead letter carries. Raises `DeadLetterError` where its journal row is archived."""
+    """The record that a dead letter carries. Raises `DeadLetterError` if its journal row is archived."""
     key, value, _ = read_bytes(connection, letter)
     topic = catalog.TOPICS.get(letter.source_topic)
     try:
@@ -276,7 +276,7 @@ def read_bytes(connection: Connection, letter: DeadLetterRow) -> CarriedBytes:
     )
     row = cursor.fetchone()
     if row is None:
-        raise DeadLetterError(f"the journal has no dead letter {letter.id} any more: its month was archived")
+        raise DeadLetterError(f"the journal no longer has the dead letter {letter.id}: its month was archived")
     carried = _decode(row[0])
     return CarriedBytes(carried["key"], carried["value"], row[1])
 
@@ -313,13 +313,13 @@ def _columns(partition: int, rows: Sequence[_Entry]) -> dict[str, Any]:
         "offsets": [letter["source_offset"] for letter in letters],
         "order_ids": [_order_id(letter) for letter in letters],
         "reasons": [reason_of(letter["error"]).value for letter in letters],
-        # An error may quote what the record holds, and Postgres holds no NUL.
+        # An error may quote the record, and Postgres can't store NUL.
         "errors": [letter["error"].replace("\0", "\N{REPLACEMENT CHARACTER}") for letter in letters],
     }
 
 
 def _order_id(letter: DeadLetter) -> str | None:
-    """The order that the record names: in its value, or else as its key."""
+    """The order id in the record's value, or otherwise its key; None if that is not an order id."""
     try:
         found: bytes | None = order_id_of(letter["value"] or b"")
     except DecodeError:
@@ -332,7 +332,7 @@ def _order_id(letter: DeadLetter) -> str | None:
 
 
 def _conditions(wanted: DeadLetterFilter) -> tuple[sql.Composed, dict[str, Any]]:
-    """As SQL on the table `d`, with its parameters."""
+    """The filter as SQL on the table `d`, with its parameters."""
     conditions: list[LiteralString] = ["true"]
     values: dict[str, Any] = {}
     if wanted.ids:

@@ -1,4 +1,4 @@
-"""Documents that are in the object store, and the logos they are made with."""
+"""Stored documents, and the logos they contain."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sinks.postgres.session import SQL, Connection
 
-#: Logos kept in memory: one is some 20 KB, and most workers see few sellers at a time.
+#: Logos cached in memory: one has about 20 KB, and most workers see few sellers at a time.
 _LOGOS_MAX = 256
 
 
@@ -23,7 +23,7 @@ class DocumentRow(NamedTuple):
 
 
 class InvoiceState(NamedTuple):
-    """What the ledger knows of a number: the event that announced it, and whether it has its document."""
+    """The ledger's data about a number: its event, and whether its document is stored."""
 
     event: bytes
     has_document: bool
@@ -32,7 +32,7 @@ class InvoiceState(NamedTuple):
 async def read_invoice_states(
     connection: Connection, topic: str, numbers: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], InvoiceState]:
-    """By (series id, number); a number that was never issued is absent."""
+    """The states by (series id, number); a number that was never issued is absent."""
     cursor = await connection.execute(
         SQL["read_invoice_states"],
         {
@@ -45,7 +45,7 @@ async def read_invoice_states(
 
 
 async def insert_documents(connection: Connection, rows: Sequence[DocumentRow]) -> set[tuple[str, int]]:
-    """Insert those not yet there; return the (series id, number) of the new ones. In the caller's transaction."""
+    """Insert rows that don't exist yet, in the caller's transaction; return the (series id, number) of the new ones."""
     names = ["series_ids", "numbers", "keys", "digests", "sizes", "template_versions", "stored_ats"]
     columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     cursor = await connection.execute(SQL["insert_documents"], columns)
@@ -53,7 +53,7 @@ async def insert_documents(connection: Connection, rows: Sequence[DocumentRow]) 
 
 
 class Logos:
-    """Logos by digest. Their bytes never change, so what was read once is kept."""
+    """A cache of logos by digest. Their bytes never change."""
 
     def __init__(self) -> None:
         self._bodies: dict[str, bytes] = {}
@@ -65,7 +65,7 @@ class Logos:
         if missing:
             cursor = await connection.execute(SQL["read_logos"], {"digests": [bytes.fromhex(each) for each in missing]})
             read: dict[str, bytes] = dict(await cursor.fetchall())
-            # Other partitions read meanwhile: what was found is ours, whatever they put in or out.
+            # Other partitions may change the cache during the await, so what was found is collected separately.
             found |= read
             self._bodies |= read
             while len(self._bodies) > _LOGOS_MAX:

@@ -1,4 +1,4 @@
-"""What gateways read of invoices, series and API keys, many in one round trip, with an end to every wait."""
+"""Read by gateways: invoices, series and API keys, many in one round trip, with a time limit for every wait."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,24 +10,24 @@ from sinks.postgres.lanes import Lane, PostgresUnavailableError, check_url
 from sinks.postgres.refusals_reader import RefusedRequest, read_refusals
 from sinks.postgres.session import Session, fetch_dicts
 
-#: Events up to this come along with their invoice; a larger one is read alone, so that a batch stays small in memory.
+#: Events up to this size are read with their invoice; larger ones are read alone, to bound the memory of a batch.
 _EVENT_BYTES_MAX = 64 * 1024
 _OUTCOMES_MAX = 200
-#: The same rows are read again for so long: a row committed late bears the time at which its transaction began.
+#: Keys changed in this period are read again, since a row's time is when its transaction began, not its commit.
 _KEYS_OVERLAP = timedelta(minutes=5)
 
-#: Between two look-ups of keys that no gateway knows yet, many in each: a flood of wrong ones is 20 queries a second.
+#: Interval between look-ups of unknown keys, many in each, so that a flood of wrong keys costs 20 queries a second.
 _KEYS_PACE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """An invoice that stands, with its document where it is stored already."""
+    """An issued invoice, with its document if that is stored."""
 
     seller_id: str
     order_id: str
     kind: str
-    #: Of a credit note: the refund that it credits; else empty.
+    #: The refund that a credit note credits; empty for an invoice.
     refund_id: str
     series_id: str
     number: int
@@ -43,23 +43,23 @@ class Invoice:
     document_key: str | None
     document_sha256: bytes | None
     document_size_bytes: int | None
-    #: The `InvoiceIssued` record; None where it is large, or no longer in the journal.
+    #: The `InvoiceIssued` record; None if it is large, or no longer in the journal.
     event: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InvoiceOutcome:
-    """What became of the requests for an order's invoice; `refused` has the latest first."""
+    """The outcome of the requests for an order's invoice; `refused` has the latest first."""
 
     invoice: Invoice | None
     refused: tuple[RefusedRequest, ...]
-    #: The kind that has the order id, of `order_ids`; None where nobody has it yet.
+    #: The kind that owns the order id (see `order_ids`); None if it has no owner yet.
     owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A run of numbers. Numbers below `next_number` are taken."""
+    """A series. Numbers below `next_number` are taken."""
 
     series_id: str
     policy: str
@@ -67,7 +67,7 @@ class Series:
 
 
 class KeyChange(NamedTuple):
-    """An API key as it stands: a revoked one speaks for nobody."""
+    """The state of an API key; a revoked one must be refused."""
 
     key_sha256: bytes
     seller_id: str
@@ -114,7 +114,7 @@ _LIST_SERIES: LiteralString = """
     ORDER BY series_id LIMIT %(limit)s
 """
 
-# `-infinity` reads all of them: `since IS NULL OR …` would read all of them each time.
+# `-infinity` reads all of them; `since IS NULL OR …` would do so each time.
 _READ_KEYS: LiteralString = """
     SELECT key_sha256, seller_id, revoked_at IS NOT NULL AS revoked FROM api_keys
     WHERE greatest(created_at, revoked_at) > %(since)s
@@ -128,12 +128,12 @@ _READ_KEY: LiteralString = """
 class InvoicesReader:
     """Reads for one gateway. Every method raises `PostgresUnavailableError`, within `READ_SECONDS_MAX`.
 
-    A call that hangs in a frozen server is left to hang, and whoever asks meanwhile is refused at once: to cancel it
-    would take another answer of the same server.
+    A call that hangs in a frozen server is not cancelled, because that would need an answer of the same server. Further
+    callers are refused at once.
     """
 
     def __init__(self, url: str, *, topic: str, kind: str) -> None:
-        """`topic` holds the events of invoices of `kind`. Connects when first asked. Raises `ValueError`."""
+        """`topic` has the events of invoices of `kind`. Connects on first use. Raises `ValueError`."""
         check_url(url)
         self._topic = topic
         self._kind = kind
@@ -147,11 +147,11 @@ class InvoicesReader:
         )
 
     async def outcome(self, seller_id: str, order_id: str) -> InvoiceOutcome:
-        """What has become of the requests for this order's invoice."""
+        """The outcome of the requests for this order's invoice."""
         return await self._for_invoices.ask(self._outcomes, OrderIdentity(seller_id, order_id))
 
     async def event(self, invoice: Invoice) -> bytes | None:
-        """The invoice's `InvoiceIssued` record, whatever its size; None once it has left the journal."""
+        """The invoice's `InvoiceIssued` record, of any size; None if it is no longer in the journal."""
         if invoice.event is not None:
             return invoice.event
         rows = await self._for_the_rest.query(
@@ -164,7 +164,7 @@ class InvoicesReader:
         return bytes(rows[0]["payload"]) if rows else None
 
     async def number(self, seller_id: str, series_id: str, number: int) -> Invoice | None:
-        """What became of a number; None if it is not taken, or not this seller's."""
+        """The invoice with a number; None if the number is not taken, or of another seller."""
         rows = await self._for_the_rest.query(_READ_NUMBER, seller_id=seller_id, series_id=series_id, number=number)
         return Invoice(**rows[0]) if rows else None
 
@@ -174,16 +174,16 @@ class InvoicesReader:
         return [Invoice(**row) for row in rows]
 
     async def series_list(self, seller_id: str, after: str, limit: int) -> list[Series]:
-        """The seller's series in the order of their ids, from behind `after`."""
+        """The seller's series in the order of their ids, after `after`."""
         rows = await self._for_the_rest.query(_LIST_SERIES, seller_id=seller_id, after=after, limit=limit)
         return [Series(**row) for row in rows]
 
     async def key(self, key_sha256: bytes) -> KeyChange | None:
-        """An API key; None if there never was one."""
+        """An API key; None if it never existed."""
         return await self._for_the_rest.ask(self._keys, key_sha256)
 
     async def key_changes(self, since: datetime | None) -> list[KeyChange]:
-        """Keys made or revoked since, with a generous overlap; all of them for None."""
+        """Keys added or revoked since then, with an overlap; all keys for None."""
         rows = await self._for_the_rest.query(_READ_KEYS, since="-infinity" if since is None else since - _KEYS_OVERLAP)
         return [KeyChange(**row) for row in rows]
 
@@ -196,7 +196,7 @@ class InvoicesReader:
         return True
 
     async def close(self) -> None:
-        """Close the connections, also those that hang."""
+        """Close the connections, even hanging ones."""
         await self._for_invoices.close(self._outcomes)
         await self._for_the_rest.close(self._keys)
 

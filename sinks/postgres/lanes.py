@@ -1,4 +1,4 @@
-"""A gateway's connections to Postgres, with an end to every wait."""
+"""A gateway's connections to Postgres, with a time limit for every wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,9 +12,9 @@ from runtime.outages import POSTGRES
 from sinks.microbatch import Answer, MicroBatch, Question
 from sinks.postgres.session import OUTAGES, Session, fetch_dicts
 
-#: What a caller waits at most; then Postgres counts as unavailable.
+#: How long a caller waits; after that Postgres counts as unavailable.
 READ_SECONDS_MAX = 2.0
-#: How long Postgres is left alone after it refused or lost a connection.
+#: How long Postgres is not called after it refused or lost a connection.
 PAUSE_SECONDS = 0.5
 
 _Result = TypeVar("_Result")
@@ -22,20 +22,20 @@ _Query = tuple[LiteralString, dict[str, Any]]
 
 
 class PostgresUnavailableError(Exception):
-    """Postgres did not answer in time; nothing is known."""
+    """Postgres did not answer in time; the result is unknown."""
 
 
 def check_url(url: str) -> None:
-    """Raises `ValueError` for what is no URL of libpq."""
+    """Raise `ValueError` unless `url` is a valid libpq URL."""
     try:
         psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # The error would show the URL, and with it the password.
+        # The original error contains the URL, and so the password.
         raise ValueError("is no URL of libpq, such as postgresql://user:password@host:5432/database") from None
 
 
 class Lane:
-    """One connection, used for one call at a time, and whether it is worth asking."""
+    """One connection for one call at a time, with a circuit breaker."""
 
     def __init__(self, url: str, *, read_only: bool) -> None:
         self._read_only = read_only
@@ -47,13 +47,13 @@ class Lane:
 
     @property
     def available(self) -> bool:
-        """Whether the last call went well, and none hangs."""
+        """Whether the last call succeeded, and none hangs."""
         now = monotonic()
         is_open = self._breaker.gate(now) is Gate.OPEN
         return not is_open and (self._began is None or now - self._began < READ_SECONDS_MAX)
 
     async def ask(self, batch: MicroBatch[Question, Answer], question: Question) -> Answer:
-        """The answer of a batch that runs on this lane."""
+        """The answer of a batch that runs on this lane. Raises `PostgresUnavailableError`."""
         if not self.available:
             raise PostgresUnavailableError("Postgres is unavailable")
         try:
@@ -68,8 +68,8 @@ class Lane:
         return await self.ask(self._queries, (statement, parameters))
 
     async def close(self, *batches: MicroBatch[Any, Any]) -> None:
-        """Close the connection, also one that hangs, and then the batches that run on it."""
-        # In this order: a call that is cancelled on an open connection would wait for the server to agree.
+        """Close the connection, even a hanging one, and then the batches that run on it."""
+        # In this order: cancelling a call on an open connection would wait for the server.
         await self.session.close()
         for batch in (self._queries, *batches):
             await batch.close()
@@ -83,7 +83,7 @@ class Lane:
         return [await self.run(execute)]
 
     async def run(self, call: Callable[[Session], Awaitable[_Result]]) -> _Result:
-        """Do a call, alone on the connection."""
+        """Make a call, alone on the connection."""
         async with self._lock:
             began_at = monotonic()
             if self._breaker.gate(began_at) is Gate.OPEN:
@@ -105,7 +105,7 @@ class Lane:
                 POSTGRES.failed(reason)
                 raise PostgresUnavailableError(reason) from None
             except psycopg.Error:
-                # In the middle of a pipeline: what the next call would read is anybody's guess.
+                # Within a pipeline: the next call would read answers to this one.
                 await self.session.close()
                 raise
             finally:
@@ -118,7 +118,7 @@ class Lane:
         except psycopg.errors.QueryCanceled:
             raise
         except OUTAGES:
-            # A connection that was opened before Postgres was restarted fails, which says nothing of Postgres now.
+            # The connection may be dead since a restart of Postgres, which says nothing about Postgres now.
             if not (used and self._read_only):
                 raise
         await self.session.close()

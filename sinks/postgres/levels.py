@@ -1,4 +1,4 @@
-"""Stock levels as Postgres has them, for those who compare or copy them. Every statement goes by a key's index."""
+"""Stock levels, for comparing and copying them. Every statement uses a key's index."""
 
 from collections.abc import Collection
 from typing import LiteralString
@@ -29,11 +29,12 @@ _DECIDED: LiteralString = """
 """
 
 
-#: Orders whose payment isn't known that are read at most: some 10 µs each.
+#: Limit of orders with an unknown payment that are read, about 10 µs each.
 UNPAID_MAX = 20_000
 
-# One statement, so one snapshot: an order is in it with its claim, or neither is. By the partial index whatever the
-# planner believes, and then order by order: no index leads from a SKU to its orders.
+# A single statement and so a single snapshot, in which an order and its claim are both visible or both not. It uses the
+# partial index whatever the planner's statistics say, and then looks up each order, since no index leads from a SKU to
+# its orders.
 _OBTAINABLE: LiteralString = """
     WITH unpaid AS MATERIALIZED (
         SELECT seller_id, order_id FROM orders WHERE state = 'PAYMENT_PENDING'
@@ -65,24 +66,25 @@ async def read_sellers_with_stock(connection: Connection) -> list[str]:
 
 
 async def read_skus(connection: Connection, seller_id: str, *, after: str | None, limit: int) -> list[str]:
-    """The next SKUs of a seller in the database's order; None begins."""
-    # Two statements: `after IS NULL OR …` would read all SKUs for each page. The empty text is a SKU like any other.
+    """A page of the seller's SKUs in the database's order, after `after`; None for the first page."""
+    # Two statements: `after IS NULL OR …` would read all SKUs for each page, and '' is a valid SKU, so it can't mean
+    # none.
     statement = _FIRST_SKUS if after is None else _NEXT_SKUS
     cursor = await connection.execute(statement, {"seller_id": seller_id, "after": after, "limit": limit})
     return [row[0] for row in await cursor.fetchall()]
 
 
 async def read_levels(connection: Connection, seller_id: str, skus: Collection[str]) -> dict[Sku, Level]:
-    """The levels of those SKUs that have one."""
+    """The levels of these SKUs; those without stock are absent."""
     cursor = await connection.execute(_LEVELS, {"seller_id": seller_id, "skus": list(skus)}, binary=True)
     return {Sku(seller_id, sku): Level(*level) for sku, *level in await cursor.fetchall()}
 
 
 async def read_obtainable(connection: Connection, skus: Collection[Sku]) -> dict[Sku, tuple[int, int]]:
-    """How many pieces of each SKU somebody in line may still get, and the version of the level that says so.
+    """How many pieces of each SKU an order on the waitlist may still get, and the version of the level used.
 
-    Those are the free ones, and those claimed by orders whose payment isn't known. Nothing where there are more such
-    orders than `UNPAID_MAX`.
+    These are free pieces, and pieces claimed by orders whose payment is not known. Empty if there are more such orders
+    than `UNPAID_MAX`.
     """
     parameters = {
         "seller_ids": [sku.seller_id for sku in skus],
@@ -94,7 +96,7 @@ async def read_obtainable(connection: Connection, skus: Collection[Sku]) -> dict
 
 
 async def read_decided(connection: Connection, seller_id: str, order_ids: Collection[str]) -> set[str]:
-    """Which of the orders are decided: placed, or refused."""
+    """Those of the orders that are decided: placed, or refused."""
     if not order_ids:
         return set()
     cursor = await connection.execute(_DECIDED, {"seller_id": seller_id, "order_ids": list(order_ids)}, binary=True)

@@ -1,11 +1,11 @@
 """Migrations: plain SQL files, numbered, forward only, each in one transaction, under one advisory lock.
 
-A file that begins with `-- Concurrently` builds indexes on large tables: in a transaction that would keep writers
-waiting for minutes. Its statements run one by one, and its first ones remove what a run that failed has left behind. A
-statement that names `{journal_partition}` runs for each partition of the journal.
+A file that begins with `-- Concurrently` builds indexes on large tables; in a transaction that would block writers for
+minutes. Its statements run one by one, and the first ones remove what a failed run has left. A statement that contains
+`{journal_partition}` runs once for each partition of the journal.
 
-The release before must run on the new schema. A file that earlier releases can't run on says so in a line of its own,
-`-- Needs: 0007_name.sql`: every program that runs on the schema must know that migration. `schema.py` looks.
+The previous release must run on the new schema. A file that earlier releases can't run on has a line `-- Needs:
+0007_name.sql`: every program that runs on the schema must know that migration. `schema.py` checks it.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from psycopg.rows import TupleRow
 
 from sinks.postgres.schema import require_server
 
-#: Any constant of our own: two `gapless migrate` at once run one after the other.
+#: An arbitrary constant, so that concurrent `gapless migrate` run one after the other.
 _LOCK_ID = 0x6761_706C_6573_73
-#: Journal partitions made ahead. Beyond them rows land in the default partition, which is slower to archive, not wrong.
+#: Journal partitions created ahead. Later rows go to the default partition, which is correct but slower to archive.
 _JOURNAL_MONTHS_AHEAD = 36
 _NEEDS = re.compile(r"^-- Needs: (\S+)", re.MULTILINE)
 _CONCURRENTLY = "-- Concurrently"
 _LOCK_POLL_SECONDS = 0.2
-#: Of a partitioned table no index can be built concurrently: only of one partition after the other.
+#: On a partitioned table no index can be built concurrently, so it is built on each partition.
 _JOURNAL_PARTITION = "{journal_partition}"
 _JOURNAL_PARTITIONS = (
     "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'journal'::regclass ORDER BY 1"
@@ -33,10 +33,10 @@ _JOURNAL_PARTITIONS = (
 
 
 async def migrate(url: str) -> list[str]:
-    """Apply what has not been applied yet, in order; return the names of the files applied.
+    """Apply the migrations that are missing, in order; return the names of the files applied.
 
-    Raises `psycopg.Error`, and `StartRefusedError` for a server that is too old. A failed file leaves nothing behind
-    but, where it is `-- Concurrently`, an index that is not valid, which the next run removes.
+    Raises `psycopg.Error`, and `StartRefusedError` for a server that is too old. A failed file leaves nothing behind,
+    except that a `-- Concurrently` one may leave an invalid index, which the next run removes.
     """
     applied = []
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
@@ -68,8 +68,8 @@ async def migrate(url: str) -> list[str]:
 
 
 async def _lock(connection: psycopg.AsyncConnection[TupleRow]) -> None:
-    # Tried again and again: a statement that waits for the lock has a snapshot, which an index that is built
-    # concurrently by who holds the lock would wait for in turn.
+    # Polled: a statement that waits for the lock has a snapshot, for which a concurrent index build by the lock's
+    # holder would wait in turn.
     while True:
         cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_ID,))
         if await cursor.fetchone() == (True,):
@@ -85,7 +85,7 @@ async def _note(connection: psycopg.AsyncConnection[TupleRow], name: str, text: 
 
 
 async def _statements(connection: psycopg.AsyncConnection[TupleRow], text: str) -> list[str]:
-    """The statements of a file without strings or bodies that hold a semicolon."""
+    """The statements of a file; its strings and bodies must not contain semicolons."""
     found = [statement for statement in text.split(";") if statement.strip()]
     if _JOURNAL_PARTITION not in text:
         return found

@@ -1,4 +1,4 @@
-"""Whose each order id is: one row decides between a checkout and an invoice that was asked for directly."""
+"""The owners of order ids: one row decides between a checkout and a directly requested invoice."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, LiteralString, NamedTuple
@@ -6,10 +6,10 @@ from typing import Any, LiteralString, NamedTuple
 from domain.order import OrderIdentity
 from sinks.postgres.session import SQL, Connection
 
-#: Who may have an order id.
+#: The kinds of owners.
 CHECKOUT, INVOICE = "checkout", "invoice"
 
-#: What gateways ask: the kind that has each of these ids.
+#: Used by gateways: the kind that owns each of these ids.
 READ_KINDS: LiteralString = """
     SELECT seller_id, order_id, i.kind
     FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
@@ -18,23 +18,23 @@ READ_KINDS: LiteralString = """
 
 
 class Owner(NamedTuple):
-    """The other kind's order that has an id."""
+    """The order of the other kind that owns an id."""
 
-    #: Whether it ever was confirmed: from then on its own invoice is asked for. False of an invoice.
+    #: Whether it was ever confirmed, after which its own invoice is requested. False for an invoice.
     confirmed: bool
-    #: SHA-256 of the request for its own invoice, as it goes onto the topic; None of an invoice.
+    #: SHA-256 of the request for its own invoice, as published; None for an invoice.
     request_sha256: bytes | None
 
     def asks_by(self, request_sha256: bytes) -> bool:
-        """Whether a request is the order's own: what is in its row is not for writers to the topic to choose."""
+        """Whether a request is the order's own. Other writers to the topic can't choose what is in the order's row."""
         return self.confirmed and self.request_sha256 == request_sha256
 
 
 async def claim(connection: Connection, kind: str, ids: Mapping[OrderIdentity, int]) -> dict[OrderIdentity, Owner]:
-    """Give `kind` the ids that nobody has, each with its buyer's key; return those that the other kind has.
+    """Give `kind` the unowned ids, each with its buyer's key; return those that the other kind owns.
 
-    Belongs to the caller's transaction, right after the position: rows are made in the order of the ids, and an id
-    that another transaction is about to claim is waited for.
+    Call it in the caller's transaction, directly after moving the position. Rows are inserted in the order of the ids,
+    and an id that another transaction is claiming is waited for.
     """
     if not ids:
         return {}

@@ -1,4 +1,4 @@
-"""Refunds and the credit notes they ask for. Every call belongs to the caller's transaction."""
+"""Refunds and their credit note requests. Every call belongs to the caller's transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -25,14 +25,14 @@ class RefundRow(NamedTuple):
     reason: str
     #: The encoded CreditNoteRequest.
     credit_note_request: bytes
-    #: Whether it was asked for without lines; None for refunds older than this note.
+    #: Whether it was requested without lines; None for refunds older than this column.
     for_all_left: bool | None
 
 
 async def read_refunds(
     connection: Connection, ids: Collection[OrderIdentity]
 ) -> dict[OrderIdentity, dict[str, RefundRow]]:
-    """All refunds of these orders, by their ids."""
+    """All refunds of these orders, by refund id."""
     if not ids:
         return {}
     asked = sorted(ids)
@@ -67,7 +67,7 @@ async def insert_refunds(connection: Connection, refunds: Sequence[RefundRow], n
 
 
 async def write_refund_states(connection: Connection, refunds: Sequence[RefundRow]) -> None:
-    """Write the states of refunds that there are."""
+    """Write the states of existing refunds."""
     if refunds:
         await connection.execute(
             SQL["write_refund_states"], {**_ids(refunds), "states": [each.state for each in refunds]}
@@ -75,7 +75,7 @@ async def write_refund_states(connection: Connection, refunds: Sequence[RefundRo
 
 
 async def write_refunded(connection: Connection, refunded: Mapping[OrderIdentity, Mapping[int, int]]) -> None:
-    """Write how many pieces of each line are refunded."""
+    """Write the number of refunded pieces of each line."""
     rows = [
         (order, line, pieces) for order, lines in sorted(refunded.items()) for line, pieces in sorted(lines.items())
     ]
@@ -92,7 +92,7 @@ async def write_refunded(connection: Connection, refunded: Mapping[OrderIdentity
 
 
 def lines_text(lines: Mapping[int, int]) -> str:
-    """Pieces by line as the JSON that `refunds.lines` holds."""
+    """Pieces by line as the JSON in `refunds.lines`."""
     rows: list[RefundedLine] = [{"line": line, "quantity": quantity} for line, quantity in sorted(lines.items())]
     return msgspec.json.encode(rows).decode()
 

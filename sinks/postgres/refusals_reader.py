@@ -1,4 +1,4 @@
-"""What gateways read beside an order or an invoice: the refused requests under its order id, and who owns the id."""
+"""Read by gateways with an order or an invoice: the refused requests under its order id, and the id's owner."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from domain.order import OrderIdentity
 from sinks.postgres.order_ids import READ_KINDS
 from sinks.postgres.session import Connection
 
-#: Of an order that came with other content again and again, the latest few say it all.
+#: Refusals read per order, the latest.
 _REFUSALS_MAX = 20
 
 
@@ -25,7 +25,7 @@ class RefusedRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RefusedRequests:
-    """Of some order ids: the refused requests, the latest first, and the kind that has the id, of `order_ids`."""
+    """By order: the refused requests, latest first, and the kind that owns the id (see `order_ids`)."""
 
     refused: dict[tuple[str, str], tuple[RefusedRequest, ...]]
     owners: dict[tuple[str, str], str]
@@ -43,7 +43,7 @@ _READ_REFUSED: LiteralString = """
 
 
 async def read_refusals(connection: Connection, kind: str, orders: Sequence[OrderIdentity]) -> RefusedRequests:
-    """The refusals of requests of `kind`, without credit notes'; in a pipeline, one round trip with what is before."""
+    """The refusals of requests of `kind`, without credit notes; in a pipeline, it costs no further round trip."""
     parameters = {
         "seller_ids": [order.seller_id for order in orders],
         "order_ids": [order.order_id for order in orders],

@@ -1,10 +1,10 @@
-"""Whether the server and its tables are such as this release can run on.
+"""Whether this release can run on the server and its tables.
 
-- A server older than Postgres 17 is refused: it has no `transaction_timeout`.
-- Tables older than the release are refused: `gapless migrate` comes first.
-- Tables newer than the release are accepted, for while a release is rolled out or rolled back the one before runs on
-  them. A migration that earlier releases can't run on names, in `schema_migrations.needs`, the migration that a program
-  must know; a program that doesn't know it is refused.
+- A server older than Postgres 17 is refused, because it has no `transaction_timeout`.
+- Tables older than the release are refused: run `gapless migrate` first.
+- Tables newer than the release are accepted, because the previous release runs on them during a rollout or rollback. A
+  migration that earlier releases can't run on names, in `schema_migrations.needs`, the migration that a program must
+  know; other programs are refused.
 """
 
 import psycopg
@@ -16,7 +16,7 @@ _SERVER_MAJOR_MIN = 17
 
 
 def require_server(version: int) -> None:
-    """Raise `StartRefusedError` for a server too old; `version` is as libpq has it, such as 180006."""
+    """Raise `StartRefusedError` if the server is too old; `version` is in libpq's form, such as 180006."""
     if version // 10_000 < _SERVER_MAJOR_MIN:
         raise StartRefusedError(
             f"the server is Postgres {version // 10_000}.{version % 10_000}, and gapless needs {_SERVER_MAJOR_MIN} or"
@@ -25,10 +25,10 @@ def require_server(version: int) -> None:
 
 
 def require_schema(connection: psycopg.Connection[TupleRow], known: list[str]) -> None:
-    """Raise `StartRefusedError` where the tables are not such as a release that knows the migrations `known` needs."""
+    """Raise `StartRefusedError` if a release that knows the migrations `known` can't run on the tables."""
     require_server(connection.info.server_version)
     try:
-        # The column `needs` is missing where only earlier releases have migrated.
+        # The column `needs` is missing if only earlier releases have migrated.
         rows = connection.execute("SELECT name, to_jsonb(m) ->> 'needs' FROM schema_migrations m").fetchall()
     except psycopg.errors.UndefinedTable:
         raise StartRefusedError("Postgres has no tables yet: run `gapless migrate`") from None

@@ -1,4 +1,4 @@
-"""Sellers: who they are, how they number, their logos and their API keys."""
+"""Sellers: their data for invoices, numbering, logos and API keys."""
 
 import hashlib
 import zoneinfo
@@ -16,7 +16,7 @@ from domain.numbering import DEFAULT_FORMATS, PARTITIONED, POLICIES, NumberForma
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
-#: Hex digits of a key's digest that name the key to people; the key itself is stored nowhere.
+#: How many hex digits of a key's digest are its name; the key itself is not stored.
 KEY_NAME_CHARS = 12
 _KEY_CHARS_MIN = 32
 _TEXT_CHARS_MAX = 200
@@ -24,12 +24,12 @@ _NUMBERING = ("numbering_policy", "number_format")
 
 
 class SellerError(Exception):
-    """What was asked can't be done to this seller; the message says why, in one line."""
+    """The change can't be made to this seller; the message says why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class SellerRow:
-    """Whose invoices they are. `number_format` empty stands for the policy's default."""
+    """A seller's data for invoices. An empty `number_format` means the policy's default."""
 
     seller_id: str
     legal_name: str
@@ -41,13 +41,13 @@ class SellerRow:
     time_zone: str = "UTC"
     numbering_policy: str = PARTITIONED
     number_format: str = ""
-    #: Hex digest of the logo that the next invoices show.
+    #: Hex digest of the logo on future invoices.
     logo_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key, by the first hex digits of its digest."""
+    """An API key; `name` is the first hex digits of its digest."""
 
     name: str
     seller_id: str
@@ -56,11 +56,11 @@ class ApiKey:
     revoked_at: datetime | None
 
 
-#: What the local stack's seller is called, and says on its invoices.
+#: The seller of the local stack.
 LOCAL_SELLER = SellerRow(
     "demo", "Example Shop SAS", "12 Rue de la République", "Lyon", "69001", "FR", "FR40303265045", "Europe/Paris"
 )
-#: Of the monitor's test requests. Its numbers and its name say so, to whoever meets them.
+#: The seller of the monitor's test requests. Its name and numbers show that they are tests.
 PROBE_SELLER = SellerRow(
     "probe",
     "TEST of the monitor, not a company",
@@ -81,7 +81,7 @@ _COLUMNS = (
 
 
 async def create(connection: Connection, seller: SellerRow) -> SellerRow:
-    """Add a seller; return it as it stands. Raises `SellerError`."""
+    """Add a seller; return it as stored. Raises `SellerError`."""
     checked = _checked(seller)
     values = asdict(checked)
     del values["logo_sha256"]
@@ -100,15 +100,15 @@ async def create(connection: Connection, seller: SellerRow) -> SellerRow:
 
 
 async def update(connection: Connection, seller_id: str, changes: Mapping[str, str | None]) -> SellerRow:
-    """Change a seller's fields by name; return it as it stands. Invoices already issued stay as they are.
+    """Change a seller's fields by name; return it as stored. Issued invoices don't change.
 
-    Raises `SellerError`, also for another numbering once there is a series: its numbers could print like old ones.
+    Raises `SellerError`, also for a change of numbering once there is a series, since new numbers could equal old ones.
     """
     unknown = set(changes) - {field.name for field in fields(SellerRow)} | set(changes) & {"seller_id", "logo_sha256"}
     if unknown:
         raise SellerError(f"cannot be set: {', '.join(sorted(unknown))}")
     async with connection.transaction():
-        # Locked, so that no first series of the seller can appear between the check and the change.
+        # Locked, so that the seller's first series can't be created between the check and the change.
         await connection.execute("SELECT FROM sellers WHERE seller_id = %s FOR UPDATE", (seller_id,))
         before = await read(connection, seller_id)
         merged: dict[str, Any] = {**asdict(before), **changes}
@@ -147,12 +147,12 @@ async def read_all(connection: Connection) -> list[SellerRow]:
 
 
 async def set_logo(connection: Connection, seller_id: str, image: bytes | None) -> str | None:
-    """Show this PNG or JPEG on the seller's next invoices, or none; return its digest in hex. Raises `SellerError`."""
+    """Set or remove the PNG or JPEG on the seller's future invoices; return its hex digest. Raises `SellerError`."""
     if image is not None:
-        # On use: agents that read sellers draw nothing.
+        # Imported on use: agents that read sellers draw nothing.
         from documents.logo import BadLogoError, logo_image
 
-        # As the documents agent does it: with a logo that it refuses, no invoice of the seller would get its document.
+        # The same check as the documents agent's: with a logo that it refuses, invoices would get no document.
         try:
             logo_image(image)
         except BadLogoError as error:
@@ -160,7 +160,7 @@ async def set_logo(connection: Connection, seller_id: str, image: bytes | None) 
     digest = None if image is None else hashlib.sha256(image).digest()
     async with connection.transaction():
         if image is not None:
-            # Never deleted: invoices that were issued with it name it by its digest.
+            # Logos are never deleted, because issued invoices name them by their digest.
             await connection.execute(
                 "INSERT INTO logos (sha256, body) VALUES (%s, %s) ON CONFLICT DO NOTHING", (digest, image)
             )
@@ -173,7 +173,7 @@ async def set_logo(connection: Connection, seller_id: str, image: bytes | None) 
 
 
 async def add_key(connection: Connection, seller_id: str, label: str, key: str) -> ApiKey:
-    """Let `key` speak for the seller. Only its digest is stored. Raises `SellerError`."""
+    """Add an API key of the seller. Only its digest is stored. Raises `SellerError`."""
     if len(key) < _KEY_CHARS_MIN or not key.isascii() or not key.isprintable() or " " in key:
         raise SellerError(f"a key must be {_KEY_CHARS_MIN} or more printable ASCII characters without spaces")
     await read(connection, seller_id)
@@ -188,7 +188,7 @@ async def add_key(connection: Connection, seller_id: str, label: str, key: str) 
 
 
 async def revoke_key(connection: Connection, seller_id: str, name: str) -> None:
-    """End a key for ever, by its name as `read_keys` gives it. Raises `SellerError`."""
+    """Revoke a key for ever, by its name from `read_keys`. Raises `SellerError`."""
     revoked = await connection.execute(
         "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())"
         " WHERE seller_id = %s AND left(encode(key_sha256, 'hex'), %s) = %s",
@@ -199,7 +199,7 @@ async def revoke_key(connection: Connection, seller_id: str, name: str) -> None:
 
 
 async def read_keys(connection: Connection, seller_id: str) -> list[ApiKey]:
-    """The seller's keys, the oldest first."""
+    """The seller's keys, oldest first."""
     async with connection.cursor(row_factory=class_row(ApiKey)) as cursor:
         await cursor.execute(
             "SELECT left(encode(key_sha256, 'hex'), %s) AS name, seller_id, label, created_at, revoked_at"
@@ -210,7 +210,7 @@ async def read_keys(connection: Connection, seller_id: str) -> list[ApiKey]:
 
 
 async def ensure(connection: Connection, seller: SellerRow, label: str, key: str) -> SellerRow:
-    """A seller, made if it is missing, with `key` among its keys. Doing it again changes nothing."""
+    """Create a seller if it is missing, with `key` among its keys. Repeating it changes nothing."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute("SELECT FROM sellers WHERE seller_id = %s", (seller.seller_id,))
         if await cursor.fetchone() is None:
@@ -231,7 +231,7 @@ def _key_name(digest: bytes) -> str:
 
 
 def numbering_fault(seller: SellerRow) -> str | None:
-    """Why the seller's number format would be refused if it were set today; None if it would be accepted."""
+    """Why the seller's number format is invalid under today's rules; None if it is valid."""
     try:
         check_format(seller.number_format, seller.numbering_policy)
     except NumberFormatError as error:
@@ -240,10 +240,10 @@ def numbering_fault(seller: SellerRow) -> str | None:
 
 
 def _checked(seller: SellerRow, before: SellerRow | None = None) -> SellerRow:
-    """The seller with its default format filled in; raises `SellerError` for what an invoice can't carry.
+    """The seller with its default format filled in; raises `SellerError` for values that invoices can't have.
 
-    A format that is as it was `before` is not judged again: a rule that came later must not keep a fixed one's seller
-    from moving to another address.
+    A format that is unchanged from `before` is not checked again: after a new rule the seller must still be able to
+    change its address.
     """
     if seller.numbering_policy not in POLICIES:
         raise SellerError(f"the numbering policy must be one of {', '.join(POLICIES)}")

@@ -1,4 +1,4 @@
-"""A connection to Postgres that knows how to be lost, the statements that are executed on it, and its clock."""
+"""A connection to Postgres that reconnects, the statements that are executed on it, and its clock."""
 
 import logging
 import re
@@ -16,40 +16,40 @@ _log = logging.getLogger(__name__)
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
-#: What a lost, refused or overloaded server raises: an outage, to be waited out. Everything else is a bug.
+#: Raised by a lost, refusing or overloaded server: an outage, to be waited out. Any other error is a bug.
 OUTAGES = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
-    # The server let a silent session go, as it is told to below. By its class this would be a bug of ours.
+    # The server has closed an idle session, as configured below. By its class this would be a bug.
     psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.TransactionTimeout,
 )
-#: What ends a transaction that takes too long: of the same size it would end the same way again.
+#: Errors of a transaction that takes too long: repeated with the same size it would fail again.
 TOO_SLOW = (psycopg.errors.TransactionTimeout, psycopg.errors.QueryCanceled)
 
 _SESSION_SETTINGS = {
-    # A worker that is stopped inside a transaction holds its position's lock; after this the server lets it go, and
-    # the worker that has taken over the partition goes on.
+    # A worker stopped inside a transaction holds its position's lock. After this time the server releases it, and the
+    # worker that has taken over the partition continues.
     "idle_in_transaction_session_timeout": "5s",
-    # A pipeline is not idle to the server, nor a statement under way, when its client falls silent amid it.
+    # For a client that falls silent within a pipeline or a statement, which the server does not count as idle.
     "transaction_timeout": "15s",
-    # Below the transaction's, or it could never fire: its error says that one statement took too long by itself.
+    # Below `transaction_timeout`, or it could never fire: its error means that a single statement took too long.
     "statement_timeout": "10s",
-    # Effects are promised to outlive the machine's power. Today's default, but not ours to leave to a config file.
+    # Effects must survive a power failure. This is the default, but must not depend on the server's configuration.
     "synchronous_commit": "on",
-    # Every read is of rows by their keys. A table that was empty when it was last looked at would be read in full
-    # otherwise, once for each batch, until somebody looks again.
+    # All reads are by key. Without this, a table that was empty when it was last analyzed would be scanned for each
+    # batch, until it is analyzed again.
     "enable_seqscan": "off",
 }
-#: Plans are kept with their statements, and were made for the sizes that tables had then: one made for an empty table
-#: reads all of it for each row asked for. Until somebody analyzes it that costs a hundredfold, so plans grow old soon.
+#: Interval at which plans are discarded. They are made for the tables' sizes at the time: one made for an empty table
+#: scans it for each row, which costs a hundredfold until the table is analyzed.
 _REPLAN_EVERY_S = 5.0
 
 
 def _statements() -> dict[str, LiteralString]:
     text = files("sinks.postgres").joinpath("queries.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)
-    # The file is part of the program, so its text is as literal as a string in the code.
+    # The file is part of the program, so its text counts as literal.
     return {name: cast(LiteralString, body.strip()) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
@@ -62,10 +62,10 @@ class SessionInUseError(Exception):
 
 
 class Session:
-    """One connection, opened when first needed and again after it was lost, for one user.
+    """One connection for one user, opened when needed and again after it was lost.
 
-    Two users at once would meet in each other's transactions. So the user has the connection for a block, and a second
-    block that begins before it has ended, nested or of another task, raises `SessionInUseError`.
+    Two users at once would execute statements in each other's transactions. So the user has the connection for a block,
+    and a second block that begins before the first has ended, nested or in another task, raises `SessionInUseError`.
     """
 
     def __init__(self, url: str, **settings: str) -> None:
@@ -79,14 +79,14 @@ class Session:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection, as far as anybody has noticed."""
+        """Whether there is a connection, as far as is known."""
         return self._connection is not None and not self._connection.closed
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """The open connection, for the block alone; raises one of `OUTAGES`, and `SessionInUseError`.
+        """The open connection, exclusively for the block; raises one of `OUTAGES`, and `SessionInUseError`.
 
-        An error that leaves the block closes the connection: what it was amid is unknown.
+        An error that leaves the block closes the connection, because its state is unknown.
         """
         if self._in_use:
             raise SessionInUseError("a session has one user: give this one a session of its own, or let it wait")
@@ -118,7 +118,7 @@ class Session:
         return self._connection
 
     async def close(self) -> None:
-        """Close the connection, if there is one, under whoever uses it."""
+        """Close the connection, even while it is in use."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
@@ -127,19 +127,19 @@ class Session:
     async def pipelined_transaction(self) -> AsyncIterator[Connection]:
         """A transaction whose statements don't wait for each other's answers.
 
-        Where COMMIT's answer was lost the position tells what became of it. Raises `TransactionTimeout` also where the
-        server said so only by closing the connection.
+        If the answer to COMMIT was lost, the position shows whether it was done. Raises `TransactionTimeout` also if
+        the server reported it only by closing the connection.
         """
         async with self.connection() as connection:
             began_at = monotonic()
             try:
                 async with connection.pipeline():
-                    # By hand: psycopg's own transaction() waits for the server at its begin and end, twice.
+                    # Not by psycopg's transaction(), which waits for the server at its beginning and its end.
                     await connection.execute("BEGIN")
                     yield connection
                     commit = await connection.execute("COMMIT")
             except psycopg.OperationalError as error:
-                # Amid a pipeline the connection's end is read before the server's last words.
+                # Within a pipeline, the end of the connection is read before the server's last message.
                 if error.sqlstate is None and monotonic() - began_at >= self._transaction_seconds_max:
                     raise psycopg.errors.TransactionTimeout(f"the transaction took too long: {error}") from error
                 raise
@@ -159,7 +159,7 @@ async def fetch_dicts(cursor: psycopg.AsyncCursor[TupleRow]) -> list[dict[str, A
 
 
 async def believed(connection: Connection, now: datetime) -> datetime:
-    """The time that everything written goes by: `now`, a worker's clock, if it is within a minute of Postgres'.
+    """The time for everything that is written: the worker's clock `now` if it is within a minute of Postgres'.
 
     Otherwise Postgres' time.
     """

@@ -1,4 +1,4 @@
-"""Stock as the seller sets it: one transaction for the row and the event that says so."""
+"""Changes of stock by the seller: one transaction for the row and its event."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ _WRITE_ADJUSTMENT: LiteralString = """
 
 @dataclass(frozen=True, slots=True)
 class SetOnHand:
-    """So many pieces are in the warehouse."""
+    """Set the pieces in the warehouse."""
 
     seller_id: str
     sku: str
@@ -51,7 +51,7 @@ class SetOnHand:
 
 @dataclass(frozen=True, slots=True)
 class Adjust:
-    """So many pieces came, or went; under the same key never again."""
+    """Change the pieces in the warehouse by a number, once for its key."""
 
     seller_id: str
     sku: str
@@ -61,7 +61,7 @@ class Adjust:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Refused: fewer pieces would be there than orders hold, or fewer than none."""
+    """Refused: fewer pieces would remain than orders hold, or fewer than none."""
 
     on_hand: int
     reserved: int
@@ -69,30 +69,30 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class KeyTaken:
-    """Refused: the key stands for another adjustment."""
+    """Refused: the key was used for another adjustment."""
 
     adjust: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Refused: the SKU's version, None where it has no row, is not one that the caller permits."""
+    """Refused: the caller does not permit the SKU's version; None if it has no row."""
 
     version: int | None
 
 
 Wish = SetOnHand | Adjust
 Result = StockRow | Held | KeyTaken | Stale
-#: Whether a change may be made to a SKU of this version; None where it has no row.
+#: Whether a SKU of this version may be changed; the version is None if it has no row.
 Permits = Callable[[int | None], bool]
 _Change = tuple[Wish, int, datetime, Permits]
 
 
 class Stock:
-    """Writes for one gateway, one change at a time."""
+    """Writes stock for one gateway, one change at a time."""
 
     def __init__(self, url: str, *, events: str = INVENTORY_EVENTS.name) -> None:
-        """Connects when first asked. Raises `ValueError`."""
+        """Connects on first use. Raises `ValueError`."""
         check_url(url)
         self._events = events
         self._lane = lane = Lane(url, read_only=False)
@@ -101,17 +101,17 @@ class Stock:
         )
 
     async def change(self, wish: Wish, partitions: int, now: datetime, permits: Permits = lambda _: True) -> Result:
-        """The row after the change, or why there is none.
+        """The row after the change, or why it was refused.
 
-        `partitions` is how many each topic has. `permits` is asked about the version that is locked, and not about an
-        adjustment that was made before. Raises `PostgresUnavailableError`: it is then unknown whether the change was
-        made. Sent again, an adjustment is made once; pieces set again would bring back what was shipped meanwhile,
-        unless `permits` keeps them from it.
+        `partitions` is the number of each topic's partitions. `permits` is called with the locked version, except for
+        an adjustment that was made before. Raises `PostgresUnavailableError`: then it is unknown whether the change was
+        made. Repeating an adjustment is safe. Setting pieces again could undo shipments made meanwhile, unless
+        `permits` prevents it.
         """
         return await self._lane.ask(self._changes, (wish, partitions, now, permits))
 
     async def close(self) -> None:
-        """Close the connection, also one that hangs."""
+        """Close the connection, even a hanging one."""
         await self._lane.close(self._changes)
 
     async def _change(self, session: Session, wishes: list[_Change]) -> list[Result]:
@@ -144,7 +144,7 @@ class Stock:
             return Held(level.on_hand, level.reserved)
         if is_new:
             level = await _make(connection, wish)
-            # Somebody else may have made it meanwhile: judge again, by what is there.
+            # The row may have been created concurrently: then decide again, with what it contains.
             if level.version:
                 return await self._change_one(connection, wish, partitions, now, permits)
         now = await believed(connection, now)

@@ -1,4 +1,4 @@
-"""What Postgres has of an order, from every table that knows of it, in one snapshot."""
+"""Reads all rows of an order, from every table, in one snapshot."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from schemas.catalog import CHECKOUT_REQUESTS, INVOICE_REQUESTS
 from sinks.postgres.orders import HistoryStep
 from sinks.postgres.session import Connection, fetch_dicts
 
-#: Orders that one question finds at most.
+#: Limit of orders that one search finds.
 MATCHES_MAX = 20
-#: Orders of one buyer that are looked at for the latest of them, some 10 µs each.
+#: Orders of one buyer among which the latest are searched, about 10 µs each.
 _BUYER_ORDERS_MAX = 1_000
-#: Events of one order, and their bytes together: bounds memory.
+#: Limits of events of one order, and of their bytes together: bounds memory.
 EVENTS_MAX = 500
 _EVENTS_BYTES_MAX = 16 * 1024 * 1024
-#: Of each kind of row of one order. Of a request that was sent again and again the first ones say enough.
+#: Limit of rows of each kind of one order, such as repeated requests.
 _ROWS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class OrderRow:
-    """The row of an order that was placed, or refused for want of stock."""
+    """The row of an order that was placed, or refused because it was out of stock."""
 
     partition: int
-    #: Of its checkout.
+    #: Offset of its checkout.
     source_offset: int
     state: str
     history: list[HistoryStep]
@@ -38,13 +38,13 @@ class OrderRow:
 
     @property
     def request(self) -> RecordPlace:
-        """Where its checkout stands."""
+        """The position of its checkout."""
         return RecordPlace(CHECKOUT_REQUESTS.name, self.partition, self.source_offset)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """An action that was asked of the payment provider."""
+    """An action requested from the payment provider."""
 
     request_id: str
     action: str
@@ -65,7 +65,7 @@ class AttemptRow:
 
 @dataclass(frozen=True, slots=True)
 class RefundRow:
-    """Money that goes back; `cancellation` for a confirmed order that was cancelled."""
+    """A refund; its id is `cancellation` for a confirmed order that was cancelled."""
 
     refund_id: str
     state: str
@@ -74,7 +74,7 @@ class RefundRow:
 
 @dataclass(frozen=True, slots=True)
 class NumberedRow:
-    """An invoice or a credit note, with its document where it is stored."""
+    """An invoice or a credit note, with its document if that is stored."""
 
     kind: str
     refund_id: str
@@ -82,25 +82,25 @@ class NumberedRow:
     issued_at: datetime
     currency: str
     gross_minor: int
-    #: Of its request.
+    #: Offset of its request.
     source_partition: int
     source_offset: int
-    #: Of its event in `invoice-events`.
+    #: The seq of its event in `invoice-events`.
     event_seq: int
     document_key: str | None
     stored_at: datetime | None
-    #: Of its event.
+    #: From its event.
     traceparent: str | None
 
     @property
     def request(self) -> RecordPlace:
-        """Where its request stands."""
+        """The position of its request."""
         return RecordPlace(INVOICE_REQUESTS.name, self.source_partition, self.source_offset)
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A request that was rejected, or conflicts with what stands."""
+    """A request that was rejected, or is in conflict with an earlier one."""
 
     topic: str
     partition: int
@@ -112,13 +112,13 @@ class RefusedRow:
 
     @property
     def request(self) -> RecordPlace:
-        """Where it stands."""
+        """The position of the request."""
         return RecordPlace(self.topic, self.partition, self.log_offset)
 
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """A row of the journal; of a dead letter, what was done about it, too."""
+    """A row of the journal; for a dead letter with what was done about it."""
 
     topic: str
     partition: int
@@ -131,7 +131,7 @@ class EventRow:
     closed_by: str | None
     closed_at: datetime | None
     closed_why: str | None
-    #: Where the record stands since, in the topic it came from.
+    #: The redriven record's position, in its former topic.
     redriven_partition: int | None
     redriven_offset: int | None
 
@@ -150,7 +150,7 @@ class TrailRows:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far agents and relay have come."""
+    """The progress of the agents and of the relay."""
 
     #: By (agent, topic, partition): the first offset not yet done.
     positions: Mapping[tuple[str, str, int], int]
@@ -158,8 +158,8 @@ class Progress:
     published: Mapping[tuple[str, int], int]
 
 
-# Seller by seller, each by its key: without the seller no index leads to an order. `OFFSET 0` keeps the planner from
-# turning that into one pass over all rows of a table.
+# Seller by seller, each by its key, because no index leads to an order without its seller. `OFFSET 0` prevents the
+# planner from scanning all rows of a table instead.
 _FIND: LiteralString = """
     WITH asked AS (
         SELECT seller_id FROM unnest(coalesce(%(seller_ids)s::text[], ARRAY(SELECT seller_id FROM sellers))) seller_id
@@ -179,7 +179,7 @@ _FIND: LiteralString = """
     ORDER BY 1, 2 LIMIT %(limit)s
 """
 
-# The latest of them. Of a buyer with more orders than `buyer_orders_max` it is the latest of some.
+# The latest orders; for a buyer with more than `buyer_orders_max`, the latest among some of them.
 _FIND_OF_BUYER: LiteralString = """
     SELECT found.seller_id, found.order_id FROM (
         SELECT seller_id, order_id FROM order_ids
@@ -250,8 +250,8 @@ _REFUSED: LiteralString = """
 
 _OF_ORDERS = (_ORDERS, _ATTEMPTS, _REFUNDS, _NUMBERED, _REFUSED)
 
-# By `journal_by_key`, whose conditions these are. `invoices` leads to the events of invoices, and `dead_letters` to
-# those whose record names the order under another key. Of those that nobody has listed yet it has no row.
+# Uses the index `journal_by_key`, whose conditions these are. Events of invoices are found through `invoices`, and dead
+# letters whose record names the order under another key through `dead_letters`, unless they are not copied there yet.
 _EVENTS: LiteralString = """
     SELECT events.order_id, topic, events.partition, events.seq, events.occurred_at, payload, traceparent,
         nullif(d.state, 'open') AS closed, d.closed_by, d.closed_at, d.closed_why, d.redriven_partition,
@@ -286,7 +286,7 @@ _PUBLISHED: LiteralString = "SELECT topic, partition, published_seq FROM journal
 
 
 async def find_orders(connection: Connection, wanted: str, seller_id: str | None) -> list[OrderIdentity]:
-    """The orders with this order id or a document of this number, of one seller or of all; at most `MATCHES_MAX`."""
+    """Find orders by order id or document number, of one seller or of all; at most `MATCHES_MAX`."""
     cursor = await connection.execute(
         _FIND,
         {"wanted": wanted, "seller_ids": None if seller_id is None else [seller_id], "limit": MATCHES_MAX},
@@ -297,7 +297,7 @@ async def find_orders(connection: Connection, wanted: str, seller_id: str | None
 async def find_orders_of_buyer(connection: Connection, email: str, seller_id: str | None) -> list[OrderIdentity]:
     """The latest orders of a buyer, of one seller or of all; at most `MATCHES_MAX`.
 
-    Orders that a release without `buyer_key` has made are not found.
+    Orders of releases without `buyer_key` are not found.
     """
     parameters = {
         "buyer_key": buyer_key(email),
@@ -310,7 +310,7 @@ async def find_orders_of_buyer(connection: Connection, email: str, seller_id: st
 
 
 async def read_rows(connection: Connection, identities: Sequence[OrderIdentity]) -> list[TrailRows]:
-    """Everything that the tables have of these orders. In the caller's transaction, whose snapshot it shares."""
+    """All rows of these orders. Call it in the caller's transaction, for a common snapshot."""
     if not identities:
         return []
     parameters = {
@@ -336,7 +336,7 @@ async def read_rows(connection: Connection, identities: Sequence[OrderIdentity])
 
 
 async def read_journal(connection: Connection, order_ids: Collection[str]) -> dict[str, list[EventRow]]:
-    """The journal's rows under these order ids, whoever's, oldest first; those of invoices are left out.
+    """The journal's rows with these order ids, of all sellers, oldest first, without events of invoices.
 
     At most `EVENTS_MAX` of each.
     """
@@ -349,7 +349,7 @@ async def read_journal(connection: Connection, order_ids: Collection[str]) -> di
 
 
 async def read_progress(connection: Connection) -> Progress:
-    """How far everybody has come."""
+    """The progress of all agents and of the relay."""
     positions = await (await connection.execute(_POSITIONS)).fetchall()
     published = await (await connection.execute(_PUBLISHED)).fetchall()
     return Progress(
