@@ -121,8 +121,7 @@ class Admission:
         """Wait, for `WAITLIST_SECONDS_MAX` at most, until it is this order's turn and all its pieces are available.
 
         Orders are served in the order of arrival. `SoldOut` is returned at once if nothing can become available for
-        this
-        order. If cancelled, the order leaves the waitlist and releases what was granted to it meanwhile.
+        this order. If cancelled, the order leaves the waitlist and releases what was granted to it meanwhile.
         """
         waiter = _Waiter(asked, monotonic() + min(seconds, WAITLIST_SECONDS_MAX))
         if not self.available:

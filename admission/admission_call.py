@@ -113,8 +113,7 @@ class StockCalls:
             raise
         except (redis.exceptions.ConnectionError, OSError):
             # After a restart of the server all idle connections are dead, and each would fail one call and so prolong
-            # the
-            # outage. Every command is idempotent, so it is safe to send again.
+            # the outage. Every command is idempotent, so it is safe to send again.
             await self._redis.connection_pool.disconnect(inuse_connections=False)
             return await over_a_connection(script(keys=keys, args=arguments))
 

@@ -75,8 +75,7 @@ class Hints:
         """Connects on first use. Raises `ValueError` for an invalid Redis URL.
 
         `has_accepted` returns whether any order was ever accepted; if not, a Redis without data has lost nothing.
-        Without
-        `has_accepted`, or if it does not answer in time, a loss is assumed.
+        Without `has_accepted`, or if it does not answer in time, a loss is assumed.
         """
         self._has_accepted = has_accepted
         self._redis = redis.asyncio.Redis.from_url(

@@ -1,4 +1,4 @@
-"""The folder, shared by all stacks of this user, that holds what was fetched once."""
+"""The download cache, shared by all stacks of this user."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ def folder() -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`. The kernel lets go of it when its holder dies."""
+    """Hold the lock file `path`. The kernel releases it if its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -24,10 +24,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def made_once(target: Path, make: Callable[[Path], None]) -> Path:
-    """The folder `target`, which `make` fills if it is not there yet.
+    """The folder `target`, which `make` fills if it does not exist.
 
-    It is made under another name and renamed at the end, under a lock: so a folder that exists is complete, whatever
-    was interrupted, and of two who want it at the same time, one makes it and the other waits.
+    It is filled under another name and then renamed, under a lock. So a folder that exists is complete, even after an
+    interruption, and of two concurrent callers one creates it and the other waits.
     """
     if target.is_dir():
         return target
@@ -36,7 +36,7 @@ def made_once(target: Path, make: Callable[[Path], None]) -> Path:
             partial = target.with_name(f".{target.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            # Whatever our umask: another account may have to read what lies here.
+            # Independent of the umask: another account may have to read the folder.
             partial.chmod(0o755)
             try:
                 make(partial)

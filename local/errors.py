@@ -1,5 +1,5 @@
-"""What the local stack says when it cannot go on."""
+"""The error of the local stack."""
 
 
 class StackError(Exception):
-    """The local stack cannot do what was asked; the message is one line that says what is wrong and what to do."""
+    """The local stack cannot do what was requested; the message is one line with the cause and the fix."""

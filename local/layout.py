@@ -1,6 +1,6 @@
-"""What the stack of one folder consists of, as its `stack.json` says: processes, ports, and what each is told.
+"""The contents of a stack's folder according to its `stack.json`: processes, ports and environment variables.
 
-Several parts of the machine read it: who starts the stack, who supervises it, and who only wants to know where it is.
+It is read by the code that starts the stack, by the supervisor, and by commands that only look up addresses.
 """
 
 import json
@@ -19,9 +19,9 @@ from runtime.settings import ENV_PREFIX, Settings, load
 SERVERS = ("kafka", "postgres", "redis")
 DEFAULT_WORKERS: Mapping[str, int] = dict.fromkeys(READERS, 1)
 WORKERS_MAX = 32
-#: Below the ports that the system hands out to connections, which could take one while its server restarts.
+#: Below the system's ephemeral ports, which a connection could occupy while its server restarts.
 PORTS = range(20_000, 32_000)
-#: Under which the gateway's second port is kept; the other processes have no more than their metrics port.
+#: Name of the gateway's metrics port; the other processes have only this port.
 GATEWAY_METRICS = "gateway_metrics"
 _SECRETS = (
     ("api_key", "gpl_"),
@@ -40,20 +40,20 @@ class NoStackError(StackError):
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """How a stack differs from a usual one, for those who try what it stands."""
+    """How a stack differs from the default, for fault tests."""
 
-    #: Process → service (`kafka`, `postgres`, `redis`, `provider`) → the port at which it finds that service: somebody
-    #: stands between and passes on what comes to the service's own port (`Stack.target`).
+    #: Process → service (`kafka`, `postgres`, `redis`, `provider`) → the port at which the process finds the service. A
+    #: proxy listens there and forwards to the service's own port (`Stack.target`).
     detours: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    #: Variables of each of our own processes on top of its usual ones. `{data}` in a value is the stack's folder, and
-    #: `{name}` the process's name; what has none is for others that use the services, too.
+    #: Variables for each of our processes, in addition to the default ones. In a value, `{data}` is the stack's folder
+    #: and `{name}` the process's name. Values without `{name}` also apply to other users of the services.
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: Of each topic, in a folder that has none yet; None for the usual number.
+    #: Partitions of each topic, in a folder that has no topics yet; None for the default.
     partitions: int | None = None
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
-    """Settings from `GAPLESS_…` variables, files named by them included."""
+    """Settings from `GAPLESS_…` variables, including the files that they name."""
     given: dict[str, Any] = {}
     for variable, value in environment.items():
         field = variable.removeprefix(ENV_PREFIX).lower()
@@ -65,31 +65,31 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 
 
 def read_description(data: Path) -> dict[str, Any]:
-    """What `stack.json` says. Raises `StackError` if there is none, or it is damaged."""
+    """The contents of `stack.json`. Raises `StackError` if there is none, or it is damaged."""
     file = data / "stack.json"
     try:
         description = json.loads(file.read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise NoStackError(f"there is no stack in {data}; `gapless up --data {data}` makes one") from None
+        raise NoStackError(f"there is no stack in {data}; `gapless up --data {data}` creates one") from None
     except ValueError:
         description = None
     if not isinstance(description, dict) or not description.keys() >= _MEMBERS:
         raise StackError(
-            f"{file} is damaged: remove it. `gapless up --data {data}` then writes a new one, with the usual workers "
-            "and other ports; the data stays"
+            f"{file} is damaged: remove it. `gapless up --data {data}` then writes a new one, with the default "
+            "workers and other ports; the data is preserved"
         )
     return description
 
 
 def describe(data: Path, workers: Mapping[str, int] | None, servers_only: bool, special: Special) -> None:
-    """Write `stack.json`; ports and secrets of a stack that was here before stay as they were.
+    """Write `stack.json`; ports and secrets of an existing stack are preserved.
 
-    Raises `StackError` where the folder can't be made or written, or no port is free.
+    Raises `StackError` if the folder can't be created or written, or no port is free.
     """
     try:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StackError(f"cannot make the data folder {data}: {error.strerror}") from None
+        raise StackError(f"cannot create the data folder {data}: {error.strerror}") from None
     try:
         _describe(data, workers, servers_only, special)
     except OSError as error:
@@ -111,7 +111,7 @@ def _describe(data: Path, workers: Mapping[str, int] | None, servers_only: bool,
     description["environment"] = dict(special.environment)
     description["partitions"] = special.partitions
     names = [*(name for name, _ in process_names(description)), "kafka_controller", "gateway", GATEWAY_METRICS]
-    # Kafka tells its clients where to go on, so each detour to it needs an address of its own.
+    # Kafka advertises addresses to its clients, so each detour to it needs a listener of its own.
     names += [kafka_listener(name) for name, services in special.detours.items() if "kafka" in services]
     kept: dict[str, int] = description["ports"]
     ports: dict[str, int] = {}
@@ -130,7 +130,7 @@ def _describe(data: Path, workers: Mapping[str, int] | None, servers_only: bool,
 
 
 def process_names(description: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and role of each process that stays."""
+    """Name and role of each permanent process."""
     names = [(name, name) for name in SERVERS]
     if not description["servers_only"]:
         workers: dict[str, int] = description["workers"]
@@ -140,19 +140,19 @@ def process_names(description: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _reporting(description: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Our own processes that say whether they are ready, and where."""
+    """Name and metrics port of each of our processes that reports readiness."""
     ports: dict[str, int] = description["ports"]
     ours = [name for name, role in process_names(description) if role in ROLES and role != "monitor"]
     return [(name, ports[GATEWAY_METRICS if name == "gateway" else name]) for name in ours]
 
 
 def kafka_listener(name: str) -> str:
-    """Under which Kafka's port for the detour of the process `name` is kept."""
+    """The name of Kafka's port for the detour of the process `name`."""
     return f"kafka for {name}"
 
 
 def detoured_brokers(description: Mapping[str, Any]) -> dict[int, int]:
-    """Kafka's further listeners: port → the port that clients there are sent to."""
+    """Kafka's further listeners: port → the port advertised to clients there."""
     ports, detours = description["ports"], description["detours"]
     return {ports[kafka_listener(name)]: services["kafka"] for name, services in detours.items() if "kafka" in services}
 
@@ -168,7 +168,7 @@ def free_port(taken: Iterable[int] = ()) -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do it: connections of a former server that are still closing are not in the way.
+        # As servers do: closing connections of a former server do not occupy the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -178,7 +178,7 @@ def _is_free(port: int) -> bool:
 
 
 def read_secret(path: Path) -> str | None:
-    """What the file holds; None if there is none."""
+    """The content of the file; None if it does not exist."""
     try:
         return path.read_text().strip()
     except FileNotFoundError:
@@ -186,17 +186,17 @@ def read_secret(path: Path) -> str | None:
 
 
 def postgres_url(data: Path, port: int) -> str:
-    """With the password of this machine's own database."""
+    """The URL of the database, with its password."""
     return f"postgresql://gapless:{read_secret(data / 'postgres_password') or ''}@127.0.0.1:{port}/gapless"
 
 
 def postgres_url_file(data: Path, name: str) -> Path:
-    """Where the URL stands that the process `name` is told."""
+    """The file with the Postgres URL for the process `name`."""
     return data / (f"postgres_url.{name}" if name else "postgres_url")
 
 
 def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dict[str, str]:
-    """The variables for the process `name`; for any that only uses the services, if there is none of that name."""
+    """The variables for the process `name`; with an unknown name, for any user of the services."""
     ports: dict[str, int] = description["ports"]
     detours: dict[str, int] = description["detours"].get(name, {})
     provider_port = detours.get("provider", ports.get("provider"))
@@ -206,7 +206,7 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         "REDIS_URL": f"redis://127.0.0.1:{detours.get('redis', ports['redis'])}/0",
         "OBJECTS_URL": (data / "objects").as_uri(),
         "GATEWAY_PORT": str(ports["gateway"]),
-        # No load balancer has to notice.
+        # Short, as no load balancer has to notice.
         "GATEWAY_DRAIN_SECONDS": "0.5",
         "REPLICATION_FACTOR": "1",
         "LOCAL_API_KEY_FILE": str(data / "api_key"),

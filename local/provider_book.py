@@ -1,4 +1,4 @@
-"""The local provider's payments: in memory, and in a file that outlives a kill."""
+"""The local provider's payments: in memory, and in a file that survives a kill."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import msgspec
 
 
 class BookedPayment(msgspec.Struct):
-    """One payment, as the file and the ledger have it. Amounts in minor units."""
+    """One payment as stored in the file and listed in the ledger. Amounts in minor units."""
 
     key: str
     id: str
@@ -16,10 +16,10 @@ class BookedPayment(msgspec.Struct):
     token: str
     amount_minor: int
     currency: str
-    #: authorized, declined, or voided (also before it ever came).
+    #: authorized, declined, or voided (also if it was voided before it was requested).
     status: str
     reason: str = ""
-    #: How often money was kept for it; more than once would be our own fault.
+    #: How often money was reserved for it; more than once would be a bug of this provider.
     acted: int = 0
     captured_minor: int = 0
     refunded_minor: int = 0
@@ -29,7 +29,7 @@ class BookedPayment(msgspec.Struct):
 
 
 class Book:
-    """The payments, in memory and in a file that is only ever appended to."""
+    """The payments, in memory and in an append-only file."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,19 +51,19 @@ class Book:
         self._encoder = msgspec.json.Encoder()
 
     def keep(self, payment: BookedPayment) -> None:
-        """Write a payment as it is now. The system has it when this returns: a kill loses nothing."""
+        """Append the payment's current state. A kill of this process loses nothing after this returns."""
         line = memoryview(self._encoder.encode(payment) + b"\n")
         while line:
             line = line[os.write(self._file, line) :]
         self.payments[payment.key] = payment
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._file)
 
 
 def change(payment: BookedPayment, verb: str, key: str, amount_minor: int) -> str:
-    """Carry an action out; else the reason why it can't be."""
+    """Carry an action out and return ""; or return the reason why it can't be."""
     if payment.status != "authorized" and not (verb == "void" and payment.status == "voided"):
         return f"payment_{payment.status}"
     if verb == "void":
@@ -83,5 +83,5 @@ def change(payment: BookedPayment, verb: str, key: str, amount_minor: int) -> st
 
 
 def payment_id(key: str) -> str:
-    """The provider's own id of the payment under a key."""
+    """The provider's own id of the payment with this key."""
     return f"pay_{key[:24]}"

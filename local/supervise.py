@@ -1,7 +1,7 @@
-"""Starts processes in order, starts again what dies, and stops them all in reverse order.
+"""Starts processes in order, restarts those that end, and stops all of them in reverse order.
 
-One supervisor owns one folder: it keeps `state.json` (what runs there, for others to read) and `logs/NAME.log`.
-It waits for signals, never in a loop: SIGCHLD tells it that something ended.
+A supervisor owns one folder: it writes `state.json` (what runs there, for other processes to read) and `logs/NAME.log`.
+It reacts to SIGCHLD when a process ends, and does not poll.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from typing import IO
 
 from local.supervised import MARK, STATE_EVERY_SECONDS, SuperviseError, held, start_time_of, write_state
 
-#: A process that ran this long has proved itself: its next end counts as the first.
+#: A process that ran this long counts as stable: its next end counts as the first.
 PROVEN_AFTER_SECONDS = 30.0
 BACKOFF_SECONDS_MAX = 10.0
-#: Ends in a row, before it was ever ready, after which a process is given up while the stack starts.
+#: While the stack starts, a process that ends this often in a row without being ready counts as failed.
 START_ATTEMPTS_MAX = 4
 READY_CHECK_EVERY_SECONDS = 0.05
 READY_CHECK_SECONDS_MAX = 2.0
 HELD_CHECK_EVERY_SECONDS = 0.05
 LOG_BYTES_MAX = 16 * 1024 * 1024
 LOG_CHECK_EVERY_SECONDS = 10.0
-#: Of what a process said last, in one line.
+#: Length of a reported reason, one line.
 REASON_CHARACTERS_MAX = 600
 _OURS = "gapless: "
 _PR_SET_PDEATHSIG = 1
@@ -41,9 +41,9 @@ _STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ProcessState(StrEnum):
-    """What a process is doing, as its supervisor sees it."""
+    """The state of a process according to its supervisor."""
 
-    #: Also while it waits for those that it comes after; it has no pid then.
+    #: Also while it waits for the processes before it; it has no pid then.
     STARTING = "starting"
     RUNNING = "running"
     BACKOFF = "backoff"
@@ -52,22 +52,22 @@ class ProcessState(StrEnum):
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """One process: how it is started, when it counts as ready, and how it is stopped."""
+    """One process: how it is started, when it is ready, and how it is stopped."""
 
     name: str
     role: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    #: Names of the processes that must be ready (or, if they run once, be done) before this one starts.
+    #: Names of the processes that must be ready, or done if they run once, before this one starts.
     after: tuple[str, ...] = ()
-    #: Says whether the process is ready; an `OSError` or an end of the stream means not yet. None: ready once started.
+    #: Checks whether the process is ready; `OSError` or `EOFError` means not yet. None: ready once started.
     ready: Callable[[], Awaitable[bool]] | None = None
-    #: Runs to its end once, and must end with 0.
+    #: The process runs once, and must end with exit 0.
     once: bool = False
     stop_signal: signal.Signals = signal.SIGTERM
-    #: After this, SIGKILL.
+    #: Time from the stop signal to SIGKILL.
     stop_grace_seconds: float = 10.0
-    #: What the kernel sends it when the supervisor itself is killed (Linux only).
+    #: Sent by the kernel if the supervisor itself is killed (Linux only).
     orphan_signal: signal.Signals = signal.SIGKILL
     cwd: Path | None = None
     user: int | None = None
@@ -75,16 +75,16 @@ class ProcessSpec:
 
 
 def backoff_seconds(ends_in_a_row: int) -> float:
-    """How long to wait before the next start: nothing the first time, then 0.5 s, doubling up to 10 s."""
+    """Seconds to wait before the next start: 0 the first time, then 0.5, doubling up to 10."""
     if ends_in_a_row <= 1:
         return 0.0
     return min(0.5 * 2.0 ** (ends_in_a_row - 2), BACKOFF_SECONDS_MAX)
 
 
 def start_levels(specs: Iterable[ProcessSpec]) -> dict[str, int]:
-    """Name → how many steps after the first it starts. Stopping goes from the highest to the lowest.
+    """Name → number of steps after the first at which the process starts. Stopping goes from highest to lowest.
 
-    Raises `SuperviseError` for a name that is unknown, given twice, or waits for itself.
+    Raises `SuperviseError` for a name that is unknown, duplicate, or waits for itself.
     """
     table: dict[str, ProcessSpec] = {}
     for spec in specs:
@@ -95,7 +95,7 @@ def start_levels(specs: Iterable[ProcessSpec]) -> dict[str, int]:
 
     def level(name: str, above: tuple[str, ...]) -> int:
         if name not in table:
-            raise SuperviseError(f"{above[-1]} waits for {name}, which is not there")
+            raise SuperviseError(f"{above[-1]} waits for {name}, which does not exist")
         if name in above:
             raise SuperviseError(f"{name} waits for itself")
         if name not in levels:
@@ -109,7 +109,7 @@ def start_levels(specs: Iterable[ProcessSpec]) -> dict[str, int]:
 
 @dataclass
 class _Child:
-    """What the supervisor knows of one spec's process."""
+    """The supervisor's record of one process."""
 
     spec: ProcessSpec
     state: ProcessState = ProcessState.STARTING
@@ -123,7 +123,7 @@ class _Child:
 
 
 class Supervisor:
-    """Runs the processes of one folder. Use it on the main thread: it takes over SIGCHLD, SIGINT and SIGTERM."""
+    """Runs the processes of one folder. Use it on the main thread: it handles SIGCHLD, SIGINT and SIGTERM."""
 
     def __init__(
         self,
@@ -143,13 +143,13 @@ class Supervisor:
         self._all_ready = False
 
     def stop(self) -> None:
-        """Ask the supervisor to stop everything; `run` then returns."""
+        """Request that all processes are stopped; `run` then returns."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Start everything and keep it running until `stop`, SIGINT or SIGTERM.
+        """Start all processes and keep them running until `stop`, SIGINT or SIGTERM.
 
-        Raises `SuperviseError` if something cannot be started; everything is stopped by then.
+        Raises `SuperviseError` if a process cannot be started; all processes are stopped by then.
         """
         (self._folder / "logs").mkdir(parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
@@ -164,7 +164,7 @@ class Supervisor:
             while not stopping.done():
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    # A failure of our own must not leave half a stack behind.
+                    # A failure of the supervisor itself must not leave a part of the stack running.
                     if task is not stopping and task.exception() is not None:
                         raise task.exception() or SuperviseError("unknown")
                 if self._failure is not None:
@@ -179,7 +179,7 @@ class Supervisor:
                 loop.remove_signal_handler(number)
 
     async def _keep(self, child: _Child) -> None:
-        """Start the process when those before it are ready, and again each time it ends."""
+        """Start the process when those before it are ready, and restart it each time it ends."""
         for name in child.spec.after:
             await self._children[name].ready.wait()
         while True:
@@ -194,7 +194,7 @@ class Supervisor:
                 self._set(child, ProcessState.STOPPED)
                 child.ready.set()
                 return
-            # Whoever holds it ended it on purpose: that says nothing against it.
+            # A held process was ended on purpose, so its end does not count as a failure.
             wanted = held(self._folder, child.spec.name).exists()
             if wanted or time.monotonic() - child.started_at >= PROVEN_AFTER_SECONDS:
                 child.ends_in_a_row = 0
@@ -207,12 +207,12 @@ class Supervisor:
                 return
             delay = backoff_seconds(child.ends_in_a_row)
             child.restarts += 1
-            # A signal is somebody else's doing, of which the process knows nothing to say.
+            # After a signal the process's last output says nothing about the cause.
             why = f": {self._last_words(child)}" if status > 0 else ""
-            self._tell(f"{child.spec.name} ended ({_end(status)}){why}; starting it again in {delay:g} s")
+            self._tell(f"{child.spec.name} ended ({_end(status)}){why}; restarting it in {delay:g} s")
             self._set(child, ProcessState.BACKOFF)
             await asyncio.sleep(delay)
-            # Whoever holds it is another process, and has no event of ours to set.
+            # Polled: the hold is released by another process, which can't set an event here.
             while held(self._folder, child.spec.name).exists():  # noqa: ASYNC110
                 await asyncio.sleep(HELD_CHECK_EVERY_SECONDS)
 
@@ -232,15 +232,16 @@ class Supervisor:
                 user=spec.user,
                 group=spec.group,
                 extra_groups=None if spec.user is None else [],
-                # A session of its own: Ctrl-C reaches the supervisor alone, and children of the process go with it.
+                # A session of its own: Ctrl-C reaches only the supervisor, and the process's children can be ended with
+                # it.
                 start_new_session=True,
-                # Safe here, and only here: the supervisor has one thread.
+                # Safe here because the supervisor has one thread.
                 preexec_fn=_end_with_parent(spec.orphan_signal),
             )
         child.start_time = start_time_of(child.process.pid)
         child.started_at = time.monotonic()
         self._set(child, ProcessState.STARTING)
-        # It may have ended before we knew its pid.
+        # It may have ended before its pid was known here.
         self._reap()
 
     async def _watch_ready(self, child: _Child) -> None:
@@ -281,7 +282,7 @@ class Supervisor:
         for child in self._children.values():
             process = child.process
             if process is not None and not child.ended.is_set() and process.poll() is not None:
-                # What it had started itself (a pool of renderers, say) has no reason to live on.
+                # Processes that it started itself, such as a pool of renderers, must not outlive it.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
                 child.ended.set()
@@ -294,7 +295,7 @@ class Supervisor:
     async def _stop(self, child: _Child) -> None:
         process = child.process
         if process is not None and process.poll() is None:
-            # A stopped process would see the signal only once it goes on.
+            # A process stopped by SIGSTOP handles the signal only after SIGCONT.
             for number in (child.spec.stop_signal, signal.SIGCONT):
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(number)
@@ -325,12 +326,12 @@ class Supervisor:
             if not child.spec.once
         ]
         running = all(p["state"] == ProcessState.RUNNING for p in processes)
-        # On a full disk the stack goes on, and so must its supervisor. What was not written now is written later.
+        # On a full disk the stack and its supervisor continue; the state is written later.
         with contextlib.suppress(OSError):
             write_state(self._folder, ready=self._all_ready and running, processes=processes)
 
     def _tell(self, line: str) -> None:
-        """Say it, unless nobody can be told: the output may be a file on a full disk."""
+        """Report a line, and ignore failures: the output may be a file on a full disk."""
         with contextlib.suppress(OSError):
             self._say(line)
 
@@ -350,13 +351,13 @@ def _end(status: int) -> str:
 
 
 def _reason(lines: Sequence[str]) -> str:
-    """What a process said last of why it ended: one line."""
+    """The reason that a process gave for its end in its last output, as one line."""
     said = [line.removeprefix(_OURS) for line in lines if line.startswith(_OURS)]
     if lines and said and lines[-1].startswith(_OURS):
-        # A command that refuses says each thing that is wrong in a line of its own.
+        # A command that refuses to start reports each problem in a line of its own.
         run = itertools.takewhile(lambda line: line.startswith(_OURS), reversed(lines))
         return "; ".join(said[-len(list(run)) :])[:REASON_CHARACTERS_MAX]
-    last = lines[-1] if lines else "it said nothing"
+    last = lines[-1] if lines else "it wrote no output"
     with contextlib.suppress(ValueError):
         entry = json.loads(last)
         if isinstance(entry, dict) and "event" in entry:
@@ -365,7 +366,7 @@ def _reason(lines: Sequence[str]) -> str:
 
 
 def _appended(log: Path) -> IO[bytes]:
-    """The log, to be added to; nothing is kept where a full disk has no room for a new file."""
+    """The log, opened for appending; /dev/null if a full disk has no room for a new file."""
     try:
         return log.open("ab")
     except OSError:
@@ -373,9 +374,9 @@ def _appended(log: Path) -> IO[bytes]:
 
 
 def _bound(log: Path) -> None:
-    """Keep at most twice `LOG_BYTES_MAX`. The process appends to the same file, so that it is emptied, not moved.
+    """Limit a log to twice `LOG_BYTES_MAX`. It is truncated and not moved, because the process has it open.
 
-    On a full disk it stays as it is; later there may be room for the copy.
+    On a full disk it stays as it is until there is room for the copy.
     """
     with contextlib.suppress(OSError):
         if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
@@ -384,7 +385,7 @@ def _bound(log: Path) -> None:
 
 
 def _end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """For `preexec_fn`: have the kernel send `number` when the supervisor is killed."""
+    """For `preexec_fn`: request that the kernel sends `number` when the supervisor is killed."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)

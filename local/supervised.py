@@ -1,4 +1,4 @@
-"""What runs in a supervisor's folder, for whoever looks at it from outside, and for the next supervisor."""
+"""The state of a supervisor's folder, for processes that inspect it from outside and for the next supervisor."""
 
 import contextlib
 import fcntl
@@ -13,27 +13,27 @@ import psutil
 
 from local.errors import StackError
 
-#: Marks our children and theirs, so that what is left of a killed supervisor can be told from strangers. No setting.
+#: Environment variable of our processes and their children, by which leftovers of a killed supervisor are recognised.
 MARK = "_GAPLESS_SUPERVISED_IN"
-#: How often the state is written at the latest, changed or not: what a full disk or a hand has damaged is mended.
+#: Interval at which the state is rewritten even if unchanged, so that damage to the file is repaired.
 STATE_EVERY_SECONDS = 5.0
 
 
 class SuperviseError(StackError):
-    """The processes cannot be started or kept; the message is one line that says which, and where its log is."""
+    """Processes cannot be started or supervised; the message is one line with the process and its log."""
 
 
 def write_state(folder: Path, *, ready: bool, processes: list[dict[str, Any]]) -> None:
-    """Say what runs in `folder`, and that we are its supervisor. Raises `OSError`, the state staying as it was."""
+    """Write what runs in `folder`, with this process as its supervisor. Raises `OSError`, the file unchanged."""
     us = {"pid": os.getpid(), "start_time": start_time_of(os.getpid())}
     state = {"folder": _identity(folder), "supervisor": us, "ready": ready, "processes": processes}
     write_json(folder / "state.json", state)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace the file in one step: a reader sees the old content or the new, never half, also after a power cut.
+    """Replace the file atomically and durably: readers see the old or the new content, also after a power failure.
 
-    Raises `OSError`, the file staying as it was.
+    Raises `OSError`, the file unchanged.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -52,21 +52,21 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _identity(folder: Path) -> list[int]:
-    """Tells the folder from a copy of it; stays the same when the folder is renamed."""
+    """Distinguishes the folder from a copy of it; unchanged when the folder is renamed."""
     status = folder.stat()
     return [status.st_dev, status.st_ino]
 
 
 def held(folder: Path, name: str) -> Path:
-    """While this file is there, the process `name` is not started again once it has ended."""
+    """The marker file: while it exists, the supervisor does not restart the process `name`."""
     return folder / f"{name}.held"
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
     """The state that the supervisor of `folder` wrote last; None if there is none.
 
-    None, too, for what was written of another folder, of which this one is a copy, and for a damaged file: a supervisor
-    that runs writes it again within `STATE_EVERY_SECONDS`.
+    Also None if the state was copied from another folder, and if the file is damaged: a running supervisor rewrites it
+    within `STATE_EVERY_SECONDS`.
     """
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
@@ -86,9 +86,9 @@ def supervisor_pid(folder: Path) -> int | None:
 
 
 def take_folder(folder: Path) -> IO[str]:
-    """Become the one supervisor of `folder` for as long as the returned file is open.
+    """Become the only supervisor of `folder` for as long as the returned file is open.
 
-    Raises `SuperviseError` if another one is. What a killed one left running is ended first.
+    Raises `SuperviseError` if another one runs. Processes that a killed supervisor left running are ended first.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,9 +109,9 @@ def take_folder(folder: Path) -> IO[str]:
 
 
 def end_leftovers(folder: Path, grace_seconds: float = 10.0) -> int:
-    """End what a killed supervisor of `folder` left running; returns how many processes.
+    """End what a killed supervisor of `folder` left running; returns the number of processes.
 
-    A pid that was recorded is only trusted with its start time; members of its group, with the mark we gave them.
+    A recorded pid is only trusted with its start time, and a member of its process group only with `MARK`.
     """
     state = read_state(folder)
     if state is None or supervisor_pid(folder) not in (None, os.getpid()):
@@ -124,7 +124,7 @@ def end_leftovers(folder: Path, grace_seconds: float = 10.0) -> int:
             grouped = process.pid not in known and os.getpgid(process.pid) in recorded
             if grouped and process.environ().get(MARK) == str(folder):
                 left.append(process)
-    # The last to start are the first to stop, as in `Supervisor`.
+    # Stop in the reverse order of starting, as in `Supervisor`.
     for process in reversed(left):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(recorded.get(process.pid, {}).get("stop_signal", signal.SIGTERM))
@@ -137,9 +137,9 @@ def end_leftovers(folder: Path, grace_seconds: float = 10.0) -> int:
 
 
 def start_time_of(pid: int) -> float | None:
-    """When the process started, in a unit that is this machine's own: only good to tell it from a later one."""
+    """The start time of a process, only for comparison: the unit depends on the machine. None if it does not exist."""
     if sys.platform.startswith("linux"):
-        # Ticks since the boot. psutil adds the boot's time, which moves when the clock is set.
+        # Ticks since boot. psutil adds the boot time, which changes when the clock is set.
         try:
             return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
         except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The supervisor of a folder's stack: `python -m local.supervisor FOLDER` runs what its `stack.json` says."""
+"""The supervisor of a stack's folder: `python -m local.supervisor FOLDER` runs what its `stack.json` describes."""
 
 import argparse
 import asyncio
@@ -21,7 +21,7 @@ from runtime.settings import ENV_PREFIX
 
 
 def _specs(data: Path, description: Mapping[str, Any]) -> list[ProcessSpec]:
-    """The table of processes. Makes what they need on disk, which takes some seconds the first time."""
+    """The table of processes. Creates what they need on disk, which takes some seconds the first time."""
     ports: dict[str, int] = description["ports"]
     password_file = data / "postgres_password"
     with ThreadPoolExecutor(2) as both:
@@ -56,7 +56,8 @@ def _specs(data: Path, description: Mapping[str, Any]) -> list[ProcessSpec]:
             "postgres",
             server.argv,
             ready=functools.partial(postgres.answers, ports["postgres"]),
-            # Fast shutdown: SIGTERM would wait for every client to leave. Killed, it would leave its children behind.
+            # SIGINT is a fast shutdown; SIGTERM would wait for all clients, and SIGKILL would leave its children
+            # running.
             stop_signal=signal.SIGINT,
             orphan_signal=signal.SIGQUIT,
             stop_grace_seconds=20,
@@ -89,7 +90,7 @@ def _specs(data: Path, description: Mapping[str, Any]) -> list[ProcessSpec]:
         )
 
     set_up = ("migrate", "topics", "sellers")
-    # Absent where a release before this one has written the description.
+    # Missing in a description that a former release has written.
     asked = description.get("partitions")
     partitions = () if asked is None else ("--partitions", str(asked))
     specs += [
@@ -106,7 +107,7 @@ def _specs(data: Path, description: Mapping[str, Any]) -> list[ProcessSpec]:
 
 
 def _provider(data: Path, description: Mapping[str, Any]) -> ProcessSpec:
-    """The payment provider, with some of the latency that real ones have."""
+    """The payment provider, with a latency similar to that of real ones."""
     ports: dict[str, int] = description["ports"]
     url = f"http://127.0.0.1:{ports['gateway']}/v1/providers/local/notices"
     options = ("--data", str(data / "provider"), "--delay-ms", "50", "--webhook-url", url)
@@ -120,7 +121,7 @@ def _provider(data: Path, description: Mapping[str, Any]) -> ProcessSpec:
 
 
 def _serves(port: int) -> Callable[[], Awaitable[bool]]:
-    """A check for our own processes: ready when `/readyz` does not say otherwise."""
+    """The readiness check of our own processes: `/readyz` returns 200."""
 
     async def check() -> bool:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -138,18 +139,17 @@ def _serves(port: int) -> Callable[[], Awaitable[bool]]:
 def supervise(
     data: Path, say: Callable[[str], None], on_ready: Callable[[], None] = lambda: None, *, bound: bool = False
 ) -> None:
-    """Run the stack that `stack.json` describes, in this process, until it is told to stop.
+    """Run the stack that `stack.json` describes, in this process, until it is stopped.
 
-    With `bound`, the end of standard input tells it too: whoever started us is gone.
-
-    Raises `StackError` if it cannot be started.
+    With `bound`, the end of standard input stops it too: the process that started it has ended. Raises `StackError` if
+    it cannot be started.
     """
     _forget_services()
     with take_folder(data):
         try:
             specs = _specs(data, layout.read_description(data))
         except OSError as error:
-            raise StackError(f"cannot make {error.filename or data}: {error.strerror}") from None
+            raise StackError(f"cannot create {error.filename or data}: {error.strerror}") from None
 
         async def run() -> None:
             supervisor = Supervisor(data, specs, say, on_ready)
@@ -161,9 +161,9 @@ def supervise(
 
 
 def _forget_services() -> None:
-    """Keep the caller's variables that say where services are from reaching our processes.
+    """Remove the caller's variables that locate services from this process's environment.
 
-    A stack that wrote to somebody's configured database would be a disaster. What only tunes a process may pass.
+    Otherwise the local stack could write to a database that the user has configured. Tuning variables remain.
     """
     placed = (
         "KAFKA_",

@@ -1,4 +1,4 @@
-"""The provider of the local stack: see `local/provider.py` for the other side."""
+"""The client of the local stack's payment provider, whose server is `local/provider.py`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from providers.provider import ForbiddenError, NoAnswerError, NotNowError, Unkno
 
 
 class LocalProvider:
-    """Speaks to the simulator. Made on the running loop."""
+    """Calls the local provider. Create it on the running event loop."""
 
     name = "local"
 
@@ -19,7 +19,7 @@ class LocalProvider:
         headers = {"Content-Type": "application/json"}
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key}"
-        # Whoever calls bounds how many calls there are, and how long each may take.
+        # No limits here: the caller bounds the number of calls and the time of each.
         self._session = aiohttp.ClientSession(
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
@@ -28,7 +28,7 @@ class LocalProvider:
         )
 
     async def authorize(self, attempt: Attempt, token: str) -> ProviderAnswer:
-        """Charge nothing yet, but keep the amount."""
+        """Authorise the amount."""
         body = {
             "key": attempt.provider_key,
             "amount_minor": attempt.amount_minor,
@@ -39,19 +39,19 @@ class LocalProvider:
         return _answer(*await self._call("POST", "/payments", body))
 
     async def capture(self, attempt: Attempt) -> ProviderAnswer:
-        """Take it."""
+        """Capture the authorised amount."""
         return await self._act(attempt, "capture")
 
     async def void(self, attempt: Attempt) -> ProviderAnswer:
-        """Let go of it, or make sure that it never comes."""
+        """Void the authorisation, or make sure that none can follow."""
         return await self._act(attempt, "void")
 
     async def refund(self, attempt: Attempt) -> ProviderAnswer:
-        """Give some of it back."""
+        """Refund the amount of the attempt."""
         return await self._act(attempt, "refund")
 
     async def ask(self, attempt: Attempt) -> Known:
-        """Read the payment."""
+        """Read the payment's state."""
         status, payment = await self._call("GET", f"/payments/{attempt.payment_key}")
         if status == 404:
             return Absent()
@@ -59,7 +59,7 @@ class LocalProvider:
         if attempt.action is Action.AUTHORIZE:
             if payment["status"] == "declined":
                 return Declined(str(payment["reason"]), reference)
-            # One that was voided is none: what comes under its key finds it so.
+            # A voided payment counts as absent: an authorisation under its key would fail.
             return Absent() if payment["status"] == "voided" else Succeeded(reference)
         return Succeeded(reference) if attempt.provider_key in payment["actions"] else Absent()
 
@@ -77,18 +77,18 @@ class LocalProvider:
             async with self._session.request(method, self._url + path, data=data, allow_redirects=False) as response:
                 status, content = response.status, await response.read()
         except (aiohttp.ClientError, OSError) as error:
-            # Not the error's own words: they could hold what was sent.
+            # Not the error's own text, which may contain what was sent.
             raise NoAnswerError(type(error).__name__) from None
         if status == 429:
-            raise NotNowError("the provider is busy")
+            raise NotNowError("the provider limits the rate of requests")
         if status in (401, 403):
-            raise ForbiddenError(f"the provider answered {status}: look at the API key")
+            raise ForbiddenError(f"the provider answered {status}: check the API key")
         if status not in (200, 402, 404, 409):
             raise UnknownOutcomeError(f"the provider answered {status}")
         try:
             return status, msgspec.json.decode(content, type=dict[str, Any])
         except msgspec.DecodeError:
-            raise UnknownOutcomeError("the provider's answer is no JSON") from None
+            raise UnknownOutcomeError("the provider's answer is not JSON") from None
 
 
 def _answer(status: int, payment: dict[str, Any]) -> ProviderAnswer:

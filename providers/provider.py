@@ -1,4 +1,4 @@
-"""What a payment provider must be able to do. One class for each provider; the rules are in `domain/payment.py`."""
+"""The interface of a payment provider: one class for each provider. The rules are in `domain/payment.py`."""
 
 from collections.abc import Awaitable
 from typing import Protocol
@@ -7,49 +7,50 @@ from domain.payment import Action, Attempt, Known, ProviderAnswer
 
 
 class UnknownOutcomeError(Exception):
-    """No answer, or a failure on the provider's side: it may have acted. Ask before anything else."""
+    """No answer, or an error of the provider: it may have acted. Ask before sending anything else."""
 
 
 class NoAnswerError(UnknownOutcomeError):
-    """The provider can't be reached, or has cut the connection: the only failure that the breaker counts."""
+    """The provider can't be reached or closed the connection: the only failure that the breaker counts."""
 
 
 class NotNowError(Exception):
-    """The provider has not acted, and wants to be left alone for a while."""
+    """The provider has not acted, and is to be called again later."""
 
 
 class ForbiddenError(Exception):
-    """The provider doesn't take us for who we are: the API key is wrong. For a person to mend."""
+    """The provider refuses our API key. An operator must correct it."""
 
 
 class Provider(Protocol):
-    """Every call is one attempt's, made under its `provider_key`: again under it, nothing happens twice.
+    """One call per attempt, made under its `provider_key`, which makes it idempotent.
 
-    Raises `UnknownOutcomeError` (`NoAnswerError` where nothing came back), `NotNowError` and `ForbiddenError`. What the
-    provider has done already is a success.
-    A token is passed on, never kept, logged or put into an error.
+    Raises `UnknownOutcomeError` (`NoAnswerError` if nothing came back), `NotNowError` and `ForbiddenError`. An action
+    that the provider has already carried out is a success. Tokens are passed on, and never stored, logged or put into
+    errors.
     """
 
-    #: As events name it.
+    #: The provider's name in events.
     name: str
 
     async def authorize(self, attempt: Attempt, token: str) -> ProviderAnswer:
-        """Have the amount kept for us."""
+        """Authorise the attempt's amount with the payment token."""
         ...
 
     async def capture(self, attempt: Attempt) -> ProviderAnswer:
-        """Take what was authorised."""
+        """Capture what was authorised."""
         ...
 
     async def void(self, attempt: Attempt) -> ProviderAnswer:
-        """Let go of what was authorised.
+        """Void what was authorised.
 
-        Of an authorisation's own attempt, known to the provider or not: afterwards it can't be authorised any more.
+        Called with the attempt of an authorisation, known to the provider or not, it makes sure that this attempt can't
+        be authorised any more.
         """
         ...
 
     async def refund(self, attempt: Attempt) -> ProviderAnswer:
-        """Give back a part of what was captured."""
+        """Refund a part of what was captured."""
         ...
 
     async def ask(self, attempt: Attempt) -> Known:
@@ -57,12 +58,12 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...
 
 
 def send(provider: Provider, attempt: Attempt, token: str) -> Awaitable[ProviderAnswer]:
-    """Ask for what the attempt is about."""
+    """Call the provider for the attempt's action."""
     match attempt.action:
         case Action.AUTHORIZE:
             return provider.authorize(attempt, token)

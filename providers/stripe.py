@@ -1,9 +1,9 @@
 """Stripe, by PaymentIntents with manual capture.
 
-An intent is created first, under an idempotency key, and moves no money; confirming it authorises, once, whatever
-comes: an intent that is confirmed refuses to be confirmed again. So the intent itself is what guards the money, and its
-state is what is asked for. Stripe keeps the answer to an idempotency key for 24 hours at least, a 500 too: what an
-intent guards is therefore sent under a new key each time; a refund, which nothing else guards, under one key for ever.
+- An intent is created first, under an idempotency key, which moves no money. Confirming it authorises, at most once: a
+  confirmed intent refuses another confirmation. So the intent guards the money, and its state is what we ask for.
+- Stripe stores the answer to an idempotency key, a 500 included, for 24 hours at least. So calls that an intent guards
+  are sent under a new key each time. A refund, which nothing else guards, is always sent under the same key.
 
 Sources: "Payment Intents", "Idempotent requests", "Place a hold on a payment method", "Currencies" in Stripe's
 documentation.
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-#: An idempotency key is kept for 24 hours at least: an older attempt's intent is searched for instead.
+#: Stripe stores an idempotency key for 24 hours at least; an older attempt's intent is searched for instead.
 _KEY_KEPT_SECONDS = 20 * 3600.0
-#: Keys to create an intent under, one after the other: only where the answer to the one before is a 500 for good.
+#: Keys under which to create an intent, in turn: the next one only if the answer to the former is a stored 500.
 _CREATIONS_MAX = 5
-#: Stripe counts these in other units than ISO 4217: its units in one of ours.
+#: Currencies that Stripe counts in other units than ISO 4217: Stripe's units in one of ours.
 _UNITS = {"ISK": 100, "UGX": 100}
-#: And these in whole ones, which are so many of ours.
+#: Currencies that Stripe counts in whole units: our units in one of Stripe's.
 _WHOLES = {"MGA": 100}
 _UNEXPECTED_STATE = ("payment_intent_unexpected_state", "charge_already_captured", "charge_already_refunded")
 
 
 class StripeProvider:
-    """Speaks to Stripe. Made on the running loop."""
+    """Calls Stripe. Create it on the running event loop."""
 
     name = "stripe"
 
     def __init__(self, api_key: str, url: str | None = None) -> None:
-        """`url` for another place than Stripe's own."""
-        # A session of aiohttp has 100 connections by default; whoever calls bounds how many calls there are.
+        """`url` replaces Stripe's own address."""
+        # aiohttp's default limit is 100 connections; our caller bounds the number of calls instead.
         connector = aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context(cafile=stripe.ca_bundle_path))
         self._http = stripe.AIOHTTPClient(timeout=None, connector=connector)
         self._client = stripe.StripeClient(
             api_key,
             base_addresses={"api": url} if url else {},
             http_client=self._http,
-            # Retries are ours: each asks first.
+            # Our caller retries, and asks for the payment's state before each retry.
             max_network_retries=0,
         )
 
@@ -64,7 +64,7 @@ class StripeProvider:
         except _RefusedError as refused:
             return Declined(refused.code)
         params: PaymentIntentConfirmParams = {
-            # The buyer is not there to be asked by their bank: such a payment is declined.
+            # The buyer is not present to answer a bank's question, so a payment that needs it is declined.
             "error_on_requires_action": True,
         }
         params["confirmation_token" if token.startswith("ctoken_") else "payment_method"] = token
@@ -97,12 +97,12 @@ class StripeProvider:
         return self._certain(attempt, _known_capture(captured))
 
     async def void(self, attempt: Attempt) -> ProviderAnswer:
-        """Cancel the intent; of an authorisation that is given up, the intent that it has or would have."""
+        """Cancel the intent. To settle an authorisation, cancel its intent, or the one that it would create."""
         is_settling = attempt.action is Action.AUTHORIZE
         try:
             reference = (await self._intent(attempt)).id if is_settling else _reference(attempt)
         except _RefusedError as refused:
-            # There is none, and none can be made.
+            # There is no intent, and none can be created.
             return Declined(refused.code)
         try:
             canceled = await _call(
@@ -119,7 +119,7 @@ class StripeProvider:
         if canceled.status == "canceled":
             return Succeeded(reference)
         if is_settling:
-            # Still at it. What can be authorised yet is not settled.
+            # Still in progress: an authorisation that may yet succeed is not settled.
             raise UnknownOutcomeError(f"the intent is {canceled.status}")
         return Declined(f"payment_{canceled.status}", reference)
 
@@ -171,7 +171,7 @@ class StripeProvider:
             params["starting_after"] = page.data[-1].id
 
     async def _intent(self, attempt: Attempt) -> "stripe.PaymentIntent":
-        """The attempt's intent as it is now; made if there is none. Moves no money."""
+        """The attempt's intent in its current state; created if there is none. Moves no money."""
         intents = self._client.v1.payment_intents
         if attempt.age_seconds > _KEY_KEPT_SECONDS:
             found = await _call(
@@ -197,14 +197,14 @@ class StripeProvider:
                     )
                 )
             except _ReplayedError:
-                # Nobody was ever told of an intent under this key, so none was confirmed.
+                # No caller ever received an intent under this key, so none was confirmed.
                 continue
-            # The first time, what was just made is what there is; later, the answer may be the one of the first time.
+            # On the first try the answer is current. Later it may be the stored answer of the first try.
             return created if not attempt.may_have_acted else await _call(intents.retrieve_async(created.id))
-        raise UnknownOutcomeError("no intent can be made")
+        raise UnknownOutcomeError("Stripe can create no intent")
 
     async def _refused(self, attempt: Attempt, reference: str, refused: "_RefusedError") -> ProviderAnswer:
-        """The answer behind a refusal: an intent that is where we want it refuses to go there again."""
+        """The answer behind a refusal: an intent that is in the wanted state already refuses to enter it again."""
         if refused.code not in _UNEXPECTED_STATE:
             return Declined(refused.code, reference)
         intent = await _call(self._client.v1.payment_intents.retrieve_async(reference))
@@ -220,7 +220,7 @@ class StripeProvider:
 
 
 class _RefusedError(Exception):
-    """Stripe says no, for good."""
+    """Stripe refuses the request finally."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -228,29 +228,29 @@ class _RefusedError(Exception):
 
 
 class _ReplayedError(UnknownOutcomeError):
-    """The answer to an idempotency key is a failure of Stripe's, and stays it."""
+    """Stripe's stored answer to an idempotency key is a server error, and will stay so."""
 
 
 async def _call(call: Awaitable[Value]) -> Value:
-    """Await a call, and put its errors into our words. Stripe's own may hold what was sent."""
+    """Await a call, and translate its errors. Stripe's own error texts may contain what was sent."""
     try:
         return await call
     except stripe.CardError as error:
         raise _RefusedError(_field(error.error, "decline_code") or error.code or "card_declined") from None
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
-        raise ForbiddenError(f"Stripe answered {error.http_status}: look at the API key") from None
+        raise ForbiddenError(f"Stripe answered {error.http_status}: check the API key") from None
     except stripe.RateLimitError:
-        raise NotNowError("Stripe is busy") from None
+        raise NotNowError("Stripe limits the rate of requests") from None
     except (stripe.InvalidRequestError, stripe.IdempotencyError) as error:
         if error.http_status == 409 or error.code in ("lock_timeout", "idempotency_key_in_use"):
-            raise NotNowError("another call is at it") from None
+            raise NotNowError("another call for this payment is under way") from None
         raise _RefusedError(str(error.code or "invalid_request")) from None
     except stripe.APIConnectionError:
         raise NoAnswerError("no answer from Stripe") from None
     except stripe.StripeError as error:
         headers = {name.lower(): value for name, value in (error.headers or {}).items()}
         if headers.get("idempotent-replayed") == "true":
-            raise _ReplayedError("Stripe has failed for good") from None
+            raise _ReplayedError("Stripe repeats a stored server error") from None
         raise UnknownOutcomeError(f"Stripe answered {error.http_status}") from None
     except (aiohttp.ClientError, OSError) as error:
         raise NoAnswerError(type(error).__name__) from None
@@ -287,7 +287,7 @@ def _known_void(intent: "stripe.PaymentIntent") -> Known:
 
 def _known_refund(refund: "stripe.Refund", reference: str) -> Known:
     match refund.status:
-        # Pending: on its way to the buyer's bank; Stripe has taken it on.
+        # Pending: Stripe has accepted it, and the buyer's bank has not.
         case "succeeded" | "pending":
             return Succeeded(reference)
         case "failed" | "canceled":
@@ -297,7 +297,7 @@ def _known_refund(refund: "stripe.Refund", reference: str) -> Known:
 
 
 def _field(holder: object, name: str) -> Any:
-    """A field that Stripe may leave out: its objects raise `AttributeError` then."""
+    """A field that Stripe may leave out, for which its objects raise `AttributeError`; None without it."""
     return getattr(holder, name, None)
 
 
@@ -312,13 +312,13 @@ def _metadata(attempt: Attempt) -> dict[str, str]:
 
 
 def _stripe_units(amount_minor: int, currency: str) -> int | None:
-    """The amount as Stripe counts it; None if it can't be said there."""
+    """The amount in Stripe's units; None if it is not a whole number of them."""
     units, rest = divmod(amount_minor * _UNITS.get(currency, 1), _WHOLES.get(currency, 1))
     return None if rest else units
 
 
 def verify_notice(secret: str, body: bytes, header: str) -> SignatureVerdict:
-    """Whether a webhook is Stripe's, and recent. By this machine's clock."""
+    """Whether a webhook is signed by Stripe and recent, by this machine's clock."""
     try:
         stripe.WebhookSignature.verify_header(body, header, secret, TOLERANCE_SECONDS)
     except stripe.SignatureVerificationError as error:

@@ -101,8 +101,7 @@ def check_topics(bootstrap: str, topics: Iterable[TopicSpec], replication_factor
     """The differences between topics and specifications, one line each; empty if there are none. Blocks.
 
     More replicas, or a higher `min.insync.replicas`, than required is no difference. Raises `TopicError` if Kafka
-    cannot
-    be queried.
+    cannot be queried.
     """
     wanted = list(topics)
     if not wanted:

@@ -18,8 +18,7 @@ _log = logging.getLogger(__name__)
 #: Above every topic's `max.message.bytes`, so that the broker, which knows the topic, rejects what is too large.
 _MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 #: Interval of fetching delivery reports while some are outstanding: the resolution of an acknowledgement's latency.
-#: Costs
-#: 1% of a core; with none outstanding `_IDLE_POLL_SECONDS` applies.
+#: Costs 1% of a core; with none outstanding `_IDLE_POLL_SECONDS` applies.
 _POLL_SECONDS = 0.001
 #: Interval of handling errors and connections while no report is outstanding.
 _IDLE_POLL_SECONDS = 1.0

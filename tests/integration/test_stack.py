@@ -168,7 +168,7 @@ def test_a_stack_in_a_closed_folder_keeps_its_database_when_it_is_renamed(tmp_pa
             assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
         renamed.stop()
         (closed / "two" / "postgres" / "cluster").rename(closed / "unmounted")
-        with pytest.raises(StackError, match=r"cluster is missing, and postgres_password says that it was made"):
+        with pytest.raises(StackError, match=r"cluster is missing, but postgres_password shows that it was created"):
             renamed.start()
         assert not renamed.status()["ready"]
     finally:

@@ -23,7 +23,7 @@ def prepare(folder: Path) -> postgres.Server:
 def test_a_cluster_that_is_gone_is_not_made_again(folder: Path) -> None:
     """An empty one would give the numbers of invoices that exist."""
     (folder / "postgres" / "cluster").rmdir()
-    with pytest.raises(StackError, match=r"cluster is missing, and password says that it was made: bring it back"):
+    with pytest.raises(StackError, match=r"cluster is missing, but password shows that it was created: restore it"):
         prepare(folder)
     assert not (folder / "postgres" / "cluster").exists()
 

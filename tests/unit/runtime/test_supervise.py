@@ -104,7 +104,7 @@ def test_what_waits_for_others_starts_after_them() -> None:
     [
         ([("a", ("a",))], "a waits for itself"),
         ([("a", ("b",)), ("b", ("a",))], "waits for itself"),
-        ([("a", ("x",))], "a waits for x, which is not there"),
+        ([("a", ("x",))], "a waits for x, which does not exist"),
         ([("a", ()), ("a", ())], "two processes are called a"),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_killed_process_is_back_within_a_second(
     assert [p["restarts"] for p in state["processes"]] == [1, 0]
     supervisor.terminate()
     _, said = supervisor.communicate(timeout=10)
-    assert "a ended (signal 9); starting it again in 0 s" in said
+    assert "a ended (signal 9); restarting it in 0 s" in said
 
 
 def test_what_is_held_down_starts_again_at_once_however_often(
@@ -281,7 +281,7 @@ def test_on_a_full_disk_the_supervisor_goes_on(
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        ([], "it said nothing"),
+        ([], "it wrote no output"),
         (["one", "two"], "two"),
         (["gapless: a: wrong", "gapless: b: wrong"], "a: wrong; b: wrong"),
         (["gapless: of another time", "other", "gapless: a: wrong"], "a: wrong"),
