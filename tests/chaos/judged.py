@@ -1,4 +1,4 @@
-"""A small real shop that has sold in every way and is quiet, for the judge to judge; and ways to damage it."""
+"""A small real shop with orders of every kind, drained, for the judge; and ways to damage it."""
 
 import asyncio
 import copy
@@ -22,14 +22,14 @@ from producers.client import GaplessClient, GatewayAnswer
 
 DRAIN_SECONDS_MAX = 60.0
 _WAIT_S = 20
-#: Orders of every kind, so that rules about many have something to count.
+#: Enough orders of every kind for rules about counts.
 _RATE = 25.0
 _LOAD_S = 2.0
 
 
 @dataclass(frozen=True)
 class Shop:
-    """What was sold, what customers were told, and what was found when nothing was on its way any more."""
+    """What was sold, what customers were told, and the evidence after draining."""
 
     access: Access
     record: Record
@@ -38,13 +38,13 @@ class Shop:
     orders: dict[str, str]
 
     def damaged(self, *statements: str) -> Verdict:
-        """What the judge says once the statements have changed the ledger. They are rolled back.
+        """The judge's verdict after the statements have changed the ledger, which is then rolled back.
 
-        `{confirmed}` and such in a statement is the id of such an order.
+        `{confirmed}` and the like in a statement is replaced by the id of such an order.
         """
         with connect(self.access) as connection:
             connection.read_only = False
-            # Neither foreign keys nor triggers: damage doesn't ask.
+            # Without foreign keys and triggers, which would prevent the damage.
             connection.execute("SET LOCAL session_replication_role = replica")
             for statement in statements:
                 changed = connection.execute(statement.format(**self.orders).encode()).rowcount
@@ -54,19 +54,19 @@ class Shop:
         return weigh(replace(self.evidence, ledger=damaged, verdict=Verdict()))
 
     def otherwise(self, change: Callable[[Evidence], None]) -> Verdict:
-        """What the judge says to evidence that `change` has changed; it is given a copy."""
+        """The judge's verdict on a copy of the evidence that `change` has changed."""
         evidence = copy.deepcopy(self.evidence)
         change(evidence)
         return weigh(evidence)
 
     def produce(self, topic: str, value: bytes, **headers: bytes) -> tuple[str, int, int]:
-        """Write a record as anybody could; return where it stands."""
+        """Write a record as another producer could; returns its topic, partition and offset."""
         return produce(self.access.kafka_bootstrap, topic, value, **headers)
 
 
 @contextmanager
 def shop() -> Iterator[Shop]:
-    """Sells on a stack of its own, which is there until the end."""
+    """A shop on a stack of its own, which runs until the end of the tests."""
     with standing(Ground(workers={})) as made:
         world = World(made, "judged", 1, _LOAD_S, lambda _: None)
         orders = asyncio.run(_sell(world))
@@ -81,7 +81,7 @@ def shop() -> Iterator[Shop]:
 
 
 def produce(bootstrap: str, topic: str, value: bytes, **headers: bytes) -> tuple[str, int, int]:
-    """Write a record as anybody could; return where it stands."""
+    """Write a record as another producer could; returns its topic, partition and offset."""
     places: list[tuple[str, int, int]] = []
 
     def keep(error: object, message: Message) -> None:
@@ -95,7 +95,7 @@ def produce(bootstrap: str, topic: str, value: bytes, **headers: bytes) -> tuple
 
 
 async def _sell(world: World) -> dict[str, str]:
-    """Some of everything, and one order of each fate; returns the ids of the latter."""
+    """Sell some of everything, and one order with each fate; returns the ids of the latter."""
     async with world.traffic(_RATE) as traffic:
         fates = {"confirmed": "tok_ok", "declined": "tok_decline", "shipped": "tok_ok", "refunded": "tok_ok"}
         fates |= {"cancelled": "tok_ok"}

@@ -1,4 +1,4 @@
-"""The judge finds nothing wrong with a real shop that is quiet, and every damage that is done to it."""
+"""The judge finds nothing wrong with a drained real shop, and finds every damage to it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.chaos.judged import Shop
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
-    """One for all tests: what they do to it is rolled back, or done to a copy of what was found."""
+    """One shop for all tests: their changes are rolled back, or made to a copy of the evidence."""
     with judged.shop() as made:
         yield made
 
@@ -55,7 +55,7 @@ def test_what_was_told_or_shown_otherwise_is_told(shop: Shop, change: str) -> No
 
 
 def test_a_forged_record_on_a_real_topic_is_told(shop: Shop) -> None:
-    """The last that the shop is used for: what is on a topic stays there."""
+    """The last test with this shop, because the record stays on its topic."""
     topic, partition, offset = shop.produce("inventory-events", b"\0forged", seq=b"1")
     verdict = judge(shop.access, shop.record)
     where = f"journal: {topic}/{partition} offset {offset}: seq 1 differs from the journal"

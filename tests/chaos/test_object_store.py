@@ -1,4 +1,4 @@
-"""The S3 server of the chaos room, asked by the product's own store: what it does when all is well, and when not."""
+"""The S3 server of the chaos tests, used by the product's own store, with and without faults."""
 
 import hashlib
 from collections.abc import Iterator

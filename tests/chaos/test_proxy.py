@@ -1,4 +1,4 @@
-"""Each fault that a proxy can make, on a server that sends back what it hears."""
+"""Each fault of a proxy, tested with an echo server."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ SOON_S = 0.1
 
 
 class Echo:
-    """Sends back what it hears, and remembers it."""
+    """An echo server that remembers what it received."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -130,7 +130,7 @@ def test_a_delay_holds_back_and_loses_nothing(proxy: Proxy, client: socket.socke
     proxy.delay(SOON_S)
     began = time.monotonic()
     assert say(client, b"slow") == b"slow"
-    # There and back.
+    # In both directions.
     assert time.monotonic() - began >= 2 * SOON_S
 
 
@@ -160,7 +160,7 @@ def test_refusing_cuts_everybody_until_it_is_healed(proxy: Proxy, client: socket
     proxy.refuse()
     with client, pytest.raises(ConnectionResetError):
         say(client, b"refused")
-    # The reset may come while it connects, or after.
+    # The reset may arrive during the connect or after it.
     with pytest.raises(ConnectionResetError), connect(proxy) as late:
         say(late, b"refused")
     proxy.heal()
@@ -171,6 +171,6 @@ def test_refusing_cuts_everybody_until_it_is_healed(proxy: Proxy, client: socket
 def test_a_server_that_is_gone_resets_its_clients(echo: Echo, proxy: Proxy) -> None:
     echo.close()
     proxy.target = 1
-    # The reset may come while it connects, or after.
+    # The reset may arrive during the connect or after it.
     with pytest.raises(ConnectionResetError), connect(proxy) as client:
         say(client, b"anybody")

@@ -1,6 +1,6 @@
-"""`python -m tests.simulation --seeds N [--seed S] [--mutation NAME]`: histories, until one fails or all have passed.
+"""`python -m tests.simulation --seeds N [--seed S] [--mutation NAME]`: runs histories until one fails.
 
-What fails is shrunk and told, with its seed; the exit status is then 1.
+A failing history is shrunk and printed with its seed; the exit status is then 1.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from tests.simulation.cluster import Rules
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.shrink import shrink
 
-#: A mutation that so many histories don't catch is not caught.
+#: A mutation not caught by this many histories counts as not caught.
 MUTATION_SEEDS_MAX = 20_000
-#: Histories that a process runs before it reports.
+#: Histories that a process runs between two reports.
 _SHARE = 500
 
 
 def main() -> int:
-    """Run; return the exit status."""
+    """Run the command; returns the exit status."""
     arguments = _parse()
     logging.disable(logging.CRITICAL)
     if arguments.mutations:
@@ -64,7 +64,7 @@ def _parse() -> argparse.Namespace:
 
 
 def catch(mutation: str, seeds_max: int, first: int = 0) -> tuple[int, str] | None:
-    """How many histories it takes to catch a mutation, and what is found; None if so many don't."""
+    """The number of histories until a mutation is caught, and the violation; None if it isn't within `seeds_max`."""
     for seed in range(first, first + seeds_max):
         with _rules(mutation) as rules:
             outcome = history.run(Choices(seed), rules)
@@ -93,7 +93,7 @@ def _rules(mutation: str | None) -> Iterator[Rules]:
 
 
 def _run_share(share: tuple[str | None, int, int]) -> tuple[int, int, int | None]:
-    """Run some histories; how many there were, their steps, and the first seed that failed."""
+    """Run some histories; returns their number, their steps, and the first seed that failed."""
     logging.disable(logging.CRITICAL)
     mutation, start, end = share
     steps = 0
@@ -107,7 +107,7 @@ def _run_share(share: tuple[str | None, int, int]) -> tuple[int, int, int | None
 
 
 def _tell(seed: int, mutation: str | None) -> None:
-    """The seed, and the shrunk history."""
+    """Print the seed and the shrunk history."""
     with _rules(mutation) as rules:
         found = history.run(Choices(seed), rules)
     print(f"seed {seed} fails: {found.violation}", flush=True)

@@ -1,17 +1,17 @@
-"""Where all chance in a history comes from: a list of small integers, drawn from a seed or replayed."""
+"""The source of all random choices in a history: a list of small integers, drawn from a seed or replayed."""
 
 import random
 from collections.abc import Sequence
 
-#: A history that draws more has run away; it is ended as one that doesn't drain.
+#: A history that draws more is ended as one that doesn't drain.
 DRAWS_MAX = 50_000
 
 
 class Choices:
-    """Draws integers and keeps them. 0 always stands for the plainest: no fault, whoever's turn it is, one record.
+    """Draws integers and records them. 0 is always the plainest choice: no fault, the first actor, one record.
 
-    So a history shrinks by leaving draws out and by making them smaller, and what is drawn beyond the end of a replayed
-    list is 0: the rest of the history goes without incident.
+    So a history is shrunk by removing draws and making them smaller. Beyond the end of a replayed list every draw is 0,
+    so the rest of the history has no faults.
     """
 
     def __init__(self, seed: int | None = None, replay: Sequence[int] = ()) -> None:
@@ -20,7 +20,7 @@ class Choices:
         self.made: list[int] = []
 
     def below(self, count: int) -> int:
-        """One of 0 … count - 1."""
+        """A number from 0 to count - 1."""
         if count <= 1:
             return 0
         if self._random is not None:
@@ -32,5 +32,5 @@ class Choices:
         return value
 
     def chance(self, percent: int) -> bool:
-        """True in so many of a hundred cases."""
+        """True with this probability."""
         return self.below(100) >= 100 - percent

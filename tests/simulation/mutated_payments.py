@@ -1,4 +1,4 @@
-"""Payments and holds, broken in the ways that somebody might write."""
+"""Mutations of payments and holds: plausible mistakes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -29,7 +29,7 @@ from tests.simulation.postgres import Backend, Rows
 
 @mutation
 def a_new_key_for_each_try(_: Rules) -> Iterator[None]:
-    """Each try of an authorisation goes to the provider under a key of its own."""
+    """Each try of an authorisation has a provider key of its own."""
     authorize = Provider.authorize
 
     async def anew(provider: Provider, attempt: Attempt, token: str) -> Any:
@@ -43,7 +43,7 @@ def a_new_key_for_each_try(_: Rules) -> Iterator[None]:
 
 @mutation
 def send_without_asking(_: Rules) -> Iterator[None]:
-    """An attempt that was taken up before is taken for one that nobody has called for."""
+    """An attempt that was taken up before is treated as one that was never sent."""
 
     def hopeful(attempt: Attempt) -> AttemptStep:
         return first_step(replace(attempt, may_have_acted=False))
@@ -54,7 +54,7 @@ def send_without_asking(_: Rules) -> Iterator[None]:
 
 @mutation
 def give_up_without_voiding(_: Rules) -> Iterator[None]:
-    """What the provider doesn't know when its time is over has failed, though a request may still be on its way."""
+    """An expired attempt that the provider doesn't know counts as failed, though a request may still be under way."""
 
     def hasty(attempt: Attempt, known: Known) -> AttemptStep:
         step = step_after_asking(attempt, known)
@@ -81,7 +81,7 @@ def no_answer_is_a_refusal(_: Rules) -> Iterator[None]:
 
 @mutation
 def finish_what_is_finished(rules: Rules) -> Iterator[None]:
-    """An outcome is written without looking whether the attempt is still open."""
+    """An outcome is written without checking that the attempt is still open."""
 
     def finish(tx: Backend, p: Mapping[str, Any]) -> Rows:
         return order_statements.finish_payment_attempts(tx, p, ("open", "succeeded", "declined", "failed"))
@@ -92,7 +92,7 @@ def finish_what_is_finished(rules: Rules) -> Iterator[None]:
 
 @mutation
 def expire_without_looking_again(_: Rules) -> Iterator[None]:
-    """A hold that had expired when it was looked for is released, whatever has become of the order since."""
+    """A hold that had expired when it was looked for is released, whatever has happened to the order since."""
     move = OrderBook.move
 
     def blind(book: OrderBook, order: Any, trigger: Any, *rest: Any) -> bool:
@@ -106,7 +106,7 @@ def expire_without_looking_again(_: Rules) -> Iterator[None]:
 
 @mutation
 def settle_without_a_note(rules: Rules) -> Iterator[None]:
-    """The decision to void stands nowhere: a void is acted on after the provider was asked again and said paid."""
+    """The decision to void is not recorded, so a void may be acted on after the provider has reported success."""
     rules.late_voids_percent = 70
 
     def settle(tx: Any, p: Any) -> Any:

@@ -1,16 +1,16 @@
-"""Named mutations: each breaks one of the rules, and is undone afterwards."""
+"""Named mutations: each breaks one rule while its context is entered."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from tests.simulation.cluster import Rules
 
-#: By name; gives the broken rules while it is entered.
+#: By name, context managers that return the broken rules.
 MUTATIONS: dict[str, Callable[[], AbstractContextManager[Rules]]] = {}
 
 
 def mutation(make: Callable[[Rules], Iterator[None]]) -> Callable[[Rules], Iterator[None]]:
-    """Register it under its name. `make` changes the rules it is given, patches what it must, and yields once."""
+    """Register a mutation under its name. `make` changes the given rules, patches what it must, and yields once."""
 
     @contextmanager
     def broken() -> Iterator[Rules]:

@@ -1,4 +1,4 @@
-"""A fake object store: puts that fail before or after they were done, and objects that a power cut has torn."""
+"""A fake object store: puts fail before or after they are done, and power failures damage objects."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class FakeStore:
-    """The contract of `ObjectStore`: put if absent, and replace only what isn't what its key says."""
+    """Behaves as `ObjectStore`: put if absent, and replace only objects that differ from their key's hash."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self._cluster = cluster
@@ -27,7 +27,7 @@ class FakeStore:
             await self.put(key, body)
             if self._cluster.faults_now(3):
                 raise StoreUnavailableError("503 after the put")
-        # Only now they have reached the disk.
+        # Only now are they durable.
         await STEP
 
     async def put(self, key: str, body: bytes) -> None:
@@ -41,7 +41,7 @@ class FakeStore:
             self._objects[key] = body
 
     async def write(self, key: str, body: bytes) -> None:
-        """Write it in one go, or only a part of it before the power fails."""
+        """Write it completely, or only a part of it because of a power failure."""
         if self._cluster.faults_now(10):
             self._cluster.note(f"{key} is torn")
             self._objects[key] = body[:3]

@@ -88,7 +88,7 @@ def lock_orders(tx: Backend, p: Parameters) -> Rows:
     found = [key for key in sorted(columns(p, "seller_ids order_ids")) if tx.read("orders", key) is not None]
     for key in found:
         tx.lock("orders", key)
-    # Nothing is delivered in a history.
+    # No order is delivered in a history.
     return [(*key, *tx.read("orders", key)[:7], False) for key in found]
 
 
@@ -123,7 +123,7 @@ def read_refunds(tx: Backend, p: Parameters) -> Rows:
 
 
 def insert_refunds(tx: Backend, p: Parameters) -> Rows:
-    # Of one order's at a time: its row is locked, so nobody else writes them.
+    # Of one order at a time: its row is locked, so no other transaction writes them.
     names = "seller_ids order_ids refund_ids lines amounts states reasons requests for_all_left"
     for seller_id, order_id, refund_id, lines, *rest in columns(p, names):
         key = (seller_id, order_id)
@@ -294,7 +294,7 @@ def end_payment_leases(tx: Backend, p: Parameters) -> Rows:
 
 
 def _by_provider_key(tx: Backend, names: Mapping[str, Any], among: Collection[str] = ("open",)) -> dict[str, Any]:
-    """The attempts of these keys at the provider that are open, in their order."""
+    """The open attempts with these provider keys, in order."""
     found = {
         row.provider_key: key
         for key, row in tx.database.table("attempts").items()

@@ -1,8 +1,8 @@
 """A fake Postgres: transactions, row locks, read committed, unique constraints, deadlocks, and sessions that end.
 
-What it may do is what the real server may: a session goes on with what it has received after its client is gone, then
-rolls back; who waits for a row sees it as it is after the wait; a unique key that somebody has inserted and not yet
-committed is waited for.
+It may do what the real server may: a session executes what it has received after its client has ended, and then rolls
+back; a transaction that waits for a row sees it as it is after the wait; a uniquely keyed row that another transaction
+has inserted and not yet committed is waited for.
 """
 
 from collections import deque
@@ -20,19 +20,19 @@ Statement = Callable[["Backend", Mapping[str, Any]], Rows]
 
 
 def columns(parameters: Mapping[str, Any], names: str) -> Iterable[tuple[Any, ...]]:
-    """What the arrays of these names hold, row by row."""
+    """The elements of the arrays with these names, row by row."""
     return zip(*(parameters[name] for name in names.split()), strict=True)
 
 
 def unique(table: str, rows: dict[Any, Any], count: int) -> dict[Any, Any]:
-    """`rows`, unless two of one statement had the same key."""
+    """`rows`, after checking that no two rows of one statement had the same key."""
     if len(rows) != count:
         raise errors.UniqueViolation(table)
     return rows
 
 
 class Blocked(Exception):  # noqa: N818
-    """The statement must wait for a row that another transaction has locked, and is then run again."""
+    """The statement must wait for a row that another transaction has locked, and is then executed again."""
 
     def __init__(self, key: Key) -> None:
         super().__init__(key)
@@ -40,11 +40,11 @@ class Blocked(Exception):  # noqa: N818
 
 
 class Paused(Exception):  # noqa: N818
-    """The statement goes on at its next turn."""
+    """The statement continues at its next turn."""
 
 
 class Pending:
-    """A statement on its way: sent, then done with rows or an error."""
+    """A statement under way: sent, then done with rows or an error."""
 
     __slots__ = ("done", "error", "parameters", "rows", "status", "text")
 
@@ -58,7 +58,7 @@ class Pending:
 
 
 class Database:
-    """Committed rows by table and key, and who has locked what."""
+    """Committed rows by table and key, and the locks."""
 
     def __init__(
         self,
@@ -66,17 +66,17 @@ class Database:
         on_commit: Callable[[dict[Key, Any]], None],
         clock: Callable[[], float],
     ) -> None:
-        """`clock` is the server's own, in seconds since 1970."""
+        """`clock` is the server's, in seconds since 1970."""
         self.statements = statements
         self.clock = clock
         self._on_commit = on_commit
         self.tables: dict[str, dict[Any, Any]] = {}
         self.locks: dict[Key, Backend] = {}
         self.advisory: dict[tuple[int, int], Backend] = {}
-        #: Sessions that hold the lock that relays share, in the order of their ids.
+        #: Sessions that hold the relays' shared lock, in the order of their ids.
         self.relays: dict[Backend, None] = {}
         self.backends: list[Backend] = []
-        #: The transactions that were, by their ids.
+        #: The ids of committed transactions.
         self.committed: set[str] = set()
         self._transactions = 0
 
@@ -99,7 +99,7 @@ class Database:
         return backend
 
     def commit(self, writes: dict[Key, Any]) -> None:
-        """Make the rows visible, all at once, and let the judge see what has changed."""
+        """Make the rows visible atomically, and have the judge check the change."""
         if writes:
             self._on_commit(writes)
             for (table, key), row in writes.items():
@@ -118,19 +118,19 @@ class Backend:
         self.in_transaction = False
         self.transaction = ""
         self.failed = False
-        #: The client is gone: what has been received is still done, then the session ends.
+        #: The client has ended: received statements are still executed, then the session ends.
         self.client_gone = False
         self.ended = False
 
     @property
     def runnable(self) -> bool:
-        """Whether it has something to do and nobody in its way."""
+        """Whether it has something to do and is not blocked."""
         if self.blocked_on is not None:
             return self.blocked_on not in self.database.locks
         return bool(self.queue) or self.client_gone
 
     def step(self) -> None:
-        """Do one statement, or end."""
+        """Execute one statement, or end."""
         self.blocked_on = None
         if not self.queue:
             self.end()
@@ -145,7 +145,7 @@ class Backend:
             if not self._deadlocked():
                 return
             self.blocked_on = None
-            # The locks are taken in one order everywhere, so this is none of the outages: it is a bug.
+            # Locks are taken in the same order everywhere, so a deadlock is a bug and not an outage.
             raise Violation(f"deadlock: two transactions wait for each other, one of them for {blocked.key}") from None
         except psycopg.Error as error:
             pending.error = error
@@ -155,7 +155,7 @@ class Backend:
         pending.done = True
 
     def end(self) -> None:
-        """End the session and undo what isn't committed."""
+        """End the session and roll back."""
         self._release()
         self.queue.clear()
         self.ended = True
@@ -165,12 +165,12 @@ class Backend:
         self.database.backends.remove(self)
 
     def read(self, table: str, key: Hashable) -> Any:
-        """The row as this transaction sees it, None if there is none."""
+        """The row as this transaction sees it; None if there is none."""
         own = self.writes.get((table, key))
         return own if own is not None else self.database.table(table).get(key)
 
     def lock(self, table: str, key: Hashable) -> None:
-        """Lock a row, or the place of one, until the transaction ends; raises `Blocked`."""
+        """Lock a row, existing or not, until the transaction ends; raises `Blocked`."""
         name = (table, key)
         holder = self.database.locks.get(name)
         if holder is None:
@@ -180,7 +180,7 @@ class Backend:
             raise Blocked(name)
 
     def write(self, table: str, key: Hashable, row: Any) -> None:
-        """Write a row that is locked."""
+        """Write a locked row."""
         self.writes[(table, key)] = row
 
     def write_outside(self, table: str, key: Hashable, row: Any) -> None:
@@ -188,13 +188,13 @@ class Backend:
         self.database.table(table)[key] = row
 
     def pause(self) -> None:
-        """Let others come between two rows of this statement."""
+        """Let others run between two rows of this statement."""
         raise Paused
 
     def insert(self, table: str, rows: Mapping[Any, Any]) -> None:
-        """Insert rows; raises `UniqueViolation` where one is there."""
+        """Insert rows; raises `UniqueViolation` if one exists."""
         for key in rows:
-            # One that is committed is seen at once, whoever has locked it; one that is not is waited for.
+            # A committed row is seen at once, even if it is locked; an uncommitted one is waited for.
             if self.read(table, key) is not None:
                 raise errors.UniqueViolation(f"{table} {key}")
             self.lock(table, key)

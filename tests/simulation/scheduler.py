@@ -1,4 +1,4 @@
-"""Whose turn it is: processes, the server's sides of their sessions, and their senders, one small step at a time."""
+"""Gives turns to processes, to the server's side of their sessions, and to their senders, one small step at a time."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -9,7 +9,7 @@ from tests.simulation.postgres import Database
 from tests.simulation.sessions import Connection, Until
 from tests.simulation.violation import Exited, Violation
 
-#: A history that is not at rest so many steps after its last fault does not come to rest.
+#: A history that has not drained this many steps after its last fault counts as one that does not drain.
 DRAIN_STEPS_MAX = 6_000
 
 _NAMES = {text: name for name, text in SQL.items()}
@@ -25,20 +25,20 @@ class Process:
         self.body = body
         self.resumes_at = resumes_at
         self.connections: list[Connection] = []
-        #: Records that its client of Kafka has taken over to send, by topic and partition.
+        #: Records that its Kafka client has accepted for sending, by topic and partition.
         self.outbox: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
-        #: It was given batches with records missing before them: it may end for that.
+        #: It got batches with records missing before them, and may end for that reason.
         self.lossy = False
         self.alive = True
         self._until: Until = None
         self._coroutine = body(self)
 
     def ready(self, now: int) -> bool:
-        """Whether it could go on."""
+        """Whether it can continue."""
         return self.alive and self.resumes_at <= now and (self._until is None or self._until())
 
     def step(self) -> None:
-        """Go on to the next point of interruption. Raises `Exited` where it ends itself."""
+        """Continue to the next point of interruption. Raises `Exited` if it ends itself."""
         try:
             self._until = self._coroutine.send(None)
         except StopIteration:
@@ -47,7 +47,7 @@ class Process:
             raise Violation(f"{self.name} can't go on: {type(error).__name__}: {error}") from error
 
     def cancel(self, error: BaseException) -> None:
-        """Throw an error in where it stands, as Faust does when it takes a partition away."""
+        """Throw an error into it, as Faust does when it revokes a partition."""
         self.alive = False
         try:
             self._coroutine.throw(error)
@@ -58,7 +58,7 @@ class Process:
         raise Violation(f"{self.name} went on after it was cancelled")
 
     def kill(self) -> None:
-        """End it at once. None of its own code has a say in the world any more."""
+        """End it at once, without any effect of its cleanup code."""
         self.alive = False
         for connection in self.connections:
             connection.broken = connection.closed = True
@@ -66,7 +66,7 @@ class Process:
 
 
 class Scheduler:
-    """Takes turns by choice; in the drain everybody in turn."""
+    """Takes turns by choice; in the drain all in rotation."""
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
@@ -74,28 +74,28 @@ class Scheduler:
         self.database: Database
         self.processes: list[Process] = []
         self.trace: list[str] | None = None
-        #: Whose turn it is, if it is a process'.
+        #: The process whose turn it is, if any.
         self.current: Process | None = None
 
     def note(self, text: str) -> None:
-        """Keep a line of the history, if somebody wants to read it."""
+        """Record a line of the history, if it is traced."""
         if self.trace is not None:
             self.trace.append(f"{self.now:5} {text}")
 
     def on_exit(self, process: Process) -> None:
-        """A process has ended itself."""
+        """Called when a process has ended itself."""
         raise NotImplementedError
 
     def deliver(self, process: Process, output: tuple[str, int]) -> None:
-        """The next record of an outbox reaches the broker."""
+        """Deliver the next record of an outbox to the broker."""
         raise NotImplementedError
 
     def next_wake(self) -> int | None:
-        """When somebody who waits for a time goes on, if all others are at rest."""
+        """The time when a sleeping process continues, if all others are idle."""
         raise NotImplementedError
 
     def actors(self) -> list[Any]:
-        """Whoever could do something now."""
+        """All that could do something now."""
         now = self.now
         found: list[Any] = [each for each in self.processes if each.ready(now)]
         found += [each for each in self.database.backends if each.runnable]
@@ -105,7 +105,7 @@ class Scheduler:
         return found
 
     def act(self, actor: Any) -> None:
-        """Let it do its step."""
+        """Let an actor make one step."""
         if isinstance(actor, tuple):
             self.deliver(*actor)
         elif isinstance(actor, Process):
@@ -121,7 +121,7 @@ class Scheduler:
             actor.step()
 
     def step(self) -> None:
-        """One turn, of whoever is chosen."""
+        """One turn, of a chosen actor."""
         self.now += 1
         if len(self.choices.made) > DRAWS_MAX:
             raise Violation("it draws for ever")
@@ -130,7 +130,7 @@ class Scheduler:
             self.act(actors[self.choices.below(len(actors))])
 
     def drain(self) -> None:
-        """Without further faults, everybody in turn, until nobody has anything to do."""
+        """Give turns in rotation, without further faults, until there is nothing left to do."""
         for _ in range(DRAIN_STEPS_MAX):
             actors = self.actors()
             if not actors:
@@ -149,7 +149,7 @@ class Scheduler:
 
 
 def id_of(scheduler: Scheduler, backend: Any) -> str:
-    """Whose session it is, for readers."""
+    """The name of a session's owner, for readers of a trace."""
     for process in scheduler.processes:
         if any(connection.backend is backend for connection in process.connections):
             return process.name

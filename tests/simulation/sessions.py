@@ -19,7 +19,7 @@ Until = Callable[[], bool] | None
 
 
 class Step:
-    """Awaited wherever the real process can be interrupted: it goes on when it is its turn and `until` holds."""
+    """Awaited wherever the real process can be interrupted; continues when it has its turn and `until` holds."""
 
     __slots__ = ("until",)
 
@@ -34,7 +34,7 @@ STEP = Step()
 
 
 class Cursor:
-    """The answer to a statement, perhaps still on its way."""
+    """The answer to a statement, possibly still under way."""
 
     __slots__ = ("_at", "_connection", "_pending")
 
@@ -49,7 +49,7 @@ class Cursor:
 
     @property
     def description(self) -> list["Column"]:
-        """Columns by name, of what is read as mappings."""
+        """The columns' names, for statements that are read as mappings."""
         return [Column(name) for name in COLUMNS.get(self._pending.text, ())]
 
     async def fetchone(self) -> tuple[Any, ...] | None:
@@ -93,18 +93,18 @@ class Pipeline:
 
 
 class Connection:
-    """As much of psycopg's `AsyncConnection` as the product uses."""
+    """The part of psycopg's `AsyncConnection` that the product uses."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        #: Neither statements nor answers come through any more.
+        #: Neither statements nor answers get through any more.
         self.broken = False
         self.closed = False
         self.pipelined = False
         self.sent: list[Pending] = []
 
     def cut(self, *, received: bool) -> None:
-        """The network fails; the server still does what it has received, or doesn't."""
+        """Cut the network; the server executes what it has received, or does not."""
         self.broken = True
         if self.backend.ended:
             return
@@ -129,15 +129,15 @@ class Connection:
         return Cursor(self, pending)
 
     async def answer(self, pending: Pending) -> Rows:
-        """Wait until the statement is done; raises what it raised."""
-        # An answer that came before the network failed has been read.
+        """Wait until the statement is done; raises its error."""
+        # An answer that arrived before the cut has been read.
         if not pending.done:
             await Step(lambda: pending.done or self.broken or self.backend.ended)
         if not pending.done or self.broken:
             self.closed = True
             raise psycopg.OperationalError("the connection is lost")
         if pending.error is not None:
-            # Results are read in order: whoever asks for a later one is told the first error.
+            # Results are read in order, so a later statement gets the first error.
             raise next((each.error for each in self.sent if each.error is not None), pending.error)
         return pending.rows
 
@@ -151,14 +151,14 @@ class Connection:
         self.close_now()
 
     def close_now(self) -> None:
-        """Say goodbye; the server reads that after what was sent before."""
+        """Close the connection; the server reads that after what was sent before."""
         self.closed = True
         if not self.backend.ended:
             self.backend.client_gone = True
 
 
 class SimulatedSession(Session):
-    """The product's session, its connections made here."""
+    """The product's session, with simulated connections."""
 
     def __init__(self, cluster: "Cluster", process: "Process") -> None:
         super().__init__("")
@@ -166,11 +166,11 @@ class SimulatedSession(Session):
         self._process = process
 
     def connection(self) -> Any:
-        """As the product's, of what is made here."""
+        """As in the product."""
         return super().connection()
 
     async def _open(self) -> Any:
-        """An open connection, or `OperationalError` where there is none to be had."""
+        """An open connection, or `OperationalError` if none can be opened."""
         present: Any = self._connection
         if present is None or present.closed:
             await STEP

@@ -1,17 +1,17 @@
-"""From a history that fails to a shorter and plainer one that fails too."""
+"""Shrinks a failing history to a shorter and plainer one that fails too."""
 
 from collections.abc import Callable, Iterator, Sequence
 
-#: Histories tried: some ten seconds.
+#: Histories tried; takes about ten seconds.
 TRIES_MAX = 1_000
 
 Choices = tuple[int, ...]
-#: Runs the history that the choices make; the choices that it used if it fails, else None.
+#: Runs the history with the choices; returns those that it used if it fails, otherwise None.
 Fails = Callable[[Choices], Choices | None]
 
 
 def shrink(made: Sequence[int], fails: Fails, tries_max: int = TRIES_MAX) -> Choices:
-    """The smallest choices found that fail: fewer first, then smaller ones; 0 is the plainest (see `Choices`)."""
+    """The smallest failing choices found: fewer first, then smaller ones; 0 is the plainest (see `Choices`)."""
     best = tuple(made)
     tries = 0
     improved = True
@@ -28,7 +28,7 @@ def shrink(made: Sequence[int], fails: Fails, tries_max: int = TRIES_MAX) -> Cho
                 shorter = _without_tail(used)
                 best = min(candidate, shorter, key=_size)
                 improved = True
-                # What has been tried is not tried again at once: go on from the new one.
+                # Continue with candidates of the new one, instead of repeating earlier ones.
                 break
     return best
 
@@ -45,7 +45,7 @@ def _without_tail(choices: Choices) -> Choices:
 
 
 def _candidates(choices: Choices) -> Iterator[Choices]:
-    """Shorter and smaller ones, the boldest first."""
+    """Shorter and smaller choices, the greatest changes first."""
     count = len(choices)
     yield _without_tail(choices)
     length = count // 2

@@ -1,4 +1,4 @@
-"""What the simulation has found, each told by itself: seeds change with every new draw."""
+"""Bugs that the simulation has found, each as a test of its own, because seeds change with every new draw."""
 
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from streams.engine.work import Worker
 
 
 class Ledger:
-    """A session whose position stands before a hole of the log."""
+    """A session whose position is before a hole of the log."""
 
     def __init__(self, position: int) -> None:
         self.position = position
@@ -32,7 +32,7 @@ class Ledger:
 
 
 class Hinted:
-    """Work that believes a wrong hint until it is told not to."""
+    """Work that uses a wrong hint until `distrust` is called."""
 
     agent = "hinted"
     outages: tuple[type[Exception], ...] = ()
@@ -57,7 +57,7 @@ class Hinted:
 
 
 class EndedError(BaseException):
-    """Stands for the end of the process."""
+    """Represents the end of the process."""
 
 
 async def test_a_wrong_hint_is_put_right_behind_a_hole_of_the_log_too(monkeypatch: pytest.MonkeyPatch) -> None:

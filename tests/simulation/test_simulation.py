@@ -1,4 +1,4 @@
-"""The batch rules under every interleaving and fault that the seeds draw, and the same rules broken one by one."""
+"""The rules of batches under the interleavings and faults that seeds draw, and each rule's mutations."""
 
 import logging
 import os
@@ -15,15 +15,15 @@ from tests.simulation.choices import Choices
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.shrink import shrink
 
-#: Histories that are told as well: as many as it takes to reach everything.
+#: Histories with statistics, enough to reach every standing and fault.
 REACH_SEEDS = 1_500
-#: Further ones.
+#: Further histories.
 HISTORIES = 1_000
 
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Outages are what the histories are made of: a line about each is too many."""
+    """Suppress lines about outages, of which histories have very many."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -35,10 +35,10 @@ def test_thousands_of_histories_hold() -> None:
         assert outcome.violation is None, f"python -m tests.simulation --seed {seed}: {outcome.violation}"
 
 
-#: Shown by thousands of histories only: too slow for every run. Try it with `--mutation`.
+#: Mutations caught only by thousands of histories, too slow for every run; use `--mutation`.
 RARE = {"settle-without-a-note"}
-#: Shown by one history in hundreds: the seed of one, which is tried first. If the histories have changed since, and it
-#: shows the mutation no more, the others are tried, which takes longer.
+#: Mutations caught by one history in hundreds: the seed of one, which is tried first. If a change of the code makes
+#: that history pass, others are tried, which takes longer.
 KNOWN_SEEDS = {
     "on-conflict-do-nothing": 514,
     "expire-without-looking-again": 566,

@@ -1,8 +1,8 @@
-"""How a history ends badly."""
+"""Exceptions that end a history."""
 
 
 class Violation(BaseException):
-    """An invariant doesn't hold. Not an `Exception`: no handler of the code under test may take it for an outage."""
+    """An invariant is violated. Not an `Exception`, so that the code under test can't handle it as an outage."""
 
 
 class Exited(BaseException):
@@ -10,6 +10,6 @@ class Exited(BaseException):
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise `Violation` unless it holds."""
+    """Raise `Violation` unless the condition holds."""
     if not condition:
         raise Violation(message)

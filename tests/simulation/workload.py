@@ -1,4 +1,4 @@
-"""What is asked for in a history, each request encoded once for all histories, and what each means."""
+"""The requests of histories, each encoded once for all histories, and their expected outcomes."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tests.integration.shop import checkout_body, command
 from tests.records import written
 from tests.unit.domain.test_invoice import request
 
-#: Numbers run per partition for the first, in one run over all partitions for the second; the third isn't there.
+#: The first numbers per partition, the second in one series for all partitions; the third does not exist.
 SELLERS = ("demo", "one-run", "nobody")
 #: Pieces of each article in the warehouse.
 ON_HAND = {("demo", "S-1"): 2, ("demo", "S-2"): 1}
@@ -24,7 +24,7 @@ ORDERS_MAX = 4
 
 @dataclass(frozen=True)
 class Meaning:
-    """What must become of a request, if it is the first of its key."""
+    """The expected outcome of a request, if it is the first with its key."""
 
     #: `invoice`, `credit note`, `checkout`, `cancel`, `garbage`, or `rejected`.
     kind: str
@@ -48,7 +48,7 @@ def seller_rows() -> dict[str, tuple[Any, ...]]:
 
 @cache
 def invoice_request(seller: int, order: int, variant: int) -> bytes:
-    """An order's invoice; `variant` is its content."""
+    """A request for an order's invoice; `variant` is its content."""
     body = request(seller_id=SELLERS[seller], order_id=f"A-{order}", note=f"variant {variant}" if variant else None)
     value = written(catalog.INVOICE_REQUEST, body)
     key = InvoiceIdentity(body["seller_id"], body["order_id"], "invoice")
@@ -62,7 +62,7 @@ def invoice_request(seller: int, order: int, variant: int) -> bytes:
 
 @cache
 def credit_request(seller: int, order: int, refund: int) -> bytes:
-    """The credit note of one piece of an order."""
+    """A request for the credit note of one piece of an order."""
     body = credit_note_request(request(seller_id=SELLERS[seller], order_id=f"A-{order}"), f"r{refund}", {0: 1})
     value = written(catalog.CREDIT_NOTE_REQUEST, body)
     checked = credit.check(body)
@@ -89,7 +89,7 @@ _LINES = ((("S-1", 1),), (("S-1", 1), ("S-2", 1)), (("S-2", 1), ("S-1", 2)), (("
 
 @cache
 def checkout_request(order: int, variant: int, letter: str = "C") -> bytes:
-    """An order for some pieces; orders of several partitions want the same ones. `letter` begins its id."""
+    """A checkout of some pieces; orders of several partitions want the same ones. `letter` begins its id."""
     body = checkout_body(f"{letter}-{order}", *_LINES[variant])
     value = written(catalog.CHECKOUT_REQUEST, body)
     checked = check(body)
@@ -101,31 +101,31 @@ def checkout_request(order: int, variant: int, letter: str = "C") -> bytes:
 
 @cache
 def cancel_command(order: int) -> bytes:
-    """The storefront cancels an order."""
+    """A command that cancels an order."""
     value = command(f"C-{order}", "cancel")
     MEANINGS[value] = Meaning("cancel", ("demo", f"C-{order}"))
     return value
 
 
-#: Releases of the program that renders: workers of two may run at once, and a font or a library differ.
+#: Releases of the renderer: workers of two may run at once, with different fonts or libraries.
 EDITIONS = (b"1", b"2")
 
 
 def render(event: Any, edition: bytes) -> bytes:
-    """The document of an event: a pure function of it, as far as one release goes."""
+    """The document of an event: a pure function of it within one release."""
     parts = (event["series_id"], event["number"], event["invoice_number"], event["order_id"], event["issue_date"])
     return b"%PDF " + edition + hashlib.sha256(repr(parts).encode()).digest()
 
 
 class Log:
-    """A partition of a topic: records at rising offsets, which may leave some out."""
+    """A partition of a topic: records at rising offsets, with possible holes."""
 
     def __init__(self) -> None:
         self.records: list[Any] = []
         self.end = 0
 
     def append(self, key: bytes | None, value: bytes, **also: Any) -> int:
-        """Keep a record; returns its offset."""
+        """Append a record; returns its offset."""
         self.records.append(SimpleNamespace(offset=self.end, key=key, value=value, headers=(), **also))
         self.end += 1
         return self.end - 1

@@ -1,4 +1,4 @@
-"""Admission while Redis is unavailable or hangs: everything is let through at once, at the pace that is permitted."""
+"""Admission while Redis is unavailable or hangs: every order within the rate limit is admitted at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ def asked(order_id: str, customer: str = "C", sku: str = "S") -> Asked:
 
 @asynccontextmanager
 async def away() -> AsyncIterator[Admission]:
-    """Port 1 refuses."""
+    """An admission whose Redis refuses connections (port 1)."""
     made = Admission(AWAY, hold_seconds=60)
     try:
         yield made
@@ -52,7 +52,7 @@ async def test_without_redis_a_gateway_keeps_the_rate_by_itself() -> None:
 
 
 async def test_a_redis_that_hangs_costs_a_short_wait_and_then_nothing() -> None:
-    """After two time-outs it is left alone for a while; then one call tries again."""
+    """After two timeouts the breaker opens for a while; then a single call tests Redis."""
     connections = 0
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

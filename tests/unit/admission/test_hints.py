@@ -1,4 +1,4 @@
-"""Hints while Redis is unavailable or hangs: nobody waits, nobody gets an error."""
+"""Hints while Redis is unavailable or hangs: no caller waits or gets an error."""
 
 import asyncio
 from time import monotonic
@@ -11,7 +11,7 @@ from domain.order import OrderIdentity
 
 
 async def test_a_redis_that_is_away_is_unavailable_and_not_an_error() -> None:
-    """Port 1 refuses."""
+    """Redis at port 1 refuses connections."""
     asked = Hints("redis://127.0.0.1:1/0")
     assert await asked.known("demo", "A") is UNAVAILABLE
     assert await asked.remember("demo", "A", b"x" * 32) is False
@@ -21,7 +21,7 @@ async def test_a_redis_that_is_away_is_unavailable_and_not_an_error() -> None:
 
 
 async def test_a_redis_that_hangs_costs_a_short_wait_and_then_nothing() -> None:
-    """After two time-outs it is left alone for a while; then one call tries again."""
+    """After two timeouts the breaker opens for a while; then a single call tests Redis."""
     connections = 0
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,5 +55,5 @@ async def test_a_redis_that_hangs_costs_a_short_wait_and_then_nothing() -> None:
 
 @pytest.mark.parametrize("order_id", ["a:b", "*", "ä €", "\t"])
 def test_no_two_orders_share_a_key(order_id: str) -> None:
-    """A seller id holds no colon, so the order id can hold anything."""
+    """A seller id contains no colon, so the order id may contain any character."""
     assert hints._key(OrderIdentity("s", order_id)) == f"accepted:s:{order_id}"

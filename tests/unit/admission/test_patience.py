@@ -1,4 +1,4 @@
-"""Connections that are reset: uvloop says it in a way of its own, and callers are told as of any other loss."""
+"""Connections that are reset: uvloop's own error becomes a `ConnectionResetError`."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from admission.admission import Admission, Admitted, Asked
 from admission.hints import UNAVAILABLE, Hints
 from admission.patience import over_a_connection
 
-#: Redis is never reached: the connection is gone when the first command is to be written.
+#: Never connected: the connection is lost before the first command is written.
 _URL = "redis://127.0.0.1:1/0"
 _WORDS = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
 

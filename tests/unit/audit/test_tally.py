@@ -1,4 +1,4 @@
-"""Two accounts compared by sums of digests: what differs is found and named, whatever the order."""
+"""Two accounts compared by sums of digests: every difference is found and named, in any order."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The command line's own part: help, errors, settings."""
+"""The command line: help, errors, settings."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
 
 
 def test_every_command_is_there_and_says_what_it_does() -> None:
-    """The table is written by hand: each of its lines must lead to a command with a help of its own."""
+    """The table is written by hand, so each of its entries must lead to a command with its own help."""
     for name in cli.COMMANDS:
         result = CliRunner().invoke(cli.cli, [name, "--help"])
         assert result.exit_code == 0, (name, result.output)
@@ -28,7 +28,7 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
 
 
 def test_help_loads_none_of_the_heavy_parts(tmp_path: Path) -> None:
-    """A shell completes with it; nobody waits for Kafka's client to learn what the commands are."""
+    """Shell completion uses it, and must not wait for Kafka's client to be imported."""
     code = "import sys, gapless.cli as c; c.cli.main(['--help'], standalone_mode=False); \
 print(sorted({'faust', 'confluent_kafka', 'psycopg', 'reportlab', 'aiohttp'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -37,7 +37,7 @@ print(sorted({'faust', 'confluent_kafka', 'psycopg', 'reportlab', 'aiohttp'} & s
 
 @pytest.mark.parametrize("command", ["status", "down"])
 def test_a_folder_without_a_stack_is_one_line(tmp_path: Path, command: str) -> None:
-    """No traceback, exit 1, and the folder is named."""
+    """The error is one line with the folder's name, without a traceback, and the exit status is 1."""
     done = run(command, "--data", "nowhere", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("gapless: there is no stack in ")
@@ -47,7 +47,7 @@ def test_a_folder_without_a_stack_is_one_line(tmp_path: Path, command: str) -> N
 
 @pytest.mark.parametrize("workers", ["invoices", "invoices=x", "invoices=-1", "nobody=1", "invoices=1000", "="])
 def test_wrong_numbers_of_workers_are_refused(tmp_path: Path, workers: str) -> None:
-    """Before anything is started or written."""
+    """The error comes before anything is started or written."""
     done = run("up", "--workers", workers, "--data", "d", cwd=tmp_path)
     assert done.returncode == 2
     assert "ROLE=COUNT" in done.stderr
@@ -55,7 +55,7 @@ def test_wrong_numbers_of_workers_are_refused(tmp_path: Path, workers: str) -> N
 
 
 def test_every_setting_is_listed_and_no_secret_is_shown() -> None:
-    """With its variable, and without what a secret holds, be it the default."""
+    """Each setting is listed with its variable; secrets are hidden, even default ones."""
     output = CliRunner().invoke(settings, env={"GAPLESS_POSTGRES_URL": "postgresql://x:hunter2@h/d"}).output
     for name, field in Settings.model_fields.items():
         assert f"GAPLESS_{name.upper()} " in output
@@ -67,7 +67,7 @@ def test_every_setting_is_listed_and_no_secret_is_shown() -> None:
 
 
 def test_a_wrong_setting_names_its_variable_and_hides_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The value may be a secret that was put into the wrong variable."""
+    """The value may be a secret in the wrong variable."""
     monkeypatch.setenv("GAPLESS_GATEWAY_PORT", "hunter2")
     monkeypatch.setenv("GAPLESS_WORKER_SLOT", "hunter 2")
     with pytest.raises(SettingsError) as refused:
@@ -78,7 +78,7 @@ def test_a_wrong_setting_names_its_variable_and_hides_its_value(monkeypatch: pyt
 
 
 def test_a_secret_can_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is printed by nothing that prints settings."""
+    """The secret is not printed with the settings."""
     (tmp_path / "url").write_text("postgresql://x:hunter2@h/d\n")
     monkeypatch.setenv("GAPLESS_POSTGRES_URL_FILE", str(tmp_path / "url"))
     loaded = load()
@@ -90,7 +90,7 @@ def test_a_secret_can_come_from_a_file(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_help_is_quick(tmp_path: Path) -> None:
-    """A generous bound: it is a matter of imports, not of this machine's speed."""
+    """The limit is generous, because the test is about imports and not about the machine's speed."""
     started = time.monotonic()
     assert run("--help", cwd=tmp_path).returncode == 0
     assert time.monotonic() - started < 5
@@ -98,7 +98,7 @@ def test_help_is_quick(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["up", "down", "status"])
 def test_an_empty_folder_name_is_refused(tmp_path: Path, command: str) -> None:
-    """It would mean the current folder, and strew files over it."""
+    """It would mean the current folder, and write files there."""
     done = run(command, "--data", "", cwd=tmp_path)
     assert done.returncode == 2
     assert "name a folder" in done.stderr
@@ -107,7 +107,7 @@ def test_an_empty_folder_name_is_refused(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("damaged", ["", '{"id": "1', "[]", "{}"])
 def test_a_damaged_description_is_one_line_with_the_fix(tmp_path: Path, damaged: str) -> None:
-    """No traceback, and nothing is started on a guess."""
+    """There is no traceback, and nothing is started."""
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "stack.json").write_text(damaged)
     for command in ("status", "up"):
@@ -121,7 +121,7 @@ def test_a_damaged_description_is_one_line_with_the_fix(tmp_path: Path, damaged:
     "command", [("up",), ("gateway",), ("relay",), ("worker", "invoices"), ("migrate",), ("topics",), ("audit",)]
 )
 def test_a_misspelt_variable_is_refused_at_the_start(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """With the nearest name that there is; the value may be a secret."""
+    """The error names the nearest setting, and no value, which may be a secret."""
     done = run(*command, cwd=tmp_path, GAPLESS_POSTGRESS_URL="hunter2", GAPLESS_LOG_LEVEL_FILE="none")
     assert (done.returncode, done.stdout) == (1, "")
     assert "GAPLESS_POSTGRESS_URL: there is no such setting; the nearest is GAPLESS_POSTGRES_URL" in done.stderr
@@ -132,7 +132,7 @@ def test_a_misspelt_variable_is_refused_at_the_start(tmp_path: Path, command: tu
 
 
 def test_the_local_provider_refuses_a_misspelt_variable(tmp_path: Path) -> None:
-    """It is a process as well."""
+    """It reads settings as the other processes do."""
     module = [sys.executable, "-m", "local.provider", "--port", "1", "--data", str(tmp_path / "d")]
     done = subprocess.run(module, env={"GAPLESS_PROVIDER_KEY": "x"}, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
@@ -140,5 +140,5 @@ def test_the_local_provider_refuses_a_misspelt_variable(tmp_path: Path) -> None:
 
 
 def test_a_choice_lists_what_there_is_to_choose() -> None:
-    """`Literal` says nothing to an operator."""
+    """`Literal` means nothing to an operator."""
     assert "GAPLESS_PROVIDER  (local or stripe; default: local)" in CliRunner().invoke(settings).output

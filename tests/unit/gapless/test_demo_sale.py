@@ -1,4 +1,4 @@
-"""The demo's flash sale: what counts as answered, and how many can come at once."""
+"""The demo's flash sale: what counts as answered, and how many buyers can be connected."""
 
 import resource
 
@@ -10,7 +10,7 @@ from producers.load import LoadReport
 
 
 def report(*statuses: int, failed: int = 0) -> LoadReport:
-    """Of answers with these statuses."""
+    """A report of answers with these statuses."""
     made = LoadReport(failed=failed)
     for status in statuses:
         made.take(GatewayAnswer(status, b"{}", 1), 0.1)

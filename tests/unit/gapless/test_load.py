@@ -1,4 +1,4 @@
-"""`gapless load`: what it prints, and how it ends."""
+"""`gapless load`: its output and its exit status."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from producers.generate import bodies
 
 
 class Gateway(BaseHTTPRequestHandler):
-    """Accepts every order but those whose id ends in 3."""
+    """Accepts every order except those whose id ends in 3."""
 
     protocol_version = "HTTP/1.1"
 

@@ -1,4 +1,4 @@
-"""`gapless load checkouts`: what it sends, what it tells, and how it ends."""
+"""`gapless load checkouts`: its requests, its output and its exit status."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from gapless.load import load
 
 
 class Gateway(BaseHTTPRequestHandler):
-    """Sells what it has, one piece at a time; declines `tok_decline`; is overloaded once for each order of `hurry`."""
+    """Sells its stock one piece at a time; declines `tok_decline`; is overloaded once per order of `hurry`."""
 
     protocol_version = "HTTP/1.1"
     stock: ClassVar[dict[str, int]] = {}

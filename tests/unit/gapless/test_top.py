@@ -16,12 +16,12 @@ from monitor.figures import (
 
 
 def stage(name: str, state: StageState, lag: int, seconds: float, drain: float | None, cause: str = "") -> StageFigures:
-    """With the rates of a stage under load."""
+    """A stage with the rates of a load."""
     return StageFigures(name, "does", state, lag, seconds, Rates(12.5, 3.0, 0, 0), drain, cause, (), ())
 
 
 def shown(*stages: StageFigures) -> list[str]:
-    """The lines."""
+    """The printed lines."""
     measurement = Measurement(
         0.0,
         "",

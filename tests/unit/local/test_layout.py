@@ -1,4 +1,4 @@
-"""What each process of the stack is told."""
+"""The environment of the stack's processes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from local.layout import SERVERS, Special, describe, environment_of, process_nam
 
 
 def test_each_of_our_processes_has_a_metrics_port_of_its_own(tmp_path: Path) -> None:
-    """And nobody listens twice at one: the gateway has another one beside it."""
+    """No two processes share a port; the gateway has a second one."""
     describe(tmp_path, {"invoices": 2}, False, Special())
     description = read_description(tmp_path)
     ours = [name for name, role in process_names(description) if role not in (*SERVERS, "provider")]

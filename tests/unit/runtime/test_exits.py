@@ -1,4 +1,4 @@
-"""A thread never dies alone."""
+"""Failures in threads and tasks end the process."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ threading.Event().wait(20)
 
 
 def test_an_error_in_a_thread_ends_the_process_as_a_bug() -> None:
-    """With status 70, so that the supervisor starts it again, and the reason in the log."""
+    """The exit status is 70, so that the supervisor restarts it, and the log has the reason."""
     ended = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 70
     assert "the thread helper failed" in ended.stderr
@@ -24,14 +24,14 @@ def test_an_error_in_a_thread_ends_the_process_as_a_bug() -> None:
 
 
 def test_a_thread_that_ends_by_itself_ends_nothing_else() -> None:
-    """Nor the process, nor its status."""
+    """Neither the process nor its exit status is affected."""
     program = "from runtime.exits import start_thread\nstart_thread('helper', print, 'done').join()\n"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stdout) == (0, "done\n")
 
 
 def test_an_error_in_a_task_that_nobody_awaits_ends_the_process_as_a_bug() -> None:
-    """One that was cancelled has not failed."""
+    """A cancelled task has not failed."""
     program = """
 import asyncio
 from runtime.exits import end_if_failed

@@ -1,4 +1,4 @@
-"""Logs: JSON lines, no flood, no secrets."""
+"""Logs: JSON lines, without floods and without secrets."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from runtime import logs
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """The root logger as it was."""
+    """Restore the root logger afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -21,12 +21,12 @@ def restored() -> Iterator[None]:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
-    """What was written to standard error."""
+    """The lines written to standard error."""
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
 def test_both_libraries_write_json_lines_of_one_shape(capsys: pytest.CaptureFixture[str]) -> None:
-    """With the process and the extra fields."""
+    """Each line has the process and the extra fields."""
     logs.configure("INFO", {"process": "gateway"})
     structlog.get_logger("a").info("one", count=1)
     logging.getLogger("b").info("two %s", 2, extra={"count": 2})
@@ -40,7 +40,7 @@ def test_both_libraries_write_json_lines_of_one_shape(capsys: pytest.CaptureFixt
 def test_a_noisy_library_says_a_thing_once_and_then_how_often(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same words with other arguments are the same thing."""
+    """Messages that differ only in their arguments count as equal."""
     now = 0.0
     monkeypatch.setattr(logs, "monotonic", lambda: now)
     logs.configure()
@@ -64,7 +64,7 @@ def test_other_loggers_are_never_held_back(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_remembering_what_was_said_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
-    """Messages that differ every time must not fill the memory."""
+    """Messages that always differ must not fill the memory."""
     repeats = logs.RepeatFilter()
     for n in range(5_000):
         repeats.filter(logging.LogRecord("aiokafka", logging.ERROR, "", 0, f"message {n}", None, None))
@@ -72,7 +72,7 @@ def test_remembering_what_was_said_is_bounded(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
-    """They hold keys and customers' data."""
+    """They contain keys and customers' data."""
     logs.configure()
     secret = "gpl_" + "x" * 43
     try:
@@ -86,7 +86,7 @@ def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str]
 
 
 def test_decisions_are_lines_of_the_same_shape(capsys: pytest.CaptureFixture[str]) -> None:
-    """Written together, for a line of its own costs a tenth of an agent's rate."""
+    """They are written together, because separate writes would cost a tenth of an agent's throughput."""
     logs.configure("INFO", {"process": "invoices-1"})
     logger = logging.getLogger("streams.invoices")
     logger.info("other")
@@ -107,7 +107,7 @@ def test_decisions_obey_the_level(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_of_libraries_is_left_to_who_debugs_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """Forty lines of a start would hide ours. What they warn of stays."""
+    """Forty lines at each start would hide ours. Their warnings are logged."""
     logs.configure("INFO")
     for name in ("faust.app.base", "mode.supervisors", "aiokafka.consumer", "streams.engine.transport"):
         logging.getLogger(name).info("progress")

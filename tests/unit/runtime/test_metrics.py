@@ -1,4 +1,4 @@
-"""The metrics port: three paths, and a clear word where it is taken."""
+"""The metrics port: its three paths, and the error if it is in use."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from runtime.settings import SettingsError
 
 @pytest.fixture(autouse=True)
 def all_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other tests took for an outage is none here."""
+    """Outages that other tests have caused must not count here."""
     monkeypatch.setattr(health, "KAFKA", Outage("Kafka"))
     monkeypatch.setattr(health, "POSTGRES", Outage("Postgres"))
 
@@ -97,7 +97,7 @@ def test_a_process_learns_when_its_metrics_were_read() -> None:
 
 
 def test_a_client_that_resets_its_connection_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """Load balancers do so once they have their answer; standard error has room for JSON alone."""
+    """Load balancers do so after the response, and standard error is for JSON lines only."""
     caplog.set_level(logging.DEBUG, "runtime.metrics")
     port = free_port()
     metrics.serve("127.0.0.1", port, ProcessHealth())

@@ -1,4 +1,4 @@
-"""Outages in the log: a line at the beginning, a line at the end."""
+"""Outages in the log: one line at the beginning, one at the end."""
 
 import logging
 
@@ -12,7 +12,7 @@ from runtime.outages import QUIET_SECONDS, SILENT_SECONDS, Outage
 
 
 class Clock:
-    """Stands until it is moved."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -28,7 +28,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def kafka(monkeypatch: pytest.MonkeyPatch) -> Outage:
-    """That of a process of its own: clients of brokers that other tests have killed still fail in this one."""
+    """A separate `Outage`: clients of brokers that other tests have killed still fail in this process."""
     own = Outage("Kafka")
     monkeypatch.setattr(own, "_quiet_until", 0.0)
     for module in (logs, client):
@@ -43,7 +43,7 @@ def outage(clock: Clock, caplog: pytest.LogCaptureFixture) -> Outage:
 
 
 def test_an_outage_of_any_length_is_two_lines(outage: Outage, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """With the cause's first line, and how long it took."""
+    """The lines have the cause's first line, and the duration."""
     for _ in range(290):
         outage.failed(ConnectionError("refused\nis the server running?"))
         clock.now += 0.1
@@ -72,7 +72,7 @@ def test_the_next_outage_has_lines_of_its_own(outage: Outage, clock: Clock, capl
 def test_a_service_that_fails_for_one_caller_alone_does_not_flood(
     outage: Outage, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """For a minute, twenty times a second."""
+    """It fails twenty times a second for a minute."""
     for _ in range(1_200):
         outage.failed("deadline")
         outage.answered()
@@ -83,7 +83,7 @@ def test_a_service_that_fails_for_one_caller_alone_does_not_flood(
 def test_an_outage_soon_after_another_is_logged_once_it_lasts(
     outage: Outage, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And its duration counts from its first failure."""
+    """Its duration counts from its first failure."""
     outage.failed("refused")
     outage.answered()
     clock.now += 1
@@ -118,7 +118,7 @@ def test_a_client_that_says_only_when_it_fails_is_answered_when_it_is_silent(
 
 
 def test_what_librdkafka_says_of_one_broker_is_not_written_and_what_else_it_says_is(kafka: Outage) -> None:
-    """Whoever waits for the brokers says that there is an outage, once."""
+    """The caller that waits for the brokers reports the outage, once."""
 
     def record(facility: str, text: str) -> logging.LogRecord:
         arguments = (facility, "rdkafka#producer-1", text)
@@ -142,7 +142,7 @@ def test_what_librdkafka_says_of_one_broker_is_not_written_and_what_else_it_says
 def test_while_no_broker_is_left_each_that_fails_goes_on_with_the_outage(
     caplog: pytest.LogCaptureFixture, kafka: Outage
 ) -> None:
-    """And one that fails while others are there begins none."""
+    """A failure of one broker while others are available begins no outage."""
     one, all_of_them = KafkaError(KafkaError._TRANSPORT), KafkaError(KafkaError._ALL_BROKERS_DOWN)
     log_client_error(one)
     assert kafka.reason is None

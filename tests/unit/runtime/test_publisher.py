@@ -10,24 +10,24 @@ from runtime.publisher import NotAcknowledgedError, Publisher
 
 
 class SilentProducer:
-    """Takes everything and says nothing."""
+    """Accepts all messages and reports nothing."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
 
     def produce(self, *_: Any, **__: Any) -> None:
-        """Take a message."""
+        """Accept a message."""
 
     def poll(self, _: float) -> int:
         """Report nothing."""
         return 0
 
     def purge(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 async def test_a_message_without_a_report_fails_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for ever, whatever the library forgets."""
+    """No caller waits for ever, whatever the library does."""
     monkeypatch.setattr(module, "Producer", SilentProducer)
     publisher = Publisher("unused", timeout_seconds=2.1)
     began = monotonic()
@@ -40,13 +40,13 @@ async def test_a_message_without_a_report_fails_at_its_deadline(monkeypatch: pyt
 
 
 async def test_a_deadline_that_the_library_could_not_keep_is_refused() -> None:
-    """It looks for late messages once a second."""
+    """The library checks for late messages once a second."""
     with pytest.raises(ValueError, match="above 2"):
         Publisher("unused", timeout_seconds=2)
 
 
 async def test_kept_means_by_all_replicas_in_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the promise of 202 rests on, written down although some are defaults today."""
+    """The promise of 202 depends on these options, so they are set even if they are defaults."""
     monkeypatch.setattr(module, "Producer", SilentProducer)
     publisher = Publisher("unused")
     config = publisher._producer.config  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The table of roles, and what names roles elsewhere: nothing may know of one that isn't there, or miss one."""
+"""The table of roles, and other places that name roles: none may name an unknown role, or lack one."""
 
 import ast
 import importlib
@@ -19,13 +19,13 @@ from runtime.settings import ENV_PREFIX, Settings
 from schemas import catalog
 
 ROOT = Path(__file__).parents[3]
-#: A process of the local stack that is not the product's.
+#: A process of the local stack that is not a role of the product.
 PROVIDER = "provider"
 
 
 @pytest.mark.parametrize("role", ROLES.values(), ids=str)
 def test_each_role_has_its_module(role: object) -> None:
-    """Which runs it, and, of a worker, has its positions under the same name."""
+    """Its `run` is the process; a worker's module has its positions under the same name."""
     its = next(each for each in ROLES.values() if each is role)
     module = importlib.import_module(its.module)
     assert callable(module.run)
@@ -46,7 +46,7 @@ def test_what_a_process_must_be_told_for_itself_is_a_setting() -> None:
 
 
 def test_the_local_stack_runs_each_role_and_tells_each_process_its_own(tmp_path: Path) -> None:
-    """A setting that two processes shared would be a port that is taken, or a table that is locked."""
+    """A setting shared by two processes could be a port in use, or a locked table."""
     layout.describe(tmp_path, {"invoices": 2}, servers_only=False, special=layout.Special())
     description = layout.read_description(tmp_path)
     names = layout.process_names(description)
@@ -64,13 +64,13 @@ def test_the_local_stack_runs_each_role_and_tells_each_process_its_own(tmp_path:
 
 
 def test_the_audit_looks_for_strays_in_every_input_topic() -> None:
-    """Those in which outcomes are looked for have a check of their own."""
+    """Topics whose outcomes are checked have checks of their own."""
     its_own = {catalog.CHECKOUT_REQUESTS, catalog.INVOICE_REQUESTS}
     assert set(PLACES.values()) == set(catalog.INPUT_TOPICS) - its_own
 
 
 def test_chaos_names_no_process_that_is_not_there() -> None:
-    """It knows the product from outside; a role that was renamed would be spared, and nobody would see it."""
+    """It knows the product only from outside, so a renamed role would silently get no faults."""
     named = {*WAYS.workers, *servers._COMMITTERS, *processes._SHARED}
     named |= {name.rpartition("-")[0] or name for each in SCENARIOS.values() for name in each.ground.detours}
     for path in (ROOT / "chaos").rglob("*.py"):
@@ -78,13 +78,13 @@ def test_chaos_names_no_process_that_is_not_there() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "processes":
                 named |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
     assert named <= {*ROLES, PROVIDER}
-    # The stock worker commits nothing but its position.
+    # The stock worker writes nothing but its position.
     assert set(servers._COMMITTERS) == set(READERS) - {"stock"}
     assert {name: READERS[name][0].name for name in processes._SHARED} == processes._SHARED
 
 
 def test_chaos_waits_for_every_undecided_order() -> None:
-    """Those of which the payment isn't known; and of no state that there isn't."""
+    """These are orders whose payment is not known, in states that exist."""
     states = re.search(r"state IN \(([^)]*)\)", drain._OPEN)
     assert states is not None
     assert set(re.findall(r"\w+", states[1])) == {OrderState.PLACED, OrderState.PAYMENT_PENDING}

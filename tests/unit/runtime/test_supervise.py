@@ -1,4 +1,4 @@
-"""The supervisor, on processes that cost nothing. It runs in a process of its own, to be killed like a real one."""
+"""The supervisor, with trivial processes. It runs in a process of its own, which can be killed like a real one."""
 
 import contextlib
 import os
@@ -61,7 +61,7 @@ def supervise(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]
 
 
 def until(folder: Path, wanted: Callable[[dict[str, Any]], bool], seconds: float = 10) -> dict[str, Any]:
-    """Wait until the state is as wanted, and return it."""
+    """Wait until the state meets `wanted`, and return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         state = read_state(folder)
@@ -86,7 +86,7 @@ def alive(pid: int) -> bool:
 
 
 def test_the_first_restart_is_at_once_and_later_ones_wait_longer_up_to_a_limit() -> None:
-    """A process that was killed is missed at once; one that cannot run must not eat the machine."""
+    """A killed process is needed at once; one that cannot run must not consume the machine's CPU."""
     delays = [backoff_seconds(n) for n in range(1, 12)]
     assert delays[:4] == [0, 0.5, 1, 2]
     assert delays == sorted(delays)
@@ -94,7 +94,7 @@ def test_the_first_restart_is_at_once_and_later_ones_wait_longer_up_to_a_limit()
 
 
 def test_what_waits_for_others_starts_after_them() -> None:
-    """Levels follow from `after` alone, not from the order of the table."""
+    """Levels follow from `after` only, not from the order of the table."""
     specs = [ProcessSpec("c", "c", (), after=("a", "b")), ProcessSpec("b", "b", (), after=("a",))]
     assert start_levels([*specs, ProcessSpec("a", "a", ())]) == {"a": 0, "b": 1, "c": 2}
 
@@ -109,7 +109,7 @@ def test_what_waits_for_others_starts_after_them() -> None:
     ],
 )
 def test_a_table_that_can_never_start_is_refused(specs: list[tuple[str, tuple[str, ...]]], said: str) -> None:
-    """Found before anything runs."""
+    """The error comes before anything runs."""
     with pytest.raises(SuperviseError, match=said):
         start_levels([ProcessSpec(name, name, (), after=after) for name, after in specs])
 
@@ -117,7 +117,7 @@ def test_a_table_that_can_never_start_is_refused(specs: list[tuple[str, tuple[st
 def test_a_killed_process_is_back_within_a_second(
     tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    """And the state and the log say so."""
+    """The state and the log report it."""
     supervisor = supervise(f"[python('a', {SLEEPER!r}), python('b', {SLEEPER!r}, after=('a',))]")
     state = until(tmp_path, ready)
     other, killed = pid_of(state, "b"), pid_of(state, "a")
@@ -135,7 +135,7 @@ def test_a_killed_process_is_back_within_a_second(
 def test_what_is_held_down_starts_again_at_once_however_often(
     tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    """It ended because somebody wanted it to, which says nothing against it."""
+    """It was ended on purpose, which does not count as a failure."""
     supervise(f"[python('a', {SLEEPER!r})]")
     for _ in range(4):
         killed = pid_of(until(tmp_path, ready), "a")
@@ -151,7 +151,7 @@ def test_what_is_held_down_starts_again_at_once_however_often(
 def test_stopping_ends_everything_also_what_is_deaf_or_frozen(
     tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    """The dependent first; SIGKILL after the grace; a stopped process is woken to take its leave."""
+    """Dependents first; SIGKILL after the grace period; a process stopped by SIGSTOP is continued first."""
     supervisor = supervise(
         f"[python('a', {SLEEPER!r}), python('deaf', {DEAF!r}, stop_grace_seconds=0.3, after=('a',)),"
         f" python('frozen', {SLEEPER!r}, after=('a',)), python('parent', {PARENT!r})]"
@@ -173,7 +173,7 @@ def test_stopping_ends_everything_also_what_is_deaf_or_frozen(
 def test_nothing_outlives_a_killed_supervisor(
     tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    """At the latest, the next one ends what is left; a pid that now belongs to a stranger is left alone."""
+    """The next supervisor ends what is left, except for a pid that now belongs to another program."""
     supervisor = supervise(f"[python('a', {DEAF!r}), python('parent', {PARENT!r})]")
     state = until(tmp_path, ready)
     time.sleep(0.3)
@@ -205,7 +205,7 @@ def test_a_pid_that_was_given_to_a_stranger_is_left_alone(
 def test_what_cannot_start_ends_the_start_with_its_last_words(
     tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    """One line: which, how, what it said, where the rest is. And the others are stopped."""
+    """The error is one line with the process, its exit, its last output and its log. The others are stopped."""
     supervisor = supervise(
         f"[python('fine', {SLEEPER!r}), python('once', 'import sys; sys.exit(\"no such table\")', once=True)]"
     )
@@ -218,7 +218,7 @@ def test_what_cannot_start_ends_the_start_with_its_last_words(
 
 
 def test_one_folder_has_one_supervisor(tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]) -> None:
-    """The second is refused, and touches nothing of the first's."""
+    """The second one is refused, and changes nothing."""
     supervise(f"[python('a', {SLEEPER!r})]")
     state = until(tmp_path, ready)
     with pytest.raises(SuperviseError, match="already up"):
@@ -229,7 +229,7 @@ def test_one_folder_has_one_supervisor(tmp_path: Path, supervise: Callable[[str]
 def test_a_copy_of_a_running_folder_runs_nothing(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, supervise: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    """What its state names belongs to the original, and is nothing that the copy may end; a renamed folder runs on."""
+    """The copied state names processes of the original, which the copy must not end; a renamed folder runs on."""
     supervisor = supervise(f"[python('a', {SLEEPER!r})]")
     child = pid_of(until(tmp_path, ready), "a")
     copy = tmp_path_factory.mktemp("copies") / "copy"
@@ -248,7 +248,7 @@ def test_a_copy_of_a_running_folder_runs_nothing(
 def test_a_damaged_state_is_written_again(
     tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]], damaged: str
 ) -> None:
-    """It names nobody until then, and nobody else gets the folder."""
+    """Until then it names no processes, and no other supervisor gets the folder."""
     supervisor = supervise(f"[python('a', {SLEEPER!r})]")
     until(tmp_path, ready)
     (tmp_path / "state.json").write_text(damaged)
@@ -261,7 +261,7 @@ def test_a_damaged_state_is_written_again(
 def test_on_a_full_disk_the_supervisor_goes_on(
     tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    """It can write neither state nor logs, still starts again what ends, and says so once there is space."""
+    """It can write neither state nor logs, restarts processes nevertheless, and writes once there is space."""
     supervisor = supervise(f"[python('a', {SILENT!r})]")
     killed = pid_of(until(tmp_path, ready), "a")
     unlimited = resource.RLIM_INFINITY
@@ -290,5 +290,5 @@ def test_on_a_full_disk_the_supervisor_goes_on(
     ],
 )
 def test_why_a_process_ended_is_what_it_said_last(lines: list[str], reason: str) -> None:
-    """In one line, for whoever started the stack."""
+    """The reason is one line, shown to whoever started the stack."""
     assert _reason(lines) == reason

@@ -1,4 +1,4 @@
-"""Traces: what of a `traceparent` is passed on, and what a collector sees."""
+"""Traces: which `traceparent` is passed on, and which spans a collector receives."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ UNSAMPLED = f"00-{TRACE_ID}-{PARENT_ID}-00"
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """The root logger as it was."""
+    """Restore the root logger afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -37,7 +37,7 @@ def restored() -> Iterator[None]:
         (SAMPLED, SAMPLED),
         (SAMPLED.encode(), SAMPLED),
         (UNSAMPLED, UNSAMPLED),
-        # A later version may have more fields, of which we know nothing.
+        # A later version may have further fields.
         (f"cc-{TRACE_ID}-{PARENT_ID}-01-what-else", SAMPLED),
         (f"cc-{TRACE_ID}-{PARENT_ID}-01", SAMPLED),
         (None, None),
@@ -64,7 +64,7 @@ def test_the_trace_id_is_that_of_the_traceparent() -> None:
 
 
 def test_without_a_collector_no_span_is_made_and_nothing_of_it_is_imported() -> None:
-    """redis-py imports some of it where it is installed, so the gateway is left out here."""
+    """The gateway is left out, because redis-py imports OpenTelemetry where it is installed."""
     code = (
         "import sys, gapless.processes, streams.relay.relay, streams.invoices\n"
         "from runtime import traces\n"
@@ -77,7 +77,7 @@ def test_without_a_collector_no_span_is_made_and_nothing_of_it_is_imported() -> 
 
 
 def test_spans_arrive_with_their_parents_and_what_was_added() -> None:
-    """Also those that had just ended when the process did."""
+    """This includes spans that ended just before the process."""
     with Collector() as collector:
         with traces.sent_to(collector.url, "gateway", "gateway"):
             first = traces.begin("SERVER", "POST /v1/invoices", SAMPLED)
@@ -88,7 +88,7 @@ def test_spans_arrive_with_their_parents_and_what_was_added() -> None:
             second.end()
             first.add({"order_id": "A-1", "number": 7, "reason": None})
             first.end("500")
-            # Dropped: nobody has ended it.
+            # Dropped, because it is never ended.
             traces.follow("CONSUMER", "process t", second.traceparent)
         sent, answered = collector.spans()
     assert (sent.service, sent.name, sent.trace_id, sent.parent_id) == (
@@ -128,11 +128,11 @@ def test_a_request_without_a_trace_begins_one() -> None:
 def test_a_collector_that_is_unavailable_holds_nothing_up_and_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many spans there are, also at the end of the process."""
+    """This holds for any number of spans, also at the end of the process."""
     away = Outage("the collector of traces")
     monkeypatch.setattr(logs, "COLLECTOR", away)
     monkeypatch.setattr(traces, "COLLECTOR", away)
-    # Not by the clock, of which this machine's other work takes some, but by the thread's own time and the lines.
+    # Measured by the thread's CPU time and the lines, since other load on the machine affects the clock.
     logs.configure()
     began = time.monotonic()
     with traces.sent_to(f"http://127.0.0.1:{free_port()}", "gateway", "gateway"):

@@ -1,4 +1,4 @@
-"""Many questions, few calls, and every answer to whom it belongs."""
+"""Many questions in few calls, with each answer for the right caller."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from sinks.microbatch import MicroBatch
 
 
 class Service:
-    """Answers n with 2n, when it is let."""
+    """Answers n with 2n, when the test permits it."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -25,7 +25,7 @@ class Service:
 
 
 async def test_questions_of_one_turn_are_one_call() -> None:
-    """Each gets its own answer."""
+    """Each caller gets its own answer."""
     service = Service()
     batch = MicroBatch(service.ask_all)
     assert await asyncio.gather(*(batch.ask(n) for n in range(5))) == [0, 2, 4, 6, 8]
@@ -33,7 +33,7 @@ async def test_questions_of_one_turn_are_one_call() -> None:
 
 
 async def test_what_comes_during_a_call_waits_for_the_next_one() -> None:
-    """One call at a time, so a slow service gets larger calls and not more of them."""
+    """There is one call at a time, so a slow service gets larger calls and not more of them."""
     service = Service()
     batch = MicroBatch(service.ask_all, questions_max=3)
     service.may_answer.clear()
@@ -49,7 +49,7 @@ async def test_what_comes_during_a_call_waits_for_the_next_one() -> None:
 
 
 async def test_a_failed_call_fails_its_own_questions_alone() -> None:
-    """The next call is made all the same."""
+    """The next call is made nevertheless."""
     service = Service()
     batch = MicroBatch(service.ask_all, questions_max=1)
     answers = await asyncio.gather(*(batch.ask(n) for n in (12, 13, 14)), return_exceptions=True)
@@ -59,7 +59,7 @@ async def test_a_failed_call_fails_its_own_questions_alone() -> None:
 
 
 async def test_who_has_gone_is_not_asked_for() -> None:
-    """A client that hung up costs no call."""
+    """A cancelled caller costs no call."""
     service = Service()
     batch = MicroBatch(service.ask_all)
     gone, stays = batch.ask(1), batch.ask(2)
@@ -69,7 +69,7 @@ async def test_who_has_gone_is_not_asked_for() -> None:
 
 
 async def test_a_wrong_number_of_answers_is_an_error_and_no_mix_up() -> None:
-    """Answers are told apart by their place alone."""
+    """Answers are matched to questions by their place only."""
 
     async def forgets(questions: list[int]) -> list[int]:
         return questions[1:]
@@ -79,7 +79,7 @@ async def test_a_wrong_number_of_answers_is_an_error_and_no_mix_up() -> None:
 
 
 async def test_closing_ends_calls_under_way() -> None:
-    """And those who wait for them."""
+    """Their callers are cancelled, too."""
     service = Service()
     service.may_answer.clear()
     batch = MicroBatch(service.ask_all)
@@ -91,7 +91,7 @@ async def test_closing_ends_calls_under_way() -> None:
 
 
 async def test_a_trickle_of_questions_is_gathered_to_the_pace_and_the_first_waits_for_nothing() -> None:
-    """A pace of a minute: only the first call can have begun."""
+    """With a pace of a minute only the first call can have begun."""
     service = Service()
     batch = MicroBatch(service.ask_all, pace_s=60)
     assert await batch.ask(1) == 2
@@ -102,7 +102,7 @@ async def test_a_trickle_of_questions_is_gathered_to_the_pace_and_the_first_wait
 
 
 async def test_what_was_gathered_goes_in_one_call() -> None:
-    """None of them waits for a second turn of the pace."""
+    """No question waits for a second interval."""
     service = Service()
     batch = MicroBatch(service.ask_all, pace_s=0.02)
     await batch.ask(1)

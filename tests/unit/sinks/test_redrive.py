@@ -35,7 +35,7 @@ LETTER = DeadLetterRow(
 
 @pytest.mark.parametrize("order_id", ["A-1", "Ä-2", "x" * 64, "3"])
 def test_a_record_is_sent_where_it_belongs_whatever_was_wrong_with_its_place(order_id: str) -> None:
-    """Under its order id, in that key's partition, with its bytes as they were."""
+    """It is sent under its order id, in that key's partition, with unchanged bytes."""
     value = written(catalog.INVOICE_REQUEST, request(order_id=order_id))
     plan = plan_request(LETTER, CarriedBytes(b"x", value, None), PARTITIONS)
     assert isinstance(plan, Resend)
