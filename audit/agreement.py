@@ -49,7 +49,7 @@ def check_agreement(snapshot: Snapshot, bootstrap: str, prefix: str, report: Aud
                 "position",
                 f"{agent} in {topic}",
                 f"was counted in the topic of the id {topic_id}, and the one there now has the id {found.topic_id}:"
-                " the topic was made again, see docs/recovery.md",
+                " the topic was recreated, see docs/recovery.md",
             )
 
 

@@ -94,7 +94,7 @@ def _match_rates(per_rate: list[RateTotal], taxables: Mapping[tuple[str, Decimal
         group = (total["vat_category"], Decimal(total["vat_rate"]))
         name = f"rate {total['vat_category']} {total['vat_rate']}"
         if group in seen or group not in taxables:
-            yield f"{name} stands {'twice' if group in seen else 'in no line'}"
+            yield f"{name} is {'twice in the totals' if group in seen else 'in no line'}"
             continue
         seen.add(group)
         if total["taxable_minor"] != taxables[group]:

@@ -162,7 +162,7 @@ class _Fresh(Iterator[PublishedRecord]):
 def judge_seq(report: AuditReport, where: str, last: int, seq: int) -> None:
     """Check that a journal row's seq follows `last`."""
     if seq == last:
-        report.add("journal", f"{where} seq {seq}", "stands twice")
+        report.add("journal", f"{where} seq {seq}", "exists twice")
     elif seq != last + 1:
         report.add("journal", where, f"has no seq {last + 1} to {seq - 1}", seq - last - 1)
 

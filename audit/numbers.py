@@ -53,7 +53,7 @@ def take_number(
         report.add("event", where, f"is {invoice.seller_id}'s, but the series is {series[its_series][0]}'s")
     last = before.number
     if number == last:
-        report.add("repeat", where, f"stands twice, also for order {invoice.order_id}")
+        report.add("repeat", where, f"exists twice, also for order {invoice.order_id}")
     elif number != last + 1:
         missing = f"{last + 1}" if number == last + 2 else f"{last + 1} to {number - 1}"
         report.add("gap", f"series {its_series}", f"has no number {missing}", number - last - 1)

@@ -146,7 +146,7 @@ def _compare(level: SkuCursor, cause: str, change: SkuChange) -> Iterator[str]:
     if not 0 <= reserved <= on_hand:
         yield f"{reserved} of {on_hand} are reserved in version {version}"
     if version <= level.version:
-        yield f"version {version} stands twice, or after {level.version}"
+        yield f"version {version} exists twice, or after {level.version}"
         return
     if version != level.version + 1:
         missing = f"{level.version + 1}" if version == level.version + 2 else f"{level.version + 1} to {version - 1}"

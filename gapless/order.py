@@ -99,7 +99,7 @@ def _outstanding_text(each: Outstanding) -> str:
     text = f"waits for {each.stage} {each.what}, since {_time(each.since)}"
     if each.place is not None:
         text += f" ({each.place}"
-        text += "" if each.position is None else f", {each.stage} stands at offset {each.position}"
+        text += "" if each.position is None else f", {each.stage} is at offset {each.position}"
         text += ")"
     return text
 

@@ -75,7 +75,7 @@ def reconcile(dry_run: bool, seller_id: str | None, as_json: bool, data: Path | 
         begun: list[str] = []
         for seller in sellers:
             complete, run_id, *_ = await mirror.tick(seller)
-            # If Redis has lost its data there is nothing to compare: its copy is not used, and is made again.
+            # If Redis has lost its data there is nothing to compare: its copy is not used, and is rebuilt.
             if complete:
                 found += await reconciler.reconcile(seller, correct=not dry_run)
             elif dry_run or not await reconciler.rebuild(seller, run_id):

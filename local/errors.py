@@ -1,4 +1,4 @@
-"""The error of the local stack."""
+"""The exception of the local stack."""
 
 
 class StackError(Exception):

@@ -204,7 +204,7 @@ class StripeProvider:
         raise UnknownOutcomeError("Stripe can create no intent")
 
     async def _refused(self, attempt: Attempt, reference: str, refused: "_RefusedError") -> ProviderAnswer:
-        """The answer behind a refusal: an intent that is in the wanted state already refuses to enter it again."""
+        """The outcome after a refusal, which is a success if the intent is already in the wanted state."""
         if refused.code not in _UNEXPECTED_STATE:
             return Declined(refused.code, reference)
         intent = await _call(self._client.v1.payment_intents.retrieve_async(reference))

@@ -152,12 +152,12 @@ def _find_foreign_positions(
         where, its_id = f"{topic}/{partition}", topic_ids.get(topic)
         if next_offset and topic_id is not None and its_id is not None and topic_id != its_id:
             yield (
-                f"{topic} was made again: {agent} stands at offset {next_offset} of {where} with the id {topic_id}, and"
+                f"{topic} was recreated: {agent} is at offset {next_offset} of {where} with the id {topic_id}, and"
                 f" the topic that is there now has the id {its_id}"
             )
         elif next_offset > ends.get((topic, partition), next_offset):
             yield (
-                f"{where} has lost records: {agent} stands at offset {next_offset}, and the topic ends at"
+                f"{where} has lost records: {agent} is at offset {next_offset}, and the topic ends at"
                 f" {ends[topic, partition]}"
             )
 

@@ -263,7 +263,7 @@ def test_a_topic_made_again_is_refused_although_its_log_is_long_enough(
     positions = [offset for (offset,) in query("SELECT next_offset FROM positions WHERE agent = 'invoices'")]
 
     make_again(services, catalog.INVOICE_REQUESTS)
-    assert f"{REQUESTS} was made again: invoices stands at offset" in require_refusal(services, ledger_url)
+    assert f"{REQUESTS} was recreated: invoices is at offset" in require_refusal(services, ledger_url)
     count = 0
     while min(ends := request_ends(services).values()) <= max(positions):
         ask_for_invoices(services, f"lost{count}", 200, seller_id="nobody")
@@ -271,12 +271,12 @@ def test_a_topic_made_again_is_refused_although_its_log_is_long_enough(
     for command in (("worker", "invoices"), ("relay",)):
         status, log = end_of(services, ledger_url, tmp_path, *command)
         assert status == 1
-        assert f"{REQUESTS} was made again: invoices stands at offset" in log
+        assert f"{REQUESTS} was recreated: invoices is at offset" in log
         assert f"the id {was}, and the topic that is there now has the id" in log
     told = run_audit(ledger_url, services.kafka_bootstrap, lambda key: []).samples["position"]
-    assert any("the topic was made again" in each.what for each in told)
+    assert any("the topic was recreated" in each.what for each in told)
 
-    run_runbook(ledger_url, "A topic was made again", topic=REQUESTS, old_id=was)
+    run_runbook(ledger_url, "A topic was recreated", topic=REQUESTS, old_id=was)
     with process(services, ledger_url, tmp_path, "worker", "invoices") as running:
         done = "SELECT sum(next_offset) FROM positions WHERE topic = %s"
         wait_for(lambda: query(done, REQUESTS) == [(sum(ends),)] or running.poll() is not None, "all of the new topic")
@@ -293,7 +293,7 @@ def test_a_topic_that_lost_records_is_refused(services: Services, ledger_url: st
     query("INSERT INTO positions VALUES ('invoices', %s, 2, %s)", REQUESTS, end + 7)
     query("INSERT INTO positions VALUES ('invoices', %s, 3, %s)", REQUESTS, request_ends(services)[REQUESTS, 3])
     refusal = require_refusal(services, ledger_url)
-    assert f"{REQUESTS}/2 has lost records: invoices stands at offset {end + 7}, and the topic ends at {end}" in refusal
+    assert f"{REQUESTS}/2 has lost records: invoices is at offset {end + 7}, and the topic ends at {end}" in refusal
     run_runbook(ledger_url, "A topic has lost records", topic=REQUESTS, partition=2, end=end)
     require_agreement(ledger_url, services.kafka_bootstrap)
 

@@ -70,7 +70,7 @@ def test_a_position_beyond_the_logs_end_stops_the_worker_with_a_reason(
         _, log = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     end = ends(services)[2]
-    assert f"{REQUESTS}/2 has lost records: invoices stands at offset {end + 7}, and the topic ends at {end}" in log
+    assert f"{REQUESTS}/2 has lost records: invoices is at offset {end + 7}, and the topic ends at {end}" in log
 
 
 def test_a_worker_starts_at_the_position_and_not_where_the_group_stood(
