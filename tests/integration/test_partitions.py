@@ -176,7 +176,7 @@ def test_topics_that_are_there_are_recorded_as_they_are(
         make_topics(ledger_url, services.kafka_bootstrap, 1, 16)
     assert recorded(query) == []
     # Also where they differ in something else.
-    with pytest.raises(TopicError, match=r"replication.factor is 1, at least 3 wanted"):
+    with pytest.raises(TopicError, match=r"replication.factor is 1, at least 3 required"):
         make_topics(ledger_url, services.kafka_bootstrap, 3, None)
     assert recorded(query) == [(partitions,)]
     assert make_topics(ledger_url, services.kafka_bootstrap, 1, None) == (partitions, [])
