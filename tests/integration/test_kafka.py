@@ -136,7 +136,7 @@ def test_topics_are_made_once_and_checked_from_then_on(services: Services) -> No
     other = TopicSpec(spec.name, 3, {"retention.ms": "5"})
     expected = [f"{spec.name}: 2 partitions, 3 required", f"{spec.name}: retention.ms is -1, 5 required"]
     assert check_topics(services.kafka_bootstrap, [other], 1) == expected
-    with pytest.raises(TopicError, match="3 wanted"):
+    with pytest.raises(TopicError, match="3 required"):
         ensure_topics(services.kafka_bootstrap, [other], 1)
     missing = TopicSpec("no-such-topic", 1, {})
     assert check_topics(services.kafka_bootstrap, [missing], 1) == ["no-such-topic: missing"]
@@ -148,7 +148,7 @@ def test_topics_that_would_lose_acknowledged_orders_with_a_broker_are_told(servi
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     config = {"unclean.leader.election.enable": "true"}
     admin.create_topics([NewTopic(spec.name, 2, 1, config=config)])[spec.name].result(20)
-    unclean = f"{spec.name}: unclean.leader.election.enable is true, false wanted"
+    unclean = f"{spec.name}: unclean.leader.election.enable is true, false required"
     with pytest.raises(TopicError) as told:
         ensure_topics(services.kafka_bootstrap, [spec], 3)
     assert str(told.value).splitlines() == [
