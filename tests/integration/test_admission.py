@@ -1,4 +1,4 @@
-"""Admission against a real Valkey: never more than there is, first come first served, and open when Redis forgets."""
+"""Admission with a real Valkey: never more than the stock, in the order of arrival, and open after a loss of data."""
 
 import asyncio
 import random
@@ -143,7 +143,7 @@ async def test_the_rate_holds_also_where_redis_knows_nothing_else(shop: World) -
 async def test_five_thousand_at_once_get_five_hundred_pieces(
     services: Services, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long a busy machine takes: how soon Redis is given up is for other tests."""
+    """However long a busy machine takes: timeouts are tested elsewhere."""
     monkeypatch.setattr("admission.admission.CALL_SECONDS_MAX", 60.0)
     async with world(services.redis_url, gateways=3) as shop:
         await shop.stock(shards, S=500)
@@ -203,7 +203,7 @@ async def test_a_line_is_served_in_the_order_of_arrival(shop: World) -> None:
         assert await waiting[place] == HELD
         assert not waiting[place + 1].done()
     assert await shop.line(*"abc") == [None, None, 1]
-    # The payment of one of them failed, says the log.
+    # The log says that the payment of one of them failed.
     await shop.apply(
         stock_changed("a", [change(-1, 1, 2)]),
         stock_changed("b", [change(-1, 0, 3)]),
@@ -218,7 +218,7 @@ async def test_nobody_overtakes_those_on_the_waitlist(shop: World) -> None:
     first = await shop.lined_up("first", S=2)
     second = await shop.lined_up("second", S=1)
     await shop.apply(stock_changed("x", [change(-2, 1, 2)]), undecided("1"))
-    # One piece is there: too little for the first, and so it is for nobody else.
+    # One piece is available: too few for the first order, and reserved for it.
     assert await shop.admit("other", S=1) == sold_out()
     assert await shop.line("first", "second") == [1, 2]
     await shop.apply(stock_changed("y", [change(2, 3, 3)]))
@@ -286,7 +286,7 @@ async def test_what_was_granted_to_who_gives_up_goes_to_the_next(shop: World) ->
 
 
 def silence(gateway: Admission) -> None:
-    """Have the gateway ask Redis nothing any more."""
+    """Stop the gateway's calls of Redis."""
     gateway._calls._breaker = Breaker(failures_max=1, open_seconds=60)
     gateway._calls._breaker.failed(monotonic(), began_at=monotonic())
 
@@ -299,7 +299,7 @@ async def test_a_gateway_that_dies_leaves_no_place_for_longer_than_its_time(serv
         lost = asyncio.create_task(dying.join_waitlist(shop.asked("lost", S=1), 2))
         await shop.until_line(["lost"], lambda places: places == [1])
         behind = await shop.lined_up("behind", S=1)
-        # It says nothing any more, not even that it goes.
+        # It sends nothing more, not even that it leaves.
         await dying._calls.close()
         silence(dying)
         lost.cancel()
@@ -345,7 +345,7 @@ async def test_who_lacks_another_sku_keeps_nobody_behind_it_waiting(shop: World)
     only = await shop.lined_up("only", A=1)
     await shop.gateway.release(shop.asked("1", A=1))
     assert await only == HELD
-    # It has gone over to the other's line, before all who came there later.
+    # It has moved to the other SKU's waitlist, ahead of all that joined later.
     late = await shop.lined_up("late", B=1)
     assert await shop.line("both", "late") == [1, 2]
     await shop.gateway.release(shop.asked("only", A=1))
@@ -379,7 +379,7 @@ async def test_joining_the_waitlist_twice_is_one_place(shop: World) -> None:
 
 
 async def test_changes_in_any_order_and_again_end_in_the_same(shop: World) -> None:
-    """Fifty histories of a SKU, each change up to three times."""
+    """Fifty histories of a SKU, with each change delivered up to three times."""
     for seed in range(50):
         chance = random.Random(seed)
         sku = f"S{seed}"
@@ -401,7 +401,7 @@ async def test_changes_in_any_order_and_again_end_in_the_same(shop: World) -> No
 
 
 async def test_changes_that_overtake_each_other_never_hide_a_piece(shop: World) -> None:
-    """Two orders of one SKU in two partitions: the later one's change comes first."""
+    """Two orders of one SKU in two partitions, with the later one's change first."""
     await shop.stock(S=3)
     await shop.admit("1", S=1)
     await shop.admit("2", S=1)
@@ -426,7 +426,7 @@ async def test_what_the_database_refused_is_free_again(shop: World) -> None:
     await shop.admit("2", S=1)
     await shop.apply(refused("1"), undecided("2"))
     assert (await shop.known()).available == 2
-    # Refused is final for the id; rejected is not.
+    # A refusal is final for the id, a rejection is not.
     assert await shop.admit("1", S=1) == OPEN
     assert await shop.admit("2", S=1) == HELD
 
@@ -495,7 +495,7 @@ async def test_flushed_in_the_middle_nothing_is_believed_until_it_is_copied(own:
         before, after = held(verdicts), sum(verdict == OPEN for verdict in verdicts)
         assert before <= 500 and after > 0
         assert before + after + sum(verdict == sold_out() for verdict in verdicts) == 5_000
-        # Some levels are there again; that they are all is not yet said.
+        # Some levels are back, but the copy is not marked as complete.
         await shop.mirror.adopt(shop.seller_id, [("S", Level(500, 0, 1))])
         assert await shop.admit("before", S=1) == OPEN
         await shop.believe()
@@ -504,7 +504,7 @@ async def test_flushed_in_the_middle_nothing_is_believed_until_it_is_copied(own:
 
 
 async def test_after_a_restart_nothing_is_believed_until_it_is_copied(own: OwnValkey) -> None:
-    """What it kept on its disk may be older than what it promised."""
+    """Its data on disk may be older than what it has admitted."""
     async with world(own.url) as shop:
         await shop.stock(S=2)
         assert await shop.admit("1", S=1) == HELD
@@ -519,7 +519,7 @@ async def test_after_a_restart_nothing_is_believed_until_it_is_copied(own: OwnVa
         assert not await shop.mirror.complete(shop.seller_id, "another run")
         await shop.mirror.adopt(shop.seller_id, [("S", Level(2, 0, 1))])
         assert await shop.mirror.complete(shop.seller_id, run_id)
-        # The hold that the disk remembered counts.
+        # The hold that was on disk counts.
         assert [await shop.admit(order, S=1) for order in "45"] == [HELD, sold_out()]
 
 

@@ -1,4 +1,4 @@
-"""A rush: thousands at once, and too few processors for it. What is merely late is no reason to let them through."""
+"""A rush: thousands of requests at once on too few CPUs. A late call must not admit orders unchecked."""
 
 import asyncio
 import signal
@@ -33,7 +33,7 @@ async def own(tmp_path: Path) -> AsyncIterator[OwnValkey]:
 
 @pytest.fixture
 def busy() -> Iterator[None]:
-    """Other processes want all of the machine, for 20 s at most."""
+    """Have other processes use all CPUs, for 20 s at most."""
     spin = "import time\nend = time.monotonic() + 20\nwhile time.monotonic() < end: pass"
     others = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(4)]
     yield
@@ -43,7 +43,7 @@ def busy() -> Iterator[None]:
 
 
 async def stall(seconds: float, times: int) -> None:
-    """Something else has this process' loop, again and again."""
+    """Block this process' loop, again and again."""
     for _ in range(times):
         await asyncio.sleep(0.05)
         time.sleep(seconds)  # noqa: ASYNC251
@@ -64,7 +64,7 @@ async def test_twenty_thousand_at_once_on_a_busy_machine_get_five_hundred_pieces
 
 
 async def test_a_redis_that_is_late_once_lets_nobody_through(own: OwnValkey) -> None:
-    """Two calls are under way; both are late for one reason, and are asked again."""
+    """Two calls are under way; both are late for the same reason, and are repeated."""
     async with world(own.url) as shop:
         await shop.stock(S=500)
         admitting = asyncio.gather(*(shop.admit(f"O-{n}", S=1) for n in range(4_000)))
@@ -78,7 +78,7 @@ async def test_a_redis_that_is_late_once_lets_nobody_through(own: OwnValkey) -> 
 
 
 async def test_calls_that_wait_for_their_turn_are_not_late(own: OwnValkey) -> None:
-    """Hundreds of sellers at once, each a call, over a few connections, and each turn takes a while."""
+    """Hundreds of sellers at once, one call each, over a few connections, and each turn of the loop takes a while."""
     async with world(own.url) as shop:
         calls = StockCalls(own.url, call_seconds_max=0.5)
         client: Any = shop.mirror._calls._redis
@@ -88,7 +88,7 @@ async def test_calls_that_wait_for_their_turn_are_not_late(own: OwnValkey) -> No
             await client.eval(f"local n = 0 for i = 1, {loops} do n = n + i end return n", 0)
             return monotonic() - began
 
-        # However fast the machine is, a turn takes 30 ms: what else it does slows some of these down, and hastens none.
+        # However fast the machine is, a turn takes 30 ms; other load makes some turns slower, and none faster.
         loops = int(2_000_000 * 0.03 / min([await keep_busy(2_000_000) for _ in range(5)]))
 
         async def slow() -> None:
@@ -97,7 +97,7 @@ async def test_calls_that_wait_for_their_turn_are_not_late(own: OwnValkey) -> No
 
         slowing = asyncio.create_task(slow())
         try:
-            # More than twice the time of a call, all together, and not so long that a turn is waited for in vain.
+            # In total more than twice the limit of a call, but less than the limit of the wait for a connection.
             began = monotonic()
             answers = await asyncio.gather(*(calls.run(f"s{n}", "position", ["x"]) for n in range(500)))
             assert answers == [[0]] * 500

@@ -1,4 +1,4 @@
-"""Processes refuse to run where Postgres and Kafka don't belong together, or where the tables aren't the release's."""
+"""Processes refuse to run if Postgres and Kafka don't belong together, or the tables don't fit the release."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ DEADLINE_S = 90.0
 
 @pytest.fixture
 def older_url(services: Services, ledger_url: str) -> Iterator[str]:
-    """Where `copy_as_older` puts the ledger."""
+    """The database that `copy_as_older` writes to."""
     yield urlunsplit(urlsplit(ledger_url)._replace(path=urlsplit(ledger_url).path + "_older"))
     with psycopg.connect(services.postgres_url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {_name(ledger_url)}_older WITH (FORCE)".encode())
@@ -84,7 +84,7 @@ def process(services: Services, url: str, folder: Path, *command: str) -> Iterat
 
 
 def end_of(services: Services, url: str, folder: Path, *command: str) -> tuple[int, str]:
-    """How a process that must not start ends: its status, and what it says."""
+    """The exit status and the output of a process that must not start."""
     with process(services, url, folder, *command) as running:
         _, log = running.communicate(timeout=DEADLINE_S)
     return running.returncode, log
@@ -106,7 +106,7 @@ def ask_for_invoices(services: Services, prefix: str, count: int, **changes: str
 
 
 def issue(services: Services, url: str, folder: Path, prefix: str) -> None:
-    """20 more invoices, with their events on the topic."""
+    """Issue 20 more invoices, with their events on the topic."""
     before = one(url, "SELECT count(*) FROM invoices")
     with process(services, url, folder, "worker", "invoices"), process(services, url, folder, "relay"):
         ask_for_invoices(services, prefix, 20)
@@ -123,7 +123,7 @@ def request_ends(services: Services) -> dict[tuple[str, int], int]:
 
 
 def run_runbook(url: str, section: str, **values: object) -> None:
-    """Do what docs/recovery.md has an operator do in Postgres."""
+    """Execute what docs/recovery.md tells an operator to do in Postgres."""
     text = (
         (Path(__file__).parents[2] / "docs" / "recovery.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
     )
@@ -137,7 +137,7 @@ def run_runbook(url: str, section: str, **values: object) -> None:
 
 
 def stand_at_the_ends(services: Services, url: str) -> None:
-    """Leave the requests of earlier tests alone."""
+    """Skip the requests of earlier tests."""
     ends = request_ends(services)
     with psycopg.connect(url, autocommit=True) as connection:
         for (topic, partition), offset in ends.items():
@@ -187,7 +187,7 @@ async def test_an_older_postgres_is_refused_by_every_process_and_told_by_the_aud
     assert f"ends with seq {last} (offset " in told.what
     assert f"and the journal with seq {older}: Postgres is older than the topic" in told.what
 
-    # The true one runs on.
+    # The newer one continues.
     issue(services, ledger_url, tmp_path, "on")
 
 
@@ -195,7 +195,7 @@ async def test_an_older_postgres_is_refused_by_every_process_and_told_by_the_aud
 def test_a_relay_looks_again_when_another_server_has_taken_over(
     services: Services, ledger_url: str, older_url: str, tmp_path: Path, went_on: bool
 ) -> None:
-    """Of a failover that lost commits the relay sees only that its session ends."""
+    """Of a failover that lost commits, the relay sees only that its session ends."""
     append(ledger_url, 1, 2, "as it was")
     copy_as_older(services, ledger_url)
     with process(services, ledger_url, tmp_path, "relay") as relay:
@@ -214,7 +214,7 @@ def test_a_relay_looks_again_when_another_server_has_taken_over(
 
 
 def test_records_of_strangers_neither_cause_nor_hide_it(services: Services, ledger_url: str, query: Query) -> None:
-    """Anybody may write to invoice requests, with any headers, and somebody may write where only the relay should."""
+    """Invoice requests have other writers, with any headers, and someone may write to the relay's topics by mistake."""
 
     def agrees() -> None:
         require_agreement(ledger_url, services.kafka_bootstrap)
@@ -252,7 +252,7 @@ def test_records_of_strangers_neither_cause_nor_hide_it(services: Services, ledg
 def test_a_topic_made_again_is_refused_although_its_log_is_long_enough(
     services: Services, ledger_url: str, query: Query, tmp_path: Path
 ) -> None:
-    """What came before the old position would be skipped."""
+    """Records before the old position would be skipped."""
     stand_at_the_ends(services, ledger_url)
     issue(services, ledger_url, tmp_path, "before")
     was = describe_topics(services.kafka_bootstrap, [REQUESTS])[REQUESTS].topic_id
@@ -299,7 +299,7 @@ def test_a_topic_that_lost_records_is_refused(services: Services, ledger_url: st
 
 
 def test_a_topic_that_the_brokers_do_not_know_is_waited_for(services: Services, ledger_url: str, query: Query) -> None:
-    """A broker that has just started knows none."""
+    """A broker that has just started lists none."""
     prefix = f"t{time.time_ns()}-"
     topic = catalog.Topic(prefix + "requests", (), None, 1000)
     require_agreement(ledger_url, services.kafka_bootstrap, (), (topic,))
@@ -326,7 +326,7 @@ def test_tables_older_than_the_release_are_refused(
 def test_tables_newer_than_the_release_are_refused_only_where_they_say_so(
     services: Services, ledger_url: str, query: Query
 ) -> None:
-    """While a release is rolled out, or rolled back, the one before runs on its tables."""
+    """During a rollout or rollback, the previous release runs on the new tables."""
     query("INSERT INTO schema_migrations (name, needs) VALUES ('9998_more.sql', '0001_invoices.sql')")
     query("INSERT INTO schema_migrations (name) VALUES ('9999_yet_more.sql')")
     require_agreement(ledger_url, services.kafka_bootstrap)
@@ -374,7 +374,7 @@ async def serving(services: Services, url: str) -> AsyncIterator[gateways.Client
 
 
 def append(url: str, first: int, last: int, payload: str) -> None:
-    """Rows of the journal as an agent makes them."""
+    """Append rows to the journal as an agent does."""
     with psycopg.connect(url) as connection:
         connection.execute(
             "INSERT INTO journal (topic, partition, seq, key, payload, occurred_at)"
@@ -390,7 +390,7 @@ def append(url: str, first: int, last: int, payload: str) -> None:
 
 
 def take_over(services: Services, ledger_url: str) -> None:
-    """The older copy is the ledger from now on."""
+    """Make the older copy the ledger from now on."""
     name = _name(ledger_url)
     with psycopg.connect(services.postgres_url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
@@ -402,7 +402,7 @@ def take_over(services: Services, ledger_url: str) -> None:
 
 
 def make_again(services: Services, topic: catalog.Topic) -> None:
-    """Delete a topic and make it anew, as after Kafka was lost."""
+    """Delete a topic and create it again, as after a loss of Kafka."""
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     for each in admin.delete_topics([topic.name]).values():
         each.result(20)

@@ -1,4 +1,4 @@
-"""The audit finds each kind of damage, says where it is, and finds nothing where there is none."""
+"""The audit finds each kind of damage and its place, and finds nothing in an undamaged ledger."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
 
 @pytest.fixture
 def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
-    """A clean world with a ledger and objects of the test's own; the topics are shared and must not be changed."""
+    """An undamaged world with a ledger and objects of the test's own; topics are shared and must not be changed."""
     name = urlsplit(clean.postgres_url).path[1:]
     url = clone(services.postgres_url, name)
     objects = shutil.copytree(clean.objects, tmp_path / "objects")
@@ -43,7 +43,7 @@ def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
 
 
 def clone(server: str, template: str) -> str:
-    """A database of the same contents; its URL."""
+    """A copy of the database; returns its URL."""
     name = f"gapless_audit_{next(_CLONES)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
@@ -51,12 +51,12 @@ def clone(server: str, template: str) -> str:
 
 
 def found(report: AuditReport) -> str:
-    """Everything it says, line by line."""
+    """All violations, one per line."""
     return "\n".join(f"{each.check} {each.where}: {each.what}" for each in report.shown())
 
 
 def test_a_clean_ledger_has_nothing_wrong(world: World) -> None:
-    """Every outcome is among the requests, so each check has something to look at."""
+    """The requests have every outcome, so each check has something to examine."""
     report = world.audit(complete=True)
     assert found(report) == ""
     assert report.clean
@@ -70,7 +70,7 @@ def test_an_empty_ledger_is_clean(services: Services, ledger_url: str, tmp_path:
     assert World(services.kafka_bootstrap, "nothing-", ledger_url, tmp_path).audit(complete=True).clean
 
 
-#: What is done to the ledger, and what the audit must say, among other things.
+#: Damage to the ledger, and a part of what the audit must report.
 _LEDGER_DAMAGE = {
     "an invoice's row is deleted": (
         "DELETE FROM documents WHERE series_id = 'demo.invoice.p00' AND number = 3;"
@@ -178,7 +178,7 @@ _LEDGER_DAMAGE = {
 
 @pytest.mark.parametrize("damage", _LEDGER_DAMAGE)
 def test_damage_to_the_ledger_is_reported(world: World, damage: str) -> None:
-    """What the constraints of the tables would refuse is tried without them."""
+    """Damage that constraints would prevent is made without them."""
     sql, expected = _LEDGER_DAMAGE[damage]
     for statement in sql.split(";"):
         world.execute(statement)
@@ -212,9 +212,9 @@ def test_a_missing_document_is_reported(world: World) -> None:
 
 
 def test_a_document_not_yet_made_is_pending_and_a_violation_only_of_completeness(world: World) -> None:
-    """The documents agent works behind the ledger, and may be asked while it does."""
+    """The documents agent is behind the ledger, and the audit may run meanwhile."""
     world.execute("DELETE FROM documents WHERE series_id = 'demo.invoice.p01' AND number = 4")
-    # Its event is the partition's last: gone too, with all that tells of it but the topic.
+    # Its event is the partition's last, and is deleted too, so that only the topic still has it.
     world.execute(f"DELETE FROM journal WHERE topic = '{EVENTS}' AND partition = 1 AND seq = 8")
     world.execute(
         f"UPDATE journal_heads SET next_seq = 8 WHERE topic = '{EVENTS}' AND partition = 1;"
@@ -222,7 +222,7 @@ def test_a_document_not_yet_made_is_pending_and_a_violation_only_of_completeness
     )
     report = world.audit()
     assert report.pending_documents == 1
-    # Published beyond the journal: found although the snapshot could not know it.
+    # Published after the snapshot: found although the snapshot does not contain it.
     assert found(report).splitlines() == [
         f"topic {EVENTS}/1: ends with seq 8 (offset 7), and the journal with seq 7: Postgres is older than the topic,"
         " see docs/recovery.md",
@@ -252,7 +252,7 @@ def test_a_request_that_was_passed_over_is_lost(world: World) -> None:
 
 
 def test_a_repeat_of_equal_bytes_is_counted_and_one_of_others_reported(world: World) -> None:
-    """The relay may repeat after a crash; consumers skip what they have seen by its seq alone."""
+    """The relay may repeat after a crash; consumers skip a repeat by its seq."""
     own = world.with_topics_of_its_own()
     first = own.records(EVENTS, 0)[0]
     own.produce(EVENTS, 0, first.key(), first.value(), [("seq", b"1")])
@@ -271,7 +271,7 @@ def test_a_record_that_is_not_the_relays_is_reported(world: World, headers: Head
 
 
 def test_a_hole_in_a_topic_is_reported(world: World) -> None:
-    """Both rows are in the journal, so only the topic is at fault."""
+    """Both rows are in the journal, so only the topic is wrong."""
     own = world.with_topics_of_its_own()
     with psycopg.connect(own.postgres_url) as connection:
         for order_id in ("A-0", "A-1"):
@@ -281,7 +281,7 @@ def test_a_hole_in_a_topic_is_reported(world: World) -> None:
 
 
 def test_records_that_retention_took_are_no_hole(world: World) -> None:
-    """A topic may forget what the journal keeps: from its oldest record on it must still be the journal."""
+    """A topic may have less than the journal, but from its oldest record on it must be equal."""
     own = world.with_topics_of_its_own()
     admin = AdminClient({"bootstrap.servers": own.kafka})
     for partition, offset in ((0, 3), (1, len(own.records(EVENTS, 1)))):

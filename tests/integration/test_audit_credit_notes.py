@@ -1,4 +1,4 @@
-"""The audit of credit notes: their series and amounts, the invoices they correct, and what became of each request."""
+"""The audit of credit notes: series and amounts, the invoices they correct, and the outcome of each request."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def refund(
 
 
 def requests() -> list[list[_Record]]:
-    """Those of partition 0, with each outcome of a credit note among them, and an invoice alone in partition 1."""
+    """Requests of partition 0 with each outcome of a credit note, and a single invoice in partition 1."""
     return [
         [
             invoice("A"),
@@ -69,7 +69,7 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
 
 @pytest.fixture
 def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
-    """A clean world with a ledger and objects of the test's own; the topics are shared and must not be changed."""
+    """An undamaged world with a ledger and objects of the test's own; topics are shared and must not be changed."""
     url = clone(services.postgres_url, urlsplit(clean.postgres_url).path[1:])
     yield replace(clean, postgres_url=url, objects=shutil.copytree(clean.objects, tmp_path / "objects"))
     with psycopg.connect(services.postgres_url, autocommit=True) as connection:
@@ -77,20 +77,20 @@ def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
 
 
 def found(report: AuditReport) -> str:
-    """What it says, line by line, less that these credit notes have no refunds: no orders are part of this world."""
+    """The violations, one per line, except that credit notes have no refunds, since this world has no orders."""
     shown = [each for each in report.shown() if each.check not in ("order", "payment")]
     return "\n".join(f"{each.check} {each.where}: {each.what}" for each in shown)
 
 
 def test_a_clean_ledger_with_credit_notes_has_nothing_wrong(world: World) -> None:
-    """Every outcome is among the requests, so each check has something to look at."""
+    """The requests have every outcome, so each check has something to examine."""
     report = world.audit(complete=True)
     assert found(report) == ""
     assert report.outcomes == {"issued": 7, "repeat": 1, "conflict": 1, "rejected": 2, "dead letter": 1}
     assert (report.counts["invoices"], report.counts["credit notes"], report.counts["documents"]) == (3, 4, 7)
 
 
-#: What is done to the ledger, and what the audit must say, among other things.
+#: Damage to the ledger, and a part of what the audit must report.
 _LEDGER_DAMAGE = {
     "a credit note's row is deleted": (
         "DELETE FROM documents WHERE series_id = 'demo.credit_note.p00' AND number = 2;"
@@ -164,7 +164,7 @@ _LEDGER_DAMAGE = {
 
 @pytest.mark.parametrize("damage", _LEDGER_DAMAGE)
 def test_damage_to_credit_notes_is_reported(world: World, damage: str) -> None:
-    """What the constraints of the tables would refuse is tried without them."""
+    """Damage that constraints would prevent is made without them."""
     sql, expected = _LEDGER_DAMAGE[damage]
     for statement in sql.split(";"):
         world.execute(statement)
@@ -174,7 +174,7 @@ def test_damage_to_credit_notes_is_reported(world: World, damage: str) -> None:
 
 
 def _change_event(world: World, change: Callable[[Any], None]) -> None:
-    """Of the credit note R-2, at seq 3."""
+    """Statements for the credit note R-2, at seq 3."""
     with psycopg.connect(world.postgres_url, autocommit=True) as connection:
         where = f"topic = '{EVENTS}' AND partition = 0 AND seq = 3"
         row = connection.execute(f"SELECT payload FROM journal WHERE {where}".encode()).fetchone()
@@ -237,7 +237,7 @@ def test_a_credit_note_that_was_passed_over_is_lost(world: World) -> None:
 
 @pytest.fixture
 def shared(world: World) -> World:
-    """The relay's records 1 and 2 stand in a partition of the requests, and a gateway's before and between them."""
+    """The relay's records 1 and 2 are in a partition of the requests, with a gateway's before and between them."""
     own = world.with_topics_of_its_own()
     with psycopg.connect(own.postgres_url) as connection:
         for order_id in ("E", "F"):
@@ -263,13 +263,13 @@ def _relayed(order_id: str) -> _Record:
 
 
 def topic_violations(world: World) -> list[str]:
-    """Of topics and the journal by themselves."""
+    """The violations about topics and the journal."""
     shown = [each for each in world.audit().shown() if each.check in ("topic", "journal")]
     return [f"{each.where}: {each.what}" for each in shown]
 
 
 def test_the_gateways_records_among_the_relays_are_no_error(shared: World) -> None:
-    """Nor are those that the relay repeats."""
+    """Nor are the relay's repeats."""
     assert topic_violations(shared) == []
     shared.produce(REQUESTS, 3, *_relayed("E"), [("seq", b"1")])
     shared.produce(REQUESTS, 3, *_relayed("H"))
@@ -290,10 +290,10 @@ def test_the_gateways_records_among_the_relays_are_no_error(shared: World) -> No
 def test_a_foreign_record_with_a_header_of_the_relays_is_a_request_like_any_other(
     shared: World, order_id: str, headers: Headers
 ) -> None:
-    """Headers can be copied by anybody who writes there: the journal alone tells whose a record is."""
+    """Any writer can copy headers: only the journal shows whose a record is."""
     shared.produce(REQUESTS, 3, *_relayed(order_id), headers)
     assert topic_violations(shared) == []
-    # The relay goes on as if it had not been there.
+    # The relay continues as if the record did not exist.
     with psycopg.connect(shared.postgres_url) as connection:
         append(connection, REQUESTS, 3, b"H", catalog.INVOICE_REQUEST, request(order_id="H"))
         connection.execute("UPDATE journal_published SET published_seq = 3 WHERE topic = %s", (REQUESTS,))
@@ -302,7 +302,7 @@ def test_a_foreign_record_with_a_header_of_the_relays_is_a_request_like_any_othe
 
 
 def test_a_record_of_the_relay_that_was_changed_is_missing(shared: World) -> None:
-    """What is not the journal's row, byte for byte, is not the relay's."""
+    """A record that differs from the journal's row is not the relay's."""
     with psycopg.connect(shared.postgres_url) as connection:
         append(connection, REQUESTS, 3, b"H", catalog.INVOICE_REQUEST, request(order_id="H"))
         connection.execute("UPDATE journal_published SET published_seq = 3 WHERE topic = %s", (REQUESTS,))
@@ -311,7 +311,7 @@ def test_a_record_of_the_relay_that_was_changed_is_missing(shared: World) -> Non
 
 
 def test_a_record_of_the_relay_that_is_missing_is_reported(shared: World) -> None:
-    """A gateway's record does not stand in for it."""
+    """A gateway's record does not count as it."""
     with psycopg.connect(shared.postgres_url) as connection:
         append(connection, REQUESTS, 3, b"H", catalog.INVOICE_REQUEST, request(order_id="H"))
         connection.execute(

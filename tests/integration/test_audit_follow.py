@@ -1,4 +1,4 @@
-"""The audit that follows: it finds in the next round what is wrong with what is new, and reads nothing else."""
+"""The following audit: it finds what is wrong with new data in the next round, and reads nothing else."""
 
 import json
 import os
@@ -31,7 +31,7 @@ _SKU = "MUG"
 
 @pytest.fixture
 def new_town(services: conftest.Services, template_database: str, tmp_path: Path) -> Iterator[Town]:
-    """One that belongs to the test."""
+    """A town of the test's own."""
     yield from _town(services, template_database, tmp_path)
 
 
@@ -39,9 +39,9 @@ def new_town(services: conftest.Services, template_database: str, tmp_path: Path
 def old_town(
     services: conftest.Services, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Town]:
-    """One with some history, that tests share: they add to it, and mend what they break."""
+    """A town with some history, shared by tests that add to it and repair what they damage."""
     for town in _town(services, template_database, tmp_path_factory.mktemp("objects")):
-        # What tests break must be possible.
+        # Without the constraints that would prevent damage.
         town.world.execute("ALTER TABLE stock DROP CONSTRAINT stock_not_oversold, DROP CONSTRAINT stock_reserved_check")
         town.grow(3)
         town.begin()
@@ -58,7 +58,7 @@ def _town(services: conftest.Services, template: str, objects: Path) -> Iterator
 
 
 def test_a_ledger_that_grows_stays_clean_round_by_round(old_town: Town) -> None:
-    """Each stage of an order's life falls into a round of its own, and a few rounds see all of it at once."""
+    """Each stage of an order's life is in a round of its own, and a few rounds have all of them at once."""
     town = old_town
     assert town.check() == ""
     orders = town.place(3)
@@ -90,7 +90,7 @@ Break = Callable[[Town, list[str]], str]
 
 
 def _sql(statement: str, says: str) -> Break:
-    """A damage by statements, which may name the `{order}` and its invoice's `{number}`; and what must be said."""
+    """Damage by statements, with the placeholders `{order}` and `{number}`; and what must be reported."""
 
     def damage(town: Town, orders: list[str]) -> str:
         number = town.one("SELECT number FROM invoices WHERE order_id = %s", orders[-1])
@@ -105,7 +105,7 @@ def _sql(statement: str, says: str) -> Break:
 _JOURNAL = "UPDATE journal SET {} WHERE topic = '{}' AND seq = (SELECT max(seq) FROM journal WHERE topic = '{}')"
 _EVENTS = "invoice-events"
 
-#: What is done to what is new, and what the next round must say, among other things.
+#: Damage to new data, and a part of what the next round must report.
 _DAMAGE: dict[str, Break] = {
     "an invoice's row is deleted": _sql(
         "DELETE FROM documents WHERE number = {number}; DELETE FROM invoices WHERE number = {number}",
@@ -208,7 +208,7 @@ _TABLES = (
 
 @pytest.fixture
 def mended(old_town: Town) -> Iterator[Callable[[], None]]:
-    """Call it once the ledger is as it should be: afterwards it will be so again."""
+    """Undo the damage. Call it once the ledger is correct again."""
 
     def note() -> None:
         for table in _TABLES:
@@ -228,7 +228,7 @@ def mended(old_town: Town) -> Iterator[Callable[[], None]]:
 def test_damage_to_what_is_new_is_found_in_the_next_round(
     old_town: Town, mended: Callable[[], None], damage: str
 ) -> None:
-    """And it is found again until it is mended: nothing goes on past it."""
+    """It is found again until it is repaired, because a round with violations does not advance."""
     assert old_town.check() == ""
     orders = old_town.grow(2)
     mended()
@@ -243,7 +243,7 @@ def test_after_all_that_damage_the_mended_ledger_is_clean(old_town: Town) -> Non
 
 
 def test_a_document_that_is_not_in_the_store_is_found_however_many_there_are(old_town: Town) -> None:
-    """Of most documents only the size is asked for."""
+    """Of most documents only the size is checked."""
     orders = old_town.grow(30)
     key = old_town.one(
         "SELECT key FROM documents JOIN invoices USING (series_id, number) WHERE order_id = %s", orders[-1]
@@ -258,7 +258,7 @@ def test_a_document_that_is_not_in_the_store_is_found_however_many_there_are(old
 
 
 def test_a_header_of_the_relays_on_a_foreign_request_is_no_error(new_town: Town) -> None:
-    """Whatever it says, and also where it stands before the relay's own."""
+    """It does not matter what the record contains, nor that it precedes the relay's own."""
     town = new_town
     town.begin()
     for seq in (b"1", b"999999", b"x"):
@@ -268,7 +268,7 @@ def test_a_header_of_the_relays_on_a_foreign_request_is_no_error(new_town: Town)
 
 
 def test_what_an_aborted_transaction_leaves_is_waited_for_by_nobody(new_town: Town) -> None:
-    """While it is open, what it holds back is told as that, and not as something that an agent has to do."""
+    """While the transaction is open, held back offsets are reported as such, and not as unhandled."""
     town = new_town
     town.begin()
     config = {"bootstrap.servers": town.world.kafka, "transactional.id": town.world.prefix}
@@ -286,7 +286,7 @@ def test_what_an_aborted_transaction_leaves_is_waited_for_by_nobody(new_town: To
 
 
 def test_records_that_are_not_the_journals_are_found(new_town: Town) -> None:
-    """A repeat of equal bytes is none of them: the relay repeats after a crash."""
+    """An equal repeat is no violation: the relay repeats after a crash."""
     town = new_town
     town.grow(2)
     town.begin()
@@ -304,7 +304,7 @@ def test_records_that_are_not_the_journals_are_found(new_town: Town) -> None:
 
 
 def test_what_waits_for_too_long_is_reported(new_town: Town) -> None:
-    """Time in which no round could be made doesn't count: services were away, from everybody."""
+    """Time without rounds doesn't count, because services were unavailable for agents too."""
     town = new_town
     town.begin()
     town.pay(town.place(1))
@@ -337,7 +337,7 @@ def test_an_outage_is_an_error_and_nothing_is_missed(new_town: Town, services: c
 
 
 def reads(town: Town) -> int:
-    """Rows that Postgres has read so far in this ledger, through indexes or without, for whatever reason."""
+    """Rows that Postgres has read so far in this ledger, through indexes or not, for any reason."""
     with psycopg.connect(town.world.postgres_url, autocommit=True) as connection:
         row = connection.execute(
             "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)"
@@ -348,18 +348,18 @@ def reads(town: Town) -> int:
 
 
 def cost(town: Town) -> tuple[int, int]:
-    """What a clean round costs: rows that Postgres reads, and rows that it returns."""
+    """The cost of a clean round: rows read by Postgres, and rows returned."""
     before = settled(town)
     town.now += 5.0
     report: AuditReport = town.follower.check()
     assert found(report) == ""
-    # A session tells its counts when it ends.
+    # A session reports its counts when it ends.
     town.follower.close()
     return settled(town) - before, report.counts["rows"]
 
 
 def settled(town: Town) -> int:
-    """The count once all sessions have told theirs: the shop's tells within a second of being idle."""
+    """The count once all sessions have reported; an idle one does within a second."""
     deadline, last = time.monotonic() + 10, -1
     while time.monotonic() < deadline:
         now = reads(town)
@@ -371,7 +371,7 @@ def settled(town: Town) -> int:
 
 
 def test_a_round_costs_what_is_new_and_not_what_there_is(new_town: Town) -> None:
-    """Ten orders cost as much after 2,000 as after none, and nothing costs nothing: by the follower and by Postgres."""
+    """Ten orders cost as much after 2,000 as after none, and no change costs nothing, for the follower and Postgres."""
     town = new_town
     town.grow(1)
     town.begin()
@@ -447,7 +447,7 @@ def test_the_process_waits_out_an_outage_and_ends_with_1_and_a_line_for_what_is_
     lines: list[dict[str, Any]] = []
     while not lines or "violations and ends" not in lines[-1]["event"]:
         lines.append(json.loads(running.stderr.readline()))
-    # It waits for this: Prometheus could not know of what it finds otherwise.
+    # It waits for this scrape, without which Prometheus would never see the violations.
     assert running.poll() is None
     assert metrics_of(port)['gapless_audit_violations{check="journal"}'] > 0
     assert running.wait(30) == 1

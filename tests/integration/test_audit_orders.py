@@ -1,4 +1,4 @@
-"""The audit of orders, stock and payments: it finds each kind of damage, and nothing where there is none."""
+"""The audit of orders, stock and payments: it finds each kind of damage, and nothing in an undamaged ledger."""
 
 import shutil
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
 
 @pytest.fixture
 def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
-    """A clean world with a ledger of the test's own; topics are shared and must not be changed."""
+    """An undamaged world with a ledger of the test's own; topics are shared and must not be changed."""
     name = urlsplit(clean.postgres_url).path[1:]
     url = clone(services.postgres_url, name)
     objects = shutil.copytree(clean.objects, tmp_path / "objects")
@@ -48,7 +48,7 @@ def test_a_clean_shop_has_nothing_wrong_and_nothing_on_its_way(world: World) -> 
 
 
 def change_step(order_id: str, step: int, field: str, value: str) -> str:
-    """SQL that alters one entry of a history."""
+    """SQL that changes one entry of a history."""
     return (
         f"UPDATE orders SET history = jsonb_set(history, '{{{step},{field}}}', '{value}') WHERE order_id = '{order_id}'"
     )
@@ -59,11 +59,11 @@ _NO_LIMITS = (
     "ALTER TABLE stock DROP CONSTRAINT stock_not_oversold, DROP CONSTRAINT stock_reserved_check,"
     " DROP CONSTRAINT stock_on_hand_check"
 )
-#: Of an OrderCommandAnswered: the header with the schema's id.
+#: Selects OrderCommandAnswered records by the header with the schema id.
 _IS_ANSWER = "topic = 'order-events' AND partition = 0 AND substr(payload, 1, 5) = '\\x0000000015'"
 _DROP_EVENT = "DELETE FROM journal WHERE topic = '{0}' AND partition = {1} AND seq = {2}"
 
-#: What is done to the ledger, and what the audit must say, among other things.
+#: Damage to the ledger, and a part of what the audit must report.
 _DAMAGE = {
     # Answers to commands.
     "a delivery that was promised and not made": (
@@ -265,7 +265,7 @@ _DAMAGE = {
 
 @pytest.mark.parametrize("damage", _DAMAGE)
 def test_damage_is_reported(world: World, damage: str) -> None:
-    """What the constraints of the tables would refuse is tried without them."""
+    """Damage that constraints would prevent is made without them."""
     sql, expected = _DAMAGE[damage]
     for statement in sql.split(";"):
         world.execute(statement)
@@ -304,7 +304,7 @@ _UNDER_WAY = {
 
 @pytest.mark.parametrize("what", _UNDER_WAY)
 def test_what_is_under_way_is_counted_and_a_violation_only_of_completeness(world: World, what: str) -> None:
-    """The sums of an order are compared only once nothing of it is under way."""
+    """An order's sums are compared only while nothing of it is under way."""
     world.execute("DELETE FROM documents")
     world.execute(_UNDER_WAY[what][0])
     report = world.audit()

@@ -1,4 +1,4 @@
-"""Publishing, and making and checking topics, with a real broker."""
+"""Publishing, and creating and checking topics, with a real broker."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ def topic(services: Services) -> str:
 
 @pytest.fixture
 async def publisher(services: Services) -> AsyncIterator[Publisher]:
-    """A publisher with little patience."""
+    """A publisher with a short timeout."""
     made = Publisher(services.kafka_bootstrap, timeout_seconds=5, queued_messages_max=2_000)
     yield made
     await made.close()
@@ -48,7 +48,7 @@ def read(services: Services, topic: str, count: int) -> list[Message]:
 
 
 async def test_the_answer_says_where_the_message_stands(publisher: Publisher, services: Services, topic: str) -> None:
-    """Key, value and headers arrive as they were given."""
+    """Key, value and headers are unchanged."""
     delivered = await publisher.publish(topic, b"key", b"value", headers=[("seq", b"7")])
     (message,) = await asyncio.to_thread(read, services, topic, 1)
     assert delivered == Delivered(message.partition() or 0, message.offset() or 0)
@@ -67,7 +67,7 @@ async def test_keys_are_spread_as_java_clients_do_it(publisher: Publisher, topic
 async def test_messages_of_a_partition_arrive_in_the_order_of_the_calls(
     publisher: Publisher, services: Services, topic: str
 ) -> None:
-    """Also when nobody waits in between."""
+    """Even if the caller does not wait in between."""
     futures = [publisher.publish(topic, b"k", b"%d" % number, partition=0) for number in range(1_000)]
     assert [delivered.offset for delivered in await asyncio.gather(*futures)] == list(range(1_000))
     await publisher.drain()
@@ -77,7 +77,7 @@ async def test_messages_of_a_partition_arrive_in_the_order_of_the_calls(
 
 
 async def test_a_full_queue_refuses_and_takes_again_when_it_has_room(publisher: Publisher, topic: str) -> None:
-    """Memory stays bounded; nothing that was taken is lost."""
+    """Memory is bounded, and no accepted message is lost."""
     futures = [publisher.publish(topic, b"k", b"v") for _ in range(2_000)]
     with pytest.raises(OverloadedError):
         publisher.publish(topic, b"k", b"v")
@@ -86,7 +86,7 @@ async def test_a_full_queue_refuses_and_takes_again_when_it_has_room(publisher: 
 
 
 async def test_what_no_topic_takes_is_refused(publisher: Publisher, topic: str) -> None:
-    """At once where the library knows, by the broker where the topic decides."""
+    """At once if the library knows the limit, by the broker if the topic has it."""
     with pytest.raises(ValueError, match="too large"):
         publisher.publish(topic, b"k", bytes(6 * 1024 * 1024))
     with pytest.raises(NotAcknowledgedError, match="SIZE_TOO_LARGE"):
@@ -120,7 +120,7 @@ async def test_after_a_fatal_error_it_goes_on_with_another_producer(
 
 
 async def test_a_caller_that_has_gone_disturbs_nobody(publisher: Publisher, topic: str) -> None:
-    """Its report comes all the same."""
+    """Its delivery report arrives nevertheless."""
     gone = publisher.publish(topic, b"k", b"v")
     gone.cancel()
     await publisher.publish(topic, b"k", b"v")
@@ -129,7 +129,7 @@ async def test_a_caller_that_has_gone_disturbs_nobody(publisher: Publisher, topi
 
 
 def test_topics_are_made_once_and_checked_from_then_on(services: Services) -> None:
-    """Nothing that exists is changed."""
+    """Existing topics are not changed."""
     spec = TopicSpec(f"t-{uuid4().hex}", 2, {"retention.ms": "-1"})
     assert ensure_topics(services.kafka_bootstrap, [spec], 1) == [spec.name]
     assert ensure_topics(services.kafka_bootstrap, [spec], 1) == []
@@ -143,7 +143,7 @@ def test_topics_are_made_once_and_checked_from_then_on(services: Services) -> No
 
 
 def test_topics_that_would_lose_acknowledged_orders_with_a_broker_are_told(services: Services) -> None:
-    """However they were made: 202 promises more than one broker's disk where more are asked for."""
+    """However the topics were created: 202 promises more than one broker's disk if there are several replicas."""
     spec = TopicSpec(f"t-{uuid4().hex}", 2, {"unclean.leader.election.enable": "false"})
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     config = {"unclean.leader.election.enable": "true"}
@@ -166,7 +166,7 @@ def test_a_broker_that_can_not_do_it_says_why(services: Services) -> None:
 
 
 def test_without_a_broker_it_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a bounded wait."""
+    """The error comes after a bounded wait."""
     monkeypatch.setattr(kafka, "_ADMIN_SECONDS_MAX", 0.5)
     with pytest.raises(TopicError, match="cannot query Kafka"):
         ensure_topics("127.0.0.1:1", [TopicSpec("t", 1, {})], 1)
@@ -184,7 +184,7 @@ async def test_offsets_are_those_of_the_log(publisher: Publisher, services: Serv
 def test_offsets_are_waited_for_while_no_partition_has_a_leader(
     services: Services, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the topic was just made: what librdkafka says then is its first answer here, since none says when."""
+    """As with a new topic: librdkafka's error is made the first answer here, since its real timing varies."""
     codes = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION)
     first = [KafkaException(KafkaError(code)) for code in codes]
 
@@ -202,7 +202,7 @@ def test_offsets_are_waited_for_while_no_partition_has_a_leader(
 def test_offsets_of_a_partition_that_there_is_not_are_refused_at_once(
     services: Services, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also beside one that there is."""
+    """Even together with an existing one."""
     monkeypatch.setattr(kafka, "_LEADERLESS_PAUSE_SECONDS", float("nan"))  # No such pause is possible.
     with pytest.raises(TopicError, match="_UNKNOWN_PARTITION"):
         end_offsets(services.kafka_bootstrap, [(topic, 0), (topic, 4)])
@@ -231,7 +231,7 @@ def _murmur2(data: bytes) -> int:
 
 
 async def test_a_sender_whose_clock_is_hours_ahead_is_heard_all_the_same(services: Services) -> None:
-    """Brokers refuse records of the future, where a topic goes by its senders' clocks."""
+    """Brokers refuse records of the future if the topic uses its senders' timestamps."""
     topic = catalog.INVOICE_EVENTS
     ensure_topics(services.kafka_bootstrap, [TopicSpec(topic.name, PARTITIONS, topic.config)], 1)
     producer = Producer({"bootstrap.servers": services.kafka_bootstrap})

@@ -1,4 +1,4 @@
-"""The stock agent and the reconciler, on real Postgres and Valkey: Redis ends where Postgres is, whatever was lost."""
+"""The stock agent and the reconciler, with real Postgres and Valkey: Redis ends equal to Postgres, whatever is lost."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 
 class Shop:
-    """One seller, whose stock is changed in Postgres as the agents do it, and mirrored to Redis."""
+    """One seller, whose stock is changed in Postgres as agents do, and mirrored to Redis."""
 
     def __init__(self, made: World, url: str, query: Query) -> None:
         self.world = made
@@ -72,7 +72,7 @@ class Shop:
                 await read_positions(connection, "stock", topic, [0])
 
     def put(self, **on_hand: int) -> None:
-        """Rows of stock, without an event."""
+        """Write rows of stock, without an event."""
         for sku, pieces in on_hand.items():
             self.query(
                 "INSERT INTO stock (seller_id, sku, on_hand, version) VALUES (%s, %s, %s, 1)",
@@ -80,7 +80,7 @@ class Shop:
             )  # fmt: skip
 
     def change(self, order_id: str, cause: str, quantity: int, sku: str = "S") -> bytes:
-        """Change a row; the event that says so."""
+        """Change a row, and return the event."""
         sign = {"reserved": 1, "retaken": 1, "released": -1, "shipped": -1}[cause]
         [(on_hand, reserved, version)] = self.query(
             "UPDATE stock SET reserved = reserved + %s, on_hand = on_hand - %s, version = version + 1"
@@ -91,7 +91,7 @@ class Shop:
         return stock_changed(self.world.seller_id, order_id, cause, [change], NOW).payload
 
     def decide(self, order_id: str, state: str = "PAYMENT_PENDING") -> None:
-        """The order's row."""
+        """Write the order's row."""
         self.query(
             "INSERT INTO orders (seller_id, order_id, partition, customer, state, version, history, currency,"
             " net_minor, tax_minor, gross_minor, content_sha256, payment_token, invoice_request, hold_expires_at,"
@@ -101,7 +101,7 @@ class Shop:
         )  # fmt: skip
 
     async def mirror(self, *values: bytes, topic: str = INVENTORY) -> None:
-        """The log's next records, as a batch of their own."""
+        """Append records to the log, as a batch."""
         first = self._offsets[topic]
         self._offsets[topic] += len(values)
         records = [Sent(first + index, value, b"k") for index, value in enumerate(values)]
@@ -143,7 +143,7 @@ async def shop(services: Services, ledger_url: str, query: Query) -> AsyncIterat
 
 
 def event(schema: catalog.Schema[Any], **values: Any) -> bytes:
-    """A record of the schema; what isn't given is empty."""
+    """A record of the schema; fields that aren't given are empty."""
     return encode(
         schema, {field["name"]: values.get(field["name"], _empty(field)) for field in schema.newest.parsed["fields"]}
     )
@@ -253,7 +253,7 @@ async def test_what_is_held_for_decided_orders_is_found(shop: Shop) -> None:
     shop.change("placed", "reserved", 2)
     shop.decide("placed")
     [drift] = await shop.drifts()
-    # Of the ten, two are claimed and two are held for the order that nobody has decided.
+    # Of the ten, two are claimed and two are held for the undecided order.
     assert (drift.redis, drift.postgres, drift.size) == (4, 6, 2)
     assert list(await shop.world.mirror.held(shop.world.seller_id)) == ["open"]
     assert await shop.available() == 6
@@ -265,7 +265,7 @@ async def test_a_count_without_its_holds_is_found(shop: Shop) -> None:
     await shop.rebuild()
     for number in range(3):
         await shop.world.admit(str(number), S=1)
-    # Redis was full, and has dropped the key.
+    # As if Redis had been full and had evicted the key.
     await shop.world.mirror._calls._redis.delete(f"stock:{{{shop.world.seller_id}}}:holds")
     assert await shop.sizes() == {"S": (7, 10, 3)}
     assert await shop.available() == 10
@@ -348,7 +348,7 @@ async def test_redis_away_lets_the_position_move_and_is_made_up_for(
 
 
 async def test_what_was_missed_is_compared_soon(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """Long before it would be otherwise; and each drift is said."""
+    """The correction comes early, and each drift is logged."""
     shop.put(S=10)
     keeper = Keeper(shop.world.mirror, shop.url, tick_seconds=0.05, compare_seconds=60, grace_seconds=GRACE_SECONDS)
     keeping = asyncio.create_task(keeper.run())
@@ -385,7 +385,7 @@ SELLERS = 1_000
 async def test_a_tick_costs_what_is_due_and_not_what_there_is(
     tmp_path: Path, ledger_url: str, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 1,000 sellers, each looked at once at the start, a tick then looks at those of which something is due."""
+    """Of 1,000 sellers, all are checked at the start; later ticks check only those with something due."""
     own = OwnValkey(tmp_path / "valkey")
     await own.start()
     async with opened(own.url, ledger_url, query) as shop:
@@ -431,7 +431,7 @@ async def test_a_tick_costs_what_is_due_and_not_what_there_is(
         for _ in range(5):
             await keeper._tick()
         assert looked_at == []
-        # A hold that nothing else ends, and a seller that an event told of first.
+        # A hold that nothing else ends, and a seller that is known from an event first.
         shop.world.gateway._hold_ms = 100
         assert await shop.world.admit("1", S=1) == HELD
         keeper.heard_of(["s-1", "new"])
@@ -440,7 +440,7 @@ async def test_a_tick_costs_what_is_due_and_not_what_there_is(
         assert len(looked_at) <= 4
         assert (await shop.world.known()).held == 0
         assert listed == [SELLERS + 1]
-        # What Redis has lost is looked for everywhere.
+        # After Redis has lost its data, all sellers are checked.
         await client.flushall()
         looked_at.clear()
         monkeypatch.setattr(keeper, "_rebuild", skip_rebuild(keeper))
@@ -469,7 +469,7 @@ async def until_due(keeper: Keeper, looked_at: list[str], wanted: set[str]) -> N
 async def test_sellers_without_a_full_copy_are_counted_while_they_are_copied(
     shop: Shop, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From when it is known until each is complete."""
+    """Counted from when it is known until each seller is complete."""
     query(
         "INSERT INTO stock (seller_id, sku, on_hand) SELECT seller_id, 'S', 5 FROM sellers"
         " WHERE seller_id IN ('demo', 'other')"
@@ -566,7 +566,7 @@ async def test_the_command_says_when_redis_is_away(
 async def test_the_worker_process_copies_and_follows(
     services: Services, shop: Shop, query: Query, tmp_path: Path
 ) -> None:
-    """A worker as `gapless worker stock` runs it: Redis is believed soon, and hears of the next change."""
+    """A worker run by `gapless worker stock`: Redis is soon complete, and gets the next change."""
     query("DELETE FROM positions")
     sources = [(topic, number) for topic in (INVENTORY, ORDERS) for number in range(PARTITIONS)]
     for (topic, partition), offset in end_offsets(services.kafka_bootstrap, sources).items():

@@ -1,4 +1,4 @@
-"""Lines against a real Valkey: as long as something may come free for everybody in them, and no longer."""
+"""Waitlists with a real Valkey: orders wait only while stock may still become available for them."""
 
 import asyncio
 import signal
@@ -38,7 +38,7 @@ async def told_at_once(waiting: Awaitable[_Result]) -> _Result:
 
 
 async def limit(shop: World, pieces: int, version: int) -> None:
-    """Postgres says that so many may still be had."""
+    """Report how many pieces Postgres says can still be obtained."""
     await shop.mirror.limit_waitlists(shop.seller_id, [("S", pieces, version)])
 
 
@@ -49,7 +49,7 @@ async def test_a_line_is_no_longer_than_what_there_is(shop: World) -> None:
     assert await told_at_once(shop.wait("c", S=2)) == sold_out(2)
     waiting.append(await shop.lined_up("d", S=1))
     assert await told_at_once(shop.wait("e", S=1)) == sold_out()
-    # A place that is given up may be taken.
+    # A place that was given up may be taken by another.
     waiting[0].cancel()
     await shop.until_line("a", lambda places: places == [None])
     waiting.append(await shop.lined_up("f", S=2))
@@ -79,7 +79,7 @@ async def test_when_nothing_can_come_free_everybody_is_told_at_once(shop: World)
         await shop.admit(order_id, S=1)
     waiting = [await shop.lined_up(order_id, 30, S=1) for order_id in "abc"]
     await shop.apply(*(stock_changed(n, [change(-1, 3 - int(n), int(n) + 1, on_hand=3)]) for n in "123"))
-    # Claimed, their payments not known: each may come free.
+    # Claimed with unknown payments: each may become available.
     await limit(shop, 3, 4)
     await asyncio.sleep(0.3)
     assert not any(line.done() for line in waiting)
@@ -121,7 +121,7 @@ async def test_a_line_that_has_ended_begins_anew_when_something_comes_back(shop:
     assert await told_at_once(shop.wait("d", 30, S=1)) == sold_out()
     await shop.gateway.release(shop.asked("b", S=1))
     assert await waiting == HELD
-    # The seller has found three more.
+    # The seller has added three pieces.
     await shop.apply(stock_changed("", [change(3, 4, 3, on_hand=8)]))
     assert [await shop.admit(each, S=1) for each in "efg"] == [HELD] * 3
 
@@ -134,7 +134,7 @@ async def test_what_postgres_said_before_a_change_is_not_believed_after_it(shop:
     waiting = await shop.lined_up("a", 30, S=1)
     await limit(shop, 0, 1)
     await limit(shop, 2, 2)
-    # Read by somebody else, before that.
+    # Read by another worker before that.
     await limit(shop, 3, 2)
     await limit(shop, 0, 1)
     second = await shop.lined_up("b", 30, S=1)
@@ -177,7 +177,7 @@ async def test_a_look_names_the_skus_that_have_a_line(shop: World) -> None:
 
 
 class Lossy:
-    """What a gateway asks of Redis; of one command Redis hears, and its answer comes `seconds` later or not at all."""
+    """A gateway's calls of Redis, where one command is executed but its answer is late by `seconds` or lost."""
 
     def __init__(self, shop: World, command: str, seconds: float | None) -> None:
         self._run: Callable[..., Awaitable[Any]] = shop.gateway._calls.run
@@ -198,7 +198,7 @@ class Lossy:
 async def test_whose_time_ends_while_redis_is_late_is_told_sold_out(
     shop: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what it was granted in that moment, unheard, goes to the next."""
+    """What it was granted meanwhile goes to the next order."""
     monkeypatch.setattr(admission, "POLL_SECONDS", 60)
     await shop.stock(S=1)
     await shop.admit("1", S=1)
@@ -254,7 +254,7 @@ async def test_a_full_redis_forgets_hints_and_no_levels(tmp_path: Path) -> None:
 async def test_what_is_granted_to_who_goes_at_that_moment_goes_to_the_next(
     shop: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis has given it out, the answer is on its way, and the client is no more there to take it."""
+    """Redis has granted it, the answer is under way, and the client has disconnected."""
     await shop.stock(S=1)
     await shop.admit("1", S=1)
     waiting = await shop.lined_up("a", S=1)
