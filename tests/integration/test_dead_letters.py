@@ -1,4 +1,4 @@
-"""Dead letters as people and machines find them."""
+"""Dead letters as people and programs find them."""
 
 import json
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_each_condition_selects_and_the_newest_comes_first(ledger_url: str) -> N
     assert ids() == [broken, other, command, misplaced]
     assert ids("--topic", "order-commands") == [command]
     assert ids("--reason", "undecodable") == [broken]
-    # The order that the value names, and without a value that can be read the key's.
+    # The order id of the value or, if that can't be decoded, of the key.
     assert ids("--order", "A-2") == [broken, other]
     assert ids("--since", "2026-11-29T12:30") == [broken]
     assert ids("--until", "2026-11-29T14:00+02:00") == []
@@ -78,7 +78,7 @@ def test_pages_follow_each_other_without_a_gap_or_a_repeat(ledger_url: str) -> N
 
 
 def test_new_ones_are_found_whoever_copied_the_others_before(ledger_url: str, query: Query) -> None:
-    """Two who copy at once don't disturb each other, and an error that quotes a NUL is stored."""
+    """Concurrent copies don't conflict, and an error that quotes a NUL is stored."""
 
     def copy_twice(connection: Connection) -> list[int]:
         with psycopg.connect(ledger_url, autocommit=True) as other, ThreadPoolExecutor() as threads:
@@ -139,7 +139,7 @@ def test_what_is_not_there_is_one_line(ledger_url: str, query: Query) -> None:
 
 
 def test_open_ones_are_counted_by_topic_and_reason_with_the_oldest(ledger_url: str, query: Query) -> None:
-    """From the index alone: whoever watches asks every few seconds."""
+    """From the index only, because the monitor asks every few seconds."""
     for offset in range(3):
         add_letter(ledger_url, MISPLACED, offset, b"A-1", asked("A-1"), at=NOON + timedelta(seconds=offset))
     add_letter(ledger_url, "undecodable: truncated", 3, b"A-2", b"\0")

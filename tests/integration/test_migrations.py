@@ -27,7 +27,7 @@ _BUILDING = (
 
 @pytest.fixture
 def older_url(ledger_url: str, query: Query) -> str:
-    """A ledger whose printed numbers nothing keeps unique yet, with one invoice."""
+    """A ledger without the unique index on printed numbers, and with one invoice."""
     query("DROP INDEX invoices_printed_number")
     query("DELETE FROM schema_migrations WHERE name = %s", _FILE)
     query(_INVOICE, 1, "A", "INV-1")
@@ -39,7 +39,7 @@ def is_valid(query: Query) -> list[tuple[Any, ...]]:
 
 
 async def test_an_index_on_a_large_table_keeps_no_writer_waiting(older_url: str, query: Query) -> None:
-    """A batch under way is waited for; those that come meanwhile are not held up, nor is a second migration."""
+    """The migration waits for a batch under way; later batches are not blocked, nor is a second migration."""
     async with await psycopg.AsyncConnection.connect(older_url) as under_way:
         await under_way.execute(_INVOICE, (2, "B", "INV-2"))
         migrations = [asyncio.create_task(migrate(older_url)) for _ in range(2)]
@@ -55,7 +55,7 @@ async def test_an_index_on_a_large_table_keeps_no_writer_waiting(older_url: str,
 
 
 async def test_two_documents_of_a_seller_never_show_the_same_number(older_url: str, query: Query) -> None:
-    """Where some do already, the migration names them, and can be run again."""
+    """If there are duplicates, the migration names them, and can be repeated."""
     query(_INVOICE, 2, "B", "INV-1")
     with pytest.raises(psycopg.errors.UniqueViolation, match=r"\(demo, INV-1\)"):
         await migrate(older_url)
@@ -69,12 +69,12 @@ async def test_two_documents_of_a_seller_never_show_the_same_number(older_url: s
 
 
 async def test_an_index_of_the_journal_is_built_partition_by_partition(ledger_url: str, query: Query) -> None:
-    """Writers are not held up while a partition waits for a batch under way; months made later have it as well."""
+    """Writers are not blocked while a partition waits for a batch; months created later have the index as well."""
     query("DROP INDEX journal_by_key")
     query("DELETE FROM schema_migrations WHERE name = %s", "0013_trails.sql")
     row = "(topic, partition, seq, key, payload, occurred_at) VALUES ('order-events', 0, %s, 'A', '', now())"
     async with await psycopg.AsyncConnection.connect(ledger_url) as under_way:
-        # By the partition itself: a lock of the whole journal is waited for when the parts are put together, by all.
+        # On the partition itself: a lock on the whole journal would be waited for by all when the parts are attached.
         await under_way.execute(f"INSERT INTO journal_{datetime.now(UTC):%Y_%m} {row}".encode(), (1,))
         migration = asyncio.create_task(migrate(ledger_url))
         await until(lambda: asyncio.to_thread(query, _BUILDING.replace("UNIQUE ", "")), bool)
@@ -93,7 +93,7 @@ async def test_an_index_of_the_journal_is_built_partition_by_partition(ledger_ur
 
 
 def test_a_key_longer_than_any_order_id_is_no_obstacle(query: Query) -> None:
-    """A record of anybody's becomes a dead letter under the key that it had."""
+    """Another producer's record becomes a dead letter with its original key."""
     query(
         "INSERT INTO journal (topic, partition, seq, key, payload, occurred_at) SELECT 'dead-letters', 0, 1,"
         " string_agg(sha256(n::text::bytea), ''), '', now() FROM generate_series(1, 1000) n"

@@ -1,4 +1,4 @@
-"""The object store on a real folder, and over HTTP against a server that speaks as much S3 as the store needs."""
+"""The object store in a real folder, and over HTTP with a server that implements the needed part of S3."""
 
 import asyncio
 import hashlib
@@ -29,7 +29,7 @@ def key_of(body: bytes, number: str = "A-1") -> str:
 
 
 class FakeS3:
-    """A bucket in memory: put, put if absent, get and head, as S3 answers them."""
+    """A bucket in memory with S3's answers to put, put if absent, get and head."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -52,7 +52,7 @@ class FakeS3:
 
 @pytest.fixture
 async def s3() -> AsyncIterator[tuple[FakeS3, Settings]]:
-    """A server and the settings that name it."""
+    """A server, and settings with its address."""
     server = FakeS3()
     app = web.Application(client_max_size=2**24)
     app.router.add_route("*", "/{path:.*}", server.handle)
@@ -97,21 +97,21 @@ async def test_what_was_put_is_there(store: ObjectStore) -> None:
 
 
 async def test_what_was_never_put_is_not_there(store: ObjectStore) -> None:
-    """Said in two ways."""
+    """`head` returns None, and `get` raises."""
     assert await store.head(key_of(b"x")) is None
     with pytest.raises(NotStoredError):
         await store.get(key_of(b"x"))
 
 
 async def test_putting_again_is_harmless(store: ObjectStore) -> None:
-    """As a worker does that was killed between the put and the row that records it."""
+    """As by a worker that was killed between the put and its row."""
     await store.put_if_absent(key_of(b"x"), b"x")
     await store.put_if_absent(key_of(b"x"), b"x")
     assert await store.get(key_of(b"x")) == b"x"
 
 
 async def test_a_batch_is_put_at_once_and_may_repeat_itself(store: ObjectStore) -> None:
-    """More than go at one time, each once."""
+    """More than are put concurrently, each once."""
     bodies = [f"document {place}".encode() for place in range(200)]
     await store.put_all_if_absent([(key_of(body), body) for body in [*bodies, *bodies[:50]]])
     for body in bodies:
@@ -119,7 +119,7 @@ async def test_a_batch_is_put_at_once_and_may_repeat_itself(store: ObjectStore) 
 
 
 async def test_a_key_must_hold_the_hash_of_its_content(store: ObjectStore) -> None:
-    """Else a retry could not tell a torn object from another customer's."""
+    """Otherwise a retry could not distinguish a torn object from another customer's."""
     with pytest.raises(ValueError, match="hash"):
         await store.put_if_absent(key_of(b"x"), b"y")
     assert await store.head(key_of(b"x")) is None
@@ -127,7 +127,7 @@ async def test_a_key_must_hold_the_hash_of_its_content(store: ObjectStore) -> No
 
 @pytest.mark.parametrize("torn", [b"", b"docu", b"\0" * 12])
 async def test_a_file_torn_by_a_power_cut_is_replaced(folder: tuple[ObjectStore, Path], torn: bytes) -> None:
-    """A name that reached the disk before its content."""
+    """The object's name was durable before its content."""
     store, root = folder
     body = b"document one"
     path = root / key_of(body)
@@ -140,7 +140,7 @@ async def test_a_file_torn_by_a_power_cut_is_replaced(folder: tuple[ObjectStore,
 async def test_an_intact_object_of_another_is_never_replaced(
     folder: tuple[ObjectStore, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should two documents ever share what of the hash is in the key, the first stays."""
+    """If two documents ever have the same part of the hash in their keys, the first is preserved."""
     store, root = folder
     monkeypatch.setattr(module, "names_content", lambda key, sha256: True)
     await store.put_if_absent("invoices/acme/2026/1-0.pdf", b"first")
@@ -152,7 +152,7 @@ async def test_an_intact_object_of_another_is_never_replaced(
 async def test_a_file_and_its_folders_are_flushed_before_the_put_returns(
     folder: tuple[ObjectStore, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each once, files first; the folders above once for all; also where the file was there already."""
+    """Each once, files first, and folders above only the first time; also if the file existed already."""
     store, root = folder
     flushed: list[Path] = []
     real = os.fsync
@@ -175,7 +175,7 @@ async def test_a_file_and_its_folders_are_flushed_before_the_put_returns(
 async def test_flushing_does_not_hold_up_the_event_loop(
     folder: tuple[ObjectStore, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk can take a second over it."""
+    """A disk may take a second for it."""
     store, _ = folder
     monkeypatch.setattr(os, "fsync", lambda _: time.sleep(0.5))
     putting = asyncio.ensure_future(store.put_if_absent(key_of(b"x"), b"x"))
@@ -198,7 +198,7 @@ async def test_all_objects_are_listed(folder: tuple[ObjectStore, Path]) -> None:
 
 
 async def test_a_folder_that_cannot_be_written_is_an_outage(folder: tuple[ObjectStore, Path]) -> None:
-    """A file stands where the seller's folder should be: the agent waits, and says so."""
+    """A file is where the seller's folder should be: the agent waits and reports it."""
     store, root = folder
     (root / "invoices").write_bytes(b"")
     with pytest.raises(STORE_OUTAGES):
@@ -206,7 +206,7 @@ async def test_a_folder_that_cannot_be_written_is_an_outage(folder: tuple[Object
 
 
 async def test_a_server_that_refuses_is_an_outage(s3: tuple[FakeS3, Settings]) -> None:
-    """And nothing of the secret is in what it says."""
+    """The error contains no secret."""
     server, settings = s3
     store = open_store(settings)
     server.failing = True

@@ -1,4 +1,4 @@
-"""What a worker writes in its log: a line for each decision, and of an outage its begin and its end."""
+"""A worker's log: a line for each decision, and for each outage one at its begin and one at its end."""
 
 import asyncio
 import json
@@ -30,12 +30,12 @@ from tests.integration.test_worker_process import ends, produce, stand_at, wait_
 
 pytestmark = pytest.mark.usefixtures("empty_outputs")
 
-#: Of four partitions, each 0.05 to 1 s apart: an outage with so many lasts some seconds.
+#: Over four partitions, each 0.05 to 1 s apart: an outage with this many retries lasts some seconds.
 RETRIES = 40
 
 
 class Postgres:
-    """A server of the test's own, to be stopped."""
+    """A Postgres server of the test's own, which can be stopped."""
 
     def __init__(self, folder: Path) -> None:
         self._port = free_port()
@@ -75,7 +75,7 @@ class Postgres:
 @pytest.fixture
 def own(services: Services) -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="gapless-test-"))
-    # Everybody may pass through: run by root, Postgres runs as somebody else.
+    # Accessible to all: if the tests run as root, Postgres runs as another user.
     folder.chmod(0o755)
     made = Postgres(folder)
     made.start()
@@ -96,7 +96,7 @@ class Running:
         self._port = port
 
     def lines(self) -> list[dict[str, Any]]:
-        """Each is one object."""
+        """The lines of its log, each a JSON object."""
         return [json.loads(line) for line in self._log.read_text().splitlines()]
 
     def get(self, path: str) -> tuple[int, str]:
@@ -106,7 +106,7 @@ class Running:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except urllib.error.URLError:
-            # Nobody listens yet.
+            # Not listening yet.
             return 0, ""
 
     def retries(self) -> float:
@@ -121,7 +121,7 @@ def worker(services: Services, url: str, folder: Path) -> Iterator[Running]:
         **os.environ,
         "GAPLESS_KAFKA_BOOTSTRAP": services.kafka_bootstrap,
         "GAPLESS_POSTGRES_URL": url,
-        # Nobody has made the folders above it.
+        # The folders above it don't exist.
         "GAPLESS_WORKER_DATA": str(folder / "not" / "made" / "yet"),
         "GAPLESS_WORKER_SLOT": folder.name[-20:],
         "GAPLESS_METRICS_PORT": str(port),
@@ -140,7 +140,7 @@ def worker(services: Services, url: str, folder: Path) -> Iterator[Running]:
 def test_an_outage_is_told_at_its_begin_and_its_end_and_each_decision_once(
     services: Services, own: Postgres, tmp_path: Path
 ) -> None:
-    """However many partitions meet it, and however often they try again."""
+    """However many partitions are affected, and however often they retry."""
     stand_at(services, own.query, ends(services))
     with worker(services, own.url, tmp_path) as running:
         produce(services, f"{tmp_path.name}-before", 8)
@@ -188,5 +188,5 @@ def test_the_metrics_port_serves_three_paths_and_says_why_it_is_not_ready(
         own.start()
         wait_for(lambda: running.get("/readyz")[0] == 200, "readiness")
         warnings = [line["event"] for line in running.lines() if line["level"] == "warning"]
-    # Whoever meets it: who compares Postgres and Kafka, who takes partitions up.
+    # Reported once, although several parts of the worker are affected.
     assert [each[:28] for each in warnings] == ["Postgres is unavailable: Ope", "Postgres is available again "]

@@ -35,7 +35,7 @@ _MIGRATION = "0011_partitions.sql"
 
 @pytest.fixture
 def no_topics(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """None of the catalogue's topics are there, nor any of the test's afterwards; there is one broker."""
+    """None of the catalogue's topics exist before the test, nor the test's afterwards; there is one broker."""
     monkeypatch.setenv("GAPLESS_REPLICATION_FACTOR", "1")
     _delete_topics(services)
     yield
@@ -52,7 +52,7 @@ def _delete_topics(services: Services) -> None:
 
 
 def wait_for_topics(services: Services, partitions: int) -> None:
-    """The brokers know all of them, each with so many."""
+    """Wait until the brokers know all topics, with this number of partitions."""
 
     def counts() -> dict[str, int]:
         found = describe_topics(services.kafka_bootstrap, TOPICS)
@@ -75,7 +75,7 @@ def go_back_to_the_release_before(query: Query) -> None:
 async def test_the_whole_way_goes_through_as_many_partitions_as_were_chosen(
     services: Services, ledger: str, query: Query, tmp_path: Path, partitions: int
 ) -> None:
-    """From `gapless topics` by gateway, worker and relay to the audit."""
+    """From `gapless topics` through gateway, worker and relay to the audit."""
     query("DELETE FROM deployment")
     status, said = end_of(services, ledger, tmp_path, "topics", "--partitions", str(partitions))
     assert status == 0, said
@@ -128,7 +128,7 @@ def test_topics_are_made_with_four_partitions_unless_another_number_is_asked_for
     query("DELETE FROM deployment")
     assert make_topics(ledger_url, services.kafka_bootstrap, 1, None) == (4, list(TOPICS))
     wait_for_topics(services, 4)
-    # Again: with what is recorded, asked for or not.
+    # Repeated with the recorded number, given or not.
     for asked in (None, 4):
         assert make_topics(ledger_url, services.kafka_bootstrap, 1, asked) == (4, [])
     status, said = end_of(services, ledger_url, tmp_path, "topics", "--partitions", "16")
@@ -144,7 +144,7 @@ def test_topics_are_made_with_four_partitions_unless_another_number_is_asked_for
 def test_a_topic_that_is_missing_is_made_with_the_recorded_number(
     services: Services, ledger_url: str, query: Query
 ) -> None:
-    """As after a release that brings a new topic, or after Kafka was lost."""
+    """As after a release with a new topic, or after a loss of Kafka."""
     query("UPDATE deployment SET partitions = 3")
     assert make_topics(ledger_url, services.kafka_bootstrap, 1, None) == (3, list(TOPICS))
     wait_for_topics(services, 3)
@@ -167,7 +167,7 @@ def test_a_choice_that_could_not_be_carried_out_is_still_open(
 def test_topics_that_are_there_are_recorded_as_they_are(
     services: Services, ledger_url: str, query: Query, partitions: int
 ) -> None:
-    """A deployment of the release before that has not worked yet: `migrate` can't know its number, `topics` can."""
+    """A deployment of the previous release without any records: `migrate` can't know its number, `topics` can."""
     make_topics_of(services, ledger_url, query, partitions)
     go_back_to_the_release_before(query)
     assert asyncio.run(migrate(ledger_url)) == [_MIGRATION]
@@ -175,7 +175,7 @@ def test_topics_that_are_there_are_recorded_as_they_are(
     with pytest.raises(StartRefusedError, match=f"topics have {partitions} partitions, and 16 are asked for"):
         make_topics(ledger_url, services.kafka_bootstrap, 1, 16)
     assert recorded(query) == []
-    # Also where they differ in something else.
+    # Recorded even if topics differ in something else.
     with pytest.raises(TopicError, match=r"replication.factor is 1, at least 3 required"):
         make_topics(ledger_url, services.kafka_bootstrap, 3, None)
     assert recorded(query) == [(partitions,)]
@@ -222,7 +222,7 @@ def grow(services: Services, topic: str, partitions: int) -> None:
 
 
 def test_a_deployment_of_the_release_before_that_has_worked_needs_only_migrate(ledger_url: str, query: Query) -> None:
-    """It had four partitions in any case. So its processes can be replaced right after `migrate`."""
+    """The previous release always had four partitions, so its processes can be replaced right after `migrate`."""
     go_back_to_the_release_before(query)
     query("INSERT INTO positions (agent, topic, partition) VALUES ('invoices', 'invoice-requests', 3)")
     assert asyncio.run(migrate(ledger_url)) == [_MIGRATION]
@@ -234,7 +234,7 @@ def test_a_deployment_of_the_release_before_that_has_worked_needs_only_migrate(l
 def test_the_release_before_runs_on_four_partitions_alone(
     services: Services, ledger_url: str, query: Query, partitions: int, runs: bool
 ) -> None:
-    """After a rollback it would look for orders in the partitions of four."""
+    """After a rollback it would look for orders in four partitions only."""
     make_topics_of(services, ledger_url, query, partitions)
     known = [file.name for file in migration_files()]
     with psycopg.connect(ledger_url, autocommit=True) as connection:

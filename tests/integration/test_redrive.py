@@ -42,14 +42,14 @@ def shop(services: Services, ledger_url: str, tmp_path: Path) -> World:
 
 @pytest.fixture
 def configured(services: Services, ledger_url: str, empty_outputs: None, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The environment of the test's ledger, and the catalogue's topics, in which other tests' records may stand."""
+    """The environment of the test's ledger, and the catalogue's topics, which may have records of other tests."""
     monkeypatch.setenv("GAPLESS_POSTGRES_URL", ledger_url)
     monkeypatch.setenv("GAPLESS_KAFKA_BOOTSTRAP", services.kafka_bootstrap)
     return World(services.kafka_bootstrap, "", ledger_url, Path())
 
 
 class OneAtATime(Producer):
-    """Fails where a record is sent before the one before of its key is acknowledged."""
+    """Fails if a record is sent before the previous one with its key is acknowledged."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
@@ -68,7 +68,7 @@ class OneAtATime(Producer):
 
 
 class GivesUp(Producer):
-    """Sends five records; the brokers take none of those that follow."""
+    """Sends five records; the following ones are not acknowledged."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
@@ -110,7 +110,7 @@ def send_all(
 
 
 def issue_all(world: World) -> None:
-    """What the invoices agent does with the requests that are before its positions."""
+    """Have the invoices agent handle the requests after its positions."""
 
     async def issue() -> None:
         session = Session(world.postgres_url)
@@ -167,7 +167,7 @@ def test_a_redrive_sends_each_once_and_records_who_when_and_why(configured: Worl
     assert by_id[0].startswith(f"0-1        redriven to {REQUESTS}/{home} offset {sent.offset()} by zoe at ")
     assert by_id[1:] == ["0 sent, 0 stay open"]
     assert sum(map(len, records(configured))) == sum(before) + 1
-    # It failed again: that is another dead letter.
+    # It failed again, which is another dead letter.
     add_letter(configured.postgres_url, "undecodable: x", sent.offset() or 0, b"A-1", asked("A-1"))
     assert run("redrive", "--topic", REQUESTS, "--why", "again").stdout.splitlines()[-1] == "1 sent, 1 stay open"
 
@@ -212,7 +212,7 @@ def test_an_id_that_there_is_not_is_refused_before_anything_is_sent(configured: 
 
 
 def test_two_who_close_dead_letters_at_once_don_t_mix(configured: World, query: Query) -> None:
-    """The records of one key could be sent out of order."""
+    """Records with the same key could be sent out of order."""
     add_letter(configured.postgres_url, MISPLACED, 0, b"A-1", asked("A-1"))
     query("SELECT pg_advisory_lock(x'6761706C657375'::bigint)")
     for command in ("redrive", "discard"):
@@ -273,7 +273,7 @@ def test_after_a_crash_the_rest_is_done_and_no_order_has_a_second_number(
 
 
 def test_what_becomes_a_dead_letter_meanwhile_is_left_for_the_next_redrive(shop: World) -> None:
-    """Else a record that fails again and again would be sent for ever."""
+    """Otherwise a record that fails repeatedly would be sent for ever."""
     for offset in range(3):
         add_letter(shop.postgres_url, MISPLACED, offset, b"A-1", asked("A-1"))
 
@@ -329,7 +329,7 @@ def test_an_event_of_the_relay_is_repeated_and_one_of_nobody_is_not(
         "this release can't decode it: shorter than the 5 bytes of the wire format's header"
     )
     assert len(world.records(EVENTS, 0)) == before + 2
-    # The audit has nothing to say of the repeat; the foreign event was no doing of the redrive's.
+    # The repeat is no violation; the foreign event was not sent by the redrive.
     assert [line for line in found(world.audit()).splitlines() if f"{EVENTS}/0" in line] == []
     admin = AdminClient({"bootstrap.servers": world.kafka})
     for deleted in admin.delete_records([TopicPartition(world.prefix + EVENTS, 0, 1)]).values():
@@ -342,7 +342,7 @@ def test_an_event_of_the_relay_is_repeated_and_one_of_nobody_is_not(
 def test_the_audit_accepts_a_redrive_and_misses_what_was_not_sent(
     services: Services, ledger_url: str, tmp_path: Path, query: Query
 ) -> None:
-    """A record that this release can decode, and an older one could not, is another record's matter once redriven."""
+    """A record that this release can decode and an older one could not is replaced by the redriven one."""
     ids = in_partition(0)
     first, stopped, misplaced_id = next(ids), next(ids), next(in_partition(1))
     world = build(services.kafka_bootstrap, ledger_url, tmp_path, [[(first.encode(), asked(first))]])

@@ -22,20 +22,20 @@ from tests.unit.documents.test_render import noise, picture
 
 ACME = SellerRow("acme", "Acme SARL", "1 Main St", "Lyon", "69001", "FR", time_zone="Europe/Paris")
 PNG, OTHER_PNG = picture("RGB", "PNG"), picture("RGBA", "PNG")
-#: A picture of noise, which no format makes smaller: some 470 KiB.
+#: A picture of noise, which can't be compressed: about 470 KiB.
 LARGE_PNG = noise(400)
 KEY = "k" * 40
 
 
 @pytest.fixture
 async def connection(ledger_url: str) -> AsyncIterator[sellers.Connection]:
-    """To the test's ledger."""
+    """A connection to the test's ledger."""
     async with await psycopg.AsyncConnection.connect(ledger_url, autocommit=True) as made:
         yield made
 
 
 async def test_a_seller_is_what_was_written_with_its_default_format(connection: sellers.Connection) -> None:
-    """And there is one of it."""
+    """It exists once."""
     made = await sellers.create(connection, ACME)
     assert made == replace(ACME, number_format="INV-{partition:02d}-{number:08d}")
     assert await sellers.read(connection, "acme") == made
@@ -71,7 +71,7 @@ async def test_what_an_invoice_could_not_carry_is_refused(
 
 
 async def test_the_numbering_stays_once_there_is_a_series(connection: sellers.Connection) -> None:
-    """Numbers of another format could print like old ones. Everything else may change."""
+    """Numbers of another format could equal old ones. Other fields may change."""
     await sellers.create(connection, ACME)
     changed = await sellers.update(connection, "acme", {"numbering_policy": "continuous"})
     assert changed.number_format == "INV-{year}-{number:08d}"
@@ -91,7 +91,7 @@ async def test_the_numbering_stays_once_there_is_a_series(connection: sellers.Co
 async def test_a_format_older_than_a_rule_goes_on_and_is_named(
     connection: sellers.Connection, command: "Command"
 ) -> None:
-    """Invoices have it already. Another format must keep the rule; everything else of the seller may change."""
+    """Invoices have it already. A new format must follow the rule; other fields may change."""
     await sellers.create(connection, ACME)
     await connection.execute("UPDATE sellers SET number_format = 'F.{partition}-{number}' WHERE seller_id = 'acme'")
     assert (await sellers.update(connection, "acme", {"city": "Paris"})).number_format == "F.{partition}-{number}"
@@ -124,7 +124,7 @@ async def test_a_logo_is_named_by_its_digest_and_older_ones_stay(connection: sel
 
 
 async def test_a_logo_that_is_accepted_can_be_printed(connection: sellers.Connection) -> None:
-    """One bound for both: the seller's invoices would get no documents otherwise."""
+    """Both have the same limit; otherwise the seller's invoices would get no documents."""
     assert 256 * 1024 < len(LARGE_PNG) < 512 * 1024
     await sellers.create(connection, ACME)
     digest = await sellers.set_logo(connection, "acme", LARGE_PNG)
@@ -134,7 +134,7 @@ async def test_a_logo_that_is_accepted_can_be_printed(connection: sellers.Connec
 
 
 async def test_of_a_key_only_its_digest_is_kept(connection: sellers.Connection) -> None:
-    """A stolen database opens no door."""
+    """A stolen database contains no usable key."""
     await sellers.create(connection, ACME)
     added = await sellers.add_key(connection, "acme", "shop", KEY)
     cursor = await connection.execute("SELECT key_sha256, label FROM api_keys WHERE seller_id = 'acme'")
@@ -151,13 +151,13 @@ async def test_of_a_key_only_its_digest_is_kept(connection: sellers.Connection) 
 
 @pytest.mark.parametrize("key", ["short", "k" * 39 + " ", "ä" * 40, "k" * 39 + "\n"])
 async def test_a_key_that_no_header_could_carry_is_refused(connection: sellers.Connection, key: str) -> None:
-    """Or that can be guessed."""
+    """Nor one that can be guessed."""
     with pytest.raises(SellerError, match="a key must be"):
         await sellers.add_key(connection, "demo", "bad", key)
 
 
 async def test_the_local_seller_is_made_once(connection: sellers.Connection) -> None:
-    """A stack that starts again changes nothing; another key is added."""
+    """A restarted stack changes nothing; another key is added."""
     await connection.execute("DELETE FROM sellers")
     first = await sellers.ensure(connection, sellers.LOCAL_SELLER, "local stack", KEY)
     await sellers.update(connection, "demo", {"city": "Paris"})
@@ -184,7 +184,7 @@ def command(ledger_url: str) -> Command:
 
 
 def test_a_new_seller_gets_its_first_key_and_it_is_shown_once(command: Command) -> None:
-    """What stands in the ledger can't show it again."""
+    """It can't be shown again from the ledger."""
     place = ["--street", "1 Main St", "--city", "Lyon", "--postal-code", "69001", "--country", "FR"]
     added = command("add", "acme", "--legal-name", "Acme SARL", *place)
     assert added.exit_code == 0, added.output
@@ -212,7 +212,7 @@ def test_a_new_seller_gets_its_first_key_and_it_is_shown_once(command: Command) 
     ],
 )
 def test_what_goes_wrong_is_one_line(command: Command, arguments: list[str], code: int, says: str) -> None:
-    """Never a traceback."""
+    """There is no traceback."""
     result = command(*arguments)
     assert result.exit_code == code
     assert says in result.output
@@ -220,12 +220,12 @@ def test_what_goes_wrong_is_one_line(command: Command, arguments: list[str], cod
 
 
 def test_the_local_key_comes_from_the_file_that_is_named(command: Command, tmp_path: Path) -> None:
-    """And a missing one is said to be missing."""
+    """A missing seller is reported as missing."""
     file = tmp_path / "api_key"
     file.write_text(KEY + "\n")
     assert command("ensure-local", GAPLESS_LOCAL_API_KEY_FILE=str(file)).exit_code == 0
     missing = command("ensure-local", GAPLESS_LOCAL_API_KEY_FILE=str(tmp_path / "none"))
-    # A setting that can't be read ends every command in the same way: what calls them says why.
+    # A setting that can't be read ends every command with this exception, which the command line reports.
     assert isinstance(missing.exception, SettingsError)
     assert "GAPLESS_LOCAL_API_KEY_FILE: cannot read the file" in str(missing.exception)
     unset: Any = {"GAPLESS_LOCAL_API_KEY_FILE": None}

@@ -23,7 +23,7 @@ from local.stack import Stack
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A stack of servers whose folder's name has what trips programs up: a space, a comma, an accent."""
+    """A stack of servers in a folder whose name has a space, a comma and an accent."""
     stack = Stack(tmp_path / "un été, à Lyon", servers_only=True, bound=True)
     yield stack
     stack.remove()
@@ -34,7 +34,7 @@ def pids(stack: Stack) -> dict[str, int]:
 
 
 def alive(before: dict[str, int]) -> list[str]:
-    """Which of them still run. One that ended, and whose new parent has not asked yet, does not."""
+    """The processes that still run; zombies don't count."""
     left = []
     for name, pid in before.items():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -56,7 +56,7 @@ def topics(stack: Stack) -> set[str]:
 
 
 def test_a_stack_keeps_its_data_its_ports_and_nothing_running(stack: Stack) -> None:
-    """Up, down, up: what was written is there, where it was; and in between nothing runs."""
+    """Up, down, up: data is still there, at the same addresses; and in between nothing runs."""
     stack.start()
     told = stack.status()
     assert told["ready"]
@@ -89,7 +89,7 @@ def test_a_stack_keeps_its_data_its_ports_and_nothing_running(stack: Stack) -> N
 
 
 def test_each_server_that_is_killed_comes_back(stack: Stack) -> None:
-    """With what it had, at the same place."""
+    """With its data, at the same address."""
     stack.start()
     endpoints = stack.endpoints()
     for name in SERVERS:
@@ -103,7 +103,7 @@ def test_each_server_that_is_killed_comes_back(stack: Stack) -> None:
 
 
 def test_a_taken_port_is_replaced_and_a_second_stack_is_refused(stack: Stack) -> None:
-    """Whoever took the port keeps it; whoever runs in the folder keeps it too."""
+    """A port in use stays with its owner, and a folder in use with its supervisor."""
     stack.describe()
     port = int(stack.endpoints()["redis"].rpartition(":")[2].partition("/")[0])
     with socket.socket() as stranger:
@@ -117,7 +117,7 @@ def test_a_taken_port_is_replaced_and_a_second_stack_is_refused(stack: Stack) ->
 
 
 def test_nothing_is_left_when_the_supervisor_or_its_starter_is_killed(stack: Stack) -> None:
-    """Not even Postgres, which has processes of its own."""
+    """Not even Postgres, which has child processes."""
     stack.start()
     before = pids(stack)
     os.kill(stack.pid() or 0, signal.SIGKILL)
@@ -136,7 +136,7 @@ Stack(Path(sys.argv[1]), servers_only=True, bound=True).start(); print('up', flu
 
 
 def test_what_the_caller_was_configured_for_stays_out(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable of the shell must not lead the local stack, or commands on it, to somebody's real database."""
+    """A variable of the shell must not lead the local stack, or its commands, to a configured database."""
     monkeypatch.setenv("GAPLESS_POSTGRES_URL", "postgresql://real@example.com/real")
     monkeypatch.setenv("GAPLESS_KAFKA_BOOTSTRAP", "example.com:9092")
     stack.start()
@@ -151,7 +151,7 @@ def test_what_the_caller_was_configured_for_stays_out(stack: Stack, monkeypatch:
 
 
 def test_a_stack_in_a_closed_folder_keeps_its_database_when_it_is_renamed(tmp_path: Path) -> None:
-    """All of it lies in its folder, whoever runs it, with any umask; and a database that is gone is not replaced."""
+    """All data is in its folder, for any user and umask; and a lost database is not replaced."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     stack = Stack(closed / "one", servers_only=True, bound=True)

@@ -1,7 +1,7 @@
-"""Stripe's adapter: its calls against Stripe's own mock server, its judgement against a Stripe that has a memory.
+"""Stripe's adapter: its calls with Stripe's own mock server, its decisions with a server that stores intents.
 
-stripe-mock checks every request against Stripe's published API and answers with examples; it remembers nothing. So what
-depends on memory is tried against a server of a few lines that keeps intents as Stripe documents them.
+stripe-mock checks every request against Stripe's published API and answers with examples, without storing anything. So
+what depends on stored intents is tested with a small server that behaves as Stripe's documentation says.
 """
 
 import os
@@ -48,7 +48,7 @@ def attempt(action: Action = Action.AUTHORIZE, **changes: Any) -> Attempt:
 
 @pytest.fixture(scope="module")
 def stripe_mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a running stripe-mock, built once and kept in the user's cache."""
+    """The URL of a running stripe-mock, built once and stored in the user's cache."""
     go = shutil.which("go")
     if go is None:
         pytest.skip("GO IS NOT INSTALLED: the Stripe adapter's requests were NOT checked against stripe-mock")
@@ -101,7 +101,7 @@ async def test_stripe_takes_our_authorisation(mocked: StripeProvider, token: str
 
 
 async def test_stripe_takes_our_other_calls(mocked: StripeProvider) -> None:
-    """Each is checked against the published API; what is made of the examples is of no interest here."""
+    """Each request is checked against the published API; the answers' content does not matter here."""
     old = attempt(age_seconds=90_000.0, may_have_acted=True)
     assert isinstance(await mocked.ask(attempt()), Declined)
     assert isinstance(await mocked.ask(old), Declined)
@@ -123,14 +123,14 @@ async def test_the_mock_refuses_what_is_no_key(stripe_mock: str) -> None:
 
 
 def test_the_mock_refuses_what_the_api_does_not_know(stripe_mock: str) -> None:
-    """Else its silence about our calls would say nothing."""
+    """Otherwise the mock's acceptance of our calls would mean nothing."""
     client = StripeClient("sk_test_123", base_addresses={"api": stripe_mock})
     with pytest.raises(InvalidRequestError):
         client.v1.refunds.create({"payment_intent": "pi_1", "amonut": 1})  # type: ignore[arg-type]
 
 
 class Stripe:
-    """Keeps intents and answers under idempotency keys, as Stripe documents both. `faults` misbehave, one a call."""
+    """Stores intents, and answers by idempotency key, as Stripe documents both. `faults` are used one per call."""
 
     def __init__(self) -> None:
         self.intents: dict[str, dict[str, Any]] = {}
@@ -144,7 +144,7 @@ class Stripe:
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Any request."""
+        """Handle any request."""
         verb = request.path.removeprefix("/v1/")
         self.requests.append((request.method, verb))
         form = dict(await request.post())
@@ -168,7 +168,7 @@ class Stripe:
         return web.json_response(reply[1], status=reply[0])
 
     def act(self, method: str, path: str, form: dict[str, Any], query: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """Carry it out."""
+        """Carry the request out."""
         name, *rest = path.split("/")
         if name == "refunds":
             if method == "POST":
@@ -197,7 +197,7 @@ class Stripe:
         return (200, dict(intent)) if method == "GET" else self.change(intent, rest[1])
 
     def change(self, intent: dict[str, Any], verb: str) -> tuple[int, dict[str, Any]]:
-        """Confirm, capture or cancel: once."""
+        """Confirm, capture or cancel, once."""
         before = {"confirm": ("requires_payment_method",), "capture": ("requires_capture",)}
         if intent["status"] not in before.get(verb, ("requires_payment_method", "requires_capture", "processing")):
             return 400, {"error": {"type": "invalid_request_error", "code": "payment_intent_unexpected_state"}}
@@ -252,7 +252,7 @@ async def test_an_intent_is_authorised_captured_and_refunded(stripe: Stripe, pro
     assert [each["amount"] for each in stripe.refunds] == [100]
     assert await provider.ask(attempt(Action.CAPTURE)) == Succeeded("pi_1")
     assert await provider.ask(attempt(Action.REFUND)) == Succeeded("pi_1")
-    # Done already is done.
+    # An action that is done already succeeds.
     assert await provider.capture(attempt(Action.CAPTURE, tries=2)) == Succeeded("pi_1")
 
 
@@ -268,7 +268,7 @@ async def test_a_decline_is_told_with_its_code_and_found_again(stripe: Stripe, p
 async def test_after_a_fault_the_intent_is_asked_for_and_charged_once(
     fault: str, calls_before: int, stripe: Stripe, provider: StripeProvider
 ) -> None:
-    """`calls_before` 0: it hits the creation; 1: the confirmation."""
+    """With `calls_before` 0 the fault is at the creation; with 1, at the confirmation."""
     stripe.faults = [""] * calls_before + [fault]
     with pytest.raises(UnknownOutcomeError):
         await provider.authorize(attempt(), "pm_x")

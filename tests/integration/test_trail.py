@@ -1,4 +1,4 @@
-"""Where an order is, at each step of its way: on a real ledger and real topics."""
+"""The trail of an order at each step, on a real ledger and real topics."""
 
 import asyncio
 import json
@@ -80,11 +80,11 @@ class Deployment:
                 )  # fmt: skip
 
     def close(self) -> None:
-        """End the producer: it goes on looking for its brokers, and says so, for as long as it lives."""
+        """Delete the producer, which would otherwise search for its brokers and log that for as long as it exists."""
         del self._producer
 
     def accept(self, topic: catalog.Topic, value: bytes, order_id: str = ORDER_ID, **headers: str) -> Sent:
-        """A request that the brokers have."""
+        """Publish a request."""
         acknowledged: list[Message] = []
 
         def report(error: object, message: Message) -> None:
@@ -97,25 +97,25 @@ class Deployment:
         return Sent(acknowledged[0].offset() or 0, value, order_id.encode(), sent_headers)
 
     async def handle(self, topic: catalog.Topic, sent: Sent) -> None:
-        """What the topic's agent makes of it."""
+        """Have the topic's agent handle the record."""
         self.shop.now = datetime.now(UTC)
         work: Any = self._works[topic.name]
         await self.shop.worker.run(work, Batch(topic.name, PARTITION, [sent]))
 
     def publish(self) -> None:
-        """What the relay notes."""
+        """Mark the journal as published, as the relay does."""
         self.shop.query(
             "INSERT INTO journal_published SELECT topic, partition, next_seq - 1 FROM journal_heads"
             " ON CONFLICT (topic, partition) DO UPDATE SET published_seq = excluded.published_seq"
         )
 
     def relay_request(self) -> Sent:
-        """The order's own request for its invoice, as the relay sends it."""
+        """Publish the order's own invoice request, as the relay does."""
         [(value,)] = self.shop.query("SELECT payload FROM journal WHERE topic = %s", INVOICE_REQUESTS.name)
         return self.accept(INVOICE_REQUESTS, bytes(value))
 
     def store(self) -> None:
-        """The document's row."""
+        """Insert the document's row."""
         self.shop.query("INSERT INTO documents SELECT series_id, number, 'k.pdf', '', 1, 1, now() FROM invoices")
 
     async def find(self, wanted: str, seller_id: str | None = None, **limits: Any) -> FoundTrails:
@@ -142,7 +142,7 @@ class Deployment:
 
 @pytest.fixture
 async def deployment(services: Services, empty_outputs: None, shop: Shop) -> AsyncIterator[Deployment]:
-    """With stock."""
+    """A deployment with stock."""
     shop.stock("S-1", 100)
     made = Deployment(services, shop)
     yield made
@@ -158,7 +158,7 @@ def waits(trail: OrderTrail) -> list[tuple[str, str]]:
 
 
 async def test_an_order_says_at_each_step_what_it_waits_for(deployment: Deployment) -> None:
-    """From the brokers' acknowledgement to the document, with where each record stands."""
+    """From the brokers' acknowledgement to the document, with the position of each record."""
     shop = deployment.shop
     checkout = deployment.accept(
         CHECKOUT_REQUESTS, written(catalog.CHECKOUT_REQUEST, checkout_body(ORDER_ID)), traceparent=TRACEPARENT
@@ -229,7 +229,7 @@ async def test_an_invoice_asked_for_directly_is_found_by_id_and_by_number(deploy
 
 
 async def test_the_orders_of_a_buyer_are_found_by_the_e_mail_address(deployment: Deployment) -> None:
-    """Checkouts and invoices, the latest first; however the address is written, and of one seller on request."""
+    """Checkouts and invoices, latest first, for any spelling of the address, and of one seller if requested."""
     deployment.shop.now = datetime(2026, 11, 1, tzinfo=UTC)
     for seller_id, order_id, email in (
         ("demo", "first", "zoe@shop.example"),
@@ -250,7 +250,7 @@ async def test_the_orders_of_a_buyer_are_found_by_the_e_mail_address(deployment:
 
 
 async def test_what_was_refused_says_why_and_where_it_stands(deployment: Deployment) -> None:
-    """Beside what stands under the same id."""
+    """It is shown with what exists under the id."""
     first, other = (
         deployment.accept(INVOICE_REQUESTS, written(catalog.INVOICE_REQUEST, request(order_id=ORDER_ID, note=note)))
         for note in (None, "other")
@@ -286,7 +286,7 @@ async def test_a_command_that_nobody_has_read_is_outstanding(deployment: Deploym
 
 
 async def test_a_record_that_became_a_dead_letter_is_shown_under_its_key(deployment: Deployment) -> None:
-    """Whoever's it is; where its bytes say so, only that seller's."""
+    """For every seller; for one seller only if its bytes name that seller."""
     for seller_id, value in (
         ("", b"garbage"),
         ("a:b", written(catalog.ORDER_COMMAND, {**COMMAND, "seller_id": "a:b"})),
@@ -302,7 +302,7 @@ async def test_a_record_that_became_a_dead_letter_is_shown_under_its_key(deploym
 
 
 async def test_what_was_done_about_a_dead_letter_is_a_step(deployment: Deployment) -> None:
-    """It may be found by the order that its record names, whatever key it was sent under."""
+    """It is found by the order id in its record, whatever its key."""
     await deployment.handle(ORDER_COMMANDS, deployment.accept(ORDER_COMMANDS, b"garbage"))
     letter = {
         "agent": "orders", "source_topic": ORDER_COMMANDS.name, "source_partition": 0, "source_offset": 7,
@@ -331,7 +331,7 @@ async def test_what_was_done_about_a_dead_letter_is_a_step(deployment: Deploymen
 
 
 async def test_a_dead_letter_of_an_order_is_named_where_its_agent_is_waited_for(deployment: Deployment) -> None:
-    """It will not come by itself."""
+    """It will not be read without an operator."""
     checkout = deployment.accept(CHECKOUT_REQUESTS, written(catalog.CHECKOUT_REQUEST, checkout_body(ORDER_ID)))
     await deployment.handle(CHECKOUT_REQUESTS, checkout)
     deployment.publish()
@@ -352,7 +352,7 @@ async def test_a_dead_letter_of_an_order_is_named_where_its_agent_is_waited_for(
 
 
 async def test_a_seller_s_changes_of_a_sku_are_not_of_the_order_of_that_name(deployment: Deployment) -> None:
-    """They have the SKU as their key."""
+    """Their key is the SKU."""
     stock = Stock(deployment.shop.url)
     await stock.change(SetOnHand("demo", ORDER_ID, 5), PARTITIONS, datetime.now(UTC))
     await stock.close()
@@ -398,7 +398,7 @@ async def test_a_payment_that_the_order_has_not_acted_on_waits_for_relay_and_age
 
 
 async def test_sellers_that_share_an_order_id_are_all_shown(deployment: Deployment) -> None:
-    """One of them on request; nothing of another's."""
+    """One of them if requested, and nothing of other sellers."""
     for seller_id in ("other", "demo"):
         body = {**request(order_id=ORDER_ID), "seller_id": seller_id}
         await deployment.handle(
@@ -414,7 +414,7 @@ async def test_sellers_that_share_an_order_id_are_all_shown(deployment: Deployme
 
 
 async def test_a_search_that_ends_before_the_log_says_so(deployment: Deployment) -> None:
-    """What was not looked at is not said to be absent."""
+    """What was not searched is not reported as absent."""
     deployment.accept(CHECKOUT_REQUESTS, b"", _NEIGHBOUR)
     deployment.accept(CHECKOUT_REQUESTS, written(catalog.CHECKOUT_REQUEST, checkout_body(ORDER_ID)))
     found = await deployment.find(ORDER_ID, records_max=1)
@@ -436,7 +436,7 @@ async def test_without_kafka_what_postgres_has_is_shown(deployment: Deployment) 
 
 
 async def test_a_record_of_another_order_at_the_same_offset_is_not_the_request(deployment: Deployment) -> None:
-    """As where a topic was recreated: its time says nothing of this order."""
+    """As after a topic was recreated: the record's time says nothing about this order."""
     other = deployment.accept(INVOICE_REQUESTS, b"", _NEIGHBOUR)
     value = written(catalog.INVOICE_REQUEST, request(order_id=ORDER_ID))
     await deployment.handle(INVOICE_REQUESTS, Sent(other.offset, value, ORDER_ID.encode()))

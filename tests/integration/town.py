@@ -26,7 +26,7 @@ _SKU = "MUG"
 
 
 class Town:
-    """A world that grows: a shop, its documents, its relay, and a follower of it all. Partition 0."""
+    """A world that grows: a shop, its documents, its relay, and a follower of all of it. Partition 0."""
 
     def __init__(self, services: conftest.Services, postgres_url: str, objects: Path) -> None:
         prefix = make_topics(services.kafka_bootstrap, *(topic.name for topic in TOPICS))
@@ -56,34 +56,34 @@ class Town:
 
     def close(self) -> None:
         self.follower.close()
-        # It goes on looking for its brokers, and says so, for as long as it lives.
+        # Otherwise it searches for its brokers and logs that for as long as it exists.
         del self._producer
         self._runner.run(self.shop.session.close())
         self._runner.close()
 
     def begin(self) -> None:
-        """Everything so far is published, checked and clean."""
+        """Publish everything, and check that it is clean."""
         self.relay()
         while True:
-            # Topics just made have no leaders for a moment.
+            # New topics have no leaders for a moment.
             with suppress(AuditError):
                 assert found(self.follower.begin()) == ""
                 return
 
     def check(self) -> str:
-        """What a round says, 5 seconds after the last."""
+        """The report of a round, 5 seconds after the last."""
         self.now += 5.0
         return found(self.follower.check())
 
     def place(self, count: int = 1, **changes: Any) -> list[str]:
-        """Orders with their stock; nobody has paid yet."""
+        """Place orders with stock, unpaid."""
         orders = [f"g{next(self._names)}" for _ in range(count)]
         for start in range(0, count, 500):
             self.send(*(checkout_body(each, (_SKU, 1), (_SKU, 2), **changes) for each in orders[start : start + 500]))
         return orders
 
     def send(self, *bodies: Mapping[str, Any]) -> None:
-        """A batch of checkouts, into the log and through the agent."""
+        """Append a batch of checkouts to the log, and have the agent handle it."""
         topic = catalog.CHECKOUT_REQUESTS
         values = tuple(written(catalog.CHECKOUT_REQUEST, body) for body in bodies)
         for value in values:
@@ -92,7 +92,7 @@ class Town:
         self._runner.run(self.shop.handle(topic, 0, values))
 
     def refused(self, order_id: str) -> list[str]:
-        """What came of the order's requests that changed nothing, one by one."""
+        """The outcomes of the order's refused requests, in order."""
         with psycopg.connect(self.world.postgres_url) as connection:
             rows = connection.execute(
                 "SELECT outcome FROM refused_requests WHERE order_id = %s ORDER BY log_offset", (order_id,)
@@ -100,7 +100,7 @@ class Town:
         return [outcome for (outcome,) in rows]
 
     def pay(self, orders: Sequence[str]) -> None:
-        """All of them at once."""
+        """Have the orders' authorisations succeed, all at once."""
         topic, schema = catalog.PAYMENT_EVENTS, catalog.PAYMENT_ATTEMPT_FINISHED
         payloads = []
         with psycopg.connect(self.world.postgres_url) as connection:
@@ -130,7 +130,7 @@ class Town:
         self.settle(order_id, "capture")
 
     def settle(self, order_id: str, request_id: str, amount: int | None = None) -> None:
-        """The provider has done what it was asked for."""
+        """Carry out what was requested of the provider."""
         self._runner.run(self.shop.pay(order_id, request_id, amount=amount))
         self.relay()
 
@@ -139,7 +139,7 @@ class Town:
         self._runner.run(self.shop.invoice())
 
     def store(self) -> None:
-        """What the documents agent does, for the invoices that have no document."""
+        """Store the missing documents, as the documents agent does."""
         with psycopg.connect(self.world.postgres_url) as connection:
             rows = connection.execute(
                 "SELECT seller_id, order_id, kind, series_id, number, invoice_number FROM invoices i WHERE NOT EXISTS"
@@ -164,7 +164,7 @@ class Town:
             append_all(connection, EVENTS, events)
 
     def relay(self) -> None:
-        """What the relay does, for the rows that are new."""
+        """Publish the new rows, as the relay does."""
         producer = self._producer
         with psycopg.connect(self.world.postgres_url) as connection:
             rows = connection.execute(
