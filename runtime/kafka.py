@@ -93,7 +93,7 @@ def ensure_topics(bootstrap: str, topics: Iterable[TopicSpec], replication_facto
 
 
 def _insync_min(replication_factor: int) -> int:
-    """`min.insync.replicas`: 2 where possible, since with 1 the loss of one broker can lose an acknowledged order."""
+    """`min.insync.replicas`: 2 for three or more replicas; otherwise 1, with which a broker's loss may lose orders."""
     return max(1, min(2, replication_factor - 1))
 
 
