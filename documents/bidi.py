@@ -1,12 +1,23 @@
-"""Reading order: which characters run from right to left (Unicode Standard Annex 9)."""
+"""Reading order: which characters run from right to left (Unicode Standard Annex 9, brackets included)."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 from unicodedata import bidirectional
 
 from bidi import algorithm
 
 _RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
+#: Each opening bracket and its closing one: BidiBrackets.txt of Unicode, in the order of the code points.
+_PAIRS = (
+    "()[]{}༺༻༼༽᚛᚜⁅⁆⁽⁾₍₎⌈⌉⌊⌋❨❩❪❫❬❭❮❯❰❱❲❳❴❵⟅⟆⟦⟧⟨⟩⟪⟫⟬⟭⟮⟯⦃⦄⦅⦆⦇⦈⦉⦊⦋⦌⦍⦐⦏⦎⦑⦒⦓⦔⦕⦖⦗⦘⧘⧙⧚⧛⧼⧽"
+    "⸢⸣⸤⸥⸦⸧⸨⸩\u2e55\u2e56\u2e57\u2e58\u2e59\u2e5a\u2e5b\u2e5c〈〉《》「」『』【】〔〕〖〗〘〙〚〛﹙﹚﹛﹜﹝﹞（）［］｛｝｟｠｢｣"
+)
+_OPENING = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True))
+_CLOSING = frozenset(_PAIRS[1::2])
+#: BD16: deeper nesting is not paired.
+_OPEN_MAX = 63
+#: What a type counts as beside brackets and neutrals: numbers stand among right-to-left text.
+_STRONG = {"L": "L", "R": "R", "EN": "R", "AN": "R"}
 
 Item = TypeVar("Item")
 
@@ -27,6 +38,7 @@ def levels(text: str) -> tuple[int, list[int]] | None:
         character["place"] = place
     algorithm.explicit_embed_and_overrides(storage)
     algorithm.resolve_weak_types(storage)
+    _resolve_brackets(storage["chars"], ("L", "R")[base])
     algorithm.resolve_neutral_types(storage, False)
     algorithm.resolve_implicit_levels(storage, False)
     resolved: list[int | None] = [None] * len(text)
@@ -55,3 +67,45 @@ def visual_order(items: Sequence[Item], item_levels: Sequence[int]) -> list[Item
             order[start:end] = reversed(order[start:end])
             start = end
     return [items[place] for place in order]
+
+
+def _resolve_brackets(chars: list[dict[str, Any]], embedding: str) -> None:
+    """Rule N0, which python-bidi leaves out: a pair of brackets goes the way of what it encloses, or stands in."""
+    for opening, closing in _pairs(chars):
+        enclosed = {_STRONG.get(each["type"]) for each in chars[opening + 1 : closing]}
+        other = "R" if embedding == "L" else "L"
+        if embedding in enclosed:
+            direction = embedding
+        elif other in enclosed:
+            before = (_STRONG.get(each["type"]) for each in reversed(chars[:opening]))
+            context = next((each for each in before if each is not None), embedding)
+            direction = other if context == other else embedding
+        else:
+            continue
+        for place in (opening, closing):
+            chars[place]["type"] = direction
+            for mark in chars[place + 1 :]:
+                if mark["orig"] != "NSM":
+                    break
+                mark["type"] = direction
+
+
+def _pairs(chars: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
+    """The brackets that belong together (BD16), in the order of the opening ones."""
+    found: list[tuple[int, int]] = []
+    waiting: list[tuple[str, int]] = []
+    for place, each in enumerate(chars):
+        character = each["ch"]
+        if each["type"] != "ON":
+            continue
+        if character in _OPENING:
+            if len(waiting) == _OPEN_MAX:
+                return []
+            waiting.append((_OPENING[character], place))
+        elif character in _CLOSING:
+            for depth in range(len(waiting) - 1, -1, -1):
+                if waiting[depth][0] == character:
+                    found.append((waiting[depth][1], place))
+                    del waiting[depth:]
+                    break
+    return sorted(found)

@@ -13,12 +13,13 @@ from documents.fonts import face_for
 #: Marks that may follow one letter. More is an attack on the line above; Hebrew and Vietnamese need three.
 MARKS_MAX = 3
 
-#: Characters without a picture by their nature, common in pasted text: soft hyphen, grapheme joiner, zero width space,
-#: word joiner, byte order mark, variation selectors.
-_INVISIBLE = re.compile("[\u00ad\u034f\u180b-\u180e\u200b\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]")
-#: Direction marks and joiners, which honest text in Arabic, Hebrew, Persian or Hindi needs. Embeddings, overrides and
-#: isolates are not among them: they reorder what they enclose.
-_KEPT_FORMATS = frozenset("\u200c\u200d\u200e\u200f\u061c")
+#: Characters without a picture by their nature, common in pasted text: soft hyphen, grapheme joiner, word joiner, byte
+#: order mark, variation selectors but for the one that asks for a picture.
+_INVISIBLE = re.compile("[\u00ad\u034f\u180b-\u180e\u2060\ufe00-\ufe0e\ufeff\U000e0100-\U000e01ef]")
+#: The zero width space, at which lines of Thai and Khmer break; direction marks and joiners, which honest text in
+#: Arabic, Hebrew, Persian, Hindi or pictures needs; the selector of a picture. Embeddings, overrides and isolates are
+#: not among them: they reorder what they enclose.
+WITHOUT_GLYPH = frozenset("\u200b\u200c\u200d\u200e\u200f\u061c\ufe0f")
 #: Format characters that have a picture: they enclose or precede Arabic digits.
 _DRAWN_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u08e2")
 #: Letters that look like nothing.
@@ -79,7 +80,7 @@ def _shown(character: str) -> str:
     kind = category(character)
     if kind == "Zs" or character == "\t":
         return " "
-    if character in _KEPT_FORMATS:
+    if character in WITHOUT_GLYPH:
         return character
     hidden = kind in {"Cc", "Cf", "Cs", "Co", "Cn"} and character not in _DRAWN_FORMATS
     if hidden or character in _BLANK_LETTERS or face_for(character, bold=False) is None:

@@ -16,8 +16,7 @@ from reportlab import rl_config
 from reportlab.pdfbase import pdfdoc
 
 from documents.fonts import Face, face, subset
-from documents.shaping import Run
-from documents.text import TextLine
+from documents.shaping import Run, TextLine
 
 PAGE_WIDTH_POINTS = 595.28
 PAGE_HEIGHT_POINTS = 841.89

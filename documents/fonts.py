@@ -1,7 +1,7 @@
 """The fonts that come with the project: which face shows a character, and the part of a face that a document embeds.
 
-A face is named by its place in `FACES`. Everything here is a function of the font files alone, so a cache in front of
-it can't change a document.
+A face is named by its place in the list of families, which only grows. Everything here is a function of the font files
+alone, so a cache in front of it can't change a document.
 """
 
 import struct
@@ -12,10 +12,12 @@ from pathlib import Path
 from unicodedata import normalize
 
 import uharfbuzz as hb
+from fontTools import unicodedata as scripts
 
 _FOLDER = Path(__file__).with_name("fonts")
 
-#: In order of preference: regular file, bold file. A family without a bold file is made bold by outlining its glyphs.
+#: Regular file, bold file. Templates know the places, so new ones go to the end. A family without a bold file is made
+#: bold by outlining its glyphs.
 _FAMILIES: tuple[tuple[str, str | None], ...] = (
     ("NotoSans-Regular.ttf", "NotoSans-Bold.ttf"),
     ("NotoSansHebrew-Regular.ttf", "NotoSansHebrew-Bold.ttf"),
@@ -28,7 +30,44 @@ _FAMILIES: tuple[tuple[str, str | None], ...] = (
     ("NotoSansMath-Regular.ttf", None),
     ("NotoSansSymbols2-Regular.ttf", None),
     ("NanumSquareR.ttf", None),
+    ("NotoSansBengali-Regular.ttf", "NotoSansBengali-Bold.ttf"),
+    ("NotoSansGurmukhi-Regular.ttf", "NotoSansGurmukhi-Bold.ttf"),
+    ("NotoSansGujarati-Regular.ttf", "NotoSansGujarati-Bold.ttf"),
+    ("NotoSansOriya-Regular.ttf", "NotoSansOriya-Bold.ttf"),
+    ("NotoSansTamil-Regular.ttf", "NotoSansTamil-Bold.ttf"),
+    ("NotoSansTelugu-Regular.ttf", "NotoSansTelugu-Bold.ttf"),
+    ("NotoSansKannada-Regular.ttf", "NotoSansKannada-Bold.ttf"),
+    ("NotoSansMalayalam-Regular.ttf", "NotoSansMalayalam-Bold.ttf"),
+    ("NotoSansSinhala-Regular.ttf", "NotoSansSinhala-Bold.ttf"),
+    ("NotoSansLao-Regular.ttf", "NotoSansLao-Bold.ttf"),
+    ("NotoSansKhmer-Regular.ttf", "NotoSansKhmer-Bold.ttf"),
+    ("NotoSansMyanmar-Regular.ttf", "NotoSansMyanmar-Bold.ttf"),
+    ("NotoSansEthiopic-Regular.ttf", "NotoSansEthiopic-Bold.ttf"),
+    ("NotoSansThaana-Regular.ttf", "NotoSansThaana-Bold.ttf"),
+    ("NotoSansJP-Regular.ttf", None),
+    ("NotoEmoji-Regular.ttf", None),
 )
+_PLACES = {
+    regular.removeprefix("Noto").removeprefix("Sans").split("-")[0]: place
+    for place, (regular, _) in enumerate(_FAMILIES)
+}
+_LATIN = _PLACES[""]
+_EMOJI = _PLACES["Emoji"]
+_JAPANESE = _PLACES["JP"]
+_CHINESE = _PLACES["DroidSansFallbackFull.ttf"]
+#: By ISO 15924 code. Chinese, Japanese and Korean are chosen in `face_for`.
+_SCRIPTS = {
+    "Hebr": "Hebrew", "Arab": "Arabic", "Thai": "Thai", "Deva": "Devanagari", "Armn": "Armenian", "Geor": "Georgian",
+    "Beng": "Bengali", "Guru": "Gurmukhi", "Gujr": "Gujarati", "Orya": "Oriya", "Taml": "Tamil", "Telu": "Telugu",
+    "Knda": "Kannada", "Mlym": "Malayalam", "Sinh": "Sinhala", "Laoo": "Lao", "Khmr": "Khmer", "Mymr": "Myanmar",
+    "Ethi": "Ethiopic", "Thaa": "Thaana", "Hang": "NanumSquareR.ttf",
+}  # fmt: skip
+#: The planes of pictures, which Symbols2 has in part.
+_PICTOGRAPHS_FROM = 0x1F000
+_HAN = frozenset({"Hani", "Hira", "Kana", "Bopo"})
+#: Signs that scripts share, where Noto Sans lacks them: the smaller files first.
+_SIGNS = tuple(_PLACES[name] for name in ("Math", "Symbols2", "Emoji"))
+_OTHERS = tuple(_PLACES[name] for name in _SCRIPTS.values())
 
 #: Tables that draw glyphs; the others serve shaping, which is over when the document is written.
 _DROPPED_TABLES = (
@@ -112,27 +151,44 @@ class Program:
 
 
 @cache
-def faces(bold: bool) -> tuple[Face, ...]:
-    """All faces of one weight, in order of preference. The regular ones have even places, the bold ones odd."""
-    return tuple(
-        _load(place * 2 + bold, (bold_file if bold else None) or regular_file, bold, embolden=bold and not bold_file)
-        for place, (regular_file, bold_file) in enumerate(_FAMILIES)
-    )
-
-
 def face(index: int) -> Face:
-    """The face at a place."""
-    return faces(bool(index % 2))[index // 2]
+    """The face at a place, loaded when it is first asked for: regular ones have even places, bold ones odd."""
+    regular_file, bold_file = _FAMILIES[index // 2]
+    bold = bool(index % 2)
+    return _load(index, (bold_file if bold else None) or regular_file, bold, embolden=bold and not bold_file)
 
 
 @lru_cache(maxsize=65_536)
-def face_for(character: str, bold: bool) -> int | None:
-    """The place of the first face that has `character`, None where none has."""
+def first_face(character: str, bold: bool, families: tuple[int, ...]) -> int | None:
+    """The place of the first face of `families`, places in the list of them, that has `character`; or None."""
     code = ord(character)
-    for candidate in faces(bold):
-        if code in candidate.characters:
-            return candidate.index
+    for family in families:
+        index = 2 * family + bold
+        if code in face(index).characters:
+            return index
     return None
+
+
+def face_for(character: str, bold: bool, japanese: bool = False, emoji: bool = False) -> int | None:
+    """The place of the face that shows `character`, None where none does.
+
+    Ideographs have the forms of Japan with `japanese`, else those of China; with `emoji` a sign is a picture if there
+    is one. A script's font is loaded only for its own characters, or for what no other font has.
+    """
+    return first_face(character, bold, _families(character, japanese, emoji))
+
+
+@lru_cache(maxsize=65_536)
+def _families(character: str, japanese: bool, emoji: bool) -> tuple[int, ...]:
+    ideographs = (_JAPANESE, _CHINESE) if japanese else (_CHINESE, _JAPANESE)
+    script = scripts.script(character)
+    own: tuple[int, ...] = ()
+    if script in _HAN:
+        own = ideographs
+    elif script in _SCRIPTS:
+        own = (_PLACES[_SCRIPTS[script]],)
+    pictures = (_EMOJI,) if emoji or ord(character) >= _PICTOGRAPHS_FROM else ()
+    return (*pictures, _LATIN, *own, *_SIGNS, *ideographs, *_OTHERS)
 
 
 def subset(source: Face, glyphs: Iterable[int]) -> Program:

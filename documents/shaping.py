@@ -45,6 +45,16 @@ class Run:
     texts: tuple[tuple[int, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """One line, its runs from left to right."""
+
+    runs: tuple[Run, ...]
+    width: int
+    #: The paragraph begins on the right.
+    right_to_left: bool = False
+
+
 #: A glyph, the place in the text that it draws from, how far it moves the pen, and where it stands beside it.
 _Glyph = tuple[int, int, int, int, int]
 

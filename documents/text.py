@@ -10,30 +10,22 @@ from unicodedata import category
 from fontTools import unicodedata as scripts
 
 from documents.bidi import levels, visual_order
+from documents.breaking import emergencies, opportunities
+from documents.clean import WITHOUT_GLYPH
 from documents.fonts import face, face_for
-from documents.shaping import Run, advances, shape
+from documents.shaping import Run, TextLine, advances, shape
 
 _CACHED_LINES = 4_096
 _CACHED_CHARS_MAX = 64
-#: Joiners and direction marks.
-_WITHOUT_GLYPH = frozenset("\u200c\u200d\u200e\u200f\u061c")
 _SHARED_SCRIPTS = frozenset({"Zyyy", "Zinh", "Zzzz"})
-#: Chinese and Japanese may break between any two characters, but not before these (JIS X 4051) nor after those.
-_NEVER_FIRST = frozenset("、。，．・：；？！）］｝」』】〉》〕’”ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ々%,.:;!?)]}")
-_NEVER_LAST = frozenset("（［｛「『【〈《〔‘“([{")
 _HAN = "Hani"
 #: Set as one script: a line of Japanese mixes them, and our font has all of them.
 _WITH_HAN = frozenset({"Hira", "Kana", "Bopo"})
-
-
-@dataclass(frozen=True, slots=True)
-class TextLine:
-    """One line, its runs from left to right."""
-
-    runs: tuple[Run, ...]
-    width: int
-    #: The paragraph begins on the right.
-    right_to_left: bool = False
+_KANA = range(0x3041, 0x3100)
+#: Asks for the picture of the character before it.
+_PICTURE = "\ufe0f"
+#: What takes no room at a line's end.
+_IDLE_AT_END = " \u200b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +49,42 @@ class _Paragraph:
 EMPTY = TextLine((), 0)
 
 
-def line(text: str, bold: bool = False) -> TextLine:
-    """`text`, made safe by `clean`, on one line, however long."""
-    if len(text) <= _CACHED_CHARS_MAX:
-        return _line_cached(text, bold)
-    return _set(_paragraph(text, bold), 0, len(text))
+@dataclass(frozen=True, slots=True)
+class Typesetter:
+    """Sets text. Ideographs have the forms of Japan if `japanese`, or in a text with kana; else those of China."""
 
+    japanese: bool = False
 
-def wrapped(text: str, width: float, bold: bool = False) -> list[TextLine]:
-    """`text`, made safe by `clean`, in lines no wider than `width` where that is possible at all.
+    def line(self, text: str, bold: bool = False) -> TextLine:
+        """`text`, made safe by `clean`, on one line, however long."""
+        if len(text) <= _CACHED_CHARS_MAX:
+            return _line_cached(text, bold, self.japanese)
+        return _set(_paragraph(text, bold, self.japanese), 0, len(text))
 
-    Lines break after spaces and hyphens and between ideographs; a word wider than the line breaks where it must.
-    """
-    whole = line(text, bold)
-    if whole.width <= width:
-        return [whole]
-    paragraph = _paragraph(text, bold)
-    widths = _advances(paragraph)
-    may_break = _opportunities(text, widths)
-    found: list[TextLine] = []
-    start = 0
-    while start < len(text):
-        end = _fit(text, widths, may_break, start, width)
-        # A letter cut off from its neighbours may take another form, and be wider than it was among them.
-        while (set_line := _set(paragraph, start, end)).width > width and end > _next_cluster(widths, start):
-            end = _last_cluster(widths, end)
-        found.append(set_line)
-        start = end
-        while start < len(text) and text[start] == " ":
-            start += 1
-    return found or [EMPTY]
+    def wrapped(self, text: str, width: float, bold: bool = False) -> list[TextLine]:
+        """`text`, made safe by `clean`, in lines no wider than `width` where that is possible at all.
+
+        A word wider than the line breaks where it must.
+        """
+        whole = self.line(text, bold)
+        if whole.width <= width:
+            return [whole]
+        paragraph = _paragraph(text, bold, self.japanese)
+        widths = _advances(paragraph)
+        may_break = opportunities(text)
+        must_break = emergencies(text)
+        found: list[TextLine] = []
+        start = 0
+        while start < len(text):
+            end = _fit(text, widths, may_break, must_break, start, width)
+            # A letter cut off from its neighbours may take another form, and be wider than it was among them.
+            while (set_line := _set(paragraph, start, end)).width > width and end > _next_cluster(widths, start):
+                end = _last_cluster(widths, end)
+            found.append(set_line)
+            start = end
+            while start < len(text) and text[start] in _IDLE_AT_END:
+                start += 1
+        return found or [EMPTY]
 
 
 def joined(*parts: TextLine) -> TextLine:
@@ -95,13 +93,13 @@ def joined(*parts: TextLine) -> TextLine:
 
 
 @lru_cache(maxsize=_CACHED_LINES)
-def _line_cached(text: str, bold: bool) -> TextLine:
-    return _set(_paragraph(text, bold), 0, len(text))
+def _line_cached(text: str, bold: bool, japanese: bool) -> TextLine:
+    return _set(_paragraph(text, bold, japanese), 0, len(text))
 
 
 def _set(paragraph: _Paragraph, start: int, end: int) -> TextLine:
     text = paragraph.text
-    while end > start and text[end - 1] == " ":
+    while end > start and text[end - 1] in _IDLE_AT_END:
         end -= 1
     runs: list[Run] = []
     run_levels: list[int] = []
@@ -115,11 +113,11 @@ def _set(paragraph: _Paragraph, start: int, end: int) -> TextLine:
     return TextLine(tuple(runs), sum(run.width for run in runs), paragraph.right_to_left)
 
 
-def _paragraph(text: str, bold: bool) -> _Paragraph:
+def _paragraph(text: str, bold: bool, japanese: bool) -> _Paragraph:
     if text.isascii():
         return _Paragraph(text, (_Piece(0, len(text), int(bold), "Latn", 0),) if text else (), False)
     base, text_levels = levels(text) or (0, [0] * len(text))
-    traits = list(zip(_faces(text, bold), _scripts(text), text_levels, strict=True))
+    traits = list(zip(_faces(text, bold, japanese), _scripts(text), text_levels, strict=True))
     pieces: list[_Piece] = []
     start = 0
     for place in range(1, len(text) + 1):
@@ -129,21 +127,30 @@ def _paragraph(text: str, bold: bool) -> _Paragraph:
     return _Paragraph(text, tuple(pieces), bool(base % 2))
 
 
-def _faces(text: str, bold: bool) -> list[int]:
+def _faces(text: str, bold: bool, japanese: bool) -> list[int]:
     """The face of each character: marks and joiners stay with their letter, spaces with the word before."""
+    japanese = japanese or any(ord(character) in _KANA for character in text)
     found: list[int] = []
-    for character in text:
-        if found and character in _WITHOUT_GLYPH:
+    for place, character in enumerate(text):
+        if found and character in WITHOUT_GLYPH:
             found.append(found[-1])
             continue
-        clings = character in " \u00a0" or category(character) in {"Mn", "Mc", "Me"}
-        if found and clings and ord(character) in face(found[-1]).characters:
-            found.append(found[-1])
-            continue
-        first = face_for(character, bold)
-        # Only a joiner or a direction mark at the start has none; it draws nothing.
-        found.append(int(bold) if first is None else first)
+        picture = text[place + 1 : place + 2] == _PICTURE
+        own = face_for(character, bold, japanese, picture)
+        if own is None:
+            # Only a joiner or a direction mark at the start has none; it draws nothing.
+            own = int(bold)
+        # Punctuation that several scripts share is drawn as the script around it has it.
+        clings = character in " \u00a0" or category(character) in {"Mn", "Mc", "Me"} or _clings(character, own, bold)
+        if found and not picture and clings and ord(character) in face(found[-1]).characters:
+            own = found[-1]
+        found.append(own)
     return found
+
+
+@lru_cache(maxsize=65_536)
+def _clings(character: str, own: int, bold: bool) -> bool:
+    return own != int(bold) and scripts.script(character) in _SHARED_SCRIPTS
 
 
 def _scripts(text: str) -> list[str]:
@@ -169,32 +176,22 @@ def _advances(paragraph: _Paragraph) -> list[int]:
     return widths
 
 
-def _opportunities(text: str, widths: list[int]) -> list[bool]:
-    """Whether a line may end before each character."""
-    found = [False] * (len(text) + 1)
-    for place in range(1, len(text)):
-        before, after = text[place - 1], text[place]
-        if widths[place] < 0 or after == " ":
-            continue
-        if before == " " or (before in "-/–—" and after.isalnum() and place > 1 and text[place - 2].isalnum()):
-            found[place] = True
-        elif not before.isascii() or not after.isascii():
-            ideographs = _HAN in (_script(before), _script(after))
-            found[place] = ideographs and after not in _NEVER_FIRST and before not in _NEVER_LAST
-    return found
-
-
-def _fit(text: str, widths: list[int], may_break: list[bool], start: int, width: float) -> int:
-    """Where a line that begins at `start` ends: at the last opportunity that fits, else at the last character."""
+def _fit(
+    text: str, widths: list[int], may_break: frozenset[int], must_break: frozenset[int], start: int, width: float
+) -> int:
+    """Where a line that begins at `start` ends: at the last opportunity that fits, otherwise between characters."""
     used = 0
-    opportunity = None
+    opportunity = emergency = None
     for place in range(start, len(widths)):
-        if place > start and may_break[place]:
-            opportunity = place
+        if place > start and widths[place] >= 0:
+            if place in may_break:
+                opportunity = place
+            elif place in must_break:
+                emergency = place
         used += max(widths[place], 0)
-        # A space at the end of a line takes no room.
-        if used > width and place > start and widths[place] >= 0 and text[place] != " ":
-            return opportunity if opportunity is not None else place
+        if used > width and place > start and widths[place] >= 0 and text[place] not in _IDLE_AT_END:
+            # Where nothing fits, one character is drawn smaller.
+            return opportunity or emergency or place
     return len(widths)
 
 

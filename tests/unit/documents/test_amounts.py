@@ -1,6 +1,6 @@
 import pytest
 
-from documents import amounts
+from documents.template_1 import amounts
 
 
 @pytest.mark.parametrize(

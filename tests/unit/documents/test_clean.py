@@ -5,15 +5,37 @@ from documents.clean import MARKS_MAX, lines, one_line
 
 @pytest.mark.parametrize(
     "text",
-    ["Zoë O'Neil", "Ελλάδα", "Чай", "Nguyễn", "عبد الرحمن", "שלום", "山田太郎", "김철수", "ที่นี่", "हिन्दी", "✓ ★ ≤", ""],
+    [
+        "Zoë O'Neil",
+        "Ελλάδα",
+        "Чай",
+        "Nguyễn",
+        "عبد الرحمن",
+        "שלום",
+        "山田太郎",
+        "김철수",
+        "ที่นี่",
+        "हिन्दी",
+        "✓ ★ ≤",
+        "தமிழ்",
+        "😀",
+        "မြန်မာ",
+        "",
+    ],
 )
 def test_honest_text_stays_as_it_is(text: str) -> None:
     """Every script that our fonts have."""
     assert one_line(text) == text
 
 
+@pytest.mark.parametrize("text", ["தமிழ்", "বই।", "မြန်မာ", "ខ្មែរ", "አማርኛ", "😀", "❤\ufe0f", "a\u200bb"])
+def test_what_fonts_and_lines_need_stays_as_it_is(text: str) -> None:
+    """Scripts, pictures, and the places where a line may break."""
+    assert one_line(text) == text
+
+
 @pytest.mark.parametrize(
-    "character", ["\0", "\x1b", "\x7f", "\u202e", "\u202d", "\u2066", "\u2069", "\ue000", "\U0001f600", "\ud800"]
+    "character", ["\0", "\x1b", "\x7f", "\u202e", "\u202d", "\u2066", "\u2069", "\ue000", "\U00012000", "\ud800"]
 )
 def test_what_has_no_picture_is_shown_as_its_code(character: str) -> None:
     """Controls and overrides among them: visible, and without effect."""
@@ -39,7 +61,7 @@ def test_blank_letters_cannot_make_a_nameless_customer() -> None:
 
 def test_characters_without_a_picture_by_nature_are_left_out() -> None:
     """A soft hyphen or a byte order mark pasted along prints as nothing everywhere."""
-    assert one_line("a\u00adb\ufeffc\u200bd\ufe0f") == "abcd"
+    assert one_line("a\u00adb\ufeffc\u2060d\ufe0e") == "abcd"
 
 
 def test_letters_and_their_accents_are_composed() -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from documents import amounts
-from documents.clean import lines, one_line
-from documents.sheet import (
+from documents.template_1 import amounts
+from documents.template_1.clean import lines, one_line
+from documents.template_1.sheet import (
     ACCENT,
     BODY_LEADING,
     BODY_SIZE,
@@ -19,8 +19,8 @@ from documents.sheet import (
     Sheet,
     Table,
 )
-from documents.text import line, wrapped
-from documents.words import Words
+from documents.template_1.text import line, wrapped
+from documents.template_1.words import Words
 from domain.records import CreditNoteIssued, InvoiceIssued, RateTotal, Totals
 
 _TOTALS_LEFT = RIGHT - 204.0

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from documents.document import PAGE_HEIGHT_POINTS, PAGE_WIDTH_POINTS, Colour, Page
-from documents.text import TextLine, line, wrapped
+from documents.shaping import TextLine
+from documents.template_1.text import line, wrapped
 
 MARGIN_POINTS = 48.0
 LEFT = MARGIN_POINTS
