@@ -36,6 +36,18 @@ class Drift:
         return abs(self.postgres - (self.redis or 0))
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A SKU as both have it just now."""
+
+    level: Level
+    #: Pieces that Redis would still admit; None if it doesn't know the SKU, and so admits everything.
+    redis: int | None
+    #: Why that differs from what Postgres has free, less what undecided orders hold; empty if it does not. A change may
+    #: be on its way.
+    why: str
+
+
 @dataclass(slots=True)
 class _Compared:
     """SKUs as both have them, Redis read first."""
@@ -81,6 +93,18 @@ class Reconciler:
         async with self._session.connection() as connection:
             known = await read_levels(connection, seller_id, skus)
         return [sku for sku in skus if Sku(seller_id, sku) not in known]
+
+    async def look(self, seller_id: str, skus: Sequence[str]) -> dict[str, Looked]:
+        """These SKUs as both have them, at most `SKUS_MAX`; those alone that Postgres has. Corrects nothing."""
+        compared = await self._compare(seller_id, skus)
+        return {
+            sku.sku: Looked(
+                level,
+                compared.ours[sku.sku].available if sku.sku in compared.ours else None,
+                compared.drifts[sku.sku].why if sku.sku in compared.drifts else "",
+            )
+            for sku, level in compared.theirs.items()
+        }
 
     async def reconcile(self, seller_id: str, *, correct: bool) -> list[Drift]:
         """The drifts that last longer than the grace period; all of them are corrected if `correct`."""

@@ -87,6 +87,8 @@ class Cursors:
     #: (agent, topic, partition) → the first offset that is not handled.
     positions: MutableMapping[tuple[str, str, int], int] = field(default_factory=dict)
     levels: MutableMapping[Sku, SkuCursor] = field(default_factory=dict)
+    #: When the last dead letter was redriven of those whose record was read; None before the first.
+    redriven_at: datetime | None = None
     #: Documents that are not yet made, and orders with what they wait for, as an audit found them.
     documents: set[tuple[str, int]] = field(default_factory=set)
     pending: set[tuple[tuple[str, str], str]] = field(default_factory=set)
@@ -100,9 +102,11 @@ class Cursors:
             ChainMap({}, self.topics),
             ChainMap({}, self.positions),
             self.levels,
+            self.redriven_at,
         )
 
     def keep(self, staged: "Cursors") -> None:
         """Take over how far a staged one has come."""
         for name in ("series", "dates", "journal", "topics", "positions"):
             getattr(self, name).update(getattr(staged, name).maps[0])
+        self.redriven_at = staged.redriven_at

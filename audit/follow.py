@@ -32,6 +32,7 @@ from audit.orders import TOPICS, order_name
 from audit.outcomes import OutcomeCheck
 from audit.payments import CREDIT_NOTE, INVOICE
 from audit.places import PLACES, check_places
+from audit.redriven import check_redriven
 from audit.report import AuditError, AuditReport
 from audit.requests import RequestCheck
 from audit.run import CHECKOUTS, NUMBERING, check_positions, run_audit
@@ -189,6 +190,7 @@ class _Round:
         self._check_numbers()
         self._orders.finish(self._levels, self._follower._skus.take(self._before.levels))
         self._check_requests()
+        check_redriven(self._snapshot, self._log, self._report, self._cursors)
         self._check_documents()
 
     def keep(self) -> None:

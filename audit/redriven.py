@@ -1,9 +1,11 @@
 """Dead letters that were redriven: the record of each is in its topic again, where it was recorded to stand."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from audit import statements
+from audit.cursors import Cursors
 from audit.log import Log
 from audit.report import AuditReport
 from audit.snapshot import Snapshot
@@ -13,6 +15,8 @@ from schemas.codec import decode
 #: Records read at once: those of one redrive stand close to each other.
 _SPAN_OFFSETS_MAX = 2_000
 _SPAN_LETTERS_MAX = 100
+#: What is committed late bears the time at which its statement began: some are read again.
+_LATE = timedelta(minutes=1)
 
 
 class _Redriven(NamedTuple):
@@ -22,17 +26,19 @@ class _Redriven(NamedTuple):
     partition: int
     offset: int
     name: str
+    redriven_at: datetime
     #: None where the journal has no such dead letter.
     payload: bytes | None
 
 
-def check_redriven(snapshot: Snapshot, log: Log, report: AuditReport) -> None:
-    """Compare each record that was sent again with the one that its dead letter carries.
+def check_redriven(snapshot: Snapshot, log: Log, report: AuditReport, cursors: Cursors) -> None:
+    """Compare each record that was sent again since the cursor with the one that its dead letter carries.
 
     What becomes of the new record is checked like that of any other. Keys are not compared: a record whose key was
     wrong is sent under the right one. What retention has taken can't be compared.
     """
-    rows = (_Redriven(*row) for row in snapshot.stream(statements.REDRIVEN, topic=DEAD_LETTERS.name))
+    since = "-infinity" if cursors.redriven_at is None else cursors.redriven_at - _LATE
+    rows = (_Redriven(*row) for row in snapshot.stream(statements.REDRIVEN, topic=DEAD_LETTERS.name, since=since))
     for letters in _spans(rows):
         topic, partition = letters[0][:2]
         low, end = log.bounds(topic, partition)
@@ -46,6 +52,7 @@ def check_redriven(snapshot: Snapshot, log: Log, report: AuditReport) -> None:
                 )
         for letter in letters:
             report.counts["dead letters redriven"] += 1
+            cursors.redriven_at = max(cursors.redriven_at or letter.redriven_at, letter.redriven_at)
             wrong = _judge(letter, values) if letter.offset >= low else ""
             if wrong:
                 report.add("dead letter", f"{letter.name} in {topic}/{partition} offset {letter.offset}", wrong)

@@ -90,7 +90,7 @@ def run_audit(
                 for partition in range(log.partitions(topic.name)):
                     records = log.read(topic.name, partition, positions.get((*reader, partition), 0))
                     check_places(report, topic, snapshot.partitions, partition, records, dead_letters[reader])
-            check_redriven(snapshot, log, report)
+            check_redriven(snapshot, log, report, cursors)
             on_step("documents")
             cursors.documents = check_documents(snapshot, report, read_object)
         finally:

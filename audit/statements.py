@@ -137,11 +137,12 @@ SELECT source_offset FROM dead_letters
 WHERE agent = %(agent)s AND source_topic = %(topic)s AND source_partition = %(partition)s
   AND source_offset = ANY(%(offsets)s::bigint[]) AND state <> 'open'
 """
+#: Dead letters that were redriven after a moment.
 REDRIVEN = """
-SELECT d.source_topic, d.redriven_partition, d.redriven_offset, d.partition || '-' || d.seq, j.payload
+SELECT d.source_topic, d.redriven_partition, d.redriven_offset, d.partition || '-' || d.seq, d.closed_at, j.payload
 FROM dead_letters d LEFT JOIN journal j
     ON j.topic = %(topic)s AND j.partition = d.partition AND j.seq = d.seq AND j.occurred_at = d.occurred_at
-WHERE d.state = 'redriven' ORDER BY 1, 2, 3
+WHERE d.state = 'redriven' AND d.closed_at > %(since)s ORDER BY 1, 2, 3
 """
 COUNT_REFUSED = """
 SELECT count(*) FROM refused_requests

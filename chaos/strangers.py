@@ -29,20 +29,21 @@ async def add_seller(world: World, *, revoke: bool = False) -> str:
         "--country",
         "IE",
     ]
-    key = await asyncio.to_thread(_gapless, world, "sellers", "add", seller, *made)
+    key = await asyncio.to_thread(run_gapless, world, "sellers", "add", seller, *made)
     if revoke:
         await asyncio.to_thread(_revoke_all, world, seller)
     return key.strip()
 
 
 def _revoke_all(world: World, seller: str) -> None:
-    for line in _gapless(world, "sellers", "show", seller).splitlines():
+    for line in run_gapless(world, "sellers", "show", seller).splitlines():
         word, *rest = line.split()
         if word == "key":
-            _gapless(world, "sellers", "key", "revoke", seller, rest[0])
+            run_gapless(world, "sellers", "key", "revoke", seller, rest[0])
 
 
-def _gapless(world: World, *arguments: str) -> str:
+def run_gapless(world: World, *arguments: str) -> str:
+    """What a command of an operator prints. Raises `RuntimeError` where it fails."""
     command = [sys.executable, "-m", "gapless", *arguments, "--data", str(world.stack.data)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
     if done.returncode:

@@ -22,6 +22,7 @@ from runtime.kafka import TopicError
 from runtime.publisher import Delivered, NotAcknowledgedError
 from runtime.roles import READERS
 from sinks.agreement import require_agreement
+from sinks.dead_letter_json import bytes_text, letter_json, moment_text, record_json
 from sinks.postgres import dead_letters as store
 from sinks.postgres.dead_letters import (
     CarriedRecord,
@@ -123,7 +124,7 @@ def list_(limit: int, after: DeadLetterId | None, as_json: bool, data: Path | No
     page = _run(data, read)
     next_id = str(page.rows[-1].id) if page.has_more else None
     if as_json:
-        rows = [_as_json(row) for row in page.rows]
+        rows = [letter_json(row) for row in page.rows]
         click.echo(json.dumps({"count": page.count, "dead_letters": rows, "next": next_id}, indent=2))
         return
     if page.rows:
@@ -147,7 +148,7 @@ def show(letter_id: DeadLetterId, as_json: bool, data: Path | None) -> None:
 
     row, record = _run(data, read)
     if as_json:
-        click.echo(json.dumps({**_as_json(row), "record": _record_as_json(record)}, indent=2))
+        click.echo(json.dumps({**letter_json(row), "record": record_json(record)}, indent=2))
     else:
         _show_one(row, record)
 
@@ -272,7 +273,7 @@ def _show_table(rows: list[DeadLetterRow]) -> None:
         detail = row.error.removeprefix(f"{row.reason}: ")
         cut = detail if len(detail) <= _ERROR_CHARS_MAX else detail[: _ERROR_CHARS_MAX - 1] + "…"
         table.add_row(
-            str(row.id), _time(row.occurred_at, "seconds"), _source(row), row.order_id or "-", row.reason, cut
+            str(row.id), moment_text(row.occurred_at, "seconds"), _source(row), row.order_id or "-", row.reason, cut
         )
     Console(highlight=False, markup=False, width=_WIDTH).print(table)
 
@@ -281,11 +282,11 @@ def _show_one(row: DeadLetterRow, record: CarriedRecord) -> None:
     lines = [
         ("dead letter", str(row.id)),
         ("state", _state(row)),
-        ("written", f"{_time(row.occurred_at)} by {row.agent}"),
+        ("written", f"{moment_text(row.occurred_at)} by {row.agent}"),
         ("record", _source(row)),
         ("order", row.order_id or "-"),
         ("error", row.error),
-        ("key", _text(record.key)),
+        ("key", bytes_text(record.key)),
         ("value", record.schema or f"{_size(record.value)}, not decoded: {record.decode_error}"),
     ]
     for name, text in lines:
@@ -301,61 +302,15 @@ def _state(row: DeadLetterRow) -> str:
         return row.state
     where = f" to {row.source_topic}/{row.redriven_partition} offset {row.redriven_offset}"
     said = f"{row.state}{where if row.state == store.REDRIVEN else ''}"
-    return f"{said} by {row.closed_by} at {_time(row.closed_at, 'seconds')}: {row.closed_why}"
+    return f"{said} by {row.closed_by} at {moment_text(row.closed_at, 'seconds')}: {row.closed_why}"
 
 
 def _source(row: DeadLetterRow) -> str:
     return f"{row.source_topic}/{row.source_partition} offset {row.source_offset}"
 
 
-def _text(data: bytes | None) -> str:
-    if data is None:
-        return "-"
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return f"0x{data.hex()}"
-    return text if text.isprintable() else repr(text)
-
-
 def _size(value: bytes | None) -> str:
     return "none" if value is None else f"{len(value):,} bytes"
-
-
-def _time(moment: datetime, timespec: str = "microseconds") -> str:
-    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
-
-
-def _as_json(row: DeadLetterRow) -> dict[str, Any]:
-    closed: dict[str, Any] | None = None
-    if row.closed_at is not None:
-        closed = {"by": row.closed_by, "at": _time(row.closed_at), "why": row.closed_why}
-        if row.state == store.REDRIVEN:
-            closed |= {"partition": row.redriven_partition, "offset": row.redriven_offset}
-    return {
-        "id": str(row.id),
-        "state": row.state,
-        "written_at": _time(row.occurred_at),
-        "agent": row.agent,
-        "topic": row.source_topic,
-        "partition": row.source_partition,
-        "offset": row.source_offset,
-        "order_id": row.order_id,
-        "reason": row.reason,
-        "error": row.error,
-        "closed": closed,
-    }
-
-
-def _record_as_json(record: CarriedRecord) -> dict[str, Any]:
-    shown = record.value is not None and record.body is None
-    return {
-        "key": None if record.key is None else _text(record.key),
-        "schema": record.schema or None,
-        "body": record.body,
-        "decode_error": record.decode_error or None,
-        "value_base64": base64.b64encode(record.value or b"").decode() if shown else None,
-    }
 
 
 def _run(data: Path | None, work: Callable[[Connection], _Result]) -> _Result:

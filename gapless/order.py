@@ -18,7 +18,7 @@ from sinks.postgres.session import Session
 from sinks.trail import FoundTrails, OrderTrail, Outstanding
 from sinks.trail_finder import SEARCHED_MAX, SECONDS_MAX, find_trails
 
-_WIDTH_UNSEEN = 120
+_WIDTH_UNSEEN = 130
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """Commands that run one process against configured services."""
 
 import importlib
+import os
 
 import click
 
@@ -54,5 +55,7 @@ def gateway() -> None:
 
 def _run(role: str, settings: Settings, process: str) -> None:
     logs.configure(settings.log_level, {"process": process})
+    # Names its sessions in Postgres, and so the rows that it writes there: see `0015_workers.sql`.
+    os.environ.setdefault("PGAPPNAME", process)
     with traces.sent_to(settings.otlp_url, role, process):
         importlib.import_module(ROLES[role].module).run(settings)

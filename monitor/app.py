@@ -3,10 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -16,12 +13,11 @@ from monitor.exported import MeasurementCollector
 from monitor.figures import Measurement
 from monitor.lookups import Lookups
 from monitor.probe import Probe
+from monitor.questions import Handler, Questions, Route, refuse_unclear
 from monitor.reports import Reports, parse_processes
 from monitor.watch import Watch
 from runtime.metrics import CONTENT_TYPE, REGISTRY, render
 from runtime.settings import ENV_PREFIX, Settings, SettingsError
-from sinks.postgres.session import OUTAGES
-from sinks.trail import FoundTrails
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +26,6 @@ _RETRY_MS = 1_000
 #: A measurement that is older is no measurement: the thread hangs.
 _AGE_SECONDS_MAX = 15.0
 _TOKEN_CHARACTERS_MIN = 16
-#: An order id has 256 bytes at most, an e-mail address 254 characters.
-_WANTED_CHARACTERS_MAX = 256
 
 #: Nothing from elsewhere, no inline script, no frame around it.
 _SECURITY_HEADERS = {
@@ -44,25 +38,14 @@ _SECURITY_HEADERS = {
 }
 _STATIC = {
     "dashboard.js": "text/javascript",
+    "pages.js": "text/javascript",
+    "shared.js": "text/javascript",
     "dashboard.css": "text/css",
     "login.html": "text/html",
     "index.html": "text/html",
     "uplot.js": "text/javascript",
     "uplot.css": "text/css",
 }
-
-_Found = TypeVar("_Found")
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A path, and whether it is for everybody; without a word it is not."""
-
-    method: str
-    path: str
-    handler: _Handler
-    is_open: bool = False
 
 
 def run(settings: Settings) -> None:
@@ -103,10 +86,10 @@ class Monitor:
         self._probe = _make_probe(settings)
         probe = (lambda: None) if self._probe is None else self._probe.figures
         self._watch = Watch(settings, self._reports.latest, probe, self._tell)
-        self._lookups = Lookups(settings)
+        self._lookups = Lookups(settings, self._reports)
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._files = {name: (files("monitor") / "pages" / name).read_bytes() for name in _STATIC}
-        application = web.Application(client_max_size=4 * 1024)
+        application = web.Application(client_max_size=4 * 1024, middlewares=[refuse_unclear])
         application.on_response_prepare.append(_secure)
         for route in self._routes():
             handler = route.handler if route.is_open else self._guarded(route.handler)
@@ -155,8 +138,7 @@ class Monitor:
             Route("GET", "/", self._page("index.html")),
             Route("GET", "/state", self._state),
             Route("GET", "/events", self._events),
-            Route("GET", "/orders", self._find_orders),
-            Route("GET", "/series", self._series),
+            *Questions(self._lookups).routes(),
             Route("GET", "/login", self._login_by_link, is_open=True),
             Route("POST", "/login", self._login_by_form, is_open=True),
             Route("GET", "/metrics", self._metrics, is_open=True),
@@ -166,7 +148,7 @@ class Monitor:
             *(Route("GET", f"/{name}", self._page(name), is_open=True) for name in _STATIC if "html" not in name),
         ]
 
-    def _guarded(self, handler: _Handler) -> _Handler:
+    def _guarded(self, handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
             if self._access.allows(request):
                 return await handler(request)
@@ -189,7 +171,7 @@ class Monitor:
             headers={"Cache-Control": "no-cache"},
         )
 
-    def _page(self, name: str) -> _Handler:
+    def _page(self, name: str) -> Handler:
         async def page(_: web.Request) -> web.Response:
             return self._file(name)
 
@@ -227,19 +209,6 @@ class Monitor:
             content_type="application/json",
             headers={"Cache-Control": "no-store"},
         )
-
-    async def _find_orders(self, request: web.Request) -> web.Response:
-        wanted = request.query.get("wanted", "").strip()
-        if not wanted.isprintable() or not 0 < len(wanted) <= _WANTED_CHARACTERS_MAX:
-            error = "`wanted` must be an order id, the number of an invoice or the e-mail address of a buyer"
-            return web.json_response({"error": error}, status=400)
-        return await _looked_up(lambda: self._lookups.find_orders(wanted), FoundTrails.as_json)
-
-    async def _series(self, request: web.Request) -> web.Response:
-        seller_id = request.query.get("seller", "").strip()
-        if not seller_id.isprintable() or not 0 < len(seller_id) <= _WANTED_CHARACTERS_MAX:
-            return web.json_response({"error": "`seller` must be the id of a seller"}, status=400)
-        return await _looked_up(lambda: self._lookups.read_series(seller_id), lambda found: {"series": found})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
@@ -296,15 +265,6 @@ def _make_probe(settings: Settings) -> Probe | None:
             " ensure-probe` gives the key to the probe's seller"
         )
     return Probe(settings.probe_url, settings.probe_api_key.get_secret_value())
-
-
-async def _looked_up(ask: Callable[[], Awaitable[_Found]], as_json: Callable[[_Found], dict[str, Any]]) -> web.Response:
-    try:
-        found = await ask()
-    except OUTAGES as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return web.json_response({"error": f"Postgres is unavailable: {reason}"}, status=503)
-    return web.json_response(as_json(found), headers={"Cache-Control": "no-store"})
 
 
 async def _secure(_: web.Request, response: web.StreamResponse) -> None:

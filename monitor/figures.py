@@ -43,7 +43,8 @@ class PartitionFigures:
     #: Until nothing waits; None where it never will at this rate.
     seconds_to_drain: float | None
     state: StageState
-    #: The process that the brokers have given the partition to; None where there is none, or nobody says.
+    #: The worker that the brokers have given the partition to, or the relay that holds its lock; None where there is
+    #: none, or nobody says.
     owner: str | None
     #: When the position last moved, in seconds since 1970, as far as the monitor has seen; None if never.
     moved_at: float | None

@@ -23,7 +23,7 @@ from monitor.history import (
     total,
     worst,
 )
-from monitor.owners import Owners
+from monitor.owners import Owners, Publishers
 from runtime.kafka import OffsetReader
 from runtime.roles import READERS, ROLES
 from runtime.settings import Settings
@@ -80,6 +80,7 @@ class Meter:
         self._ends = OffsetReader(bootstrap, "read_uncommitted", _ANSWER_SECONDS_MAX)
         self._records = FirstRecords(bootstrap, _ANSWER_SECONDS_MAX)
         self._owners = Owners(bootstrap)
+        self._publishers = Publishers()
         #: The first record that waits, by stage and partition, as long as the position stands there.
         self._firsts: dict[tuple[str, At], tuple[int, int, FirstRecord | None]] = {}
         self._histories: dict[tuple[str, At], PartitionHistory] = {}
@@ -113,7 +114,10 @@ class Meter:
         for key, backlog in backlogs.items():
             self._histories.setdefault(key, PartitionHistory()).add(Look(at, backlog.position, backlog.end))
         self._count_numbers(connection, at, before, backlogs)
-        owners = self._owners.by_partition()
+        owners = {
+            **self._owners.by_partition(),
+            **{(RELAY, output): name for output, name in self._publishers.by_output(connection).items()},
+        }
         not_ready = {process.name: process.says for process in processes if not process.is_ready}
         stages = tuple(self._stage(stage, backlogs, at, now, owners, not_ready) for stage in STAGES)
         payments = Payments(*connection.execute(statements.PAYMENTS).fetchone() or (0, 0.0, 0, 0.0))
@@ -280,10 +284,8 @@ class Meter:
         cause = ""
         if backlog.held_back:
             cause = f"{backlog.held_back} records are held back by a producer's open transaction"
-        elif lag_seconds >= 1 and stage != RELAY:
-            cause = self._cause(stage, owner, not_ready)
         elif lag_seconds >= 1:
-            cause = "; ".join(f"{name}: {says}" for name, says in not_ready.items() if name == RELAY)
+            cause = self._cause(stage, owner, not_ready)
         return PartitionFigures(
             topic,
             partition,
@@ -300,6 +302,9 @@ class Meter:
         )
 
     def _cause(self, stage: str, owner: str | None, not_ready: Mapping[str, str]) -> str:
+        if stage == RELAY:
+            said = [f"{name}: {says}" for name, says in not_ready.items() if name.partition("-")[0] == RELAY]
+            return "; ".join([*said, *([] if owner is not None else ["no relay publishes it"])])
         if owner is not None:
             return f"{owner}: {not_ready[owner]}" if owner in not_ready else ""
         since = self._owners.ownerless_since(stage)

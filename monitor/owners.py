@@ -1,13 +1,17 @@
-"""Which worker the brokers have given each partition to."""
+"""Which worker the brokers have given each partition to, and which relay publishes each output."""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import psycopg
 from confluent_kafka import KafkaException
 
+from monitor import statements
 from runtime.kafka import admin_client, reason_of
 from runtime.roles import READERS
+from schemas.catalog import OUTPUT_TOPICS
 
 _log = logging.getLogger(__name__)
 
@@ -60,3 +64,32 @@ class Owners:
                 self._ownerless_since.pop(agent, None)
             else:
                 self._ownerless_since.setdefault(agent, time.time())
+
+
+class Publishers:
+    """Which relay publishes each output: the session that holds its lock."""
+
+    def __init__(self) -> None:
+        self._asked_at = float("-inf")
+        self._found: dict[tuple[str, int], str] = {}
+
+    def by_output(self, connection: psycopg.Connection[Any]) -> Mapping[tuple[str, int], str]:
+        """By (topic, partition), at most some seconds old."""
+        if time.monotonic() - self._asked_at >= _ASK_EVERY_SECONDS:
+            self._found = name_publishers(connection.execute(statements.RELAYS))
+            self._asked_at = time.monotonic()
+        return self._found
+
+
+def name_publishers(locks: Iterable[tuple[int, int, int, str, str | None]]) -> dict[tuple[str, int], str]:
+    """Names by (topic, partition); where there are several relays, with address and session, which tell them apart.
+
+    `locks` are rows of `statements.RELAYS`: topic's number, partition, session, its name and address.
+    """
+    locks = [lock for lock in locks if 0 <= lock[0] < len(OUTPUT_TOPICS)]
+    is_alone = len({session for _, _, session, _, _ in locks}) == 1
+    return {
+        (OUTPUT_TOPICS[number].name, partition): (name or "relay")
+        + ("" if is_alone else f" at {address or 'the socket'}, session {session}")
+        for number, partition, session, name, address in locks
+    }

@@ -4,7 +4,12 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.figures import ProcessFigures
 from runtime.exits import start_thread
@@ -13,6 +18,15 @@ from runtime.settings import ENV_PREFIX, SettingsError
 _ASK_EVERY_SECONDS = 2.0
 #: A process that hangs takes connections and says nothing.
 _ANSWER_SECONDS_MAX = 1.0
+
+
+class Sample(NamedTuple):
+    """A value of a metric of a process."""
+
+    process: str
+    name: str
+    labels: Mapping[str, str]
+    value: float
 
 
 def parse_processes(text: str) -> dict[str, tuple[str, int]]:
@@ -52,6 +66,20 @@ class Reports:
         """What each said last, in the order given; those that were not asked yet are left out."""
         return tuple(self._latest[name] for name in self._processes if name in self._latest)
 
+    def samples(self, names: Sequence[str]) -> list[Sample]:
+        """What these metrics are in every process that has them and answers. Blocks for a second at most."""
+        if not self._processes:
+            return []
+        with ThreadPoolExecutor(len(self._processes), "metrics of") as threads:
+            answers = threads.map(lambda place: _read_metrics(*place, names=names), self._processes.values())
+            return [
+                Sample(process, sample.name, sample.labels, sample.value)
+                for process, text in zip(self._processes, answers, strict=True)
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+                if sample.name in names
+            ]
+
     def _go_on(self, name: str) -> None:
         while not self._stop.is_set():
             self._latest[name] = self._report(name, ask(*self._processes[name]))
@@ -63,6 +91,20 @@ class Reports:
             return ProcessFigures(name, True, "")
         since = self._since.setdefault(name, time.time())
         return ProcessFigures(name, False, f"{says}, since {time.strftime('%H:%M:%S', time.localtime(since))}")
+
+
+def _read_metrics(host: str, port: int, *, names: Sequence[str]) -> str:
+    """In Prometheus' format; empty where nobody answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS_MAX)
+    try:
+        connection.request("GET", "/metrics?" + urlencode({"name[]": names}, doseq=True))
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
+    return text if answer.status == http.client.OK else ""
 
 
 def ask(host: str, port: int) -> str:

@@ -51,3 +51,28 @@ SELECT s.series_id, s.policy, s.next_number - 1 AS last_number, i.invoice_number
 FROM series s LEFT JOIN invoices i ON i.series_id = s.series_id AND i.number = s.next_number - 1
 WHERE s.seller_id = %s AND s.next_number > 1 ORDER BY s.series_id LIMIT 1000
 """
+
+#: Payments under way, by what was asked of the provider.
+OPEN_PAYMENTS = """
+SELECT action, count(*) AS count, count(*) FILTER (WHERE tries > 1) AS retried,
+       extract(epoch FROM now() - min(created_at))::float8 AS oldest_seconds
+FROM payment_attempts WHERE state = 'open' GROUP BY action ORDER BY action
+"""
+
+#: The newest rows of a topic, so many of each partition, none older than a day, and none so large that it would matter
+#: to memory.
+NEWEST = """
+SELECT j.payload, extract(epoch FROM j.occurred_at)::float8
+FROM journal_heads h
+JOIN journal j ON j.topic = h.topic AND j.partition = h.partition AND j.seq >= h.next_seq - %(count)s
+WHERE h.topic = %(topic)s AND j.occurred_at > now() - interval '1 day'
+  AND octet_length(j.payload) <= %(bytes_max)s
+"""
+
+#: Who holds the lock of each output of the relay: its topic's number, the partition, and the session.
+RELAYS = """
+SELECT l.classid::int, l.objid::int, l.pid, a.application_name, host(a.client_addr)
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""

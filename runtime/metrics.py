@@ -4,9 +4,11 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Collection
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client import generate_latest as _generate
@@ -27,9 +29,9 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _next_scrape = threading.Event()
 
 
-def render() -> bytes:
-    """The registry in Prometheus' text format."""
-    return _generate(REGISTRY)
+def render(names: Collection[str] = ()) -> bytes:
+    """The registry in Prometheus' text format; with `names` only these metrics."""
+    return _generate(REGISTRY.restricted_registry(names) if names else REGISTRY)
 
 
 def serve(host: str, port: int, health: Health | None = None) -> None:
@@ -92,8 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer /metrics, /healthz or /readyz."""
-        path = self.path.partition("?")[0]
-        if path == "/metrics":
+        path, _, query = self.path.partition("?")
+        names = parse_qs(query).get("name[]", [])
+        if path == "/metrics" and names:
+            # A client that reads some metrics is not Prometheus: the scrape that a process may wait for is still due.
+            self._answer(200, CONTENT_TYPE, render(names))
+        elif path == "/metrics":
             # Read before rendering: values set after rendering must wait for the following scrape.
             scraped = _next_scrape
             self._answer(200, CONTENT_TYPE, render())

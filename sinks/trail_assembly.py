@@ -12,7 +12,7 @@ from domain.order import LATE_PAYMENT_VOIDED, OrderState
 from runtime.records import KafkaRecord, RecordPlace
 from runtime.roles import READERS
 from schemas import catalog
-from sinks.postgres.trail_rows import AttemptRow, NumberedRow, OrderRow, Progress, RefundRow, TrailRows
+from sinks.postgres.trail_rows import AttemptRow, EventRow, NumberedRow, OrderRow, Progress, RefundRow, TrailRows
 from sinks.trail import OrderTrail, Outstanding, Place, TrailEntry
 from sinks.trail_events import OrderEvents, place_of
 
@@ -79,31 +79,33 @@ def _entries(rows: TrailRows, events: OrderEvents, requests: Mapping[RecordPlace
             by = "checkouts" if step["version"] <= _BIRTH_VERSION_MAX else "orders"
             detail = ": ".join(filter(None, (step["reason"], step["detail"])))
             event = events.steps.get(step["version"])
-            traceparent = None if event is None else event.traceparent
-            yield TrailEntry(moment(step["at"]), by, step["to"], detail, place_of(event), traceparent=traceparent)
+            worker, traceparent = ("", None) if event is None else (event.worker or "", event.traceparent)
+            yield TrailEntry(moment(step["at"]), by, step["to"], detail, place_of(event), worker, traceparent)
     yield from (request(each.what, each.place) for each in events.commands)
     for attempt in rows.attempts:
-        yield from _attempt_entries(attempt, place_of(events.finished.get(attempt.request_id)))
+        yield from _attempt_entries(attempt, events.finished.get(attempt.request_id))
     yield from events.entries
     for numbered in rows.numbered:
         kind = _kind_text(numbered.kind)
         yield request(f"{kind} request", numbered.request)
         what = f"{kind} {numbered.invoice_number} issued"
-        trace = numbered.traceparent
-        yield TrailEntry(numbered.issued_at, "invoices", what, _amount(numbered), _event(numbered), traceparent=trace)
+        trace, worker = numbered.traceparent, numbered.worker or ""
+        yield TrailEntry(numbered.issued_at, "invoices", what, _amount(numbered), _event(numbered), worker, trace)
         if numbered.stored_at is not None:
             what = f"document of {numbered.invoice_number} stored"
             key = numbered.document_key or ""
-            yield TrailEntry(numbered.stored_at, "documents", what, key, traceparent=trace)
+            worker = numbered.document_worker or ""
+            yield TrailEntry(numbered.stored_at, "documents", what, key, None, worker, trace)
     for refused in rows.refused:
         kind = "checkout" if refused.topic == catalog.CHECKOUT_REQUESTS.name else f"{_kind_text(refused.kind)} request"
         yield request(kind, refused.request)
         agent = READERS_OF_REQUESTS[refused.topic]
         what = f"{kind}: {refused.outcome}"
-        yield TrailEntry(refused.occurred_at, agent, what, refused.detail, Place(*refused.request))
+        worker = refused.worker or ""
+        yield TrailEntry(refused.occurred_at, agent, what, refused.detail, Place(*refused.request), worker)
 
 
-def _attempt_entries(attempt: AttemptRow, finished: Place | None) -> Iterator[TrailEntry]:
+def _attempt_entries(attempt: AttemptRow, finished: EventRow | None) -> Iterator[TrailEntry]:
     amount = f"{minor_text(attempt.amount_minor, attempt.currency)} {attempt.currency}"
     detail = f"{amount} by {attempt.provider}" if attempt.provider else amount
     trace = attempt.traceparent
@@ -111,8 +113,8 @@ def _attempt_entries(attempt: AttemptRow, finished: Place | None) -> Iterator[Tr
     if attempt.finished_at is not None:
         detail = ", ".join(filter(None, (attempt.reason, f"{attempt.tries} tries" if attempt.tries > 1 else "")))
         what = f"{attempt.request_id} {attempt.state}"
-        worker = attempt.leased_by or ""
-        yield TrailEntry(attempt.finished_at, "payments", what, detail, finished, worker, trace)
+        worker = (None if finished is None else finished.worker) or attempt.leased_by or ""
+        yield TrailEntry(attempt.finished_at, "payments", what, detail, place_of(finished), worker, trace)
 
 
 def _accepted(record: KafkaRecord, what: str, detail: str = "") -> TrailEntry:

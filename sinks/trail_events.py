@@ -153,7 +153,7 @@ def _note_dead(events: OrderEvents, row: EventRow, body: DeadLetter) -> None:
 
 
 def _entry(row: EventRow, by: str, what: str, detail: str = "") -> TrailEntry:
-    return TrailEntry(row.occurred_at, by, what, detail, place_of(row), traceparent=row.traceparent)
+    return TrailEntry(row.occurred_at, by, what, detail, place_of(row), row.worker or "", row.traceparent)
 
 
 #: What to note of each event. Events of refused requests are left out, because `refused_requests` has them.

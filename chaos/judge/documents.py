@@ -6,7 +6,7 @@ from collections import Counter
 from chaos.judge.evidence import Evidence
 from chaos.judge.topics import Origin
 
-RULE, DEAD = "documents", "dead letters"
+RULE, DEAD, REDRIVEN = "documents", "dead letters", "redriven"
 
 
 def judge_documents(evidence: Evidence) -> None:
@@ -67,6 +67,17 @@ def judge_dead_letters(evidence: Evidence) -> None:
         agents = sorted(agent for agent, _ in letters)
         if len(set(agents)) != len(agents):
             verdict.add(DEAD, _words(origin), f"has {len(agents)} dead letters, from {agents}")
+
+
+def judge_redriven(evidence: Evidence) -> None:
+    """What was sent again is recorded so, and has one effect: however often it was sent, and whoever died meanwhile."""
+    verdict, ledger, invoices = evidence.verdict, evidence.ledger, evidence.invoices
+    for origin, order_id in evidence.record.redriven.items():
+        verdict.counts["redriven orders"] += 1
+        if (states := ledger.letters.get(origin, [])) != ["redriven"]:
+            verdict.add(REDRIVEN, _words(origin), f"was sent again, and is recorded as {states}")
+        if (effects := len(invoices.get((ledger.seller_id, order_id), []))) != 1:
+            verdict.add(REDRIVEN, order_id, f"was sent again, and has {effects} invoices")
 
 
 def _words(origin: Origin) -> str:

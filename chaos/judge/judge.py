@@ -5,7 +5,7 @@ from collections.abc import Callable
 import psycopg
 from confluent_kafka import KafkaException
 
-from chaos.judge.documents import judge_dead_letters, judge_documents
+from chaos.judge.documents import judge_dead_letters, judge_documents, judge_redriven
 from chaos.judge.evidence import Evidence, connect, gather
 from chaos.judge.journal import judge_journal
 from chaos.judge.money import judge_money
@@ -27,6 +27,7 @@ RULES: tuple[Callable[[Evidence], None], ...] = (
     judge_money,
     judge_documents,
     judge_dead_letters,
+    judge_redriven,
 )
 LOOKED = "looked"
 

@@ -163,6 +163,8 @@ class Ledger:
     heads: list[Head]
     #: The files of logos by their names, which are to be their digests.
     logos: dict[str, bytes]
+    #: What was done about each dead letter of (topic, partition, offset): `open`, `redriven` or `discarded`.
+    letters: dict[tuple[str, int, int], list[str]]
     #: Digest of key and payload of each journal row; several where a seq stands there more than once.
     journal: dict[Place, list[bytes]] = field(default_factory=dict)
 
@@ -198,6 +200,7 @@ _HEADS: LiteralString = """
     FROM journal_heads LEFT JOIN journal_published USING (topic, partition)
 """
 _LOGOS: LiteralString = "SELECT encode(sha256, 'hex'), body FROM logos"
+_LETTERS: LiteralString = "SELECT source_topic, source_partition, source_offset, state FROM dead_letters"
 # Digests only: the bytes themselves are many, and those of the topics are at hand to be digested too.
 _JOURNAL: LiteralString = """
     SELECT topic, partition, seq, sha256(int4send(coalesce(length(key), -1)) || coalesce(key, '') || payload)
@@ -227,6 +230,9 @@ def read(connection: Connection, api_key: str) -> Ledger:
         orders[seller_id, order_id] = Order(
             seller_id, order_id, partition, customer, state, version, steps, currency, net, tax, gross, its_lines
         )
+    letters: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+    for topic, partition, offset, state in connection.execute(_LETTERS):
+        letters[topic, partition, offset].append(state)
     journal: dict[Place, list[bytes]] = {}
     for topic, partition, seq, hashed in connection.execute(_JOURNAL, binary=True):
         journal.setdefault((topic, partition, seq), []).append(hashed)
@@ -241,6 +247,7 @@ def read(connection: Connection, api_key: str) -> Ledger:
         {(row.seller_id, row.sku): row for row in _rows(connection, Level, _STOCK)},
         _rows(connection, Head, _HEADS),
         dict(connection.execute(_LOGOS).fetchall()),
+        letters,
         journal,
     )
 

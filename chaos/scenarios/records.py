@@ -119,7 +119,7 @@ class _Producer:
         key = order_id.encode()
         partitions = self._world.partitions
         partition = (partition_of(key, partitions) + self._world.chance.randrange(1, partitions)) % partitions
-        payload = _invoice_request(invoice_body(order_id, self._world.chance))
+        payload = invoice_request(invoice_body(order_id, self._world.chance))
         self._produce(INVOICE_REQUESTS.name, key, payload, partition, "an order in a wrong partition")
 
     def send(self, topic: str, value: bytes | None, kind: str) -> None:
@@ -193,7 +193,7 @@ class _Merchant:
     def _send(self, bodies: Sequence[Mapping[str, Any]], *, commits: bool) -> None:
         self._producer.begin_transaction()
         for body in bodies:
-            self._producer.produce(INVOICE_REQUESTS.name, _invoice_request(body), body["order_id"].encode())
+            self._producer.produce(INVOICE_REQUESTS.name, invoice_request(body), body["order_id"].encode())
         # Written before they are given up: else nothing was tried.
         if self._producer.flush(_FLUSH_S):
             raise RuntimeError("the brokers did not take the records of a transaction")
@@ -203,7 +203,7 @@ class _Merchant:
             self._producer.abort_transaction(_FLUSH_S)
 
 
-def _invoice_request(body: Mapping[str, Any]) -> bytes:
+def invoice_request(body: Mapping[str, Any]) -> bytes:
     """A body of `POST /v1/invoices` as the gateway would write it for the local stack's seller."""
     buyer = {"vat_id": None, "email": None, **body["buyer"]}
     fields = {"received_at": time.time_ns() // 1000, "seller_id": "demo", "kind": "invoice", "note": None}

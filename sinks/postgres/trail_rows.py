@@ -91,6 +91,9 @@ class NumberedRow:
     stored_at: datetime | None
     #: From its event.
     traceparent: str | None
+    #: Who has numbered it, and who has stored its document; None where it is not recorded.
+    worker: str | None
+    document_worker: str | None
 
     @property
     def request(self) -> RecordPlace:
@@ -109,6 +112,8 @@ class RefusedRow:
     outcome: str
     detail: str
     occurred_at: datetime
+    #: Who has refused it; None where it is not recorded.
+    worker: str | None
 
     @property
     def request(self) -> RecordPlace:
@@ -126,6 +131,8 @@ class EventRow:
     occurred_at: datetime
     payload: bytes
     traceparent: str | None
+    #: Who has written it; None where it is not recorded.
+    worker: str | None
     #: `redriven` or `discarded`; None while it is open.
     closed: str | None
     closed_by: str | None
@@ -228,7 +235,8 @@ _NUMBERED: LiteralString = """
     FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
     CROSS JOIN LATERAL (
         SELECT i.kind, i.refund_id, i.invoice_number, i.issued_at, i.currency, i.gross_minor, i.source_partition,
-            i.source_offset, i.event_seq, d.key AS document_key, d.stored_at, j.traceparent
+            i.source_offset, i.event_seq, d.key AS document_key, d.stored_at, j.traceparent, j.worker,
+            d.worker AS document_worker
         FROM invoices i
         LEFT JOIN documents d ON d.series_id = i.series_id AND d.number = i.number
         LEFT JOIN journal j ON j.topic = 'invoice-events' AND j.partition = i.source_partition AND j.seq = i.event_seq
@@ -242,7 +250,7 @@ _REFUSED: LiteralString = """
     SELECT wanted.seller_id, wanted.order_id, r.*
     FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
     CROSS JOIN LATERAL (
-        SELECT topic, partition, log_offset, kind, outcome, detail, occurred_at
+        SELECT topic, partition, log_offset, kind, outcome, detail, occurred_at, worker
         FROM refused_requests q WHERE q.seller_id = wanted.seller_id AND q.order_id = wanted.order_id
         ORDER BY occurred_at, log_offset LIMIT %(rows_max)s
     ) r
@@ -254,20 +262,20 @@ _OF_ORDERS = (_ORDERS, _ATTEMPTS, _REFUNDS, _NUMBERED, _REFUSED)
 # letters whose record names the order under another key through `dead_letters`, unless they are not copied there yet.
 _EVENTS: LiteralString = """
     SELECT events.order_id, topic, events.partition, events.seq, events.occurred_at, payload, traceparent,
-        nullif(d.state, 'open') AS closed, d.closed_by, d.closed_at, d.closed_why, d.redriven_partition,
+        events.worker, nullif(d.state, 'open') AS closed, d.closed_by, d.closed_at, d.closed_why, d.redriven_partition,
         d.redriven_offset
     FROM (
         SELECT wanted.order_id, j.*, sum(octet_length(j.payload)) OVER (ORDER BY j.occurred_at, j.topic, j.seq) AS bytes
         FROM unnest(%(order_ids)b::text[]) AS wanted (order_id)
         CROSS JOIN LATERAL (
             (
-                SELECT topic, partition, seq, occurred_at, payload, traceparent FROM journal
+                SELECT topic, partition, seq, occurred_at, payload, traceparent, worker FROM journal
                 WHERE key = convert_to(wanted.order_id, 'UTF8') AND topic <> 'invoice-events' AND length(key) <= 256
                 LIMIT %(events_max)s
             )
             UNION ALL
             (
-                SELECT j.topic, j.partition, j.seq, j.occurred_at, j.payload, j.traceparent
+                SELECT j.topic, j.partition, j.seq, j.occurred_at, j.payload, j.traceparent, j.worker
                 FROM dead_letters l
                 JOIN journal j ON j.topic = 'dead-letters' AND j.partition = l.partition AND j.seq = l.seq
                     AND j.occurred_at = l.occurred_at

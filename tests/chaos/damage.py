@@ -371,6 +371,17 @@ def _tell_of_another_refusal(evidence: Evidence) -> None:
     commanded.answers[:] = [(409, {"type": "/problems/not-permitted"})] * 2
 
 
+def _open_redriven(evidence: Evidence) -> None:
+    """An invoice there is, but its dead letter is still open."""
+    evidence.record.redriven[next(iter(evidence.topics.dead))] = evidence.ledger.invoices[0].order_id
+
+
+def _redriven_in_vain(evidence: Evidence) -> None:
+    origin = next(iter(evidence.topics.dead))
+    evidence.ledger.letters[origin] = ["redriven"]
+    evidence.record.redriven[origin] = "nobody's"
+
+
 def _more_garbage(evidence: Evidence) -> None:
     evidence.record.garbage.add(("checkout-requests", 0, 10**6))
 
@@ -393,6 +404,8 @@ EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "a dead letter is lost": (_lose_dead_letter, "dead letters", "has no dead letter"),
     "a dead letter has other bytes": (_alter_dead_letter, "dead letters", "has other bytes"),
     "a dead letter comes twice": (_repeat_dead_letter, "dead letters", "has 2 dead letters"),
+    "what was redriven is open": (_open_redriven, "redriven", "is recorded as"),
+    "what was redriven has no effect": (_redriven_in_vain, "redriven", "and has 0 invoices"),
     "garbage has no dead letter": (_more_garbage, "dead letters", "has no dead letter"),
     "a document has no event": (_lose_document_event, "documents", "0 times in the topic"),
     "other bytes are shown": (_show_other_document, "documents", "its bytes have"),

@@ -15,9 +15,11 @@ from playwright.async_api import Page, expect
 from monitor.meter import STAGES
 from monitor.probe import Probe
 from monitor.watch import MEASURE_EVERY_SECONDS
-from producers.generate import body
+from producers.generate import body, checkouts
 from runtime.kafka import end_offsets
 from schemas import catalog
+from schemas.catalog import INVOICE_REQUEST, Schema
+from schemas.codec import encode
 from schemas.placement import partition_of
 from tests.conftest import PARTITIONS
 from tests.e2e.browser import chromium
@@ -80,6 +82,11 @@ def cell(page: Page, name: str, field: str) -> Any:
     return page.locator(f'tbody[data-stage="{name}"] [data-field="{field}"]')
 
 
+async def turn_to(page: Page, name: str) -> None:
+    """Another page of the dashboard, by its link."""
+    await page.get_by_role("navigation").get_by_role("link", name=name).click()
+
+
 def waiting(running: Running) -> tuple[int, float]:
     """Records of invoice requests beyond the agent's positions, counted one by one, and when the oldest was taken."""
     with running.ledger() as ledger:
@@ -117,6 +124,9 @@ async def test_a_stopped_worker_stalls_its_stage_and_a_worker_that_goes_on_drain
                 *(client.post_invoice(body(each, random.Random(1)), wait_s=0) for each in ids)
             )
         assert {answer.status for answer in answers} == {202}
+        first = await until_shown(running, "invoices", lambda each: each["state"] == "stalled", "stalled")
+        assert first["lag_seconds"] < 5
+        assert first["cause"].startswith("invoices-1: does not answer within 1 s, since ")
         await expect(cell(page, "invoices", "state")).to_have_text("stalled", timeout=SHOWN_MS_MAX)
         count, oldest_at = waiting(running)
         assert count == len(ids)
@@ -153,6 +163,38 @@ async def test_a_stopped_worker_stalls_its_stage_and_a_worker_that_goes_on_drain
     running.assert_clean()
 
 
+async def test_a_backlog_drains_with_a_falling_time_to_drain(running: Running, page: Page) -> None:
+    """As the page shows it, from one measurement to the next."""
+    running.wait_until_drained()
+    drain = cell(page, "documents", "drain")
+    with running.stopped("documents-1"):
+        # In one partition: of several, those that have not had their turn would never be done at this rate.
+        requests = [body(each, random.Random(1)) for each in of_partition(1, 1_500, "MON-DRAIN")]
+        async with running.client() as client:
+            await asyncio.gather(*(client.post_invoice(each, wait_s=0) for each in requests))
+        await until_shown(running, "documents", lambda each: each["lag_records"] >= 1_500, "all wait")
+        # What came is more than ten seconds ago then: what goes is all that moves the figure.
+        await until_shown(running, "documents", lambda each: each["rates"]["in_10s"] == 0, "none come")
+        await expect(drain).to_have_text("not at this rate")
+    await expect(drain).to_have_text(re.compile(r"^[1-9]"), timeout=SHOWN_MS_MAX)
+    shown: list[float] = []
+    async with asyncio.timeout(120):
+        while (text := await drain.text_content()) != "0 s":
+            if text and (seconds := in_seconds(text)) not in shown:
+                shown.append(seconds)
+            await asyncio.sleep(0.1)
+    assert len(shown) >= 2
+    assert shown == sorted(shown, reverse=True)
+    running.wait_until_drained()
+
+
+def in_seconds(shown: str) -> float:
+    """Of a duration as the page shows it, such as `1 min 5 s`."""
+    units = {"s": 1, "min": 60, "h": 3600}
+    parts = shown.split()
+    return sum(float(number) * units[unit] for number, unit in zip(parts[::2], parts[1::2], strict=True))
+
+
 async def test_the_terminal_shows_the_same_stages(running: Running) -> None:
     """Without a terminal it is one table."""
     shown = await running.gapless("top")
@@ -175,6 +217,17 @@ async def test_what_nobody_reads_any_more_does_not_count_as_waiting(running: Run
         assert (found["state"], found["lag_seconds"], found["seconds_to_drain"]) == ("ok", 0.0, 0.0)
 
 
+async def test_each_partition_names_its_owner(running: Running) -> None:
+    """A worker, or the relay that holds its lock."""
+    await until_shown(running, "checkouts", lambda each: owners(each) == {"checkouts-1"}, "one worker owns all")
+    await until_shown(running, "relay", lambda each: owners(each) == {"relay"}, "one relay publishes all")
+
+
+def owners(shown: Any) -> set[str | None]:
+    """Of a stage's partitions."""
+    return {each["owner"] for each in shown["partitions"]}
+
+
 async def test_a_phone_and_a_dark_room_show_the_same(running: Running) -> None:
     """Nothing is cut off; the first screen has the stages' states."""
     async with chromium() as browser:
@@ -182,7 +235,10 @@ async def test_a_phone_and_a_dark_room_show_the_same(running: Running) -> None:
         page = await context.new_page()
         await page.goto(running.dashboard)
         await expect(page.locator("tbody.stage")).to_have_count(7, timeout=SHOWN_MS_MAX)
-        assert await page.evaluate("document.documentElement.scrollWidth") <= 375
+        for name in ("Stages", "Orders", "Payments", "Stock", "Dead letters", "Series"):
+            await turn_to(page, name)
+            await expect(page.locator("nav [aria-current]")).to_contain_text(name)
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 375
         ground = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         assert ground == "rgb(13, 17, 23)"
 
@@ -194,6 +250,7 @@ async def test_an_order_is_found_by_its_id_its_number_and_its_buyer(running: Run
     async with running.client() as client:
         number = (await client.post_invoice(request, wait_s=30)).json()["invoice_number"]
     running.wait_until_drained()
+    await turn_to(page, "Orders")
     for wanted in ("MON-FIND", number, "mon-find@example.com"):
         await page.locator("#wanted").fill(wanted)
         await page.get_by_role("button", name="Find").click()
@@ -201,6 +258,9 @@ async def test_an_order_is_found_by_its_id_its_number_and_its_buyer(running: Run
         await expect(found.locator("h3")).to_have_text(f"MON-FIND of demo: stored, {number}", timeout=SHOWN_MS_MAX)
         await expect(found).to_contain_text(REQUESTS)
         await expect(found).to_contain_text("nothing is outstanding")
+        # Who has taken its steps.
+        await expect(found).to_contain_text("invoices-1")
+        await expect(found).to_contain_text("documents-1")
     await page.locator("#wanted").fill("<b>nothing</b>")
     await page.locator("#wanted").press("Enter")
     await expect(page.locator("#found")).to_contain_text("There is no order, no invoice and no buyer <b>nothing</b>.")
@@ -246,6 +306,7 @@ async def test_the_last_number_of_each_series_is_shown(running: Running, page: P
         rows = ledger.execute(
             "SELECT series_id, max(number) FROM invoices WHERE seller_id = 'demo' GROUP BY series_id ORDER BY series_id"
         ).fetchall()
+    await turn_to(page, "Series")
     await page.locator("#seller").fill("demo")
     await page.get_by_role("button", name="Show its series").click()
     shown = page.locator("#series tbody tr")
@@ -266,14 +327,77 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_dead_letter_is_shown(running: Running, page: Page) -> None:
-    """With its topic and its reason; so many as nobody has dealt with."""
+async def test_a_dead_letter_is_shown_until_somebody_has_dealt_with_it(running: Running, page: Page) -> None:
+    """With its topic, its reason and its record, and with the commands that end it."""
+    await turn_to(page, "Dead letters")
+    partition = (partition_of(b"MON-DEAD", PARTITIONS) + 1) % PARTITIONS
     producer = Producer({"bootstrap.servers": running.settings.kafka_bootstrap})
-    producer.produce(REQUESTS, b"no record at all", b"MON-DEAD", partition_of(b"MON-DEAD", PARTITIONS))
+    producer.produce(REQUESTS, request_of("MON-DEAD"), b"MON-DEAD", partition)
     assert producer.flush(10) == 0
-    row = page.locator("#dead-letters tbody tr", has_text=REQUESTS)
-    await expect(row.first).to_contain_text("undecodable", timeout=SHOWN_MS_MAX)
+    await expect(page.locator("#dead-letters tbody tr", has_text=REQUESTS)).to_contain_text(
+        "wrong-partition", timeout=SHOWN_MS_MAX
+    )
+    row = page.locator("#letters tbody tr", has_text="MON-DEAD").first
+    await expect(row).to_contain_text(f"{REQUESTS}/{partition} offset ", timeout=SHOWN_MS_MAX)
+    letter_id = await row.get_by_role("button").text_content()
+    await row.get_by_role("button").click()
+    opened = page.locator("#letters tr.opened")
+    await expect(opened).to_contain_text('"order_id": "MON-DEAD"')
+    await expect(opened).to_contain_text(f'gapless dead-letters redrive {letter_id} --why "…"')
+    await page.locator("#find-letters [name=order]").fill("nobody's")
+    await page.get_by_role("button", name="Show", exact=True).click()
+    await expect(page.locator("#letters")).to_have_text("0 open")
+    await page.locator("#find-letters [name=order]").fill("MON-DEAD")
+    await page.get_by_role("button", name="Show", exact=True).click()
+    await expect(page.locator("#letters")).to_contain_text("gapless dead-letters redrive --order 'MON-DEAD' --dry-run")
+    sent = await running.gapless("dead-letters", "redrive", str(letter_id), "--why", "a test")
+    assert sent.code == 0, sent.error
+    # The list follows what is open.
+    await expect(page.locator("#letters")).to_have_text("0 open", timeout=SHOWN_MS_MAX)
+    await page.locator("#find-letters [name=state]").select_option("redriven")
+    await page.get_by_role("button", name="Show", exact=True).click()
+    await row.get_by_role("button").click()
+    await expect(opened).to_contain_text("a test")
     running.assert_clean()
+
+
+def request_of(order_id: str) -> bytes:
+    """A request for an invoice as the gateway would write it."""
+    asked = body(order_id, random.Random(8))
+    request: Any = {"received_at": 0, "seller_id": "demo", **asked, "buyer": {"vat_id": None, **asked["buyer"]}}
+    schema: Schema[Any] = INVOICE_REQUEST
+    return encode(schema, request)
+
+
+async def test_payments_are_shown_by_what_became_of_them_with_each_breaker(running: Running, page: Page) -> None:
+    """One that was declined, with its reason."""
+    async with running.client() as client:
+        assert (await client.put_stock("MON-PAID", 10)).status == 200
+        [declined] = checkouts(1, seed=9, skus=["MON-PAID"], customers=1, tokens={"tok_decline": 1}, prefix="MON-PAY")
+        assert (await client.post_checkout(declined, wait_s=30)).status == 402
+    await turn_to(page, "Payments")
+    shown = page.locator("#payments")
+    await expect(shown.locator("tr", has_text="payments-1").locator(".state.ok")).to_have_text("closed")
+    with running.ledger() as ledger:
+        [(reason,)] = ledger.execute("SELECT DISTINCT reason FROM payment_attempts WHERE state = 'declined'").fetchall()
+    await expect(shown.locator("tr", has_text="declined").first).to_contain_text(str(reason), timeout=SHOWN_MS_MAX)
+
+
+async def test_hot_skus_are_shown_as_postgres_and_redis_have_them(running: Running, page: Page) -> None:
+    """What is free in Postgres is what Redis admits."""
+    async with running.client() as client:
+        assert (await client.put_stock("MON-HOT", 40)).status == 200
+        hot = list(checkouts(30, seed=9, skus=["MON-HOT"], customers=30, tokens={"tok_ok": 1}, prefix="MON-HOT"))
+        await asyncio.gather(*(client.post_checkout(each, wait_s=30) for each in hot))
+    running.wait_until_drained()
+    with running.ledger() as ledger:
+        [(free,)] = ledger.execute("SELECT on_hand - reserved FROM stock WHERE sku = 'MON-HOT'").fetchall()
+    await turn_to(page, "Stock")
+    row = page.locator("#stock tr", has_text="MON-HOT")
+    for column in (6, 7):
+        await expect(row.locator("td").nth(column)).to_have_text(str(free), timeout=SHOWN_MS_MAX)
+    await expect(row.locator("td.cause")).to_have_text("")
+    await expect(page.locator("#stock tr", has_text="stock-1")).to_be_visible()
 
 
 async def test_the_monitor_shows_what_processes_say(running: Running, page: Page) -> None:

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from audit import follow
 from runtime.publisher import NotAcknowledgedError
 from sinks.postgres import dead_letters as store
 from sinks.postgres.dead_letters import DeadLetterFilter, note_new
@@ -362,10 +363,23 @@ def test_the_audit_accepts_a_redrive_and_misses_what_was_not_sent(
     assert found(report) == ""
     assert report.counts["dead letters redriven"] == 2
     assert report.outcomes == {"issued": 3, "dead letter": 2}
-    query("UPDATE dead_letters SET redriven_offset = redriven_offset + 7 WHERE order_id = %s", misplaced_id)
-    assert f"dead letter 0-2 in {REQUESTS}/1 offset 7: is recorded as redriven, but the topic has no such" in found(
-        own.audit()
+    where_read = follow.Services(
+        own.postgres_url,
+        own.kafka,
+        lambda key: [(own.objects / key).read_bytes()],
+        lambda key: (own.objects / key).stat().st_size,
+        own.prefix,
     )
+    follower = follow.Follower(where_read, wait_seconds_max=60.0)
+    assert found(follower.begin()) == found(follower.check()) == ""
+    query(
+        "UPDATE dead_letters SET redriven_offset = redriven_offset + 7, closed_at = now() WHERE order_id = %s",
+        misplaced_id,
+    )
+    missing = f"dead letter 0-2 in {REQUESTS}/1 offset 7: is recorded as redriven, but the topic has no such"
+    assert missing in found(follower.check())
+    follower.close()
+    assert missing in found(own.audit())
     query("UPDATE dead_letters SET redriven_partition = 0, redriven_offset = 0 WHERE order_id = %s", misplaced_id)
     assert f"dead letter 0-2 in {REQUESTS}/0 offset 0: the record that was sent again is another" in found(own.audit())
 

@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
+import redis
 import yaml
 from confluent_kafka import Producer
 
@@ -260,9 +261,25 @@ def test_a_worker_that_hangs(watched: Watched) -> None:
 
 
 def test_a_provider_that_does_not_answer(watched: Watched) -> None:
-    with _held(watched, "provider"):
+    """No worker reaches it, and an order that waits for its payment is stuck before long."""
+    with _held(watched, "provider"), watched.running.ledger() as ledger:
         asyncio.run(_post_checkouts(watched, watched.buy(8, tok_ok=1)))
         watched.wait_for_alert("ProviderUnavailable")
+        # Half an hour later, were the clock to be believed.
+        ledger.execute("UPDATE orders SET placed_at = placed_at - interval '1 hour' WHERE state = 'PAYMENT_PENDING'")
+        watched.wait_for_alert("OrderStuck")
+        ledger.execute("UPDATE orders SET placed_at = placed_at + interval '1 hour' WHERE state = 'PAYMENT_PENDING'")
+    watched.wait_until_silent()
+
+
+def test_a_redis_into_which_somebody_else_writes(watched: Watched) -> None:
+    """The next comparison counts what it puts right, and the alert is pending: it fires where that goes on."""
+    with redis.Redis.from_url(watched.stack.endpoints()["redis"]) as kept:
+        [level] = kept.scan_iter(match="*:level:MUG")
+        kept.delete(level)
+    wait_for(
+        lambda: bool(watched.ask('ALERTS{alertname="RedisDrift",alertstate="pending"}')), "it is pending", FIRES_S_MAX
+    )
     watched.wait_until_silent()
 
 

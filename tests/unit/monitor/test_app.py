@@ -2,6 +2,7 @@
 
 import hashlib
 import http
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import monitor
 from local.layout import free_port
 from monitor.app import Monitor
 from runtime.settings import Settings, SettingsError, load
+from sinks.postgres.dead_letters import STATES
 
 TOKEN = "correct horse battery"
 PAGES = Path(monitor.__file__).parent / "pages"
@@ -46,7 +48,20 @@ async def browser(served: Monitor) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-@pytest.mark.parametrize("path", ["/", "/state", "/events", "/orders?wanted=A-1", "/series?seller=demo"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/state",
+        "/events",
+        "/orders?wanted=A-1",
+        "/series?seller=demo",
+        "/payments",
+        "/stock",
+        "/dead-letters",
+        "/dead-letters/0-1",
+    ],
+)
 async def test_figures_are_for_operators_alone(browser: aiohttp.ClientSession, path: str) -> None:
     async with browser.get(path) as answer:
         assert answer.status == http.HTTPStatus.UNAUTHORIZED
@@ -67,7 +82,7 @@ async def test_the_link_lets_in_and_its_token_does_not_stay_in_the_address(brows
         assert answer.status == http.HTTPStatus.OK
         assert answer.url.path == "/"
         assert not answer.url.query
-        assert 'id="stages"' in await answer.text()
+        assert 'data-page="stages"' in await answer.text()
     [cookie] = browser.cookie_jar
     assert cookie["httponly"]
     assert cookie["samesite"] == "Lax"
@@ -117,6 +132,36 @@ async def test_what_can_be_no_order_is_refused(browser: aiohttp.ClientSession, w
         assert "`wanted` must be" in (await answer.json())["error"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("?since=yesterday", "`since` must be a time in ISO 8601, such as 2026-11-29T14:03Z"),
+        ("?state=gone", "`state` must be one of open, redriven, discarded"),
+        ("?order=a%0Ab", "`order` is too long, or holds control characters"),
+        ("?after=x", "'x' is no dead letter's id, such as 3-17: its partition and its seq"),
+        ("/x", "'x' is no dead letter's id, such as 3-17: its partition and its seq"),
+    ],
+)
+async def test_a_question_about_dead_letters_that_makes_no_sense_is_refused(
+    browser: aiohttp.ClientSession, asked: str, said: str
+) -> None:
+    async with browser.get(f"/dead-letters{asked}", headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+        assert answer.status == http.HTTPStatus.BAD_REQUEST
+        assert (await answer.json())["error"] == said
+
+
+def test_the_page_offers_every_state_of_a_dead_letter() -> None:
+    text = (PAGES / "index.html").read_text()
+    assert re.findall("<option>(.*?)</option>", text) == list(STATES)
+
+
+@pytest.mark.parametrize("path", ["/payments", "/stock", "/dead-letters", "/dead-letters/0-1"])
+async def test_nothing_is_known_without_postgres(browser: aiohttp.ClientSession, path: str) -> None:
+    async with browser.get(path, headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+        assert answer.status == http.HTTPStatus.SERVICE_UNAVAILABLE
+        assert (await answer.json())["error"].startswith("Postgres is unavailable: ")
+
+
 async def test_orders_can_not_be_found_without_postgres(browser: aiohttp.ClientSession) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with browser.get("/orders", params={"wanted": "A-1"}, headers=headers) as answer:
@@ -136,7 +181,7 @@ async def test_a_monitor_that_can_not_measure_is_not_ready(browser: aiohttp.Clie
         assert (await answer.json())["measurements"] == "none yet"
 
 
-@pytest.mark.parametrize("path", ["/login", "/metrics", "/dashboard.js", "/nowhere"])
+@pytest.mark.parametrize("path", ["/login", "/metrics", "/dashboard.js", "/pages.js", "/nowhere"])
 async def test_every_answer_forbids_what_a_page_does_not_need(browser: aiohttp.ClientSession, path: str) -> None:
     async with browser.get(path) as answer:
         policy = answer.headers["Content-Security-Policy"]

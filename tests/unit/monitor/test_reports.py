@@ -5,8 +5,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import Gauge
 
-from monitor.reports import ask, parse_processes
+from monitor.reports import Reports, Sample, ask, parse_processes
 from runtime import metrics
 from runtime.health import HealthReport
 from runtime.settings import SettingsError
@@ -80,3 +81,19 @@ def test_what_is_not_one_of_our_processes_says_its_status() -> None:
         thread.start()
         assert ask("127.0.0.1", server.getsockname()[1]) == "answers 418"
         thread.join()
+
+
+def test_some_metrics_of_every_process_that_answers_are_read(port: int) -> None:
+    metrics.serve("127.0.0.1", port, None)
+    gauge = Gauge("gapless_tests_of_reports", "Of this test.", ["state"], registry=metrics.REGISTRY)
+    try:
+        gauge.labels("open").set(3)
+        reports = Reports({"payments-1": ("127.0.0.1", port), "payments-2": ("127.0.0.1", 1)})
+        found = reports.samples(["gapless_tests_of_reports", "gapless_nowhere"])
+    finally:
+        metrics.REGISTRY.unregister(gauge)
+    assert found == [Sample("payments-1", "gapless_tests_of_reports", {"state": "open"}, 3)]
+
+
+def test_without_processes_there_are_no_metrics() -> None:
+    assert Reports({}).samples(["gapless_payment_breaker"]) == []
