@@ -1,4 +1,4 @@
-"""How far an audit has come: what a follower must know to go on from there, and not to read history again."""
+"""How far an audit has read: what a follower needs to continue without reading history again."""
 
 from collections import ChainMap
 from collections.abc import Iterator, MutableMapping
@@ -12,52 +12,52 @@ Sku = tuple[str, str]
 
 
 class Walked(NamedTuple):
-    """A series up to a number."""
+    """A series, read up to a number."""
 
     number: int = 0
     issued_at: datetime = datetime.min.replace(tzinfo=UTC)
 
 
 class Read(NamedTuple):
-    """A partition of an output topic up to an offset."""
+    """A partition of an output topic, read up to an offset."""
 
     next_offset: int = 0
-    #: The highest seq read; None if retention has taken all that was to be read.
+    #: The highest seq read; None if retention has deleted all records before `next_offset`.
     seq: int | None = 0
 
 
 @dataclass(slots=True)
 class SkuCursor:
-    """A SKU as its events have it so far, and as its orders have it."""
+    """A SKU's state by its events, and its pieces by its orders."""
 
     on_hand: int = 0
     reserved: int = 0
     version: int = 0
-    #: Pieces ever claimed less those given back, and pieces sent off: by the events.
+    #: By the events: pieces reserved less those released, and pieces shipped.
     sold: int = 0
     shipped: int = 0
-    #: Pieces of orders that hold a claim, and of those sent off: by the orders.
+    #: By the orders: pieces of orders with a claim, and of shipped ones.
     claimed: int = 0
     sent: int = 0
 
     def copy(self) -> "SkuCursor":
-        """One that can be changed."""
+        """An independent copy."""
         return SkuCursor(*(getattr(self, name) for name in self.__slots__))
 
 
 class Levels:
-    """The levels of all SKUs. What is changed is a copy, until it is kept."""
+    """The levels of all SKUs. Changes are made to copies until `keep`."""
 
     def __init__(self, kept: MutableMapping[Sku, SkuCursor]) -> None:
         self._kept = kept
         self.changed: dict[Sku, SkuCursor] = {}
 
     def find(self, sku: Sku) -> SkuCursor | None:
-        """To be looked at."""
+        """The SKU's level, for reading; None if unknown."""
         return self.changed.get(sku) or self._kept.get(sku)
 
     def own(self, sku: Sku) -> SkuCursor:
-        """To be changed."""
+        """The SKU's level, for changing; created if unknown."""
         level = self.changed.get(sku)
         if level is None:
             kept = self._kept.get(sku)
@@ -65,7 +65,7 @@ class Levels:
         return level
 
     def keep(self) -> None:
-        """What was changed is what is kept."""
+        """Adopt all changes."""
         self._kept.update(self.changed)
         self.changed = {}
 
@@ -76,15 +76,15 @@ class Levels:
 
 @dataclass(slots=True)
 class Cursors:
-    """Filled by a whole audit, moved on by each round of a follower. Memory: a row a series, a level a SKU."""
+    """Filled by a full audit, advanced by each round of a follower. Memory: a row per series, a level per SKU."""
 
     series: MutableMapping[str, Walked] = field(default_factory=dict)
-    #: Per series and partition: the last number whose event was seen, and its date.
+    #: By series and partition: the last number whose event was seen, and its date.
     dates: MutableMapping[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
-    #: The last seq of each partition of the journal.
+    #: The last seq of each journal partition.
     journal: MutableMapping[Output, int] = field(default_factory=dict)
     topics: MutableMapping[Output, Read] = field(default_factory=dict)
-    #: (agent, topic, partition) → the first offset that is not handled.
+    #: (agent, topic, partition) → the first offset not yet handled.
     positions: MutableMapping[tuple[str, str, int], int] = field(default_factory=dict)
     levels: MutableMapping[Sku, SkuCursor] = field(default_factory=dict)
     #: When the last dead letter was redriven of those whose record was read; None before the first.
@@ -94,7 +94,7 @@ class Cursors:
     pending: set[tuple[tuple[str, str], str]] = field(default_factory=set)
 
     def staged(self) -> "Cursors":
-        """One that can be moved on and thrown away: nothing is copied. Levels are staged by `Levels`."""
+        """An overlay that can be advanced and discarded, without copying. Levels have `Levels` instead."""
         return Cursors(
             ChainMap({}, self.series),
             ChainMap({}, self.dates),
@@ -106,7 +106,7 @@ class Cursors:
         )
 
     def keep(self, staged: "Cursors") -> None:
-        """Take over how far a staged one has come."""
+        """Adopt the progress of an overlay."""
         for name in ("series", "dates", "journal", "topics", "positions"):
             getattr(self, name).update(getattr(staged, name).maps[0])
         self.redriven_at = staged.redriven_at

@@ -1,4 +1,4 @@
-"""Dead letters that were redriven: the record of each is in its topic again, where it was recorded to stand."""
+"""Redriven dead letters: the record of each is in its topic again, at the recorded offset."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from audit.snapshot import Snapshot
 from schemas.catalog import DEAD_LETTER, DEAD_LETTERS
 from schemas.codec import decode
 
-#: Records read at once: those of one redrive stand close to each other.
+#: Limits of what is read at once; records of one redrive are close to each other.
 _SPAN_OFFSETS_MAX = 2_000
 _SPAN_LETTERS_MAX = 100
 #: What is committed late bears the time at which its statement began: some are read again.
@@ -34,8 +34,8 @@ class _Redriven(NamedTuple):
 def check_redriven(snapshot: Snapshot, log: Log, report: AuditReport, cursors: Cursors) -> None:
     """Compare each record that was sent again since the cursor with the one that its dead letter carries.
 
-    What becomes of the new record is checked like that of any other. Keys are not compared: a record whose key was
-    wrong is sent under the right one. What retention has taken can't be compared.
+    The outcome of the new record is checked as that of any other. Keys are not compared, because a wrong key is
+    corrected by the redrive. Records deleted by retention can't be compared.
     """
     since = "-infinity" if cursors.redriven_at is None else cursors.redriven_at - _LATE
     rows = (_Redriven(*row) for row in snapshot.stream(statements.REDRIVEN, topic=DEAD_LETTERS.name, since=since))
@@ -68,7 +68,7 @@ def _judge(letter: _Redriven, values: dict[int, bytes | None]) -> str:
 
 
 def _spans(letters: Iterable[_Redriven]) -> Iterator[list[_Redriven]]:
-    """Those of one partition that stand close to each other."""
+    """Groups of letters in one partition that are close to each other."""
     span: list[_Redriven] = []
     for letter in letters:
         is_near = (

@@ -24,7 +24,7 @@ class _Load(click.Group):
     """`gapless load FILE…` is `gapless load invoices FILE…`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the name in where it was left out."""
+        """Insert the default subcommand if none is given."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["invoices", *args]
         return super().parse_args(ctx, args)
@@ -48,12 +48,12 @@ load.add_command(checkouts)
     metavar="SHARE",
     help="Share of all requests that repeat an earlier one, such as 0.1.",
 )
-@click.option("--count", type=click.IntRange(min=1), help="Stop after so many requests, repeats included.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many requests, repeats included.")
 @click.option("--wait", type=click.IntRange(1, 30), metavar="SECONDS", help="Have each answer wait for the number.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides what is repeated, and when.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Determines what is repeated, and when.")
 @click.option("--give-up-after", type=float, default=60.0, show_default=True, help="Seconds a request is retried.")
 @target_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def invoices(
     files: tuple[Path, ...],
     rate: float | None,

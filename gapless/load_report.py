@@ -1,4 +1,4 @@
-"""What the load commands share: where to send to, and what came of it."""
+"""Shared by the load commands: the target's options, and the report."""
 
 import json
 import os
@@ -28,8 +28,8 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--data`, `--url` and `--api-key-file`."""
     key_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     for option in (
-        click.option("--api-key-file", type=key_file, help="The key for --url."),
-        click.option("--url", help="Gateway to send to instead."),
+        click.option("--api-key-file", type=key_file, help="File with the API key for --url."),
+        click.option("--url", help="Gateway to send to instead of the local stack's."),
         click.option(
             "--data",
             type=Folder(),
@@ -43,7 +43,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def target(data: Path, url: str | None, api_key_file: Path | None) -> tuple[str, str]:
-    """The gateway's URL and the key."""
+    """The gateway's URL and the API key."""
     if (url is None) != (api_key_file is None):
         raise click.UsageError("--url and --api-key-file belong together")
     if url is not None and api_key_file is not None:
@@ -58,7 +58,7 @@ def target(data: Path, url: str | None, api_key_file: Path | None) -> tuple[str,
 
 
 def is_refused(status: int) -> bool:
-    """Whether an answer is a no."""
+    """Whether the status is a refusal."""
     return status >= _REFUSED_FROM
 
 
@@ -74,7 +74,7 @@ def refusal(payload: bytes, answer: GatewayAnswer) -> str:
 
 
 def told(report: LoadReport, outcomes: Counter[str] | None = None) -> dict[str, object]:
-    """For programs."""
+    """The report for programs, as JSON types."""
     found: dict[str, object] = {} if outcomes is None else {"outcomes": dict(sorted(outcomes.items()))}
     return found | {
         "requests": report.answered + report.failed,
@@ -97,7 +97,7 @@ def _latencies_ms(latencies_s: "array[float]") -> dict[str, float]:
 
 
 def show(report: LoadReport, outcomes: Counter[str] | None = None) -> None:
-    """For people: on standard output."""
+    """Print the report for people on standard output."""
     table = Table(title=f"{report.answered + report.failed:,} requests in {report.seconds:.1f} s", title_justify="left")
     table.add_column("what")
     table.add_column("value", justify="right")
@@ -122,9 +122,9 @@ def show(report: LoadReport, outcomes: Counter[str] | None = None) -> None:
 
 
 class Bar:
-    """A line that says how far it is and what came of it so far; nothing where nobody looks.
+    """A progress line with outcomes so far; nothing without a terminal.
 
-    Drawn by whoever answers, a few times a second: a thread of its own would take time from what is measured.
+    It is drawn with answers, a few times a second: a thread for it would take CPU time from what is measured.
     """
 
     def __init__(self, total: int, outcomes: Counter[str]) -> None:
@@ -145,7 +145,7 @@ class Bar:
         self._bars.stop()
 
     def moved(self) -> None:
-        """Call it with each answer."""
+        """Call this with each answer."""
         now = time.monotonic()
         if now - self._drawn_at >= _DRAW_S:
             self._drawn_at = now

@@ -1,4 +1,4 @@
-"""One call to a service for the many that ask at the same moment."""
+"""Batches the concurrent questions of many callers into one call to a service."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ Answer = TypeVar("Answer")
 
 
 class MicroBatch(Generic[Question, Answer]):
-    """Collects the questions of one turn of the loop, and those that come while a call is under way, for one call.
+    """Collects questions that arrive in one turn of the loop, or while a call is under way, into one call.
 
     `ask_all` answers a list of questions with a list as long. If it raises, everyone who asked in that call gets the
     exception. At most `calls_max` calls are under way at once, each with `questions_max` questions at most; what waits
@@ -32,11 +32,11 @@ class MicroBatch(Generic[Question, Answer]):
         self._begin_at = 0.0
         self._waiting: list[tuple[Question, asyncio.Future[Answer]]] = []
         self._scheduled = False
-        # Held here, because the loop holds tasks weakly.
+        # Strong references, because the event loop only has weak ones.
         self._calls: set[asyncio.Task[None]] = set()
 
     def ask(self, question: Question) -> asyncio.Future[Answer]:
-        """The answer, once the call that it is part of returns."""
+        """A future of the answer, done when the call that contains the question returns."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((question, future))
@@ -80,7 +80,7 @@ class MicroBatch(Generic[Question, Answer]):
             answers = await self._ask_all([question for question, _ in batch])
             if len(answers) != len(batch):
                 raise RuntimeError(f"{len(answers)} answers to {len(batch)} questions")
-        # Whatever it is, it is for those who asked; here nobody would see it.
+        # Any exception belongs to the callers; raised here, it would be lost.
         except BaseException as error:
             for _, future in batch:
                 if not future.done():

@@ -1,4 +1,4 @@
-"""What an invoice's lines amount to, and when two requests say the same: from the published rules, in decimals.
+"""Computes an invoice's amounts and content from the published rules, in decimals.
 
 Each line is rounded once, tax once per category and rate on the sum of its lines, halves away from zero (EN 16931).
 """
@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, NamedTuple
 
-#: ISO 4217: digits after the point, of those that don't have two.
+#: ISO 4217: digits after the decimal point, of currencies that don't have two.
 _EXPONENTS = {
     **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
     **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
 }
-#: Products of two numbers of 18 digits are exact in it.
+#: Precise enough for the exact product of two numbers of 18 digits.
 _EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
 _ONE, _HUNDRED = Decimal(1), Decimal(100)
 
 
 class Totals(NamedTuple):
-    """In minor units."""
+    """Amounts in minor units."""
 
     net_minor: int
     tax_minor: int
@@ -51,13 +51,13 @@ def content(body: Mapping[str, Any]) -> bytes:
     texts += [address["street"], address["city"], address["postal_code"], address["country"]]
     for line in body["lines"]:
         texts += [line["sku"], line["description"], line["vat_category"]]
-        # 2 and 2.00 are the same number.
+        # Normalised, because 2 and 2.00 are the same number.
         texts += [str(Decimal(line[name]).normalize()) for name in ("quantity", "unit_price", "vat_rate")]
     return hashlib.sha256(json.dumps(texts).encode()).digest()
 
 
 def minor(text: str, currency: str) -> int:
-    """A decimal text, as HTTP shows amounts, in minor units."""
+    """A decimal amount, as in HTTP bodies, in minor units."""
     return int(Decimal(text) * Decimal(10) ** _EXPONENTS.get(currency, 2))
 
 

@@ -1,4 +1,4 @@
-"""What Postgres says, by statements of the judge's own, all of one snapshot."""
+"""Reads Postgres with the judge's own statements, all in one snapshot."""
 
 import hashlib
 from collections import defaultdict
@@ -39,17 +39,17 @@ class Invoice(NamedTuple):
 
     @property
     def order(self) -> OrderKey:
-        """Whose."""
+        """The order it belongs to."""
         return self.seller_id, self.order_id
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Its name in violations."""
         return f"{self.series_id}/{self.number}"
 
 
 class Series(NamedTuple):
-    """A series, and the format its seller's numbers are printed in."""
+    """A series, and the number format of its seller."""
 
     series_id: str
     seller_id: str
@@ -58,7 +58,7 @@ class Series(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One step of a history."""
+    """One step of an order's history."""
 
     version: int
     before: str | None
@@ -67,7 +67,7 @@ class Step(NamedTuple):
 
 
 class Order(NamedTuple):
-    """An order."""
+    """An order with its lines and history."""
 
     seller_id: str
     order_id: str
@@ -80,21 +80,21 @@ class Order(NamedTuple):
     net_minor: int
     tax_minor: int
     gross_minor: int
-    #: (sku, pieces) of each line, in their order.
+    #: (sku, pieces) of each line, in order.
     lines: tuple[tuple[str, int], ...]
 
     @property
     def key(self) -> OrderKey:
-        """Whose."""
+        """Seller and order id."""
         return self.seller_id, self.order_id
 
     def was(self, state: str) -> bool:
-        """Whether it ever was in this state."""
+        """Whether the order was in this state at any time."""
         return any(step.after == state for step in self.history)
 
 
 class Refused(NamedTuple):
-    """A request that got nothing: a conflict, or one that was rejected."""
+    """A refused request: a conflict or a rejection."""
 
     topic: str
     partition: int
@@ -106,7 +106,7 @@ class Refused(NamedTuple):
 
 
 class Refund(NamedTuple):
-    """What goes back to the buyer."""
+    """A refund."""
 
     seller_id: str
     order_id: str
@@ -116,7 +116,7 @@ class Refund(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """What was asked of the provider."""
+    """A payment attempt."""
 
     seller_id: str
     order_id: str
@@ -139,7 +139,7 @@ class Level(NamedTuple):
 
 
 class Head(NamedTuple):
-    """How far a partition of the journal was written, and how far published."""
+    """The last seq of a journal partition, written and published."""
 
     topic: str
     partition: int
@@ -151,7 +151,7 @@ class Head(NamedTuple):
 class Ledger:
     """All rows that the rules need, in memory."""
 
-    #: Whose API key it is.
+    #: The seller of the API key.
     seller_id: str
     invoices: list[Invoice]
     series: list[Series]
@@ -161,7 +161,7 @@ class Ledger:
     attempts: list[Attempt]
     stock: dict[tuple[str, str], Level]
     heads: list[Head]
-    #: The files of logos by their names, which are to be their digests.
+    #: Logo files by their names, which must be their digests.
     logos: dict[str, bytes]
     #: What was done about each dead letter of (topic, partition, offset): `open`, `redriven` or `discarded`.
     letters: dict[tuple[str, int, int], list[str]]
@@ -209,13 +209,13 @@ _JOURNAL: LiteralString = """
 
 
 def digest(key: bytes | None, payload: bytes) -> bytes:
-    """The digest of a record, as `_JOURNAL` computes it for a row."""
+    """The digest of a record, computed as `_JOURNAL` does for a row."""
     length = -1 if key is None else len(key)
     return hashlib.sha256(length.to_bytes(4, "big", signed=True) + (key or b"") + payload).digest()
 
 
 def read(connection: Connection, api_key: str) -> Ledger:
-    """The whole ledger, in the connection's transaction."""
+    """Read the whole ledger, in the connection's transaction."""
     own = connection.execute(
         "SELECT seller_id FROM api_keys WHERE key_sha256 = sha256(%s) AND revoked_at IS NULL", (api_key.encode(),)
     ).fetchone()

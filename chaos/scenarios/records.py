@@ -29,24 +29,24 @@ from schemas.catalog import (
 from schemas.codec import encode
 from schemas.placement import partition_of
 
-#: Beside what is hostile, the shop goes on.
+#: Ordinary requests continue, at this rate.
 _RATE = RATE / 2
 _FLUSH_S = 30.0
-#: Of the turns: transactions, and honest requests in a wrong partition.
+#: Shares of the turns: transactions, and valid requests in a wrong partition.
 _TRANSACTIONS_SHARE = 0.15
 _STRAYS_SHARE = 0.1
-#: Of the poison that has a key: in the key's own partition, where only its content is wrong.
+#: Share of poison with a key that is sent to the key's own partition, where only its content is wrong.
 _AT_HOME_SHARE = 0.5
-#: Numbers from here on are of orders that were given up.
+#: Order numbers from here on belong to aborted transactions.
 _NEVER_ASKED = 10**6
 _MESSAGE_BYTES_MAX = 5 * 1024 * 1024
 _WRITTEN_ON = Ground(single_use=True)
-#: Here it matters where a record stands, and the stack is this scenario's alone in any case.
+#: More partitions, since wrong ones matter here and this scenario shares its stack with no other.
 _SPREAD = Ground(single_use=True, partitions=16)
 _TOPICS = tuple(dict.fromkeys(topic for topics in READERS.values() for topic in topics))
-#: Storefronts that have Kafka may write there.
+#: Topics that storefronts with access to Kafka may write to.
 _OPEN = frozenset(topic.name for topic in (CHECKOUT_REQUESTS, ORDER_COMMANDS, INVOICE_REQUESTS, PAYMENT_NOTICES))
-#: What a process may grow by under a shower of bombs: a record of 2 MiB decodes to some ten times as much.
+#: How much a process may grow under bombs: a record of 2 MiB takes about ten times as much decoded.
 _GROWTH_MB_MAX = 150
 
 
@@ -57,11 +57,11 @@ _GROWTH_MB_MAX = 150
     _SPREAD,
 )
 async def poison(world: World) -> None:
-    """On every topic that an agent reads, between honest records: the shop's own, and those of transactions."""
+    """Poison on every topic that an agent reads, between valid records of the gateway and of transactions."""
     producer = _Producer(world)
     async with world.traffic(_RATE) as traffic:
         merchant = _Merchant(world, traffic.shop)
-        # Once on each topic, whatever is drawn, and however few turns a busy machine leaves.
+        # Once on each topic, whatever is drawn later, and however few turns a busy machine has time for.
         for topic in _TOPICS:
             kind, value = _poison(world)
             producer.send(topic.name, value, kind)
@@ -78,9 +78,9 @@ async def poison(world: World) -> None:
         await asyncio.to_thread(producer.flush)
 
 
-@scenario(23, "Avro bomb on any topic", "refused within its size bound; the process lives", _WRITTEN_ON)
+@scenario(23, "Avro bomb on any topic", "refused within its size bound; the process stays alive", _WRITTEN_ON)
 async def bombs(world: World) -> None:
-    """Few bytes that claim to be gigabytes, and as many as the topic takes."""
+    """Small records that claim to contain gigabytes, and records as large as the topic accepts."""
     producer = _Producer(world)
     pids = world.pids()
     before = _memory_mb(pids)
@@ -99,7 +99,7 @@ async def bombs(world: World) -> None:
 
 
 class _Producer:
-    """Sends what no gateway would, and notes where the brokers have it."""
+    """Sends records that no gateway would, and records their offsets."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -114,7 +114,7 @@ class _Producer:
         )
 
     def stray(self) -> None:
-        """An honest request, in another partition than its key's."""
+        """Send a valid request to another partition than its key's."""
         order_id = f"{self._world.prefix}-STRAY-{self._world.chance.randrange(10**9)}"
         key = order_id.encode()
         partitions = self._world.partitions
@@ -123,7 +123,7 @@ class _Producer:
         self._produce(INVOICE_REQUESTS.name, key, payload, partition, "an order in a wrong partition")
 
     def send(self, topic: str, value: bytes | None, kind: str) -> None:
-        """Into any partition, or into its key's: both is there to be refused, the place and the content."""
+        """Send to a random partition, or to the key's own, so that both place and content are tested."""
         key = self._world.chance.choice((b"garbage", b"", None, b"\xff\xfe"))
         partition = self._world.chance.randrange(self._world.partitions)
         if key is not None and self._world.chance.random() < _AT_HOME_SHARE:
@@ -142,19 +142,19 @@ class _Producer:
         self._world.timeline.count(f"{kind} on {topic}")
 
     def flush(self) -> None:
-        """Wait for the brokers."""
+        """Wait for the brokers' acknowledgements."""
         if self._producer.flush(_FLUSH_S):
-            self._world.found.append("the brokers did not take what was to be garbage")
+            self._world.found.append("the brokers did not acknowledge the garbage")
         record = self._world.record
         self._world.timeline.note(
-            f"{len(record.garbage)} records that are no requests, and {len(record.forged)} where only the relay writes"
+            f"{len(record.garbage)} invalid records, and {len(record.forged)} on topics that only the relay writes to"
         )
         if not (record.garbage and record.forged):
-            self._world.found.append("no garbage was sent: nothing was tried")
+            self._world.found.append("no garbage was sent, so nothing was tested")
 
 
 class _Merchant:
-    """A storefront that writes to Kafka itself, several orders in one transaction."""
+    """A storefront that writes to Kafka directly, with several orders in one transaction."""
 
     def __init__(self, world: World, shop: Shop) -> None:
         self._world = world
@@ -171,7 +171,7 @@ class _Merchant:
         self._producer.init_transactions(_FLUSH_S)
 
     async def transact(self) -> None:
-        """Commit some orders, or give them up: nobody has asked for those."""
+        """Commit some orders in a transaction, or abort it: then none of them was requested."""
         count = self._world.chance.randrange(1, 6)
         if self._world.chance.random() < 0.5:
             asked = [self._shop.invoice() for _ in range(count)]
@@ -180,7 +180,7 @@ class _Merchant:
                 self._shop.record.answer(each, 202, {})
             self._world.timeline.count("a transaction committed")
             return
-        # Ids as the shop's own, which it has never used: were one invoiced, nobody would have asked for it.
+        # Unused ids of this run: if one of them got an invoice, the judge would find that it was never requested.
         self._aborted += count
         first = _NEVER_ASKED + self._aborted
         bodies = [
@@ -196,7 +196,7 @@ class _Merchant:
             self._producer.produce(INVOICE_REQUESTS.name, invoice_request(body), body["order_id"].encode())
         # Written before they are given up: else nothing was tried.
         if self._producer.flush(_FLUSH_S):
-            raise RuntimeError("the brokers did not take the records of a transaction")
+            raise RuntimeError("the brokers did not acknowledge the records of a transaction")
         if commits:
             self._producer.commit_transaction(_FLUSH_S)
         else:
@@ -207,7 +207,7 @@ def invoice_request(body: Mapping[str, Any]) -> bytes:
     """A body of `POST /v1/invoices` as the gateway would write it for the local stack's seller."""
     buyer = {"vat_id": None, "email": None, **body["buyer"]}
     fields = {"received_at": time.time_ns() // 1000, "seller_id": "demo", "kind": "invoice", "note": None}
-    # As it comes: what is wrong with it is for the agent to say.
+    # Unchecked: the agent must find what is wrong with it.
     schema: Schema[Any] = INVOICE_REQUEST
     return encode(schema, {**fields, **body, "buyer": buyer})
 
@@ -229,7 +229,7 @@ def _poison(world: World) -> tuple[str, bytes | None]:
 
 
 def _bomb(world: World, topic: Topic) -> bytes:
-    """Claims far more than it holds; whichever field comes first, it is far too long, or the last is missing."""
+    """A record that claims far more than it contains: whichever field is first is too long, or the last is missing."""
     chance = world.chance
     head = struct.pack(">bI", 0, chance.choice(topic.schemas).newest.schema_id)
     most = topic.value_bytes_max - 100
@@ -238,7 +238,7 @@ def _bomb(world: World, topic: Topic) -> bytes:
     filling = chance.choice(
         (
             _varint(huge),
-            # Short strings, then whatever comes is an array of a hundred million.
+            # Short strings, and then an array of a hundred million elements.
             b"\x02a" * chance.randrange(1, 12) + _varint(100_000_000),
             _varint(-huge) + _varint(huge),
             b"\x00" * size,
@@ -263,7 +263,7 @@ def _varint(value: int) -> bytes:
 def _memory_mb(pids: Mapping[str, int | None]) -> dict[str, float]:
     sizes = {}
     for name, pid in pids.items():
-        # Who has died is found wrong by its pid.
+        # A process that has died is reported by `check_alive`.
         with contextlib.suppress(psutil.Error, OSError):
             sizes[name] = family_mb(pid) if pid is not None else 0.0
     return sizes

@@ -1,4 +1,4 @@
-"""Invoices, credit notes and their numbers, a batch at a time. Every call belongs to the caller's transaction."""
+"""Invoices, credit notes and their numbers, in batches. Every call belongs to the caller's transaction."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class RefusedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TakenAt:
-    """Numbers taken of a series, and when they are issued: neither is before that of an earlier number."""
+    """Numbers taken of a series, and their time and date, which are never before those of an earlier number."""
 
     taken: NumberRange
     issued_at: datetime
@@ -55,7 +55,7 @@ class TakenAt:
 
 
 class Wanted(NamedTuple):
-    """So many numbers of a series. The date is the seller's, as their time zone has it now."""
+    """How many numbers of a series to take. The date is today in the seller's time zone."""
 
     seller_id: str
     policy: str
@@ -66,7 +66,7 @@ class Wanted(NamedTuple):
 async def read_sellers_and_issued(
     connection: Connection, seller_ids: Iterable[str], keys: Sequence[InvoiceIdentity]
 ) -> tuple[dict[str, SellerRow], dict[InvoiceIdentity, bytes]]:
-    """The sellers by id, and of `keys` those that were issued, with the digest of the content that stands."""
+    """The sellers by id, and those of `keys` that were issued, with the digest of their content."""
     sellers = await connection.execute(SQL["read_sellers"], {"seller_ids": sorted(set(seller_ids))})
     issued = None
     if keys:
@@ -86,7 +86,7 @@ class Preceding(NamedTuple):
 
 
 async def read_preceding(connection: Connection, keys: Sequence[InvoiceIdentity]) -> dict[InvoiceIdentity, Preceding]:
-    """The invoices of `keys`, which are keys of invoices; those that were not issued are absent."""
+    """The invoices with these identities; those that were not issued are absent."""
     if not keys:
         return {}
     columns = {"seller_ids": [key.seller_id for key in keys], "order_ids": [key.order_id for key in keys]}
@@ -97,7 +97,7 @@ async def read_preceding(connection: Connection, keys: Sequence[InvoiceIdentity]
 
 
 async def begun_series(connection: Connection, series_ids: Collection[str]) -> set[str]:
-    """Which of these series there are already."""
+    """Those of the series that exist."""
     if not series_ids:
         return set()
     cursor = await connection.execute(SQL["read_series"], {"series_ids": list(series_ids)})

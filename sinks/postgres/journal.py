@@ -1,4 +1,4 @@
-"""The journal: the output, in the order of commits. Kafka's topics are copies of it."""
+"""The journal: all output, in the order of commits. Kafka's output topics are copies of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -8,12 +8,12 @@ from sinks.postgres.session import SQL, Connection
 
 
 class JournalRow(NamedTuple):
-    """One event or dead letter; its seq is given when it is appended."""
+    """One event or dead letter; its seq is assigned when it is appended."""
 
     key: bytes | None
     payload: bytes
     occurred_at: datetime
-    #: The trace that it follows from.
+    #: The trace that it belongs to.
     traceparent: str | None = None
 
 
@@ -63,13 +63,13 @@ async def append_all(connection: Connection, partition: int, output: Mapping[str
 
 
 class HasTraceparent(Protocol):
-    """A row that may follow from a trace."""
+    """A row that may belong to a trace."""
 
     @property
     def traceparent(self) -> str | None: ...
 
 
 def traceparents_of(rows: Iterable[HasTraceparent]) -> list[str | None] | None:
-    """Those of the rows, as an array for `unnest`; None if none has one, which it takes for as many nulls."""
+    """The rows' traceparents as an array for `unnest`; None if no row has one, which means nulls."""
     traceparents = [row.traceparent for row in rows]
     return traceparents if any(traceparents) else None

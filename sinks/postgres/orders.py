@@ -1,4 +1,4 @@
-"""Orders, their lines and the stock they claim, a batch at a time. Every call belongs to the caller's transaction."""
+"""Orders, their lines and the stock they claim, in batches. Every call belongs to the caller's transaction."""
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ class OrderRow(NamedTuple):
     content_sha256: bytes
     payment_token: str
     invoice_request: bytes
-    #: What was short, as JSON; None for a placed order.
+    #: The shortage as JSON; None for a placed order.
     short: str | None
     source_offset: int
 
@@ -43,7 +43,7 @@ class LineRow(NamedTuple):
 
 
 class LockedOrder(NamedTuple):
-    """An order as its row says, locked."""
+    """An order's row, locked."""
 
     partition: int
     state: str
@@ -57,7 +57,7 @@ class LockedOrder(NamedTuple):
     was_delivered: bool
 
 
-#: A step as `orders.history` holds it; `at` in microseconds since 1970, UTC.
+#: A step in the form of `orders.history`; `at` in microseconds since 1970, UTC.
 HistoryStep = TypedDict(
     "HistoryStep", {"version": int, "from": str | None, "to": str, "reason": str, "detail": str, "at": int}
 )
@@ -75,7 +75,7 @@ async def read_known(
 
 
 async def lock_stock(connection: Connection, skus: Collection[Sku]) -> dict[Sku, Level]:
-    """The levels of `skus`, their rows locked in the order of their names until the transaction ends.
+    """The levels of `skus`. Their rows are locked in the order of their names until the transaction ends.
 
     A SKU without a row is left out.
     """
@@ -112,7 +112,7 @@ async def insert_orders(
     placed_at: datetime,
     hold_expires_at: datetime,
 ) -> None:
-    """Insert; raises `psycopg.errors.UniqueViolation` where an order is already there."""
+    """Insert; raises `psycopg.errors.UniqueViolation` if an order exists already."""
     names = (
         "seller_ids order_ids customers states histories currencies nets taxes grosses digests tokens requests shorts"
         " offsets"
@@ -127,7 +127,7 @@ async def insert_orders(
 
 
 async def lock_orders(connection: Connection, ids: Collection[OrderIdentity]) -> dict[OrderIdentity, LockedOrder]:
-    """The orders of `ids` that there are, their rows locked in the order of their ids."""
+    """The orders of `ids` that exist. Their rows are locked in the order of their ids."""
     if not ids:
         return {}
     cursor = await connection.execute(SQL["lock_orders"], _ids(sorted(ids)))
@@ -172,7 +172,7 @@ async def read_expired(connection: Connection, now: datetime, limit: int) -> lis
 async def read_attempts(
     connection: Connection, attempts: Iterable[tuple[OrderIdentity, str]]
 ) -> dict[tuple[OrderIdentity, str], str]:
-    """What the payment attempts `(order, request id)` have come to; those that there aren't are left out."""
+    """The states of the payment attempts `(order, request id)`; those that don't exist are absent."""
     asked = list(attempts)
     cursor = await connection.execute(
         SQL["read_attempt_states"],
@@ -182,7 +182,7 @@ async def read_attempts(
 
 
 def history_text(steps: Iterable[StepTaken]) -> str:
-    """Steps as the JSON that `orders.history` holds."""
+    """Steps as the JSON in `orders.history`."""
     history: list[HistoryStep] = [
         {
             "version": step.version,

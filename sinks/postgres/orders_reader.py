@@ -1,4 +1,4 @@
-"""What gateways read of checkout orders and stock, many in one round trip, with an end to every wait."""
+"""Read by gateways: checkout orders and stock, many in one round trip, with a time limit for every wait."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,17 +13,17 @@ from sinks.postgres.orders import HistoryStep
 from sinks.postgres.refusals_reader import RefusedRequest, read_refusals
 from sinks.postgres.session import Session, fetch_dicts
 
-#: Between two reads of orders: one read for all whose outcome came meanwhile.
+#: Interval between two reads of orders, so that one read serves all whose outcome came meanwhile.
 _ORDERS_PACE_S = 0.03
-#: What was asked for comes along up to this; a larger one is read alone, so that a batch stays small in memory.
+#: Invoice requests up to this size are read with their order; larger ones are read alone, to bound memory.
 _REQUEST_BYTES_MAX = 64 * 1024
 _ORDERS_MAX = 200
-#: Refunds shown of one order, the latest.
+#: Refunds shown per order, the latest.
 REFUNDS_MAX = 200
 
 
 class AttemptSummary(TypedDict):
-    """What an attempt to authorise, capture or void has come to. `amount` is in minor units."""
+    """The result of an attempt to authorise, capture or void. `amount` is in minor units."""
 
     action: str
     state: str
@@ -40,7 +40,7 @@ class RefundSummary(TypedDict):
     reason: str
     lines: list[RefundedLine]
     at: int
-    #: Whether it was asked for without lines; None for refunds older than this note.
+    #: Whether it was requested without lines; None for refunds older than this column.
     for_all_left: bool | None
     provider_reason: str | None
 
@@ -56,7 +56,7 @@ class InvoiceSummary(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class PlacedOrder:
-    """An order that was decided: placed, or refused for want of stock. The lists hold what the tables hold."""
+    """A decided order: placed, or refused because it was out of stock. The lists are in the form of the tables."""
 
     seller_id: str
     order_id: str
@@ -72,13 +72,13 @@ class PlacedOrder:
     short: list[ShortLine] | None
     hold_expires_at: datetime
     placed_at: datetime
-    #: The encoded InvoiceRequest, whose lines are the order's; None where it is large: see `invoice_request`.
+    #: The encoded InvoiceRequest with the order's lines; None if it is large: see `invoice_request`.
     invoice_request: bytes | None
-    #: (line, pieces) of each line of which something goes back, or went.
+    #: (line, pieces) of each line that is refunded in part or in whole, or is being refunded.
     refunded: list[tuple[int, int]]
     #: The attempts to authorise, capture and void.
     attempts: list[AttemptSummary]
-    #: Money that has gone back, over all refunds; None if none ever did.
+    #: Money refunded, over all refunds; None if there were none.
     refunded_minor: int | None
     #: The latest `REFUNDS_MAX`, oldest first.
     refunds: list[RefundSummary]
@@ -88,11 +88,11 @@ class PlacedOrder:
 
 @dataclass(frozen=True, slots=True)
 class KnownOrder:
-    """What Postgres knows of an order id; `refused` has the latest first."""
+    """The rows about an order id; `refused` has the latest first."""
 
     placed: PlacedOrder | None
     refused: tuple[RefusedRequest, ...] = ()
-    #: The kind that has the order id, of `order_ids`; None where nobody has it yet.
+    #: The kind that owns the order id (see `order_ids`); None if it has no owner yet.
     owner: str | None = None
 
 
@@ -169,7 +169,7 @@ _READ_REQUEST: LiteralString = """
     SELECT invoice_request FROM orders WHERE seller_id = %(seller_id)s AND order_id = %(order_id)s
 """
 
-# By the index to the place itself, however deep: `placed_at IS NULL OR …` would walk all of the customer's orders.
+# Uses the index to find the place directly; `placed_at IS NULL OR …` would walk all of the customer's orders.
 _LIST_ORDERS: LiteralString = """
     SELECT order_id, customer, state, currency, net_minor, tax_minor, gross_minor, placed_at FROM orders
     WHERE seller_id = %(seller_id)s AND customer = %(customer)s
@@ -191,7 +191,7 @@ class OrdersReader:
     """Reads for one gateway. Every method raises `PostgresUnavailableError`, within `lanes.READ_SECONDS_MAX`."""
 
     def __init__(self, url: str) -> None:
-        """Connects when first asked. Raises `ValueError`."""
+        """Connects on first use. Raises `ValueError`."""
         check_url(url)
         self._for_orders = orders = Lane(url, read_only=True)
         self._for_the_rest = Lane(url, read_only=True)
@@ -206,7 +206,7 @@ class OrdersReader:
         return await self._for_orders.ask(self._orders, OrderIdentity(seller_id, order_id))
 
     async def invoice_request(self, order: PlacedOrder) -> bytes:
-        """The order's encoded InvoiceRequest, whatever its size."""
+        """The order's encoded InvoiceRequest, of any size."""
         if order.invoice_request is not None:
             return order.invoice_request
         rows = await self._for_the_rest.query(_READ_REQUEST, seller_id=order.seller_id, order_id=order.order_id)
@@ -215,7 +215,7 @@ class OrdersReader:
     async def orders_of(
         self, seller_id: str, customer: str, before: tuple[datetime, str] | None, limit: int
     ) -> list[ListedOrder]:
-        """A customer's orders, newest first, from behind the one that was placed at and is called `before`."""
+        """A customer's orders, newest first, after the order with this time and the id `before`."""
         placed_at, order_id = before or ("infinity", "")
         rows = await self._for_the_rest.query(
             _LIST_ORDERS, seller_id=seller_id, customer=customer, placed_at=placed_at, order_id=order_id, limit=limit
@@ -228,12 +228,12 @@ class OrdersReader:
         return StockRow(**rows[0]) if rows else None
 
     async def stock_list(self, seller_id: str, after: str, limit: int) -> list[StockRow]:
-        """Rows in the order of their SKUs, from behind `after`."""
+        """Rows in the order of their SKUs, after `after`."""
         rows = await self._for_the_rest.query(_LIST_STOCK, seller_id=seller_id, after=after, limit=limit)
         return [StockRow(**row) for row in rows]
 
     async def close(self) -> None:
-        """Close the connections, also those that hang."""
+        """Close the connections, even hanging ones."""
         await self._for_orders.close(self._orders)
         await self._for_the_rest.close()
 

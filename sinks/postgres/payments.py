@@ -1,4 +1,4 @@
-"""What was asked of the payment provider: rows that are there before the call, and until its outcome is certain."""
+"""Payment attempts: each row is committed before the provider is called, and open until its outcome is certain."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -35,18 +35,18 @@ class NewAttempt(NamedTuple):
 
 
 class Leased(NamedTuple):
-    """An attempt that we are alone with for a while, and what paying needs. Never to be logged."""
+    """An attempt leased to this worker, with what is needed to pay. Never log it."""
 
     attempt: Attempt
     token: str
-    #: Whom the payment is with: for an authorisation not asked for yet, who is asked now.
+    #: The provider that has the payment; for an authorisation not sent yet, the one to send it to.
     provider: str
     #: The trace that it follows from.
     traceparent: str | None = None
 
 
 class Finished(NamedTuple):
-    """An attempt's certain outcome, and the event that tells of it."""
+    """An attempt's certain outcome, and its event."""
 
     provider_key: str
     state: AttemptState
@@ -57,7 +57,7 @@ class Finished(NamedTuple):
 
 
 class Retried(NamedTuple):
-    """An attempt to be taken up again, so many seconds from now."""
+    """An attempt to be retried after this time."""
 
     provider_key: str
     tries: int
@@ -120,7 +120,7 @@ async def insert_attempts(
 
 
 async def known_attempts(connection: Connection, ids: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
-    """Which of these have a row."""
+    """Those of the ids that have a row."""
     cursor = await connection.execute(
         SQL["read_payment_attempts"],
         {
@@ -135,11 +135,10 @@ async def known_attempts(connection: Connection, ids: Sequence[tuple[str, str, s
 async def take_attempts(
     connection: Connection, limit: int, slot: str, lease_seconds: float, provider: str, *, hopeless: bool = False
 ) -> list[Leased]:
-    """Take up to `limit` rows that are due, longest due first; they are this slot's for `lease_seconds`. Commits.
+    """Lease up to `limit` due rows, those due longest first, to this slot for `lease_seconds`. Commits.
 
-    Authorisations of which nobody noted whom they were asked of are `provider`'s from now on.
-
-    With `hopeless`, only authorisations whose time is over and that nobody ever called for.
+    Authorisations without a recorded provider are recorded as `provider`'s. With `hopeless`, only authorisations that
+    have expired and were never sent are taken.
     """
     cursor = await connection.execute(
         SQL["take_payment_attempts"],
@@ -149,10 +148,10 @@ async def take_attempts(
 
 
 async def end_leases(connection: Connection, slot: str) -> int:
-    """Make due what the worker in this slot had taken up and not finished; return how many. Commits.
+    """Make due the unfinished attempts leased to this slot; return how many. Commits.
 
-    Only for who knows that nobody is at them: the slot's next worker, or this one when it stops. Should somebody be,
-    the provider is asked for the same payment twice, which has one effect.
+    Only for callers that know that no call is under way: the slot's next worker, or this one when it stops. Should one
+    be under way nevertheless, the provider gets the same payment twice, which has one effect.
     """
     cursor = await connection.execute(SQL["end_payment_leases"], {"slot": slot})
     return len(await cursor.fetchall())
@@ -161,7 +160,7 @@ async def end_leases(connection: Connection, slot: str) -> int:
 async def finish_attempts(connection: Connection, topic: str, rows: Sequence[Finished], now: datetime) -> set[str]:
     """Finish those that are still open, each with its event in the journal; none that settles as a success. Commits.
 
-    Returns the provider keys of those that this call has finished: asked again after a lost answer, none.
+    Returns the provider keys that this call has finished; if it is repeated after a lost answer, none.
     """
     columns = dict(zip(_FINISHED_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
     columns["states"] = [str(each) for each in columns["states"]]
@@ -170,16 +169,17 @@ async def finish_attempts(connection: Connection, topic: str, rows: Sequence[Fin
 
 
 async def settle_attempt(connection: Connection, provider_key: str) -> bool:
-    """Note that an authorisation is about to be voided, after which it can't succeed; False if it isn't open. Commits.
+    """Record that an authorisation will be voided, after which it can't succeed; False if it isn't open. Commits.
 
-    Before the void is sent: one that is acted on late would otherwise take the money of an order that was confirmed.
+    Call it before the void is sent. Otherwise a void that is acted on late could take back the money of an order that
+    was confirmed meanwhile.
     """
     cursor = await connection.execute(SQL["settle_payment_attempt"], {"provider_key": provider_key})
     return await cursor.fetchone() is not None
 
 
 async def retry_attempts(connection: Connection, rows: Sequence[Retried]) -> None:
-    """Set when they are due next, unless somebody else has taken them up since. Commits."""
+    """Set when the attempts are due next, unless another worker has taken them up since. Commits."""
     await connection.execute(
         SQL["retry_payment_attempts"],
         {
@@ -191,7 +191,7 @@ async def retry_attempts(connection: Connection, rows: Sequence[Retried]) -> Non
 
 
 async def hasten_attempts(connection: Connection, orders: Sequence[tuple[str, str]]) -> int:
-    """Make the open attempts of these orders due now, in the caller's transaction; return how many were not."""
+    """Make the open attempts of these orders due now, in the caller's transaction; return how many were not due."""
     cursor = await connection.execute(
         SQL["hasten_payment_attempts"],
         {"seller_ids": [each[0] for each in orders], "order_ids": [each[1] for each in orders]},
@@ -200,7 +200,7 @@ async def hasten_attempts(connection: Connection, orders: Sequence[tuple[str, st
 
 
 async def count_open(connection: Connection) -> tuple[int, float]:
-    """How many attempts are open, and the age of the oldest, in seconds."""
+    """The number of open attempts, and the age of the oldest in seconds."""
     cursor = await connection.execute(SQL["count_open_payment_attempts"])
     row = await cursor.fetchone()
     return (int(row[0]), float(row[1])) if row is not None else (0, 0.0)

@@ -1,16 +1,16 @@
-"""Positions: where each agent stands in each partition."""
+"""Positions: the next offset of each agent in each partition."""
 
 from collections.abc import Sequence
 from typing import NewType
 
 from sinks.postgres.session import SQL, Connection
 
-#: The transaction that moved a position, by the id that Postgres gave it.
+#: Postgres' id of the transaction that moved a position.
 TransactionId = NewType("TransactionId", str)
 
 
 async def read_positions(connection: Connection, agent: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
-    """The next offset of each partition; a partition never seen stands at 0."""
+    """The next offset of each partition; 0 for one never read before."""
     async with connection.transaction():
         await connection.execute(
             SQL["make_positions"], {"agent": agent, "topic": topic, "partitions": list(partitions)}
@@ -49,9 +49,9 @@ async def move_position(
 
 
 async def was_committed(connection: Connection, transaction: TransactionId) -> bool:
-    """Whether a transaction whose COMMIT was not answered was done, as far as the server knows.
+    """Whether a transaction whose COMMIT got no answer was committed, as far as the server knows.
 
-    Not for what must never be wrong: an id that was given just before the server crashed may be given again.
+    Don't rely on it for correctness: after a crash of the server an id may be given again.
     """
     cursor = await connection.execute(SQL["was_committed"], {"transaction_id": transaction})
     return await cursor.fetchone() == (True,)

@@ -1,4 +1,4 @@
--- Every statement of the agents and the relay. Arrays travel in binary and are unnested: one round trip a batch.
+-- All statements of the agents and the relay. Arrays are sent in binary and unnested: one round trip per batch.
 
 -- name: move_position
 -- Moved first: it locks the row, so a second worker waits here, before it takes anything.
@@ -13,7 +13,7 @@ SELECT next_offset FROM positions WHERE agent = %(agent)s AND topic = %(topic)s 
 SELECT believed(%(now)s)
 
 -- name: was_committed
--- A crash forgets ids that were given and not written down; asked for one that is yet to come, Postgres would fail.
+-- After a crash the server may give an id again. For an id not given yet, Postgres would raise an error.
 SELECT CASE WHEN %(transaction_id)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
     THEN pg_xact_status(%(transaction_id)s::xid8) = 'committed' END IS TRUE
 
@@ -21,7 +21,7 @@ SELECT CASE WHEN %(transaction_id)s::xid8 < pg_snapshot_xmax(pg_current_snapshot
 SELECT partitions FROM deployment WHERE only_row
 
 -- name: record_partitions
--- Releases that don't know the migration would work with 4: where it is another number, they must refuse the tables.
+-- Releases that don't know the migration assume 4 partitions; with another number they must refuse the tables.
 WITH recorded AS (
     INSERT INTO deployment (partitions) VALUES (%(partitions)s) ON CONFLICT DO NOTHING RETURNING partitions
 )
@@ -40,7 +40,7 @@ SELECT topic, partition, next_offset FROM positions WHERE agent = %(agent)s
 SELECT agent, topic, partition, next_offset, topic_id FROM positions ORDER BY agent, topic, partition
 
 -- name: keep_topic_ids
--- Positions that have moved and have an id are left alone, and not even locked: a worker may be at it.
+-- Positions that have moved and have an id are not changed, nor even locked: a worker may be using them.
 WITH wanted AS (
     SELECT * FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(topic_ids)s::text[]) AS w (topic, partition, topic_id)
 ), made AS (
@@ -72,7 +72,7 @@ FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(kinds)b::text[], %(
 JOIN invoices i USING (seller_id, order_id, kind, refund_id)
 
 -- name: read_preceding
--- The invoices of orders that ask for credit notes.
+-- The invoices of orders for which credit notes are requested.
 SELECT i.seller_id, i.order_id, i.content_sha256, i.invoice_number
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
 JOIN invoices i USING (seller_id, order_id)
@@ -122,7 +122,7 @@ FROM unnest(%(keys)b::bytea[], %(payloads)b::bytea[], %(occurred_ats)b::timestam
     WITH ORDINALITY AS row (key, payload, occurred_at, traceparent)
 
 -- name: insert_invoices
--- No ON CONFLICT: a repeat that got this far is a bug or a lost hint, and must roll the numbers back with it.
+-- No ON CONFLICT: a repeat at this point is a bug or a lost hint, and must roll back the numbers with it.
 INSERT INTO invoices (series_id, number, seller_id, order_id, kind, refund_id, invoice_number, issued_at, currency,
                       net_minor, tax_minor, gross_minor, content_sha256, source_partition, source_offset, event_seq)
 SELECT row.series_id, row.number, row.seller_id, row.order_id, row.kind, row.refund_id, row.invoice_number,
@@ -153,7 +153,7 @@ JOIN journal j ON j.topic = %(topic)s AND j.partition = i.source_partition AND j
 LEFT JOIN documents d USING (series_id, number)
 
 -- name: insert_documents
--- The document's bytes follow from the event, so a row that stands already says the same.
+-- The document's bytes are determined by the event, so an existing row has the same content.
 INSERT INTO documents (series_id, number, key, sha256, size_bytes, template_version, stored_at)
 SELECT * FROM unnest(%(series_ids)b::text[], %(numbers)b::bigint[], %(keys)b::text[], %(digests)b::bytea[],
                      %(sizes)b::bigint[], %(template_versions)b::int[], %(stored_ats)b::timestamptz[])
@@ -183,7 +183,7 @@ WHERE bytes <= %(bytes_max)s OR bytes = octet_length(payload)
 ORDER BY seq
 
 -- name: read_journal_end
--- In seconds since 1970: where the last month that `make_journal_months` made ends.
+-- In seconds since 1970: the end of the last month that `make_journal_months` has created.
 SELECT extract(epoch FROM max(substring(pg_get_expr(relpartbound, oid) FROM 'TO \(''(.*)''\)')::timestamptz))::float8
 FROM pg_class JOIN pg_inherits ON inhrelid = oid
 WHERE inhparent = 'journal'::regclass
@@ -192,7 +192,7 @@ WHERE inhparent = 'journal'::regclass
 SELECT pg_try_advisory_lock_shared(%(lock)s, 0)
 
 -- name: read_relay_rank
--- How many relays come before this one, and how many there are: their sessions' locks end with them.
+-- The number of relays before this one, and of all relays, by locks that end with their sessions.
 SELECT count(*) FILTER (WHERE pid < pg_backend_pid()), count(*) FROM pg_locks
 WHERE locktype = 'advisory' AND classid = %(lock)s::bigint::oid AND objid = 0 AND objsubid = 2 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -219,9 +219,9 @@ FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id,
 JOIN orders o USING (seller_id, order_id)
 
 -- name: claim_order_ids
--- Sorted, as every transaction takes them: none waits for another in a ring. What another has inserted and not yet
--- committed is waited for. Returns the ids that are not new.
--- A release that doesn't know this table may have made an order or an invoice since: LIMIT keeps that a look-up by key.
+-- Sorted, as in every transaction, so that none deadlocks. Ids that another transaction has inserted and not yet
+-- committed are waited for. Returns the ids that are not new.
+-- An order or an invoice may also be owned by a release that doesn't know this table. LIMIT makes it a look-up by key.
 WITH wanted AS (
     SELECT * FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(buyer_keys)b::bigint[])
         AS wanted (seller_id, order_id, buyer_key)
@@ -245,7 +245,7 @@ SELECT seller_id, order_id FROM wanted
 EXCEPT SELECT seller_id, order_id FROM claimed WHERE kind = %(kind)s
 
 -- name: read_order_owners
--- A statement of its own: it sees what the claim has waited for.
+-- A separate statement, so that it sees what the claim has waited for.
 SELECT i.seller_id, i.order_id, coalesce(o.history @> '[{"to": "CONFIRMED"}]', false), sha256(o.invoice_request)
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
 JOIN order_ids i USING (seller_id, order_id)
@@ -253,7 +253,7 @@ LEFT JOIN orders o USING (seller_id, order_id)
 WHERE i.kind <> %(kind)s
 
 -- name: lock_stock
--- Sorted before it is locked: every transaction takes its SKUs in the same order, so none waits for another in a ring.
+-- Sorted before it is locked: every transaction locks its SKUs in the same order, so that none deadlocks.
 SELECT s.seller_id, s.sku, s.on_hand, s.reserved, s.version
 FROM unnest(%(seller_ids)b::text[], %(skus)b::text[]) AS wanted (seller_id, sku)
 JOIN stock s USING (seller_id, sku)
@@ -266,7 +266,7 @@ FROM unnest(%(seller_ids)b::text[], %(skus)b::text[], %(on_hands)b::bigint[], %(
 WHERE s.seller_id = row.seller_id AND s.sku = row.sku
 
 -- name: insert_orders
--- No ON CONFLICT: a repeat that got this far is a bug or a lost hint, and must roll the stock back with it.
+-- No ON CONFLICT: a repeat at this point is a bug or a lost hint, and must roll back the stock with it.
 INSERT INTO orders (seller_id, order_id, partition, customer, state, version, history, currency, net_minor, tax_minor,
                     gross_minor, content_sha256, payment_token, invoice_request, short, hold_expires_at, placed_at,
                     source_offset)

@@ -1,4 +1,4 @@
-"""The short form of every scenario, on real stacks: minutes of it run by `python -m chaos`."""
+"""A short run of every scenario on real stacks; `python -m chaos` runs them for minutes."""
 
 import contextlib
 import os
@@ -13,18 +13,18 @@ from chaos.scenario import Scenario, by_ground
 from chaos.scenarios.all import SCENARIOS
 from chaos.world import Standing, World
 
-#: Set to run another: the same requests and faults each time, at the machine's own moments.
+#: Seed of requests and faults; their timing depends on the machine.
 SEED = int(os.environ.get("TEST_SEED", "1"))
 SECONDS = 4.0
 _KEPT_LOGS = Path("test-logs") / "chaos"
 
-#: Scenario by scenario, those on equal grounds side by side: they share a stack.
+#: Scenarios, with those on equal grounds adjacent, so that they share a stack.
 _GROUNDS = by_ground((each, SEED) for each in SCENARIOS.values())
 _RUNS = [(index, each.number) for index, (_, runs_there) in enumerate(_GROUNDS) for each, _ in runs_there]
 
 
 class Stage:
-    """One stack at a time: that of the ground that was asked for last."""
+    """Provides one stack at a time, for the ground requested last."""
 
     def __init__(self) -> None:
         self._index: int | None = None
@@ -32,7 +32,7 @@ class Stage:
         self._made: Standing
 
     def on(self, index: int) -> Standing:
-        """The stack on a ground; another one is taken down first."""
+        """The stack on a ground; another one is removed first."""
         if index != self._index:
             self.clear()
             self._made = self._stack.enter_context(runs.standing(_GROUNDS[index][0], _KEPT_LOGS / f"ground-{index}"))
@@ -40,14 +40,14 @@ class Stage:
         return self._made
 
     def clear(self) -> None:
-        """Take the stack down."""
+        """Remove the stack."""
         self._index = None
         self._stack.close()
 
 
 @pytest.fixture(scope="module")
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """Stacks for the scenarios. If one of them fails, all logs stay."""
+    """Stacks for the scenarios. If a test fails, all logs are preserved."""
     failed_before = request.session.testsfailed
     stage = Stage()
     try:
@@ -62,14 +62,14 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 @pytest.mark.parametrize(("ground", "number"), _RUNS, ids=[f"{number}" for _, number in _RUNS])
 async def test_it_holds(stage: Stage, ground: int, number: int) -> None:
-    """Faults for some seconds, then everything healed and drained; nobody finds anything wrong."""
+    """Faults for some seconds; after healing and draining there is no violation."""
     outcome = await runs.run(SCENARIOS[number], stage.on(ground), SEED, SECONDS, print)
     assert outcome.holds, "\n".join((*outcome.found, *outcome.verdict.shown))
     assert outcome.verdict.counts.total(), "the judge looked at nothing"
 
 
 async def test_a_scenario_that_breaks_does_not_hold(stage: Stage) -> None:
-    """And says where, so that the runs after it can go on."""
+    """The outcome contains the error, and later runs take place."""
 
     async def breaks(world: World) -> None:
         raise RuntimeError("no such fault")

@@ -1,4 +1,4 @@
-"""One session, one user; and a worker that falls silent does not keep the others from its partition."""
+"""One session has one user; and a silent worker does not block its partition for others."""
 
 import asyncio
 from collections.abc import Callable
@@ -40,7 +40,7 @@ async def test_every_session_bounds_its_transactions(ledger_url: str) -> None:
 async def test_a_reader_whose_connection_was_lost_in_silence_is_answered_all_the_same(
     ledger_url: str, query: Callable[..., list[tuple[object, ...]]]
 ) -> None:
-    """Postgres has been back for long: only the connection doesn't know."""
+    """Postgres was restarted long ago, but the connection has not noticed."""
     lane = Lane(ledger_url, read_only=True)
 
     async def backend(session: Session) -> object:
@@ -56,7 +56,7 @@ async def test_a_reader_whose_connection_was_lost_in_silence_is_answered_all_the
 
 
 async def test_a_second_user_of_a_session_is_refused_at_once(ledger_url: str) -> None:
-    """Another task, or a block inside the first: its statements would stand in somebody else's transaction."""
+    """Statements of another task, or of a nested block, would be in the wrong transaction."""
     session = Session(ledger_url)
 
     async def write() -> None:
@@ -70,7 +70,7 @@ async def test_a_second_user_of_a_session_is_refused_at_once(ledger_url: str) ->
             SessionInUseError,
             SessionInUseError,
         ]
-        # Whoever has it keeps it.
+        # The first user keeps the connection.
         await connection.execute("SELECT 1")
     async with session.connection() as connection:
         cursor = await connection.execute("SELECT city FROM sellers WHERE seller_id = 'demo'")

@@ -1,4 +1,4 @@
-"""The processes of a history: gateway, workers with the product's own work, relays; and what befalls them."""
+"""The processes of a history: gateway, workers with the product's own work, relays; and their faults."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -38,17 +38,17 @@ from tests.simulation.violation import Exited, Violation, require
 from tests.simulation.workload import EDITIONS, ON_HAND, Log, render, seller_rows
 
 START = datetime(2026, 12, 31, 22, 59, 59, tzinfo=UTC)
-#: So holds and leases run out within a history.
+#: Time per step, such that holds and leases expire within a history.
 STEP_MS = 100
 HOLD = timedelta(seconds=6)
-#: Small, so that a few records are several transactions at times.
+#: Small, so that a few records are sometimes several transactions.
 BATCH_BYTES_MAX = 1_200
 Source = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Agent:
-    """An agent: the topic that it reads, and how its work is made."""
+    """An agent: the topic that it reads, and how its work is created."""
 
     name: str
     topic: str
@@ -57,7 +57,7 @@ class Agent:
 
 @dataclass
 class Rules:
-    """The rules as the product has them; a mutation replaces one."""
+    """The rules of the product; a mutation replaces one."""
 
     statements: dict[str, Any] = field(default_factory=dict)
     worker: type[Worker] = Worker
@@ -66,12 +66,12 @@ class Rules:
     publish: Callable[..., Steps[RelayProgress]] = publish
     store: Callable[["Cluster"], Any] = FakeStore
     starts_at_group: bool = False
-    #: Of a hundred voids, how many are acted on when nobody waits for them any more.
+    #: Percentage of voids that are acted on only after the caller has given up.
     late_voids_percent: int = 30
 
 
 class Table:
-    """The dedupe table's contract, kept by a table that forgets, and that knows what never was."""
+    """A dedupe table that may forget entries, and that knows what it has seen from the start."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self._cluster = cluster
@@ -91,13 +91,13 @@ class Table:
 
 
 class Cluster(Scheduler):
-    """Everything that runs in a history, and everything that it runs on."""
+    """All processes and services of a history."""
 
     def __init__(self, choices: Choices, rules: Rules) -> None:
         super().__init__(choices)
         self.rules = rules
         _current[:] = [self]
-        #: Faults may happen.
+        #: Whether faults may happen.
         self.faulty = False
         self.logs: dict[Source, Log] = {}
         self.objects: dict[str, bytes] = {}
@@ -111,29 +111,29 @@ class Cluster(Scheduler):
         #: What the consumer groups have committed, which decides nothing.
         self.groups: dict[tuple[str, int], int] = {}
         self.skew = timedelta(0)
-        #: Payments are part of the history.
+        #: Whether payments are part of the history.
         self.pays = False
         self.provider = Provider(self)
 
     def now_utc(self) -> datetime:
-        """What a clock says."""
+        """The time of a worker's clock."""
         return START + timedelta(milliseconds=STEP_MS * self.now) + self.skew
 
     def server_now(self) -> float:
-        """What Postgres' clock says, in seconds since 1970."""
+        """The time of Postgres' clock, in seconds since 1970."""
         return START.timestamp() + STEP_MS * self.now / 1000
 
     def believed_now(self) -> datetime:
-        """What transactions are dated by when a clock is read now."""
+        """The time by which transactions are dated now."""
         return self.now_utc() if abs(self.skew) <= timedelta(minutes=1) else self.now_utc() - self.skew
 
     def payments_are_due(self) -> bool:
-        """Whether a look at the attempts would find one; payers look all the time."""
+        """Whether an attempt is due; real payers poll for it."""
         attempts, now = self.database.table("attempts"), self.server_now()
         return any(row.state == "open" and row.next_try_at <= now for row in attempts.values())
 
     def holds_have_expired(self) -> bool:
-        """Whether an order has waited too long for its payment."""
+        """Whether an order's hold has expired without a payment."""
         orders_, now = self.database.table("orders"), self.believed_now()
         return any(row.state == "PAYMENT_PENDING" and row.hold_expires_at <= now for row in orders_.values())
 
@@ -153,7 +153,7 @@ class Cluster(Scheduler):
         return self.now + 1 + max(0, int(1000 * min(waits) / STEP_MS)) if waits else None
 
     def faults_now(self, percent: int) -> bool:
-        """Whether a fault happens here."""
+        """Whether a fault happens at this point."""
         return self.faulty and self.choices.chance(percent)
 
     def log(self, topic: str, partition: int) -> Log:
@@ -174,12 +174,12 @@ class Cluster(Scheduler):
         self.start(process.name, process.body)
 
     def end(self, process: Process, *, received: bool) -> None:
-        """kill -9, or its like: its sessions do what they have received, or don't; so do the brokers."""
+        """Kill a process. What its sessions and the brokers have received may be carried out or not."""
         for connection in process.connections:
             if not connection.closed:
                 connection.cut(received=received)
         for output, records in process.outbox.items():
-            # What a sender has on its way when it dies may arrive or not, but in order.
+            # Of the records under way some may arrive, but in order.
             arrived = self.choices.below(len(records) + 1) if self.faulty else 0
             for _ in range(arrived):
                 self.deliver(process, output)
@@ -231,7 +231,7 @@ class Cluster(Scheduler):
         return body
 
     def _misread(self, process: Process, log: Log, at: int) -> int:
-        """Where the next fetch begins: where the last one ended, but for redeliveries and losses on the way."""
+        """Where the next fetch begins: after the last one, unless records are redelivered or lost in transit."""
         if not self.faulty:
             return at
         fault = self.choices.below(30)
@@ -257,11 +257,11 @@ class Cluster(Scheduler):
         return found[partition]
 
     def fatal(self, message: str, error: BaseException | None = None) -> NoReturn:
-        """In place of the product's: the process ends, for a reason, or there is a bug."""
+        """Replaces the product's: the process ends if it lost records; otherwise it has a bug."""
         if isinstance(error, (Exited, Violation)):
             raise error
         require(error is None, f"{message}: {type(error).__name__}: {error}")
-        # Who was given all records has nothing to miss.
+        # A process that got all records has no reason to end.
         require(self.current is None or self.current.lossy, f"{message}, and none was")
         raise Exited(message)
 
@@ -278,11 +278,11 @@ class Cluster(Scheduler):
         return probe
 
     def relay(self) -> Callable[[Process], Coroutine[Any, None, None]]:
-        """A relay, as `streams/relay/relay.py` runs it."""
+        """A relay, run as `streams/relay/relay.py` does."""
 
         async def body(process: Process) -> None:
             session = SimulatedSession(self, process)
-            # What is under way outlives a session.
+            # What is under way survives the session.
             sending: dict[Output, Steps[RelayProgress]] = {}
             since: dict[Output, datetime] = {}
             while True:
@@ -309,7 +309,7 @@ class Cluster(Scheduler):
         sending: dict[Output, Steps[RelayProgress]],
         since: dict[Output, datetime],
     ) -> None:
-        """One round: what is acknowledged is marked, and what has come is sent."""
+        """One round: mark what is acknowledged, and send what is new."""
         acknowledged = [output for output in sending if not process.outbox.get((output.topic, output.partition))]
         for output in acknowledged:
             await self._advance(process, connection, output, sending, since)
@@ -347,7 +347,7 @@ class Cluster(Scheduler):
         locked: set[Output],
         sending: dict[Output, Steps[RelayProgress]],
     ) -> bool:
-        """Whether a look would show it something; it looks all the time."""
+        """Whether there is anything to publish; a real relay polls for it."""
         if connection.broken or connection.backend.ended:
             return True
         relays = list(self.database.relays)
@@ -369,7 +369,7 @@ class Cluster(Scheduler):
         return False
 
     async def _do(self, process: Process, connection: Connection, steps: Steps[Any]) -> Any:
-        """What the steps come to; None where they wait for the brokers."""
+        """The result of the steps; None while they wait for the brokers."""
         answer: Any = None
         while True:
             try:
@@ -395,12 +395,12 @@ _current: list[Cluster] = []
 
 
 def current_cluster() -> Cluster:
-    """The cluster whose history is being run; for mutations."""
+    """The cluster whose history is running; for mutations."""
     return _current[-1]
 
 
 class FakeRenderer:
-    """Renders at once what a process pool would render in a while."""
+    """Renders immediately, where a process pool would take time."""
 
     def __init__(self, edition: bytes) -> None:
         self._edition = edition

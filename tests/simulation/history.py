@@ -1,4 +1,4 @@
-"""One history: who runs, what is asked for, and what befalls them, all drawn; then the drain, and the verdict."""
+"""One history: processes, requests and faults, all drawn; then the drain, and the verdict."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -27,7 +27,7 @@ from tests.simulation.scheduler import Process
 from tests.simulation.sessions import STEP
 from tests.simulation.violation import Violation
 
-#: Who runs in a history: few at a time, so that histories are short and their interleavings many.
+#: The processes of a history: few, so that histories are short and many interleavings are tried.
 CASTS: tuple[tuple[tuple[Agent, ...], bool], ...] = (
     ((INVOICES,), False),
     ((INVOICES,), True),
@@ -38,7 +38,7 @@ CASTS: tuple[tuple[tuple[Agent, ...], bool], ...] = (
     ((CHECKOUTS, ORDERS, PAID_ORDERS, PAYMENTS), True),
     ((INVOICES, CHECKOUTS), False),
 )
-#: What may befall a process, or all of them.
+#: Faults of one process, or of all.
 FAULTS = (
     "killed",
     "killed, what it sent is still done",
@@ -55,7 +55,7 @@ REQUESTS_MAX = 8
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a history went."""
+    """The result of a history."""
 
     choices: tuple[int, ...]
     violation: str | None
@@ -64,7 +64,7 @@ class Outcome:
 
 
 def run(choices: Choices, rules: Rules | None = None, *, traced: bool = False) -> Outcome:
-    """Run a history to its end, or to the first invariant that doesn't hold."""
+    """Run a history to its end, or to the first violated invariant."""
     cluster = Cluster(choices, rules or Rules())
     if traced:
         cluster.trace = []
@@ -85,7 +85,7 @@ def run(choices: Choices, rules: Rules | None = None, *, traced: bool = False) -
 
 
 def replay(made: Sequence[int], rules: Rules | None = None, *, traced: bool = False) -> Outcome:
-    """Run the history that these choices make."""
+    """Run the history with these choices."""
     return run(Choices(replay=made), rules, traced=traced)
 
 
@@ -100,7 +100,7 @@ class _History:
         """Faults and turns by choice, then the drain."""
         cluster, choices = self._cluster, self._choices
         self._agents, self._relayed = CASTS[choices.below(len(CASTS))]
-        # Payments go a long way: of one partition only.
+        # Histories with payments are long, so they have one partition.
         partitions = 1 if PAYMENTS in self._agents else 1 + choices.below(2)
         cluster.faulty = choices.chance(90)
         self._fault_gap = (0, 150, 60, 25)[choices.below(4)]
@@ -144,13 +144,13 @@ class _History:
         cluster.start("expirer", expirer(cluster))
 
     def _request(self, partition: int) -> tuple[str, bytes]:
-        """A request of this partition; small numbers of orders make repeats and conflicts likely."""
+        """A request of this partition; the small number of orders makes repeats and conflicts likely."""
         choices = self._choices
-        # An order's key decides its partition.
+        # An order's key determines its partition.
         order = choices.below(workload.ORDERS_MAX) * 2 + partition
         kind = choices.below(10)
         if self._agents == (INVOICES, CHECKOUTS) and choices.chance(50):
-            # Under the same ids as invoices that are asked for directly.
+            # With the same ids as directly requested invoices.
             return CHECKOUTS.topic, workload.checkout_request(order, choices.below(4), "A")
         if self._agents[0] is CHECKOUTS:
             if kind == 9:
@@ -168,7 +168,7 @@ class _History:
     def _gateway(
         self, partition: int, requests: list[tuple[str, bytes]]
     ) -> Callable[[Process], Coroutine[Any, None, None]]:
-        """Sends each until it is acknowledged, as a storefront does; an acknowledgement may be lost."""
+        """Send each request until it is acknowledged, as a storefront does; an acknowledgement may be lost."""
         cluster = self._cluster
 
         async def body(_: Process) -> None:
@@ -179,7 +179,7 @@ class _History:
                     log.end += 1
                 log.append(b"key", value)
                 if cluster.faults_now(10):
-                    # The acknowledgement was lost, so it is sent again.
+                    # The acknowledgement was lost, so the request is sent again.
                     await STEP
                     log.append(b"key", value)
 
@@ -193,12 +193,12 @@ class _History:
         cluster, choices = self._cluster, self._choices
         fault = FAULTS[choices.below(len(FAULTS))]
         if fault == "the clocks jump":
-            # What is within a minute is believed.
+            # A difference within a minute is accepted.
             cluster.skew += timedelta(seconds=(3_600, -3_600, 90_000, 40, -40)[choices.below(5)])
             cluster.note(fault)
             return
         if fault == "a control record":
-            # Of a transaction: it takes an offset, and no consumer is given it.
+            # A control record of a transaction, which takes an offset and is not returned to consumers.
             if cluster.logs:
                 list(cluster.logs.values())[choices.below(len(cluster.logs))].end += 1
             return
@@ -206,7 +206,7 @@ class _History:
             each for each in cluster.processes if each.alive and not each.name.startswith(("gateway", "provider"))
         ]
         if choices.chance(30):
-            # There are fewer of those at the end of the way, and as much can go wrong.
+            # These come last in the pipeline and are few, but as much can go wrong with them.
             victims = [each for each in victims if each.name.startswith(("relay", "documents", "payer"))] or victims
         if victims:
             victim = victims[choices.below(len(victims))]
@@ -245,7 +245,7 @@ class _History:
         for process in list(cluster.processes):
             process.resumes_at = 0
             if process.lossy:
-                # Records lost on the way are missed when the next one comes, or at the next start.
+                # Records lost in transit are noticed with the next record or at the next start.
                 cluster.end(process, received=True)
                 cluster.start(process.name, process.body)
         cluster.drain()
@@ -257,7 +257,7 @@ class _History:
 
 
 def _time_out(process: Process) -> None:
-    """The server ends the sessions of a client that has fallen silent, idle or within a transaction."""
+    """Have the server end the sessions of a silent client, idle or within a transaction."""
     for connection in process.connections:
         if not connection.closed and not connection.backend.ended:
             connection.cut(received=False)

@@ -1,7 +1,7 @@
-"""What must hold, checked at each commit and each record that reaches a topic, against the plainest model of it.
+"""Checks the invariants at each commit and each published record, against a minimal model.
 
-The model reads a partition's log from its start, one record after the other, and knows nothing of batches: what a
-commit has written must be what the model says of exactly the records that its move of the position covers.
+The model reads a partition's log from its start, one record after the other, and knows nothing of batches: a commit
+must have written exactly what the model expects of the records that its move of the position covers.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from tests.simulation.workload import EDITIONS, MEANINGS, Log, Meaning, render
 EVENTS, DEAD = catalog.INVOICE_EVENTS.name, catalog.DEAD_LETTERS.name
 ORDER_EVENTS = catalog.ORDER_EVENTS.name
 PAYMENT_EVENTS = catalog.PAYMENT_EVENTS.name
-#: Orders that hold their stock.
+#: States in which an order holds stock.
 OPEN = frozenset({"PAYMENT_PENDING", "CONFIRMED"})
-#: From state to state. A late payment may find the stock still there; a storefront may give up what has expired.
+#: Permitted steps. A late payment may still find stock; a storefront may cancel an expired order.
 STEPS = frozenset(
     {
         ("PAYMENT_PENDING", "CONFIRMED"),
@@ -34,21 +34,21 @@ Source = tuple[str, int]
 
 
 class Judge:
-    """The model, and what it says about each change of the world."""
+    """The model, which checks each change."""
 
     def __init__(self, logs: dict[Source, Log], objects: dict[str, bytes], on_hand: Mapping[Any, int]) -> None:
         self._logs = logs
         self._objects = objects
         self.tables: Mapping[str, dict[Any, Any]] = {}
-        #: The content that stands for each invoice, credit note and order.
+        #: The content that was accepted first for each invoice, credit note and order.
         self._first: dict[Hashable, bytes] = {}
-        #: What has each order id: an invoice or a checkout, whichever was committed first.
+        #: The kind that owns each order id: an invoice or a checkout, whichever was committed first.
         self._owners: dict[Hashable, str] = {}
         self._free = dict(on_hand)
         self._wanted: dict[Hashable, tuple[Any, ...]] = {}
-        #: What each order that has stock holds.
+        #: The stock that each order holds.
         self._claims: dict[Hashable, tuple[Any, ...]] = {}
-        #: The last number of each series and the last seq of each journal, as the rows show them.
+        #: The last number of each series and the last seq of each journal partition, by their rows.
         self._numbers: dict[str, int] = {}
         self._seqs: dict[Source, int] = {}
         self._dates: dict[str, Any] = {}
@@ -56,7 +56,7 @@ class Judge:
         self._seen: dict[Source, int] = {}
 
     def committed(self, writes: Mapping[Key, Any]) -> None:
-        """A transaction commits; `tables` are still as they were before."""
+        """Check a transaction's commit; `tables` are still as before."""
         written: dict[str, dict[Any, Any]] = {}
         for (table, key), row in writes.items():
             written.setdefault(table, {})[key] = row
@@ -83,7 +83,7 @@ class Judge:
             self._judge_stock(written)
 
     def published(self, topic: str, partition: int, seq: int, payload: bytes) -> None:
-        """A record reaches an output topic."""
+        """Check a record of an output topic."""
         row = self._row("journal", (topic, partition, seq))
         name = f"{topic}/{partition} seq {seq}"
         require(row is not None, f"{name} is published and isn't in the journal")
@@ -93,7 +93,7 @@ class Judge:
         self._seen[(topic, partition)] = max(last, seq)
 
     def at_rest(self, relayed: Collection[Source], documented: bool) -> None:
-        """Everything has drained; `relayed` are the outputs that relays publish."""
+        """Check the state after draining; `relayed` are the outputs that relays publish."""
         for (agent, topic, partition), position in self.tables.get("positions", {}).items():
             records = self._logs[(topic, partition)].records
             end = records[-1].offset + 1 if records else 0
@@ -117,7 +117,7 @@ class Judge:
                 self._judge_document(row, event)
 
     def paid(self, payments: Mapping[str, str], charged: Mapping[Any, set[str]]) -> None:
-        """At rest: what is sold is paid, and what isn't is not."""
+        """Check after draining that sold orders are paid, and no others."""
         for key, attempt in self.tables.get("attempts", {}).items():
             require(attempt.state != "open", f"{key} is open for ever")
         for key, order in self.tables.get("orders", {}).items():
@@ -254,7 +254,7 @@ class Judge:
             self._step(key, row, "CANCELLED")
 
     def _step(self, key: Hashable, row: Any, expected: str | None) -> None:
-        """An order changes; its claim goes with it."""
+        """An order changes state, and its claim with it."""
         before = self._row("orders", key).state
         require(expected in (None, row.state), f"{key} became {row.state}")
         require((before, row.state) in STEPS, f"{key} went from {before} to {row.state}")
@@ -300,7 +300,7 @@ class Judge:
             require(reserved == held, f"{sku} has {reserved} reserved, and open orders hold {held}")
 
     def _next(self, meaning: Meaning) -> str:
-        """What becomes of the next request in offset order."""
+        """The expected outcome of the next request in offset order."""
         if meaning.kind in ("garbage", "rejected"):
             return meaning.kind
         is_own = meaning.kind in ("invoice", "checkout")

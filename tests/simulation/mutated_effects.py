@@ -1,4 +1,4 @@
-"""Repeats, numbers and stock, broken in the ways that somebody might write."""
+"""Mutations of repeats, numbers and stock: plausible mistakes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from tests.simulation.postgres import Backend, Rows, columns
 
 @mutation
 def mark_before_the_commit_and_trust_it(rules: Rules) -> Iterator[None]:
-    """The dedupe table is marked before the commit, and what it knows counts as done."""
+    """The dedupe table is marked before the commit, and its entries count as done."""
 
     def mark_first(work: Any) -> Any:
         prepare, table = work.prepare, work._table
@@ -43,7 +43,7 @@ def mark_before_the_commit_and_trust_it(rules: Rules) -> Iterator[None]:
 
 @mutation
 def unknown_means_new(_: Rules) -> Iterator[None]:
-    """Where the table was wrong, the batch isn't done again with a look-up of all."""
+    """If the table was wrong, the batch isn't repeated with a look-up of all orders."""
     with (
         patch("streams.invoices.InvoicesWork.distrust", lambda *_: False),
         patch("streams.checkouts.CheckoutsWork.distrust", lambda *_: False),
@@ -53,7 +53,7 @@ def unknown_means_new(_: Rules) -> Iterator[None]:
 
 @mutation
 def repeats_within_a_batch_are_new(_: Rules) -> Iterator[None]:
-    """Requests are compared with what was issued before, and not with each other."""
+    """Requests are compared with earlier ones, but not with others of the batch."""
 
     def forgetful(requests: Sequence[Content], issued: Mapping[Any, bytes]) -> Decision:
         fresh: list[Content] = []
@@ -67,7 +67,7 @@ def repeats_within_a_batch_are_new(_: Rules) -> Iterator[None]:
 
 @mutation
 def the_last_content_stands(_: Rules) -> Iterator[None]:
-    """Of two contents of one order in a batch the later one is taken."""
+    """Of two contents of one order in a batch the later one is accepted."""
 
     def backwards(requests: Sequence[Content], issued: Mapping[Any, bytes]) -> Decision:
         decision = decide(sorted(requests, key=lambda each: -each.offset), issued)
@@ -89,7 +89,7 @@ def _assign_all(series_of: Sequence[str], taken: Sequence[numbering.NumberRange]
 
 @mutation
 def numbers_before_counting_the_fresh(_: Rules) -> Iterator[None]:
-    """As many numbers are taken as there are requests; repeats leave theirs unused."""
+    """As many numbers are taken as there are requests, and those for repeats are not used."""
     counted = invoices._series_of
 
     def all_of_them(fresh: Any, *rest: Any) -> Any:
@@ -102,7 +102,7 @@ def numbers_before_counting_the_fresh(_: Rules) -> Iterator[None]:
 
 @mutation
 def on_conflict_do_nothing(rules: Rules) -> Iterator[None]:
-    """A repeat is found by the unique constraint after its number was taken, and left out."""
+    """A repeat is found by the unique constraint after its number was taken, and skipped."""
 
     def insert(tx: Backend, p: Mapping[str, Any]) -> Rows:
         rows = [statements.Invoice(p["partition"], row) for row in columns(p, statements.INVOICE_COLUMNS)]
@@ -119,7 +119,7 @@ def on_conflict_do_nothing(rules: Rules) -> Iterator[None]:
 
 @mutation
 def numbers_from_a_sequence(rules: Rules) -> Iterator[None]:
-    """Numbers come from a counter that no rollback turns back."""
+    """Numbers come from a counter that a rollback does not reset."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
         first = (1, p["issued_at"], p["issue_date"])
@@ -134,7 +134,7 @@ def numbers_from_a_sequence(rules: Rules) -> Iterator[None]:
 
 @mutation
 def numbers_without_the_series_lock(rules: Rules) -> Iterator[None]:
-    """The next number is read, and written back later."""
+    """The next number is read without a lock, and written later."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
         next_number, at, day = tx.read("series", p["series_id"]) or (1, p["issued_at"], p["issue_date"])
@@ -148,7 +148,7 @@ def numbers_without_the_series_lock(rules: Rules) -> Iterator[None]:
 
 @mutation
 def numbers_in_any_order(_: Rules) -> Iterator[None]:
-    """The numbers of a batch are given from its end."""
+    """The numbers of a batch are assigned in reverse order."""
 
     def backwards(series_of: Sequence[str], taken: Sequence[numbering.NumberRange]) -> list[int]:
         return _assign_all(series_of[::-1], taken)[::-1]
@@ -159,7 +159,7 @@ def numbers_in_any_order(_: Rules) -> Iterator[None]:
 
 @mutation
 def dates_by_the_workers_clock(rules: Rules) -> Iterator[None]:
-    """An invoice is dated by the clock of its worker, also where the one before it has a later date."""
+    """An invoice is dated by its worker's clock, even if the one before it has a later date."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
         ((first, _, day),) = statements.take_numbers(tx, p)
@@ -171,7 +171,7 @@ def dates_by_the_workers_clock(rules: Rules) -> Iterator[None]:
 
 @mutation
 def stock_read_without_the_lock(rules: Rules) -> Iterator[None]:
-    """What is free is read without locking the rows."""
+    """Free stock is read without locking the rows."""
 
     def read(tx: Backend, p: Mapping[str, Any]) -> Rows:
         skus = columns(p, "seller_ids skus")
@@ -183,7 +183,7 @@ def stock_read_without_the_lock(rules: Rules) -> Iterator[None]:
 
 @mutation
 def stock_locked_in_the_order_of_the_lines(rules: Rules) -> Iterator[None]:
-    """Two batches lock the same rows each in its own order."""
+    """Two batches lock the same rows in different orders."""
 
     def lock(tx: Backend, p: Mapping[str, Any]) -> Rows:
         skus = list(columns(p, "seller_ids skus"))
@@ -194,7 +194,7 @@ def stock_locked_in_the_order_of_the_lines(rules: Rules) -> Iterator[None]:
             if ("stock", sku) not in tx.held:
                 tx.lock("stock", sku)
                 if sku != found[-1]:
-                    # Other transactions may come between two locks.
+                    # Other transactions may run between two locks.
                     tx.pause()
         return [(*sku, *tx.read("stock", sku)) for sku in found]
 
@@ -204,7 +204,7 @@ def stock_locked_in_the_order_of_the_lines(rules: Rules) -> Iterator[None]:
 
 @mutation
 def line_by_line(_: Rules) -> Iterator[None]:
-    """An order is given the lines that there are, and refused for the others."""
+    """An order gets the lines that are available, and is refused only for the others."""
 
     def reserve(shelf: Shelf, wanted: Mapping[Any, int]) -> list[Change] | list[Short]:
         short = [Short(sku.sku, pieces, 0) for sku, pieces in wanted.items() if pieces > shelf._free(sku)]
@@ -221,7 +221,7 @@ def line_by_line(_: Rules) -> Iterator[None]:
 
 @mutation
 def release_twice(_: Rules) -> Iterator[None]:
-    """A cancellation that comes again gives the pieces back again."""
+    """A repeated cancellation releases the pieces again."""
 
     def command(book: OrderBook, order: Any, trigger: Any, *_: Any) -> None:
         its = book._orders[order]
@@ -236,6 +236,6 @@ def release_twice(_: Rules) -> Iterator[None]:
 
 @mutation
 def each_agent_has_ids_of_its_own(rules: Rules) -> Iterator[None]:
-    """A checkout and an invoice may have one id."""
+    """A checkout and an invoice may have the same id."""
     rules.statements["claim_order_ids"] = lambda *_: ()
     yield

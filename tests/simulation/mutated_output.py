@@ -1,4 +1,4 @@
-"""The journal, the relay and the documents, broken in the ways that somebody might write."""
+"""Mutations of the journal, the relay and the documents: plausible mistakes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from tests.simulation.sessions import STEP
 
 @mutation
 def seqs_from_a_counter_outside(rules: Rules) -> Iterator[None]:
-    """The journal's seq comes from a sequence: a rollback leaves a hole, commits overtake each other."""
+    """The journal's seq comes from a sequence: a rollback leaves a gap, and commits overtake each other."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
         key = (p["topic"], p["partition"])
@@ -46,7 +46,7 @@ def publish_before_the_commit(_: Rules) -> Iterator[None]:
 
 @mutation
 def mark_before_the_acknowledgement(rules: Rules) -> Iterator[None]:
-    """The relay marks what it has handed over, and never awaits the brokers."""
+    """The relay marks what it has sent without waiting for the brokers' acknowledgement."""
 
     def eager(*arguments: Any) -> Steps[RelayProgress]:
         steps, answer = publish(*arguments), None
@@ -90,7 +90,7 @@ def publish_out_of_order(rules: Rules) -> Iterator[None]:
 
 @mutation
 def publish_from_what_was_sent_last(rules: Rules) -> Iterator[None]:
-    """The relay marks everything up to the head, not what it has read and sent."""
+    """The relay marks everything up to the head, including what it has not read and sent."""
 
     def hasty(*arguments: Any) -> Steps[RelayProgress]:
         steps, answer = publish(*arguments), None
@@ -113,7 +113,7 @@ def publish_from_what_was_sent_last(rules: Rules) -> Iterator[None]:
 
 @mutation
 def put_without_if_absent(rules: Rules) -> Iterator[None]:
-    """A document is written over, also where it stands: a power cut tears what was recorded before."""
+    """An existing document is overwritten: a power failure damages one that was recorded before."""
 
     class Overwriting(FakeStore):
         async def put(self, key: str, body: bytes) -> None:
@@ -128,7 +128,7 @@ def put_without_if_absent(rules: Rules) -> Iterator[None]:
 
 @mutation
 def document_key_without_the_hash(_: Rules) -> Iterator[None]:
-    """A document is named by its number: what is torn can't be told from what is another's."""
+    """A document is named by its number: a damaged one can't be told from another's."""
 
     def by_number(seller_id: str, year: str, invoice_number: str, sha256: str) -> str:
         return naming.document_key(seller_id, year, invoice_number, "0" * 64)

@@ -1,4 +1,4 @@
-"""How a batch stands to the position, broken in the ways that somebody might write."""
+"""Mutations of how a batch relates to the position: plausible mistakes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from tests.simulation.sessions import STEP
 
 @mutation
 def no_compare_and_set(rules: Rules) -> Iterator[None]:
-    """The position is set, wherever it stands."""
+    """The position is set unconditionally."""
 
     def move(tx: Backend, p: Mapping[str, Any]) -> Rows:
         key = (p["agent"], p["topic"], p["partition"])
@@ -31,7 +31,7 @@ def no_compare_and_set(rules: Rules) -> Iterator[None]:
 
 @mutation
 def compare_and_set_without_the_row_lock(rules: Rules) -> Iterator[None]:
-    """The position is read, compared in the worker's head, and then set."""
+    """The position is read without a lock, compared in the worker, and then set."""
 
     def move(tx: Backend, p: Mapping[str, Any]) -> Rows:
         key = (p["agent"], p["topic"], p["partition"])
@@ -85,7 +85,7 @@ def effects_before_the_position(rules: Rules) -> Iterator[None]:
 
 @mutation
 def retry_a_lost_commit_blindly(rules: Rules) -> Iterator[None]:
-    """A COMMIT without an answer is taken for one that failed: the batch is written again, wherever the position is."""
+    """A COMMIT without an answer counts as failed: the batch is written again, wherever the position is."""
 
     class Blind(Worker):
         async def run(self, work: Any, batch: Batch) -> None:
@@ -111,7 +111,7 @@ def retry_a_lost_commit_blindly(rules: Rules) -> Iterator[None]:
 
 @mutation
 def take_a_lost_commit_for_done(rules: Rules) -> Iterator[None]:
-    """An outage at COMMIT is taken for a success."""
+    """An outage at COMMIT counts as success."""
 
     class Hopeful(Worker):
         async def _transact(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:
@@ -153,7 +153,7 @@ def trim_one_too_many(rules: Rules) -> Iterator[None]:
 
 @mutation
 def trim_one_too_few(_: Rules) -> Iterator[None]:
-    """A batch that is partly done keeps one record that was done."""
+    """A partly done batch keeps one record that was done."""
     since = Batch.since
     with patch.object(Batch, "since", lambda batch, offset: since(batch, offset - 1)):
         yield
@@ -161,7 +161,7 @@ def trim_one_too_few(_: Rules) -> Iterator[None]:
 
 @mutation
 def partly_done_is_done(_: Rules) -> Iterator[None]:
-    """A batch of which some was done is skipped."""
+    """A partly done batch is skipped."""
 
     def lenient(first_offset: int, next_offset: int, position: int) -> Standing:
         found = standing(first_offset, next_offset, position)
@@ -173,7 +173,7 @@ def partly_done_is_done(_: Rules) -> Iterator[None]:
 
 @mutation
 def step_over_every_hole(rules: Rules) -> Iterator[None]:
-    """Where a batch begins beyond the position, the log is not asked what lies between."""
+    """If a batch begins beyond the position, the log is not asked what lies between."""
 
     class Careless(Worker):
         async def _step_over_hole(self, work: Any, batch: Batch, position: int) -> None:
@@ -185,7 +185,7 @@ def step_over_every_hole(rules: Rules) -> Iterator[None]:
 
 @mutation
 def join_across_a_loss(_: Rules) -> Iterator[None]:
-    """Fetches are joined though records between them are missing."""
+    """Fetches are joined although records between them are missing."""
 
     def followed_by(first: Batch, later: Batch) -> Batch | None:
         if later.first_offset < first.next_offset:
@@ -198,7 +198,7 @@ def join_across_a_loss(_: Rules) -> Iterator[None]:
 
 @mutation
 def start_at_the_groups_offset(rules: Rules) -> Iterator[None]:
-    """A worker starts where the consumer group was, which may be ahead of the effects."""
+    """A worker starts at the consumer group's offset, which may be ahead of the effects."""
     rules.starts_at_group = True
     yield
 
@@ -220,7 +220,7 @@ def acknowledge_on_exception(rules: Rules) -> Iterator[None]:
 
 @mutation
 def hints_are_believed_behind_a_hole(rules: Rules) -> Iterator[None]:
-    """A wrong hint is put right for an ordinary batch, and ends the process behind a hole of the log."""
+    """A wrong hint is corrected for an ordinary batch, but ends the process after a hole of the log."""
 
     class Unforgiving(Worker):
         async def _commit(self, work: Any, batch: Batch, prepared: Any, first_offset: int) -> int | None:

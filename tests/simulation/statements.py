@@ -1,7 +1,6 @@
-"""What each statement of `queries.sql` does, on the fake Postgres. Locks are taken before anything is written.
+"""The effect of each statement of `queries.sql` on the fake Postgres. Locks are taken before anything is written.
 
-An UPDATE first looks for its row as it is committed, and only then waits for it: a row that doesn't match yet is not
-waited for, as in Postgres at read committed.
+An UPDATE first reads its row as committed, and only waits for it if it matches, as Postgres does at read committed.
 """
 
 import hashlib
@@ -57,7 +56,7 @@ def make_positions(tx: Backend, p: Parameters) -> Rows:
     for key in missing:
         tx.lock("positions", key)
     for key in missing:
-        # Somebody else may have made it while the lock was waited for.
+        # Another transaction may have inserted it during the wait for the lock.
         if tx.read("positions", key) is None:
             tx.write("positions", key, 0)
     return ()
@@ -101,7 +100,7 @@ def read_preceding(tx: Backend, p: Parameters) -> Rows:
 
 def claim_order_ids(tx: Backend, p: Parameters) -> Rows:
     taken = []
-    # One that is committed is seen at once; one that is not is waited for.
+    # A committed one is seen at once; an uncommitted one is waited for.
     free = [key for key in sorted(columns(p, "seller_ids order_ids")) if tx.read("order_ids", key) is None]
     for key in free:
         tx.lock("order_ids", key)
@@ -343,6 +342,6 @@ NAMED: dict[str, Statement] = {
 
 
 def by_text(changed: Mapping[str, Statement]) -> dict[str, Statement]:
-    """By the text that the product sends, with some of them replaced."""
+    """The statements by the text that the product sends, some of them replaced."""
     named = {**NAMED, **order_statements.NAMED, **changed}
     return {**dict.fromkeys(WITHOUT_EFFECT, nothing), **{SQL[name]: statement for name, statement in named.items()}}
