@@ -20,6 +20,7 @@ COMMANDS = {
     "gateway": ("gapless.processes:gateway", "Run the HTTP gateway."),
     "worker": ("gapless.processes:worker", "Run one worker of a role, such as checkouts or invoices."),
     "relay": ("gapless.processes:relay", "Publish the journal to Kafka."),
+    "deliveries": ("gapless.processes:deliveries", "Send webhooks."),
     "monitor": ("gapless.processes:monitor", "Measure every stage; serve the dashboard and metrics."),
     "top": ("gapless.top:top", "Show every stage in the terminal: lag, rates, time to drain."),
     "migrate": ("gapless.admin:migrate", "Bring Postgres' tables up to date."),
@@ -32,6 +33,7 @@ COMMANDS = {
         "gapless.dead_letters:dead_letters",
         "Show records that could not be applied, and send them again.",
     ),
+    "webhooks": ("gapless.webhooks:webhooks", "Show and change webhook endpoints; send deliveries again."),
     "audit": ("gapless.audit:audit", "Prove that nothing is missing, duplicate or different."),
     "demo": ("gapless.demo:demo", "Show the product end to end, on a temporary stack."),
 }

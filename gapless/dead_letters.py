@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from domain.dead_letter import DeadLetterReason
 from gapless.local import data_option, settings_for
+from gapless.moments import Moment
 from runtime.kafka import TopicError
 from runtime.publisher import Delivered, NotAcknowledgedError
 from runtime.roles import READERS
@@ -43,20 +43,6 @@ _TOPICS = sorted({topic.name for topics in READERS.values() for topic in topics}
 _Result = TypeVar("_Result")
 
 
-class _Moment(click.ParamType):
-    """A time in ISO 8601, in UTC if it has no zone."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the time, with its zone."""
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a time in ISO 8601, such as 2026-11-29T14:03Z", param, ctx)
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
 class _Id(click.ParamType):
     """A dead letter's id."""
 
@@ -74,8 +60,8 @@ _FILTERS = (
     click.option("--topic", type=click.Choice(_TOPICS), help="Only of this topic."),
     click.option("--reason", type=click.Choice([each.value for each in DeadLetterReason]), help="With this reason."),
     click.option("--order", "order_id", help="Only of this order id."),
-    click.option("--since", type=_Moment(), help="Written at this time or later, such as 2026-11-29T14:03Z."),
-    click.option("--until", type=_Moment(), help="Written before this time."),
+    click.option("--since", type=Moment(), help="Written at this time or later, such as 2026-11-29T14:03Z."),
+    click.option("--until", type=Moment(), help="Written before this time."),
 )
 
 

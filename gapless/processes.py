@@ -14,7 +14,7 @@ _HELP = "\n".join(
         "Run one worker until SIGTERM. GAPLESS_WORKER_SLOT must differ among the workers of a role.",
         "",
         "\b",
-        *(f"{name:<9}  {ROLES[name].does}" for name in READERS),
+        *(f"{name:<13}  {ROLES[name].does}" for name in READERS),
     ]
 )
 
@@ -31,6 +31,12 @@ def worker(role: str) -> None:
 def relay() -> None:
     """Publish the journal to Kafka until SIGTERM. Several may run: each output partition has one publisher."""
     _run("relay", load(), "relay")
+
+
+@click.command()
+def deliveries() -> None:
+    """Send webhooks until SIGTERM. Several may run: each delivery is one sender's at a time."""
+    _run("deliveries", load(), "deliveries")
 
 
 @click.command()

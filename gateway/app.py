@@ -36,6 +36,7 @@ from gateway.orders.commands import Commands
 from gateway.orders.order_reading import OrderReading
 from gateway.registry import RegistryError
 from gateway.stock import StockKeeping
+from gateway.webhooks.webhook_endpoints import WebhookEndpoints
 from runtime import metrics
 from runtime.kafka import TopicError, end_offsets
 from runtime.kafka_writable import Writability
@@ -55,6 +56,7 @@ from sinks.object_store.store import ObjectStore, StoreUnavailableError, open_st
 from sinks.postgres.invoices_reader import InvoicesReader
 from sinks.postgres.orders_reader import OrdersReader
 from sinks.postgres.stock import Stock
+from sinks.postgres.webhooks import Webhooks
 
 _log = logging.getLogger(__name__)
 
@@ -148,6 +150,7 @@ class Gateway:
             self._reader = InvoicesReader(postgres_url, topic=INVOICE_EVENTS.name, kind="invoice")
             self._orders = OrdersReader(postgres_url)
             self._stock = Stock(postgres_url)
+            self._webhooks = Webhooks(postgres_url)
         with _naming("REDIS_URL"):
             self._hints = Hints(redis_url, self._has_accepted)
             self._admission = Admission(redis_url, hold_seconds=settings.hold_seconds)
@@ -260,6 +263,7 @@ class Gateway:
         await self._reader.close()
         await self._orders.close()
         await self._stock.close()
+        await self._webhooks.close()
 
     async def _has_accepted(self) -> bool:
         """Whether a request was ever accepted, as the brokers know; True where that can't be found out."""
@@ -283,6 +287,7 @@ class Gateway:
             *Commands(intake, hints, orders, order_waiters, topic=topics.order_commands).routes(),
             *StockKeeping(intake, orders, self._stock, self._agreement.require).routes(),
             *NoticeIntake(intake, self._settings, topic=topics.payment_notices).routes(),
+            *WebhookEndpoints(intake, self._webhooks, may_be_plain=bool(self._settings.webhooks_allow)).routes(),
             *self._health.routes(),
         ]
 

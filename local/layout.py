@@ -209,6 +209,8 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         # Short, as no load balancer has to notice.
         "GATEWAY_DRAIN_SECONDS": "0.5",
         "REPLICATION_FACTOR": "1",
+        # Receivers that one tries out run on this machine.
+        "WEBHOOKS_ALLOW": "127.0.0.0/8,::1/128",
         "LOCAL_API_KEY_FILE": str(data / "api_key"),
         "PROVIDER": "local",
         "PROVIDER_URL": "" if provider_port is None else f"http://127.0.0.1:{provider_port}",

@@ -45,6 +45,7 @@ ROLES: dict[str, Role] = {
     for role in (
         Role("gateway", "accepts requests over HTTP", "gateway.app", own_settings=("gateway_port", "metrics_port")),
         Role("relay", "publishes the journal", "streams.relay.relay", own_settings=("metrics_port",)),
+        Role("deliveries", "sends webhooks", "streams.deliveries", own_settings=("metrics_port",)),
         Role(
             "monitor",
             "measures every stage and serves the dashboard",
@@ -67,6 +68,12 @@ ROLES: dict[str, Role] = {
         ),
         Role("invoices", "numbers invoices and credit notes", "streams.invoices", (INVOICE_REQUESTS,)),
         Role("documents", "renders and stores documents", "streams.documents", (INVOICE_EVENTS,)),
+        Role(
+            "notifications",
+            "writes a delivery for each webhook endpoint that wants an event",
+            "streams.notifications",
+            (ORDER_EVENTS, INVOICE_EVENTS),
+        ),
     )
 }
 

@@ -91,6 +91,12 @@ class Settings(BaseSettings):
         None, description="Secret with which the provider signs its webhooks; without it they are refused."
     )
 
+    webhooks_allow: str = Field(
+        "",
+        description="Networks in CIDR notation, comma separated, that webhooks may be sent to although they are not of"
+        " the public Internet, as 10.1.0.0/16. With any, endpoints may have http URLs.",
+    )
+
     monitor_token: SecretStr | None = Field(
         None, description="Token with which operators log in to the dashboard, 16 characters or more."
     )

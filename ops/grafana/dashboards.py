@@ -229,6 +229,27 @@ PROCESSES: dict[str, list[Panel]] = {
         ),
         Panel("Partitions", COUNT, {"sum by (instance) (gapless_relay_partitions)": "{{instance}}"}),
     ],
+    "Deliveries": [
+        Panel("Written", PER_SECOND, {_rate("gapless_deliveries_made_total", "type"): "{{type}}"}),
+        Panel("Tries", PER_SECOND, {_rate("gapless_delivery_attempts_total", "outcome"): "{{outcome}}"}),
+        Panel("Call time", SECONDS, _quantiles("gapless_delivery_call_seconds")),
+        Panel("From written to arrived", SECONDS, _quantiles("gapless_delivery_arrived_seconds")),
+        Panel(
+            "Under way",
+            COUNT,
+            {
+                "max(gapless_deliveries_due)": "orders with a delivery under way",
+                "sum(gapless_deliveries_in_flight)": "calls in flight",
+                "max(gapless_deliveries_destinations_open)": "destinations that don't answer",
+            },
+        ),
+        Panel("Oldest under way", SECONDS, {"max(gapless_deliveries_oldest_seconds)": "oldest"}),
+        Panel(
+            "Endpoints disabled",
+            COUNT,
+            {"sum by (reason) (increase(gapless_webhook_endpoints_disabled_total[$__rate_interval]))": "{{reason}}"},
+        ),
+    ],
     "Redis": [
         Panel("Admissions", PER_SECOND, {_rate("gapless_admissions_total", "verdict"): "{{verdict}}"}),
         Panel("Stock events", PER_SECOND, {_rate("gapless_stock_events_total", "outcome"): "{{outcome}}"}),

@@ -481,3 +481,171 @@ RETURNING p.provider_key
 -- name: count_open_payment_attempts
 SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
 FROM payment_attempts WHERE state = 'open'
+
+-- name: read_events
+-- The journal's own bytes of some events of a partition: a record on the topic proves nothing.
+SELECT seq, payload, occurred_at FROM journal
+WHERE topic = %(topic)s AND partition = %(partition)s AND seq = ANY(%(seqs)b)
+
+-- name: read_notified_seq
+SELECT seq FROM notified_events WHERE topic = %(topic)s AND partition = %(partition)s
+
+-- name: write_notified_seq
+INSERT INTO notified_events (topic, partition, seq) VALUES (%(topic)s, %(partition)s, %(seq)s)
+ON CONFLICT (topic, partition) DO UPDATE SET seq = excluded.seq
+
+-- name: has_webhook_endpoints
+SELECT EXISTS (SELECT FROM webhook_endpoints WHERE state <> 'disabled')
+
+-- name: read_wanted_endpoints
+SELECT endpoint_id, seller_id, events, created_at FROM webhook_endpoints
+WHERE seller_id = ANY(%(seller_ids)b) AND state <> 'disabled' ORDER BY endpoint_id
+
+-- name: take_sequences
+-- Locks the rows of `delivery_sequences`, in their order, until the transaction ends: see `schedule_deliveries`.
+INSERT INTO delivery_sequences AS s (destination, order_id, last_sequence, touched_at)
+SELECT destination, order_id, count, now()
+FROM unnest(%(destinations)b::text[], %(order_ids)b::text[], %(counts)b::bigint[]) AS row (destination, order_id, count)
+ORDER BY destination, order_id
+ON CONFLICT (destination, order_id)
+    DO UPDATE SET last_sequence = s.last_sequence + excluded.last_sequence, touched_at = excluded.touched_at
+RETURNING destination, order_id, last_sequence
+
+-- name: insert_deliveries
+INSERT INTO deliveries (delivery_id, destination, seller_id, order_id, sequence, type, payload, created_at)
+SELECT delivery_id, destination, seller_id, order_id, sequence, type, payload, %(now)s
+FROM unnest(%(delivery_ids)b::text[], %(destinations)b::text[], %(seller_ids)b::text[], %(order_ids)b::text[],
+            %(sequences)b::bigint[], %(types)b::text[], %(payloads)b::bytea[])
+    AS row (delivery_id, destination, seller_id, order_id, sequence, type, payload)
+
+-- name: lock_sequences
+SELECT FROM delivery_sequences s
+JOIN unnest(%(destinations)b::text[], %(order_ids)b::text[]) AS row (destination, order_id) USING (destination, order_id)
+ORDER BY destination, order_id FOR UPDATE OF s
+
+-- name: schedule_deliveries
+-- The first open delivery of each order is due, and no other. A statement of its own, behind the one that locks the
+-- orders' sequences: only so it sees what others have added or ended before.
+UPDATE deliveries d SET next_try_at = now()
+FROM (SELECT DISTINCT destination, order_id FROM unnest(%(destinations)b::text[], %(order_ids)b::text[])
+          AS row (destination, order_id)) AS of_order
+WHERE d.destination = of_order.destination AND d.order_id = of_order.order_id AND d.next_try_at IS NULL
+  AND d.sequence = (
+    SELECT sequence FROM deliveries first
+    WHERE first.destination = of_order.destination AND first.order_id = of_order.order_id AND first.state = 'open'
+    ORDER BY sequence LIMIT 1)
+
+-- name: wake_senders
+SELECT pg_notify('deliveries', '')
+
+-- name: take_deliveries
+-- Destination by destination, so that one with a long backlog takes no other's turn. Who takes a row up is alone with it
+-- for the lease.
+WITH RECURSIVE busy AS (
+    (SELECT destination FROM deliveries WHERE next_try_at IS NOT NULL ORDER BY destination LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.destination FROM deliveries d WHERE d.next_try_at IS NOT NULL AND d.destination > busy.destination
+            ORDER BY d.destination LIMIT 1)
+    FROM busy WHERE busy.destination IS NOT NULL
+), due AS (
+    SELECT picked.delivery_id, e.url, e.version, e.failing_since IS NOT NULL AS is_failing
+    FROM busy
+    JOIN webhook_endpoints e ON e.endpoint_id = busy.destination AND e.state = 'active'
+    LEFT JOIN unnest(%(destinations)b::text[], %(rooms)b::int[]) AS known (destination, room)
+        ON known.destination = busy.destination
+    CROSS JOIN LATERAL (
+        SELECT d.delivery_id FROM deliveries d
+        WHERE d.destination = busy.destination AND d.next_try_at <= now()
+        ORDER BY d.next_try_at LIMIT coalesce(known.room, %(room)s)
+        FOR UPDATE SKIP LOCKED
+    ) AS picked
+    LIMIT %(limit)s
+)
+UPDATE deliveries d SET tries = d.tries + 1, next_try_at = now() + make_interval(secs => %(lease)s)
+FROM due WHERE d.delivery_id = due.delivery_id
+RETURNING d.delivery_id, d.destination, d.seller_id, d.order_id, d.sequence, d.type, d.payload, d.tries, d.created_at,
+          due.url, due.version, due.is_failing
+
+-- name: read_next_due
+-- How long until something is due at a destination that has room, in seconds; null if nothing is.
+WITH RECURSIVE busy AS (
+    (SELECT destination, next_try_at FROM deliveries WHERE next_try_at IS NOT NULL ORDER BY destination, next_try_at LIMIT 1)
+    UNION ALL
+    SELECT next.destination, next.next_try_at FROM busy CROSS JOIN LATERAL (
+        SELECT d.destination, d.next_try_at FROM deliveries d
+        WHERE d.next_try_at IS NOT NULL AND d.destination > busy.destination
+        ORDER BY d.destination, d.next_try_at LIMIT 1) AS next
+)
+SELECT extract(epoch FROM min(busy.next_try_at) - now())::float8
+FROM busy JOIN webhook_endpoints e ON e.endpoint_id = busy.destination AND e.state = 'active'
+WHERE busy.destination <> ALL(%(full)b::text[])
+
+-- name: release_deliveries
+-- Taken up and not called for.
+UPDATE deliveries d SET next_try_at = now(), tries = d.tries - 1
+FROM unnest(%(delivery_ids)b::text[], %(tries)b::int[]) AS row (delivery_id, tries)
+WHERE d.delivery_id = row.delivery_id AND d.tries = row.tries AND d.state = 'open'
+
+-- name: write_attempts
+INSERT INTO delivery_attempts (delivery_id, tried_at, url, seconds, status, error, answer)
+SELECT * FROM unnest(%(delivery_ids)b::text[], %(tried_ats)b::timestamptz[], %(urls)b::text[], %(seconds)b::real[],
+                     %(statuses)b::int[], %(errors)b::text[], %(answers)b::text[])
+ON CONFLICT DO NOTHING
+
+-- name: finish_deliveries
+-- Whoever was late finds the row finished, or taken up again, and changes nothing.
+UPDATE deliveries d
+SET state = row.state, finished_at = CASE WHEN row.state <> 'open' THEN now() END,
+    next_try_at = CASE WHEN row.state = 'open' THEN now() + make_interval(secs => row.after) END
+FROM unnest(%(delivery_ids)b::text[], %(states)b::text[], %(afters)b::float8[], %(tries)b::int[])
+    AS row (delivery_id, state, after, tries)
+WHERE d.delivery_id = row.delivery_id AND d.state = 'open' AND (d.tries = row.tries OR row.state = 'delivered')
+
+-- name: note_endpoints
+-- `is_well` where anything has arrived. Returns the endpoints that are disabled by this.
+UPDATE webhook_endpoints e
+SET failing_since = CASE WHEN row.is_well THEN NULL ELSE coalesce(e.failing_since, now()) END,
+    state = CASE WHEN row.reason <> '' THEN 'disabled' ELSE e.state END,
+    disabled_reason = CASE WHEN row.reason <> '' THEN row.reason ELSE e.disabled_reason END,
+    version = e.version + (row.reason <> '')::int
+FROM (
+    SELECT endpoint_id, is_well,
+           CASE WHEN is_gone THEN 'gone'
+                WHEN NOT is_well AND (SELECT failing_since FROM webhook_endpoints f WHERE f.endpoint_id = given.endpoint_id)
+                    < now() - make_interval(secs => %(failing_max)s) THEN 'failing' ELSE '' END AS reason
+    FROM unnest(%(endpoint_ids)b::text[], %(are_well)b::bool[], %(are_gone)b::bool[])
+        AS given (endpoint_id, is_well, is_gone)
+    ORDER BY endpoint_id
+) AS row
+WHERE e.endpoint_id = row.endpoint_id AND e.state <> 'disabled'
+RETURNING e.endpoint_id, e.state, e.disabled_reason
+
+-- name: read_signers
+-- Of each endpoint what is signed with now.
+SELECT endpoint_id, hmac_secret, ed25519_seed, expires_at FROM webhook_secrets
+WHERE endpoint_id = ANY(%(endpoint_ids)b) AND (expires_at IS NULL OR expires_at > now())
+ORDER BY endpoint_id, created_at DESC
+
+-- name: count_due_deliveries
+SELECT count(*), coalesce(extract(epoch FROM now() - min(d.created_at))::float8, 0)
+FROM deliveries d WHERE d.next_try_at IS NOT NULL
+
+-- name: purge_deliveries
+-- Ids begin with the time.
+WITH old AS (
+    SELECT d.delivery_id FROM deliveries d
+    WHERE d.delivery_id < %(before_id)s
+      AND (d.state <> 'open' OR NOT EXISTS (
+          SELECT FROM webhook_endpoints e WHERE e.endpoint_id = d.destination AND e.state = 'active'))
+    ORDER BY d.delivery_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), attempts AS (
+    DELETE FROM delivery_attempts a USING old WHERE a.delivery_id = old.delivery_id
+)
+DELETE FROM deliveries d USING old WHERE d.delivery_id = old.delivery_id
+
+-- name: purge_sequences
+DELETE FROM delivery_sequences WHERE (destination, order_id) IN (
+    SELECT s.destination, s.order_id FROM delivery_sequences s
+    WHERE s.touched_at < now() - make_interval(days => %(days)s)
+      AND NOT EXISTS (SELECT FROM deliveries d WHERE (d.destination, d.order_id) = (s.destination, s.order_id))
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)

@@ -71,9 +71,9 @@ class Shown:
     @property
     def only_reads(self) -> bool:
         """Whether it may be run again until what it waits for is there."""
-        return self.command.startswith(("curl ", "gapless dead-letters list")) and not re.search(
-            r" (-X|-d|--data|--json)\b", self.command
-        )
+        return self.command.startswith(
+            ("curl ", "gapless dead-letters list", "gapless webhooks log")
+        ) and not re.search(r" (-X|-d|--data|--json)\b", self.command)
 
 
 def documents() -> list[str]:

@@ -1,6 +1,7 @@
 """Every agent's own work on a ledger of the test's own: any records in, and whether honest ones took effect."""
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from streams.documents import DocumentsWork
 from streams.engine.batch import Batch
 from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
+from streams.notifications import NotificationsWork
 from streams.orders import OrdersWork
 from streams.payments import PaymentsWork
 from streams.rendering import Renderer
@@ -85,6 +87,7 @@ class Bench:
             "stock": StockWork(self.mirror, now, on_missed=self._miss),
             "invoices": InvoicesWork(other_table, now),
             "documents": DocumentsWork(store, self.renderer, Logos(), self.sessions[0], now),
+            "notifications": NotificationsWork(READERS["notifications"], self.sessions[0], now, os.urandom),
         }
 
     @classmethod
@@ -112,11 +115,22 @@ class Bench:
     ) -> Batch:
         """A batch of keys and values."""
         first = self.offsets[agent, topic.name]
-        batch = Batch(topic.name, 0, [Sent(first + n, value, key) for n, (key, value) in enumerate(records)])
+        batch = Batch(
+            topic.name,
+            0,
+            [Sent(first + n, value, key, self._headers(topic, value)) for n, (key, value) in enumerate(records)],
+        )
         async with asyncio.timeout(_SECONDS_MAX):
             await self.worker.run(self.works[agent], batch)
         self.offsets[agent, topic.name] = batch.next_offset
         return batch
+
+    def _headers(self, topic: catalog.Topic, value: bytes | None) -> tuple[tuple[str, bytes], ...]:
+        """As the relay writes them, of what is in the journal."""
+        rows = self.query(
+            "SELECT seq FROM journal WHERE topic = %s AND partition = 0 AND payload = %s", topic.name, value
+        )
+        return ((catalog.SEQ_HEADER, str(rows[0][0]).encode()),) if rows else ()
 
     async def place(self, order_id: str) -> None:
         """An order whose payment is pending."""
@@ -138,6 +152,13 @@ class Bench:
             " 'EUR', %s, %s, 1, now() + interval '1 hour', now())",
             order_id, order_id, state,
         )  # fmt: skip
+
+    def add_endpoint(self) -> None:
+        """One that wants to know all, from the beginning."""
+        self.query(
+            "INSERT INTO webhook_endpoints (endpoint_id, seller_id, url, events, description, created_at)"
+            " VALUES ('we_1', 'demo', 'https://shop.example', '{}', '', '2000-01-01') ON CONFLICT DO NOTHING"
+        )
 
     def in_redis(self, key: str) -> bool:
         """Whether Redis has this key of the seller."""
@@ -169,11 +190,15 @@ class Good:
             ),
             ("stock", catalog.ORDER_EVENTS): (self._refused, lambda name: bench.in_redis(f"done:{name}")),
             ("invoices", catalog.INVOICE_REQUESTS): (self._request, self._is("invoices")),
+            ("notifications", catalog.ORDER_EVENTS): (self._placed, self._is("deliveries")),
+            ("notifications", catalog.INVOICE_EVENTS): (self._issued, self._is("deliveries")),
             ("documents", catalog.INVOICE_EVENTS): (
                 self._issued, self._is("invoices", "EXISTS (SELECT FROM documents d WHERE (d.series_id, d.number) ="
                                        " (invoices.series_id, invoices.number))")
             ),
         }  # fmt: skip
+        if agent == "notifications":
+            bench.add_endpoint()
         #: Make the record; whether it took effect.
         self.make, self.took_effect = make[agent, topic]
 

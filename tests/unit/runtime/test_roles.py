@@ -78,8 +78,8 @@ def test_chaos_names_no_process_that_is_not_there() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "processes":
                 named |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
     assert named <= {*ROLES, PROVIDER}
-    # The stock worker writes nothing but its position.
-    assert set(servers._COMMITTERS) == set(READERS) - {"stock"}
+    # The stock worker writes nothing but its position; without an endpoint, neither does the notifications worker.
+    assert set(servers._COMMITTERS) == set(READERS) - {"stock", "notifications"}
     assert {name: READERS[name][0].name for name in processes._SHARED} == processes._SHARED
 
 

@@ -1,0 +1,246 @@
+"""Deliveries: rows that are there before the first call, and until the message has arrived or is given up.
+
+Lock order: `delivery_sequences` by destination and order id, then `deliveries`. Whoever adds a delivery or ends one
+holds the row of its order in `delivery_sequences`, so that exactly the first open delivery of an order is due.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from domain.delivery import DeliveryState
+from sinks.postgres.session import SQL, Connection
+
+#: Finished deliveries, and their attempts, are deleted after so many days.
+KEPT_DAYS = 30
+#: The sequence of an order is forgotten when nothing was sent for so long; the next one begins with 1 again.
+SEQUENCES_KEPT_DAYS = 400
+#: Rows deleted in one transaction.
+_PURGED_MAX = 1_000
+#: Hex digits of an id for the milliseconds since 1970, and for chance.
+_TIME_DIGITS, _CHANCE_DIGITS = 12, 20
+CHANCE_BYTES = _CHANCE_DIGITS // 2
+
+#: What the deliveries of one destination about one order have in common.
+OfOrder = tuple[str, str]
+
+
+class NewDelivery(NamedTuple):
+    """A row to be made."""
+
+    delivery_id: str
+    destination: str
+    seller_id: str
+    order_id: str
+    sequence: int
+    type: str
+    payload: bytes
+
+
+class Taken(NamedTuple):
+    """A delivery that we are alone with for a while."""
+
+    delivery_id: str
+    destination: str
+    seller_id: str
+    order_id: str
+    sequence: int
+    type: str
+    payload: bytes
+    #: This time included.
+    tries: int
+    created_at: datetime
+    url: str
+    #: Of its endpoint.
+    version: int
+    #: Nothing has arrived there lately.
+    is_failing: bool
+
+
+class Outcome(NamedTuple):
+    """What a try has come to; `after_seconds` counts for one that stays open."""
+
+    taken: Taken
+    state: DeliveryState
+    after_seconds: float
+    #: The receiver wants nothing any more.
+    is_gone: bool
+    tried_at: datetime
+    seconds: float
+    status: int | None
+    error: str
+    answer: str
+
+
+class Disabled(NamedTuple):
+    """An endpoint that was disabled, and why: `gone` or `failing`."""
+
+    endpoint_id: str
+    reason: str
+
+
+def delivery_id(now: datetime, chance: bytes) -> str:
+    """The id of a delivery that is made now; `chance` has `CHANCE_BYTES` bytes. It is the `webhook-id`."""
+    return f"msg_{int(now.timestamp() * 1000):0{_TIME_DIGITS}x}{chance.hex()}"
+
+
+async def take_sequences(connection: Connection, orders: Sequence[OfOrder]) -> dict[OfOrder, int]:
+    """Take a sequence number for each of `orders`; return each pair's last one. A pair may stand there several times.
+
+    In the caller's transaction, which holds the pairs' rows until it ends.
+    """
+    counts = Counter(orders)
+    cursor = await connection.execute(
+        SQL["take_sequences"],
+        {
+            "destinations": [destination for destination, _ in counts],
+            "order_ids": [order_id for _, order_id in counts],
+            "counts": list(counts.values()),
+        },
+    )
+    return {(destination, order_id): last for destination, order_id, last in await cursor.fetchall()}
+
+
+async def insert_deliveries(connection: Connection, rows: Sequence[NewDelivery], now: datetime) -> None:
+    """Insert rows whose sequences were taken in this transaction, and wake the senders once it is committed."""
+    columns = dict(
+        zip(
+            ("delivery_ids", "destinations", "seller_ids", "order_ids", "sequences", "types", "payloads"),
+            map(list, zip(*rows, strict=True)),
+            strict=True,
+        )
+    )
+    await connection.execute(SQL["insert_deliveries"], {**columns, "now": now})
+    await schedule(connection, [(row.destination, row.order_id) for row in rows])
+    await connection.execute(SQL["wake_senders"])
+
+
+async def lock_sequences(connection: Connection, orders: Sequence[OfOrder]) -> None:
+    """Hold the rows of these pairs until the caller's transaction ends."""
+    await connection.execute(SQL["lock_sequences"], _pairs(orders))
+
+
+async def schedule(connection: Connection, orders: Sequence[OfOrder]) -> None:
+    """Make the first open delivery of each pair due, if it is not yet; the caller holds the pairs' rows."""
+    await connection.execute(SQL["schedule_deliveries"], _pairs(orders))
+
+
+async def take_deliveries(
+    connection: Connection, rooms: Mapping[str, int], room: int, limit: int, lease_seconds: float
+) -> list[Taken]:
+    """Take up to `limit` deliveries that are due; they are the caller's for `lease_seconds`. Commits.
+
+    Of each destination as many as `rooms` says, or `room`.
+    """
+    cursor = await connection.execute(
+        SQL["take_deliveries"],
+        {
+            "destinations": list(rooms),
+            "rooms": list(rooms.values()),
+            "room": room,
+            "limit": limit,
+            "lease": lease_seconds,
+        },
+        binary=True,
+    )
+    return [Taken(*row) for row in await cursor.fetchall()]
+
+
+async def read_next_due(connection: Connection, full: Sequence[str]) -> float | None:
+    """Seconds until something is due at a destination not among `full`, below 0 if it is; None if nothing will be."""
+    cursor = await connection.execute(SQL["read_next_due"], {"full": list(full)})
+    row = await cursor.fetchone()
+    return None if row is None or row[0] is None else float(row[0])
+
+
+async def release_deliveries(connection: Connection, taken: Sequence[Taken]) -> None:
+    """Make due again what was taken up and not called for. Commits."""
+    await connection.execute(
+        SQL["release_deliveries"],
+        {"delivery_ids": [each.delivery_id for each in taken], "tries": [each.tries for each in taken]},
+    )
+
+
+async def finish_deliveries(
+    connection: Connection, outcomes: Sequence[Outcome], failing_seconds_max: float
+) -> list[Disabled]:
+    """Write what tries have come to, in the caller's transaction; return the endpoints that this disables.
+
+    An endpoint that takes nothing for `failing_seconds_max` is disabled.
+    """
+    orders = sorted({(each.taken.destination, each.taken.order_id) for each in outcomes})
+    await lock_sequences(connection, orders)
+    ids = [each.taken.delivery_id for each in outcomes]
+    await connection.execute(
+        SQL["finish_deliveries"],
+        {
+            "delivery_ids": ids,
+            "states": [str(each.state) for each in outcomes],
+            "afters": [each.after_seconds for each in outcomes],
+            "tries": [each.taken.tries for each in outcomes],
+        },
+    )
+    await connection.execute(
+        SQL["write_attempts"],
+        {
+            "delivery_ids": ids,
+            "tried_ats": [each.tried_at for each in outcomes],
+            "urls": [each.taken.url for each in outcomes],
+            "seconds": [each.seconds for each in outcomes],
+            "statuses": [each.status for each in outcomes],
+            "errors": [each.error for each in outcomes],
+            "answers": [each.answer for each in outcomes],
+        },
+    )
+    await schedule(connection, orders)
+    return await _note_endpoints(connection, outcomes, failing_seconds_max)
+
+
+async def _note_endpoints(
+    connection: Connection, outcomes: Sequence[Outcome], failing_seconds_max: float
+) -> list[Disabled]:
+    well: dict[str, bool] = {}
+    for each in outcomes:
+        arrived = each.state is DeliveryState.DELIVERED
+        if not arrived or each.taken.is_failing:
+            well.setdefault(each.taken.destination, False)
+    for each in outcomes:
+        if each.taken.destination in well and each.state is DeliveryState.DELIVERED:
+            well[each.taken.destination] = True
+    if not well:
+        return []
+    gone = {each.taken.destination for each in outcomes if each.is_gone}
+    names = sorted(well)
+    cursor = await connection.execute(
+        SQL["note_endpoints"],
+        {
+            "endpoint_ids": names,
+            "are_well": [well[name] for name in names],
+            "are_gone": [name in gone for name in names],
+            "failing_max": failing_seconds_max,
+        },
+    )
+    return [Disabled(endpoint, reason) for endpoint, state, reason in await cursor.fetchall() if state == "disabled"]
+
+
+async def count_due(connection: Connection) -> tuple[int, float]:
+    """How many orders have a delivery under way, and the age of the oldest such delivery in seconds."""
+    cursor = await connection.execute(SQL["count_due_deliveries"])
+    row = await cursor.fetchone()
+    return (int(row[0]), float(row[1])) if row is not None else (0, 0.0)
+
+
+async def purge(connection: Connection, before: datetime) -> bool:
+    """Delete some of what was made before then and is finished; whether there may be more. Commits."""
+    before_id = delivery_id(before, bytes(CHANCE_BYTES))
+    deleted = await connection.execute(SQL["purge_deliveries"], {"before_id": before_id, "limit": _PURGED_MAX})
+    forgotten = await connection.execute(SQL["purge_sequences"], {"days": SEQUENCES_KEPT_DAYS, "limit": _PURGED_MAX})
+    return max(deleted.rowcount, forgotten.rowcount) >= _PURGED_MAX
+
+
+def _pairs(orders: Sequence[OfOrder]) -> dict[str, list[str]]:
+    return {
+        "destinations": [destination for destination, _ in orders],
+        "order_ids": [order_id for _, order_id in orders],
+    }

@@ -1,0 +1,411 @@
+"""Webhook endpoints: who wants to be told of what, what they are signed with, and the log of what was sent."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, LiteralString, TypeVar
+
+import msgspec
+import psycopg
+
+from domain.delivery import DeliveryState
+from domain.refusals import INVALID_FIELD, Refusal
+from domain.webhook import ENDPOINTS_MAX, TEST, check_description, check_events, check_url
+from sinks.microbatch import MicroBatch
+from sinks.postgres import deliveries
+from sinks.postgres.deliveries import CHANCE_BYTES, NewDelivery
+from sinks.postgres.lanes import Lane
+from sinks.postgres.lanes import check_url as check_postgres_url
+from sinks.postgres.session import SQL, Connection, Session, fetch_dicts
+
+ACTIVE, PAUSED, DISABLED = "active", "paused", "disabled"
+#: How long the secret before signs along after a rotation.
+OVERLAP_HOURS = 24
+HMAC_SECRET_BYTES = ED25519_SEED_BYTES = 32
+_ID_BYTES = 12
+#: Of one order and endpoint, and of a whole replay.
+REPLAYED_MAX = 10_000
+
+Chance = Callable[[int], bytes]
+_Result = TypeVar("_Result")
+
+_READ_ALL: LiteralString = """
+    SELECT endpoint_id, url, events, description, state, disabled_reason, failing_since, created_at
+    FROM webhook_endpoints WHERE seller_id = %(seller_id)s ORDER BY created_at, endpoint_id
+"""
+_INSERT: LiteralString = """
+    INSERT INTO webhook_endpoints (endpoint_id, seller_id, url, events, description, created_at)
+    VALUES (%(endpoint)s, %(seller_id)s, %(url)s, %(events)s, %(description)s, %(now)s)
+"""
+_UPDATE: LiteralString = """
+    UPDATE webhook_endpoints
+    SET url = %(url)s, events = %(events)s, description = %(description)s, version = version + 1,
+        disabled_reason = CASE WHEN %(state)s = 'disabled' THEN disabled_reason ELSE '' END,
+        failing_since = CASE WHEN state <> 'disabled' OR %(state)s = 'disabled' THEN failing_since END,
+        state = %(state)s
+    WHERE endpoint_id = %(endpoint)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A webhook endpoint as it stands."""
+
+    endpoint_id: str
+    url: str
+    events: list[str]
+    description: str
+    state: str
+    #: `gone` (410), `failing` (for days), or empty.
+    disabled_reason: str
+    failing_since: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What an endpoint's deliveries are signed with from now on. Never to be logged."""
+
+    hmac_secret: bytes
+    ed25519_seed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySummary:
+    """A delivery in the log, with what its last try has come to, if it was tried."""
+
+    delivery_id: str
+    order_id: str
+    sequence: int
+    type: str
+    state: str
+    created_at: datetime
+    finished_at: datetime | None
+    next_try_at: datetime | None
+    attempts: int
+    status: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One try of a delivery."""
+
+    tried_at: datetime
+    url: str
+    seconds: float
+    status: int | None
+    error: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryDetails:
+    """A delivery with its payload and its tries, oldest first."""
+
+    summary: DeliverySummary
+    payload: bytes
+    attempts: list[AttemptRow]
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which deliveries of an endpoint; None and empty stand for all."""
+
+    delivery_ids: tuple[str, ...] = ()
+    order_id: str | None = None
+    state: str | None = None
+    #: Made at this time or later, and before that one.
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def endpoint_id(chance: bytes) -> str:
+    """A new endpoint's id; `chance` has 12 bytes."""
+    return f"we_{chance.hex()}"
+
+
+async def create(
+    connection: Connection,
+    seller_id: str,
+    url: str,
+    events: Sequence[str],
+    description: str,
+    now: datetime,
+    chance: Chance,
+    *,
+    may_be_plain: bool,
+) -> tuple[Endpoint, Secrets] | Refusal:
+    """Add an endpoint; the secrets are readable only by senders from now on. Commits.
+
+    `chance` returns so many random bytes.
+    """
+    refusal = check_url(url, may_be_plain=may_be_plain) or check_events(events) or check_description(description)
+    if refusal is not None:
+        return refusal
+    async with connection.transaction():
+        # Locked, so that two at once don't exceed the number.
+        cursor = await connection.execute("SELECT FROM sellers WHERE seller_id = %s FOR UPDATE", (seller_id,))
+        if await cursor.fetchone() is None:
+            return Refusal(INVALID_FIELD, "seller_id", f"there is no seller {seller_id!r}")
+        cursor = await connection.execute(
+            "SELECT count(*), bool_or(url = %s) FROM webhook_endpoints WHERE seller_id = %s", (url, seller_id)
+        )
+        count, is_known = await cursor.fetchone() or (0, False)
+        if is_known:
+            return Refusal(INVALID_FIELD, "url", "is that of another endpoint: change that one, or delete it first")
+        if count >= ENDPOINTS_MAX:
+            return Refusal(INVALID_FIELD, "url", f"a seller has at most {ENDPOINTS_MAX} endpoints: delete one first")
+        made = endpoint_id(chance(_ID_BYTES))
+        values = {"endpoint": made, "seller_id": seller_id, "url": url, "events": list(events)}
+        await connection.execute(_INSERT, {**values, "description": description, "now": now})
+        secrets = await _add_secrets(connection, made, now, chance)
+    endpoint = await read(connection, seller_id, made)
+    return (endpoint, secrets) if endpoint is not None else _GONE_MEANWHILE
+
+
+_GONE_MEANWHILE = Refusal(INVALID_FIELD, "url", "the endpoint was deleted while it was added")
+
+
+async def read_all(connection: Connection, seller_id: str) -> list[Endpoint]:
+    """The seller's endpoints, oldest first."""
+    cursor = await connection.execute(_READ_ALL, {"seller_id": seller_id})
+    return [Endpoint(**row) for row in await fetch_dicts(cursor)]
+
+
+async def read(connection: Connection, seller_id: str, endpoint: str) -> Endpoint | None:
+    """One of the seller's endpoints."""
+    return next((each for each in await read_all(connection, seller_id) if each.endpoint_id == endpoint), None)
+
+
+async def read_secrets(connection: Connection, seller_id: str, endpoint: str) -> Secrets | None:
+    """What the endpoint's deliveries are signed with now; None if the seller has no such endpoint."""
+    cursor = await connection.execute(
+        "SELECT hmac_secret, ed25519_seed FROM webhook_secrets JOIN webhook_endpoints USING (endpoint_id)"
+        " WHERE endpoint_id = %s AND seller_id = %s AND expires_at IS NULL",
+        (endpoint, seller_id),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else Secrets(*row)
+
+
+async def update(
+    connection: Connection, seller_id: str, endpoint: str, changes: Mapping[str, Any], *, may_be_plain: bool
+) -> Endpoint | Refusal | None:
+    """Change `url`, `events`, `description` or `state` (active or paused); None if there is no such endpoint. Commits.
+
+    Making a disabled one active starts it anew: what was open is tried again.
+    """
+    refusal = None
+    if "url" in changes:
+        refusal = check_url(changes["url"], may_be_plain=may_be_plain)
+    if "events" in changes:
+        refusal = refusal or check_events(changes["events"])
+    if "description" in changes:
+        refusal = refusal or check_description(changes["description"])
+    if changes.get("state", ACTIVE) not in (ACTIVE, PAUSED):
+        refusal = refusal or Refusal(INVALID_FIELD, "state", f"must be {ACTIVE} or {PAUSED}")
+    if refusal is not None:
+        return refusal
+    try:
+        async with connection.transaction():
+            before = await read(connection, seller_id, endpoint)
+            if before is None:
+                return None
+            values = {
+                name: changes.get(name, getattr(before, name)) for name in ("url", "events", "description", "state")
+            }
+            await connection.execute(_UPDATE, {**values, "events": list(values["events"]), "endpoint": endpoint})
+            await connection.execute(SQL["wake_senders"])
+    except psycopg.errors.UniqueViolation:
+        return Refusal(INVALID_FIELD, "url", "is that of another endpoint: change that one, or delete it first")
+    return await read(connection, seller_id, endpoint)
+
+
+async def delete(connection: Connection, seller_id: str, endpoint: str) -> bool:
+    """Delete an endpoint with all that is open for it; whether there was one. Commits."""
+    async with connection.transaction():
+        deleted = await connection.execute(
+            "DELETE FROM webhook_endpoints WHERE endpoint_id = %s AND seller_id = %s", (endpoint, seller_id)
+        )
+        if deleted.rowcount:
+            # Rows that are left, and those that are just being written, go with the senders' purge.
+            await connection.execute(
+                "DELETE FROM deliveries WHERE destination = %s AND next_try_at IS NOT NULL", (endpoint,)
+            )
+    return bool(deleted.rowcount)
+
+
+async def rotate(
+    connection: Connection, seller_id: str, endpoint: str, now: datetime, chance: Chance
+) -> Secrets | None:
+    """Sign with new secrets from now on; the ones before sign along for `OVERLAP_HOURS`. Commits.
+
+    None if the seller has no such endpoint.
+    """
+    async with connection.transaction():
+        cursor = await connection.execute(
+            "UPDATE webhook_endpoints SET version = version + 1 WHERE endpoint_id = %s AND seller_id = %s"
+            " RETURNING endpoint_id",
+            (endpoint, seller_id),
+        )
+        if await cursor.fetchone() is None:
+            return None
+        await connection.execute(
+            "UPDATE webhook_secrets SET expires_at = now() + make_interval(hours => %s)"
+            " WHERE endpoint_id = %s AND expires_at IS NULL",
+            (OVERLAP_HOURS, endpoint),
+        )
+        return await _add_secrets(connection, endpoint, now, chance)
+
+
+async def _add_secrets(connection: Connection, endpoint: str, now: datetime, chance: Chance) -> Secrets:
+    made = Secrets(chance(HMAC_SECRET_BYTES), chance(ED25519_SEED_BYTES))
+    await connection.execute(
+        "INSERT INTO webhook_secrets (endpoint_id, hmac_secret, ed25519_seed, created_at) VALUES (%s, %s, %s, %s)",
+        (endpoint, made.hmac_secret, made.ed25519_seed, now),
+    )
+    return made
+
+
+async def send_test(connection: Connection, seller_id: str, endpoint: str, now: datetime, chance: Chance) -> str | None:
+    """Write a delivery of the type `webhook.test`; its id, or None if the seller has no such endpoint. Commits."""
+    if await read(connection, seller_id, endpoint) is None:
+        return None
+    made = deliveries.delivery_id(now, chance(CHANCE_BYTES))
+    async with connection.transaction():
+        of_order = (endpoint, "")
+        sequence = (await deliveries.take_sequences(connection, [of_order]))[of_order]
+        body = envelope(TEST, now, sequence, {"seller_id": seller_id, "endpoint_id": endpoint})
+        row = NewDelivery(made, endpoint, seller_id, "", sequence, TEST, body)
+        await deliveries.insert_deliveries(connection, [row], now)
+    return made
+
+
+def envelope(event_type: str, at: datetime, sequence: int, data: Mapping[str, Any]) -> bytes:
+    """The payload of a webhook, as JSON."""
+    timestamp = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return msgspec.json.encode({"type": event_type, "timestamp": timestamp, "sequence": sequence, "data": data})
+
+
+_LOG: LiteralString = """
+    SELECT d.delivery_id, d.order_id, d.sequence, d.type, d.state, d.created_at, d.finished_at, d.next_try_at,
+           (SELECT count(*) FROM delivery_attempts a WHERE a.delivery_id = d.delivery_id) AS attempts,
+           last.status, last.error
+    FROM deliveries d
+    JOIN webhook_endpoints e ON e.endpoint_id = d.destination AND e.seller_id = %(seller_id)s
+    LEFT JOIN LATERAL (
+        SELECT status, error FROM delivery_attempts a WHERE a.delivery_id = d.delivery_id
+        ORDER BY tried_at DESC LIMIT 1
+    ) AS last ON true
+    WHERE d.destination = %(endpoint)s
+"""
+_FINISHED: LiteralString = """
+    SELECT d.delivery_id, d.order_id FROM deliveries d
+    JOIN webhook_endpoints e ON e.endpoint_id = d.destination AND e.seller_id = %(seller_id)s
+    WHERE d.destination = %(endpoint)s AND d.state <> 'open'
+"""
+_CONDITIONS: LiteralString = """
+      AND (%(delivery_ids)s::text[] IS NULL OR d.delivery_id = ANY(%(delivery_ids)s::text[]))
+      AND (%(order_id)s::text IS NULL OR d.order_id = %(order_id)s)
+      AND (%(state)s::text IS NULL OR d.state = %(state)s)
+      AND (%(since)s::text IS NULL OR d.delivery_id >= %(since)s)
+      AND (%(until)s::text IS NULL OR d.delivery_id < %(until)s)
+"""
+
+
+def _conditions(wanted: LogFilter) -> dict[str, Any]:
+    def first_id(moment: datetime | None) -> str | None:
+        return None if moment is None else deliveries.delivery_id(moment, bytes(CHANCE_BYTES))
+
+    return {
+        "delivery_ids": list(wanted.delivery_ids) or None,
+        "order_id": wanted.order_id,
+        "state": wanted.state,
+        "since": first_id(wanted.since),
+        "until": first_id(wanted.until),
+    }
+
+
+async def read_log(
+    connection: Connection, seller_id: str, endpoint: str, wanted: LogFilter, before: str | None, limit: int
+) -> list[DeliverySummary]:
+    """Deliveries of the seller's endpoint, newest first; `before` is the id that the page before ended with."""
+    cursor = await connection.execute(
+        _LOG + _CONDITIONS + " AND (%(before)s::text IS NULL OR d.delivery_id < %(before)s)"
+        " ORDER BY d.delivery_id DESC LIMIT %(limit)s",
+        {"seller_id": seller_id, "endpoint": endpoint, "before": before, "limit": limit, **_conditions(wanted)},
+    )
+    return [DeliverySummary(**row) for row in await fetch_dicts(cursor)]
+
+
+async def read_delivery(connection: Connection, seller_id: str, endpoint: str, delivery: str) -> DeliveryDetails | None:
+    """One delivery, with all of its tries that are still kept."""
+    found = await read_log(connection, seller_id, endpoint, LogFilter(delivery_ids=(delivery,)), None, 1)
+    if not found:
+        return None
+    cursor = await connection.execute("SELECT payload FROM deliveries WHERE delivery_id = %s", (delivery,))
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    cursor = await connection.execute(
+        "SELECT tried_at, url, seconds::float8, status, error, answer FROM delivery_attempts"
+        " WHERE delivery_id = %s ORDER BY tried_at",
+        (delivery,),
+    )
+    return DeliveryDetails(found[0], bytes(row[0]), [AttemptRow(*each) for each in await cursor.fetchall()])
+
+
+async def replay(
+    connection: Connection, seller_id: str, endpoint: str, wanted: LogFilter, *, dry_run: bool
+) -> int | Refusal:
+    """Send finished deliveries again, under their own ids; how many that are, or with `dry_run` would be. Commits.
+
+    Those of an order are sent in their order, beside what of it is under way.
+    """
+    if wanted.state == DeliveryState.OPEN:
+        return Refusal(INVALID_FIELD, "state", "must be delivered or dead: an open delivery is under way anyway")
+    conditions = {"seller_id": seller_id, "endpoint": endpoint, "limit": REPLAYED_MAX + 1, **_conditions(wanted)}
+    async with connection.transaction():
+        cursor = await connection.execute(_FINISHED + _CONDITIONS + " LIMIT %(limit)s", conditions)
+        found = await cursor.fetchall()
+        if len(found) > REPLAYED_MAX:
+            detail = f"more than {REPLAYED_MAX:,} deliveries: replay a part of the time at once"
+            return Refusal(INVALID_FIELD, "since", detail)
+        if dry_run or not found:
+            return len(found)
+        orders = sorted({(endpoint, order_id) for _, order_id in found})
+        await deliveries.lock_sequences(connection, orders)
+        opened = await connection.execute(
+            "UPDATE deliveries SET state = 'open', tries = 0, finished_at = NULL"
+            " WHERE delivery_id = ANY(%s) AND state <> 'open'",
+            ([delivery for delivery, _ in found],),
+        )
+        await deliveries.schedule(connection, orders)
+        await connection.execute(SQL["wake_senders"])
+    return opened.rowcount
+
+
+class Webhooks:
+    """The same for a gateway, one call at a time, with an end to every wait."""
+
+    def __init__(self, url: str) -> None:
+        """Connects when first asked. Raises `ValueError`."""
+        check_postgres_url(url)
+        self._lane = lane = Lane(url, read_only=False)
+        self._calls: MicroBatch[Callable[[Connection], Any], Any] = MicroBatch(
+            lambda calls: lane.run(lambda session: self._call(session, calls)), questions_max=1
+        )
+
+    async def do(self, call: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+        """The result of `call` with a connection. Raises `PostgresUnavailableError`: it may have been done."""
+        result: _Result = await self._lane.ask(self._calls, call)
+        return result
+
+    async def close(self) -> None:
+        """Close the connection, also one that hangs."""
+        await self._lane.close(self._calls)
+
+    async def _call(self, session: Session, calls: list[Callable[[Connection], Any]]) -> list[Any]:
+        async with session.connection() as connection:
+            return [await call(connection) for call in calls]

@@ -1,0 +1,137 @@
+"""The sender's process: takes up the deliveries that the notifications agent has written, and posts them."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+import psycopg
+import uvloop
+
+from domain.addresses import NotANetworkError, parse_networks
+from domain.delivery import Answered, Unanswered
+from providers.webhooks import Signer, WebhookCalls
+from runtime import metrics
+from runtime.exits import fatal, start_thread
+from runtime.health import ProcessHealth
+from runtime.outages import POSTGRES
+from runtime.settings import ENV_PREFIX, Settings, SettingsError
+from sinks.postgres.deliveries import Taken
+from sinks.postgres.migrate import migration_files
+from sinks.postgres.schema import require_schema
+from sinks.postgres.session import OUTAGES
+from streams.delivery_rows import DeliveryRows
+from streams.engine.app import watch_loop
+from streams.sender import Call, Sender, SenderPolicy
+
+_log = logging.getLogger(__name__)
+
+_STANDSTILL_S_MAX = 30
+_OUTAGE_PAUSE_S = 0.5
+#: Endpoints of which the signing keys are held in memory.
+_SIGNERS_MAX = 10_000
+
+
+def run(settings: Settings, policy: SenderPolicy | None = None) -> None:
+    """Send until SIGTERM. Raises `SettingsError`, and `StartRefusedError` for tables of another release."""
+    try:
+        parse_networks(settings.webhooks_allow)
+    except NotANetworkError as error:
+        raise SettingsError(f"{ENV_PREFIX}WEBHOOKS_ALLOW: {error}") from None
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, policy or SenderPolicy()))
+
+
+async def _serve(settings: Settings, policy: SenderPolicy) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    health = ProcessHealth()
+    # It knows nothing of Kafka.
+    del health.checks["kafka"]
+    health.watch(loop)
+    metrics.serve(settings.metrics_host, settings.metrics_port, health)
+    start_thread("watch", watch_loop, loop, _STANDSTILL_S_MAX)
+    working = asyncio.create_task(_work(settings, policy, lambda: health.reached("Postgres")))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        stopping.cancel()
+        # A refusal to start is for the command line to say; all else is a bug.
+        await working
+        fatal("the sender has ended")
+    working.cancel()
+    await asyncio.wait({working})
+
+
+async def _work(settings: Settings, policy: SenderPolicy, on_ready: Callable[[], None]) -> None:
+    url = settings.postgres_url.get_secret_value()
+    await _until_agreed(url)
+    on_ready()
+    rows = DeliveryRows(url, lease_seconds=policy.lease_seconds, failing_seconds_max=policy.failing_seconds_max)
+    channel = WebhookChannel(WebhookCalls(parse_networks(settings.webhooks_allow)), rows.signers)
+    await Sender(rows, channel, policy).run()
+
+
+async def _until_agreed(url: str) -> None:
+    """Return once the tables are there, as this release needs them. Raises `StartRefusedError`."""
+
+    def look() -> None:
+        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+            require_schema(connection, [file.name for file in migration_files()])
+
+    while True:
+        try:
+            await asyncio.to_thread(look)
+        except OUTAGES as error:
+            POSTGRES.failed(error)
+            await asyncio.sleep(_OUTAGE_PAUSE_S)
+        else:
+            POSTGRES.answered()
+            return
+
+
+#: Endpoint, HMAC secret, Ed25519 seed, and when they expire.
+SecretRow = tuple[str, bytes, bytes, datetime | None]
+
+
+class WebhookChannel:
+    """Signs and posts; holds the keys of endpoints until they have another version."""
+
+    def __init__(self, calls: WebhookCalls, read_secrets: Callable[[list[str]], Awaitable[list[SecretRow]]]) -> None:
+        self._calls = calls
+        self._read_secrets = read_secrets
+        self._signers: dict[tuple[str, int], list[Signer]] = {}
+
+    async def prepare(self, taken: list[Taken]) -> None:
+        """Read the keys that are not known yet."""
+        unknown = {(each.destination, each.version) for each in taken} - self._signers.keys()
+        if not unknown:
+            return
+        if len(self._signers) + len(unknown) > _SIGNERS_MAX:
+            self._signers.clear()
+            unknown = {(each.destination, each.version) for each in taken}
+        made: dict[str, list[Signer]] = {}
+        for endpoint, key, seed, expires_at in await self._read_secrets(sorted({name for name, _ in unknown})):
+            made.setdefault(endpoint, []).append(Signer(key, seed, expires_at))
+        for name, version in unknown:
+            for former in [each for each in self._signers if each[0] == name]:
+                del self._signers[former]
+            self._signers[name, version] = made.get(name, [])
+
+    async def send(self, taken: Taken, now: datetime) -> Call:
+        """Post it."""
+        signers = self._signers.get((taken.destination, taken.version), [])
+        if not signers:
+            # Deleted meanwhile.
+            return Call(Unanswered("the endpoint has no secret"), None, "the endpoint has no secret", "")
+        result = await self._calls.post(taken.url, taken.delivery_id, taken.payload, signers, now)
+        if isinstance(result.answer, Answered):
+            return Call(result.answer, result.answer.status, "", result.text)
+        return Call(result.answer, None, result.answer.reason, "")
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._calls.close()

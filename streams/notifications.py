@@ -1,0 +1,245 @@
+"""The notifications agent: writes a delivery for each event that a webhook endpoint wants, in the batch's transaction.
+
+It sends nothing: senders take up what is committed (`streams/deliveries.py`). So no receiver, however slow, is in an
+order's way, and a crash neither loses a delivery nor writes it twice.
+"""
+
+import os
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from prometheus_client import Counter
+
+from domain.dead_letter import DeadLetterReason
+from domain.numbering import SELLER_ID
+from domain.webhook import wants
+from runtime.metrics import REGISTRY
+from runtime.settings import Settings
+from schemas import catalog
+from schemas.codec import DecodeError, decode
+from sinks.postgres import deliveries as ledger
+from sinks.postgres import journal
+from sinks.postgres.deliveries import CHANCE_BYTES, NewDelivery
+from sinks.postgres.journal import JournalRow
+from sinks.postgres.session import SQL, Connection, Session, believed
+from sinks.postgres.webhooks import envelope
+from streams.engine.app import Wired, run_agent
+from streams.engine.batch import Batch, Record
+from streams.engine.dead_letters import dated, dead_letter
+from streams.webhook_events import Told, tell, type_of
+
+AGENT = "notifications"
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+#: No buyer waits for it: what it gathers leaves the cores to the agents that somebody does wait for.
+_PACE_S = (0.4, 0.5)
+#: More digits don't fit into the journal's column.
+_SEQ_DIGITS_MAX = 18
+
+MADE = Counter("gapless_deliveries_made_total", "Deliveries written, by type of event.", ["type"], registry=REGISTRY)
+
+
+class WantedEndpoint(NamedTuple):
+    """An endpoint that deliveries are written for."""
+
+    endpoint_id: str
+    seller_id: str
+    events: list[str]
+    #: What happened before is not sent to it.
+    created_at: datetime
+
+
+class Wanted(NamedTuple):
+    """An event that is sent to some endpoints."""
+
+    seq: int
+    seller_id: str
+    order_id: str
+    told: Told
+    endpoint_ids: list[str]
+
+
+@dataclass(slots=True)
+class PreparedNotifications:
+    """What of a batch is sent to whom."""
+
+    wanted: list[Wanted] = field(default_factory=list)
+    dead: list[JournalRow] = field(default_factory=list)
+    #: Types of the deliveries that were written, to be counted once they are committed.
+    made: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    record: Record
+    schema: catalog.Schema[Any]
+    event: Mapping[str, Any]
+    type: str
+
+
+def run(settings: Settings) -> None:
+    """Run a notifications worker until SIGTERM."""
+    # On a machine that it shares, what tells of orders must not slow them.
+    os.nice(5)
+    topics = (catalog.ORDER_EVENTS, catalog.INVOICE_EVENTS)
+
+    def work(reads: Session) -> NotificationsWork:
+        return NotificationsWork(topics, reads, lambda: datetime.now(UTC), os.urandom)
+
+    run_agent(AGENT, settings, lambda _: Wired(work, BATCH_BYTES_MAX, pace_s=_PACE_S))
+
+
+class NotificationsWork:
+    """Decides by the journal's own bytes which endpoints an event is sent to, and writes the deliveries."""
+
+    agent = AGENT
+    outages: tuple[type[Exception], ...] = ()
+
+    def __init__(
+        self,
+        topics: Iterable[catalog.Topic],
+        reads: Session,
+        now: Callable[[], datetime],
+        chance: Callable[[int], bytes],
+    ) -> None:
+        """`reads` is free while a batch is prepared; `chance` returns so many random bytes."""
+        self._topics = {topic.name: topic for topic in topics}
+        self._reads = reads
+        self._now = now
+        self._chance = chance
+
+    async def prepare(self, batch: Batch) -> PreparedNotifications:
+        """Decode, and look up who wants to know. Where no seller has an endpoint, not even that."""
+        prepared = PreparedNotifications()
+        async with self._reads.connection() as connection:
+            cursor = await connection.execute(SQL["has_webhook_endpoints"])
+            if await cursor.fetchone() == (False,):
+                return prepared
+            decoded = list(self._decode(batch, prepared))
+            endpoints = await _read_endpoints(connection, {each.event["seller_id"] for each in decoded})
+            asked = [each for each in decoded if _who_wants(endpoints, each)]
+            events = await _read_journal(connection, batch, asked)
+        now = self._now()
+        for each in asked:
+            seq = _seq_of(each.record)
+            payload, occurred_at = events.get(seq, (None, now))
+            # Who can write to the topic must not be able to tell sellers anything: the journal has the last word.
+            if payload is None or payload != each.record.value:
+                error = "the journal has no such event: it is not the relay's"
+                prepared.dead.append(dead_letter(AGENT, batch, each.record, DeadLetterReason.FOREIGN, error, now))
+                continue
+            to = [
+                endpoint.endpoint_id for endpoint in _who_wants(endpoints, each) if endpoint.created_at <= occurred_at
+            ]
+            if to:
+                told = tell(each.schema, each.event)
+                prepared.wanted.append(Wanted(seq, each.event["seller_id"], each.event["order_id"], told, to))
+        return prepared
+
+    def distrust(self, prepared: PreparedNotifications) -> bool:
+        """It trusts no hint."""
+        return False
+
+    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedNotifications) -> None:
+        """Write the deliveries, each with its place in the sequence of its order."""
+        prepared.made = []
+        now = await believed(connection, self._now()) if prepared.wanted or prepared.dead else self._now()
+        if prepared.wanted:
+            await self._write(connection, batch, prepared, now)
+        if prepared.dead:
+            output = {catalog.DEAD_LETTERS.name: dated(prepared.dead, now)}
+            await journal.append_all(connection, batch.partition, output)
+
+    async def committed(self, batch: Batch, prepared: PreparedNotifications) -> None:
+        """Count."""
+        for name in prepared.made:
+            MADE.labels(name).inc()
+
+    async def _write(
+        self, connection: Connection, batch: Batch, prepared: PreparedNotifications, now: datetime
+    ) -> None:
+        place = {"topic": batch.topic, "partition": batch.partition}
+        cursor = await connection.execute(SQL["read_notified_seq"], place)
+        row = await cursor.fetchone()
+        last_seq = 0 if row is None else int(row[0])
+        # The relay may have repeated them, also within the batch.
+        fresh: dict[int, Wanted] = {}
+        for each in prepared.wanted:
+            if each.seq > last_seq:
+                fresh.setdefault(each.seq, each)
+        if not fresh:
+            return
+        events = [fresh[seq] for seq in sorted(fresh)]
+        orders = [(endpoint, each.order_id) for each in events for endpoint in each.endpoint_ids]
+        # Last ones after all of them: the first of each pair is that less their number, plus one.
+        last = await ledger.take_sequences(connection, orders)
+        left = Counts(orders)
+        rows = []
+        for each in events:
+            for endpoint in each.endpoint_ids:
+                pair = (endpoint, each.order_id)
+                left[pair] -= 1
+                sequence = last[pair] - left[pair]
+                payload = envelope(each.told.type, each.told.at, sequence, each.told.data)
+                made = ledger.delivery_id(now, self._chance(CHANCE_BYTES))
+                rows.append(
+                    NewDelivery(made, endpoint, each.seller_id, each.order_id, sequence, each.told.type, payload)
+                )
+        await ledger.insert_deliveries(connection, rows, now)
+        await connection.execute(SQL["write_notified_seq"], {**place, "seq": events[-1].seq})
+        prepared.made = [row.type for row in rows]
+
+    def _decode(self, batch: Batch, prepared: PreparedNotifications) -> Iterable[_Decoded]:
+        topic = self._topics[batch.topic]
+        for record in batch.records:
+            try:
+                schema, event = decode(record.value, *topic.schemas, bytes_max=topic.value_bytes_max)
+                body: Mapping[str, Any] = event
+                if SELLER_ID.fullmatch(body["seller_id"]) is None:
+                    raise DecodeError("seller_id must be 1 to 40 of a-z, 0-9 and -")
+            except DecodeError as error:
+                prepared.dead.append(
+                    dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), self._now())
+                )
+                continue
+            name = type_of(schema, body)
+            if name is not None:
+                yield _Decoded(record, schema, body, name)
+
+
+async def _read_endpoints(connection: Connection, seller_ids: set[str]) -> dict[str, list[WantedEndpoint]]:
+    """The endpoints of these sellers, by seller."""
+    found: dict[str, list[WantedEndpoint]] = {}
+    if seller_ids:
+        cursor = await connection.execute(SQL["read_wanted_endpoints"], {"seller_ids": sorted(seller_ids)})
+        for row in await cursor.fetchall():
+            endpoint = WantedEndpoint(*row)
+            found.setdefault(endpoint.seller_id, []).append(endpoint)
+    return found
+
+
+def _who_wants(endpoints: Mapping[str, list[WantedEndpoint]], decoded: _Decoded) -> list[WantedEndpoint]:
+    return [each for each in endpoints.get(decoded.event["seller_id"], ()) if wants(each.events, decoded.type)]
+
+
+async def _read_journal(
+    connection: Connection, batch: Batch, asked: Iterable[_Decoded]
+) -> dict[int, tuple[bytes, datetime]]:
+    """What the journal has under the numbers of these records, by number."""
+    seqs = sorted({_seq_of(each.record) for each in asked})
+    if not seqs:
+        return {}
+    cursor = await connection.execute(
+        SQL["read_events"], {"topic": batch.topic, "partition": batch.partition, "seqs": seqs}
+    )
+    return {seq: (bytes(payload), at) for seq, payload, at in await cursor.fetchall()}
+
+
+def _seq_of(record: Record) -> int:
+    """The number that the record's header names; 0, which no row has, for none."""
+    values = [value for name, value in record.headers if name == catalog.SEQ_HEADER]
+    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > _SEQ_DIGITS_MAX:
+        return 0
+    return int(values[0])
