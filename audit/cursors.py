@@ -87,9 +87,9 @@ class Cursors:
     #: (agent, topic, partition) → the first offset not yet handled.
     positions: MutableMapping[tuple[str, str, int], int] = field(default_factory=dict)
     levels: MutableMapping[Sku, SkuCursor] = field(default_factory=dict)
-    #: When the last dead letter was redriven of those whose record was read; None before the first.
+    #: When the latest of the redriven dead letters that were checked was redriven; None before the first.
     redriven_at: datetime | None = None
-    #: Documents that are not yet made, and orders with what they wait for, as an audit found them.
+    #: Documents not yet stored, and orders with what they wait for, as found by the full audit.
     documents: set[tuple[str, int]] = field(default_factory=set)
     pending: set[tuple[tuple[str, str], str]] = field(default_factory=set)
 

@@ -15,7 +15,7 @@ from schemas.codec import decode
 #: Limits of what is read at once; records of one redrive are close to each other.
 _SPAN_OFFSETS_MAX = 2_000
 _SPAN_LETTERS_MAX = 100
-#: What is committed late bears the time at which its statement began: some are read again.
+#: How far before the cursor to begin, since a row's time is when its statement began, not its commit.
 _LATE = timedelta(minutes=1)
 
 
@@ -27,12 +27,12 @@ class _Redriven(NamedTuple):
     offset: int
     name: str
     redriven_at: datetime
-    #: None where the journal has no such dead letter.
+    #: None if the journal has no such dead letter.
     payload: bytes | None
 
 
 def check_redriven(snapshot: Snapshot, log: Log, report: AuditReport, cursors: Cursors) -> None:
-    """Compare each record that was sent again since the cursor with the one that its dead letter carries.
+    """Compare the record of each dead letter redriven since the cursor with the one that was sent.
 
     The outcome of the new record is checked as that of any other. Keys are not compared, because a wrong key is
     corrected by the redrive. Records deleted by retention can't be compared.

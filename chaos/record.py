@@ -64,8 +64,7 @@ class Record:
     #: The same on topics that only the relay writes to: consumers ignore such records, and the product's own audit must
     #: report each.
     forged: set[tuple[str, int, int]] = field(default_factory=set)
-    #: Of `garbage` the orders in wrong partitions that an operator has sent again, with their ids: each must have one
-    #: effect.
+    #: The orders among `garbage`, in wrong partitions, that were redriven, with their ids: each must have one effect.
     redriven: dict[tuple[str, int, int], str] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
     #: Requests whose client gave up without an answer.

@@ -43,7 +43,7 @@ def _revoke_all(world: World, seller: str) -> None:
 
 
 def run_gapless(world: World, *arguments: str) -> str:
-    """What a command of an operator prints. Raises `RuntimeError` where it fails."""
+    """The output of a command of the operator. Raises `RuntimeError` if it fails."""
     command = [sys.executable, "-m", "gapless", *arguments, "--data", str(world.stack.data)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
     if done.returncode:

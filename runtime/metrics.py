@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         names = parse_qs(query).get("name[]", [])
         if path == "/metrics" and names:
-            # A client that reads some metrics is not Prometheus: the scrape that a process may wait for is still due.
+            # A request for some metrics is not Prometheus' scrape, for which the process may still be waiting.
             self._answer(200, CONTENT_TYPE, render(names))
         elif path == "/metrics":
             # Read before rendering: values set after rendering must wait for the following scrape.

@@ -8,7 +8,7 @@ from sinks.postgres.dead_letters import REDRIVEN, CarriedRecord, DeadLetterRow
 
 
 def letter_json(row: DeadLetterRow) -> dict[str, Any]:
-    """Moments are in ISO 8601, UTC; `closed` is null while it is open."""
+    """A dead letter as JSON types, with times in ISO 8601, UTC; `closed` is null while it is open."""
     closed: dict[str, Any] | None = None
     if row.closed_at is not None:
         closed = {"by": row.closed_by, "at": moment_text(row.closed_at), "why": row.closed_why}
@@ -30,7 +30,7 @@ def letter_json(row: DeadLetterRow) -> dict[str, Any]:
 
 
 def record_json(record: CarriedRecord) -> dict[str, Any]:
-    """The record without its secrets; a value that can't be decoded is in base64."""
+    """A dead letter's record without its secrets; a value that can't be decoded is in base64."""
     shown = record.value is not None and record.body is None
     return {
         "key": None if record.key is None else bytes_text(record.key),
@@ -42,7 +42,7 @@ def record_json(record: CarriedRecord) -> dict[str, Any]:
 
 
 def bytes_text(data: bytes | None) -> str:
-    """For people: printable text as it is, other bytes in hexadecimal, `-` for none."""
+    """A text for people: printable text unchanged, other bytes in hexadecimal, `-` for none."""
     if data is None:
         return "-"
     try:
@@ -53,5 +53,5 @@ def bytes_text(data: bytes | None) -> str:
 
 
 def moment_text(moment: datetime, timespec: str = "microseconds") -> str:
-    """In ISO 8601, UTC."""
+    """A time in ISO 8601, UTC."""
     return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")

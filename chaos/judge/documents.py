@@ -70,7 +70,7 @@ def judge_dead_letters(evidence: Evidence) -> None:
 
 
 def judge_redriven(evidence: Evidence) -> None:
-    """What was sent again is recorded so, and has one effect: however often it was sent, and whoever died meanwhile."""
+    """Each redriven order is recorded as redriven and has one effect, however often it was sent and whatever failed."""
     verdict, ledger, invoices = evidence.verdict, evidence.ledger, evidence.invoices
     for origin, order_id in evidence.record.redriven.items():
         verdict.counts["redriven orders"] += 1

@@ -163,9 +163,9 @@ class Ledger:
     heads: list[Head]
     #: Logo files by their names, which must be their digests.
     logos: dict[str, bytes]
-    #: What was done about each dead letter of (topic, partition, offset): `open`, `redriven` or `discarded`.
+    #: The states of the dead letters of each (topic, partition, offset): `open`, `redriven` or `discarded`.
     letters: dict[tuple[str, int, int], list[str]]
-    #: Digest of key and payload of each journal row; several where a seq stands there more than once.
+    #: Digest of key and payload of each journal row; several if a seq exists more than once.
     journal: dict[Place, list[bytes]] = field(default_factory=dict)
 
 
@@ -201,7 +201,7 @@ _HEADS: LiteralString = """
 """
 _LOGOS: LiteralString = "SELECT encode(sha256, 'hex'), body FROM logos"
 _LETTERS: LiteralString = "SELECT source_topic, source_partition, source_offset, state FROM dead_letters"
-# Digests only: the bytes themselves are many, and those of the topics are at hand to be digested too.
+# Digests only, to save memory: the topics' records are hashed for comparison.
 _JOURNAL: LiteralString = """
     SELECT topic, partition, seq, sha256(int4send(coalesce(length(key), -1)) || coalesce(key, '') || payload)
     FROM journal

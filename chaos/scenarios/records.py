@@ -194,7 +194,7 @@ class _Merchant:
         self._producer.begin_transaction()
         for body in bodies:
             self._producer.produce(INVOICE_REQUESTS.name, invoice_request(body), body["order_id"].encode())
-        # Written before they are given up: else nothing was tried.
+        # Written before the abort; otherwise the test would test nothing.
         if self._producer.flush(_FLUSH_S):
             raise RuntimeError("the brokers did not acknowledge the records of a transaction")
         if commits:
@@ -204,7 +204,7 @@ class _Merchant:
 
 
 def invoice_request(body: Mapping[str, Any]) -> bytes:
-    """A body of `POST /v1/invoices` as the gateway would write it for the local stack's seller."""
+    """A body of `POST /v1/invoices`, encoded as the gateway does for the local stack's seller."""
     buyer = {"vat_id": None, "email": None, **body["buyer"]}
     fields = {"received_at": time.time_ns() // 1000, "seller_id": "demo", "kind": "invoice", "note": None}
     # Unchecked: the agent must find what is wrong with it.

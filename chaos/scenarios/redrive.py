@@ -1,4 +1,4 @@
-"""Dead letters that are sent again: by redrives that are killed, to workers that are killed."""
+"""Redrives of dead letters that are killed, while the workers that handle the records are killed too."""
 
 import asyncio
 import sys
@@ -17,9 +17,9 @@ from schemas.placement import partition_of
 
 _RATE = RATE / 2
 _FLUSH_S = 30.0
-#: Orders that a producer puts into wrong partitions at once.
+#: The most orders that are sent to wrong partitions at once.
 _STRAYS_MAX = 8
-#: Slow enough to be killed amid its records.
+#: Records a second; slow enough for a redrive to be killed between two records.
 _RATE_OF_REDRIVE = "10"
 _WHICH = ("--topic", INVOICE_REQUESTS.name, "--reason", "wrong-partition")
 
@@ -30,7 +30,7 @@ _WHICH = ("--topic", INVOICE_REQUESTS.name, "--reason", "wrong-partition")
     "each has one effect",
 )
 async def redrive(world: World) -> None:
-    """Each becomes a dead letter; nothing of it is done until it is sent again, and then once."""
+    """Each order becomes a dead letter without effect; once redriven it has exactly one effect."""
     strays = _Strays(world)
     names = world.processes("invoices", "relay")
     async with world.traffic(_RATE) as traffic:
@@ -39,7 +39,7 @@ async def redrive(world: World) -> None:
             if world.chance.random() < 0.3:
                 world.kill(world.chance.choice(names))
             await _redrive_and_die(world)
-    # All are dead letters, or were sent again.
+    # Each of the orders is now an open dead letter, or redriven.
     if not await world.drained():
         return
     for left in ("", "0 sent, 0 stay open"):
@@ -51,7 +51,7 @@ async def redrive(world: World) -> None:
 
 
 async def _redrive_and_die(world: World) -> None:
-    """A redrive that is killed after a moment, where it is not done by then."""
+    """Run a redrive, and kill it after a moment unless it has ended."""
     command = [sys.executable, "-m", "gapless", "dead-letters", "redrive", *_WHICH, "--rate", _RATE_OF_REDRIVE]
     command += ["--why", "chaos", "--data", str(world.stack.data)]
     running = await asyncio.create_subprocess_exec(
@@ -67,7 +67,7 @@ async def _redrive_and_die(world: World) -> None:
 
 
 class _Strays:
-    """Orders of the shop in other partitions than their keys'."""
+    """Orders of the shop, sent to other partitions than their keys'."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -82,7 +82,7 @@ class _Strays:
         )
 
     def send(self, shop: Shop) -> None:
-        """Some of them; returns once the brokers have them."""
+        """Send some orders; returns when the brokers have acknowledged them."""
         for _ in range(self._world.chance.randrange(1, _STRAYS_MAX)):
             asked = shop.invoice()
             key, partitions = asked.order_id.encode(), self._world.partitions
@@ -96,7 +96,7 @@ class _Strays:
             )
             self._world.timeline.count("an order in a wrong partition")
         if self._producer.flush(_FLUSH_S):
-            self._world.found.append("the brokers did not take orders in wrong partitions")
+            self._world.found.append("the brokers did not acknowledge orders in wrong partitions")
 
     def _delivered(self, asked: Asked, error: object, message: Message) -> None:
         if error is None:
@@ -105,7 +105,7 @@ class _Strays:
             self._world.record.garbage.add(origin)
 
     def note_redriven(self) -> None:
-        """From now on each is promised: an operator has sent it again."""
+        """Record each order as promised, because it was redriven."""
         for origin, asked in self._sent.items():
             self._world.record.answer(asked, 202, {})
             self._world.record.redriven[origin] = asked.order_id

@@ -91,7 +91,7 @@ class NumberedRow:
     stored_at: datetime | None
     #: From its event.
     traceparent: str | None
-    #: Who has numbered it, and who has stored its document; None where it is not recorded.
+    #: The workers that numbered it and that stored its document; None if not recorded.
     worker: str | None
     document_worker: str | None
 
@@ -112,7 +112,7 @@ class RefusedRow:
     outcome: str
     detail: str
     occurred_at: datetime
-    #: Who has refused it; None where it is not recorded.
+    #: The worker that refused it; None if not recorded.
     worker: str | None
 
     @property
@@ -131,7 +131,7 @@ class EventRow:
     occurred_at: datetime
     payload: bytes
     traceparent: str | None
-    #: Who has written it; None where it is not recorded.
+    #: The worker that wrote it; None if not recorded.
     worker: str | None
     #: `redriven` or `discarded`; None while it is open.
     closed: str | None
