@@ -1,23 +1,24 @@
-"""`gapless load`: send the invoice requests of files, or checkouts made up for the purpose."""
+"""`gapless load`: send the orders of files, or checkouts made up for the purpose."""
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable
-from itertools import chain
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 import click
 import uvloop
 
 from gapless.load_checkouts import checkouts
-from gapless.load_report import is_refused, refusal, show, target, target_options, told
+from gapless.load_report import Bar, is_refused, show, show_import, target, target_options, told
 from producers.client import GaplessClient, GatewayAnswer
-from producers.files import FileError, read_requests
+from producers.importers.files import found
+from producers.importers.found import File, Options
+from producers.importers.report import ImportReport
 from producers.load import WORKERS, WORKERS_OPEN_LOOP, LoadReport, run, with_repeats
 from producers.wire import WireClient
-
-#: Answers that were no: so many are shown with their reason.
-_REFUSALS_MAX = 10
 
 
 class _Load(click.Group):
@@ -30,9 +31,25 @@ class _Load(click.Group):
         return super().parse_args(ctx, args)
 
 
+class _Rate(click.ParamType):
+    """A tax rate in percent."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """A decimal from 0 to 100."""
+        try:
+            rate = Decimal(str(value).removesuffix("%"))
+        except InvalidOperation:
+            rate = Decimal(-1)
+        if not rate.is_finite() or not 0 <= rate <= 100:
+            self.fail(f"{value!r} is no rate from 0 to 100, such as 20 or 8.875", param, ctx)
+        return rate
+
+
 @click.group(cls=_Load)
 def load() -> None:
-    """Send requests: `load FILE…` the invoice requests of files, `load checkouts` checkouts made up on the way."""
+    """Send requests: `load FILE…` the orders of files, `load checkouts` checkouts made up on the way."""
 
 
 load.add_command(checkouts)
@@ -52,6 +69,11 @@ load.add_command(checkouts)
 @click.option("--wait", type=click.IntRange(1, 30), metavar="SECONDS", help="Have each answer wait for the number.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Determines what is repeated, and when.")
 @click.option("--give-up-after", type=float, default=60.0, show_default=True, help="Seconds a request is retried.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent and what is left out; send nothing.")
+@click.option("--strict", is_flag=True, help="Send nothing unless every order can be sent.")
+@click.option("--encoding", help="Of the files, such as cp1250. Default: recognised.")
+@click.option("--vat-rate", type=_Rate(), help="The tax in the amounts of exports that say no tax (Stripe's payments).")
+@click.option("--currency", help="Of exports that say none, such as EUR (some of WooCommerce's).")
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def invoices(
@@ -62,49 +84,60 @@ def invoices(
     wait: int | None,
     seed: int,
     give_up_after: float,
+    dry_run: bool,
+    strict: bool,
+    encoding: str | None,
+    vat_rate: Decimal | None,
+    currency: str | None,
     data: Path,
     url: str | None,
     api_key_file: Path | None,
     as_json: bool,
 ) -> int:
-    """Send invoice requests: JSONL, one body of POST /v1/invoices a line, or the CSV that Shopify exports for orders.
+    """Send the orders of files: a shop's export, or JSON Lines with one body of POST /v1/invoices a line.
 
-    Exits with 1 if a request was refused or stayed unanswered. Sending a file again is harmless.
+    Every order is for itself: what can be sent is sent, the others are listed with their name, row and reason. Orders
+    that were not paid are left out and counted. Exits with 1 if any other was left out or stayed unanswered. Sending a
+    file again is harmless.
     """
-    where, api_key = target(data, url, api_key_file)
-    refusals: list[str] = []
+    where, api_key = ("", "") if dry_run else target(data, url, api_key_file)
+    options = Options(encoding, vat_rate, currency, are_bodies_checked=dry_run or strict)
+    sources = [File(path, options) for path in files]
+    if dry_run or strict:
+        checked = ImportReport()
+        for _ in checked.payloads(found(sources)):
+            pass
+        if dry_run or not checked.is_complete:
+            return _tell(checked, None, as_json=as_json)
+    imported = ImportReport()
+    outcomes: Counter[str] = Counter()
 
     def look(payload: bytes, answer: GatewayAnswer) -> None:
-        if is_refused(answer.status) and len(refusals) < _REFUSALS_MAX:
-            refusals.append(refusal(payload, answer))
+        imported.take(payload, answer)
+        outcomes["rejected" if is_refused(answer.status) else "accepted"] += 1
+        bar.moved()
 
     async def send(payloads: Iterable[bytes]) -> LoadReport:
         workers = WORKERS if rate is None else WORKERS_OPEN_LOOP
         make = WireClient if where.startswith("http://") else GaplessClient
-        async with make(
-            where,
-            api_key,
-            connections=workers,
-            give_up_after_s=give_up_after,
-            chance=random.Random(seed),  # noqa: S311
-        ) as client:
+        chance = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing.
+        async with make(where, api_key, connections=workers, give_up_after_s=give_up_after, chance=chance) as client:
             return await run(client, payloads, rate=rate, workers=workers, count_max=count, wait_s=wait, on_answer=look)
 
-    try:
-        payloads = chain.from_iterable(read_requests(path) for path in files)
-        report = uvloop.run(send(with_repeats(payloads, repeat, seed=seed)))
-    except BaseExceptionGroup as group:
-        wrong = group.subgroup(FileError)
-        if wrong is None:
-            raise
-        raise click.ClickException(str(wrong.exceptions[0])) from None
-    except FileError as error:
-        raise click.ClickException(str(error)) from None
+    with Bar(count, outcomes) as bar:
+        report = uvloop.run(send(with_repeats(imported.payloads(found(sources)), repeat, seed=seed)))
+    return _tell(imported, report, as_json=as_json)
+
+
+def _tell(imported: ImportReport, report: LoadReport | None, *, as_json: bool) -> int:
+    """Print what came of it; `report` is of what was sent."""
     if as_json:
-        click.echo(json.dumps(told(report), indent=2))
+        click.echo(json.dumps(imported.told() | ({} if report is None else told(report)), indent=2))
     else:
-        show(report)
-    for line in (*refusals, *report.failures):
+        show_import(imported)
+        if report is not None:
+            show(report)
+    failures = [] if report is None else report.failures
+    for line in (*imported.listed(), *failures):
         click.echo(line, err=True)
-    refused = any(is_refused(status) for status in report.statuses)
-    return 1 if refused or report.failed else 0
+    return 0 if imported.is_complete and not failures else 1

@@ -17,6 +17,7 @@ from rich.table import Table
 from gapless.local import DEFAULT_DATA, Folder
 from local.stack import Stack
 from producers.client import GatewayAnswer
+from producers.importers.report import ImportReport
 from producers.load import LoadReport, percentile
 
 _REFUSED_FROM = 400
@@ -117,8 +118,29 @@ def show(report: LoadReport, outcomes: Counter[str] | None = None) -> None:
         for status, latencies in sorted(report.by_status.items()):
             found = _latencies_ms(latencies)
             table.add_row(f"latency of {status}, p50 and p95", f"{found['p50']:.1f} and {found['p95']:.1f} ms")
+    _print(table)
+
+
+def _print(table: Table) -> None:
     # A fixed width where nobody looks: logs of CI wrap at 80 otherwise, or not at all.
     Console(width=None if os.isatty(1) else 100).print(table)
+
+
+def show_import(imported: ImportReport) -> None:
+    """For people: what was found in the files, on standard output."""
+    table = Table(title=f"{imported.orders:,} orders", title_justify="left")
+    table.add_column("what")
+    table.add_column("orders", justify="right")
+    if imported.accepted:
+        table.add_row("accepted", f"{imported.accepted:,}")
+    if imported.ready > imported.accepted:
+        table.add_row("ready, not sent", f"{imported.ready - imported.accepted:,}")
+    for state, count in imported.skipped.most_common():
+        table.add_row(f"left out: {state}", f"{count:,}")
+    table.add_row("rejected", f"{len(imported.rejected):,}")
+    for remark, count in imported.remarks.most_common():
+        table.add_row(remark, f"{count:,}")
+    _print(table)
 
 
 class Bar:
@@ -127,8 +149,8 @@ class Bar:
     It is drawn with answers, a few times a second: a thread for it would take CPU time from what is measured.
     """
 
-    def __init__(self, total: int, outcomes: Counter[str]) -> None:
-        """`outcomes` are read whenever it is drawn."""
+    def __init__(self, total: int | None, outcomes: Counter[str]) -> None:
+        """`outcomes` are read whenever it is drawn; without a total it shows how many there were so far."""
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[found]}"), TimeElapsedColumn())
         console = Console(stderr=True)
         self._bars = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)

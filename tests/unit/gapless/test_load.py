@@ -11,6 +11,10 @@ from click.testing import CliRunner, Result
 
 from gapless.load import load
 from producers.generate import bodies
+from tests.unit.producers.importers.exports import INSIDE, text
+
+#: Bodies, in the order in which they came.
+received: list[dict[str, object]] = []
 
 
 class Gateway(BaseHTTPRequestHandler):
@@ -21,6 +25,7 @@ class Gateway(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         refused = body["order_id"].endswith("3")
+        received.append(body)
         answer = json.dumps({"detail": "lines: too odd"} if refused else {}).encode()
         self.send_response(422 if refused else 202)
         self.send_header("Content-Length", str(len(answer)))
@@ -33,6 +38,7 @@ class Gateway(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
+    received.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -59,10 +65,10 @@ def test_what_came_of_the_requests_is_told_to_machines_and_people(url: str, tmp_
     assert "answered 202" in run(url, tmp_path).stdout
 
 
-def test_a_refused_request_is_named_and_makes_the_exit_code_1(url: str, tmp_path: Path) -> None:
+def test_a_refused_request_is_named_with_its_line_and_makes_the_exit_code_1(url: str, tmp_path: Path) -> None:
     result = run(url, tmp_path, orders=5)
     assert result.return_value == 1
-    assert "A-3: 422 lines: too odd" in result.stderr
+    assert f"{tmp_path}/orders.jsonl:3: A-3: 422 lines: too odd" in result.stderr
 
 
 def test_count_and_rate_bound_the_load(url: str, tmp_path: Path) -> None:
@@ -70,10 +76,68 @@ def test_count_and_rate_bound_the_load(url: str, tmp_path: Path) -> None:
     assert told["requests"] == 3
 
 
+def shop(folder: Path, *rows: dict[str, str]) -> Path:
+    """A shop's export as the file to send."""
+    path = folder / "orders_export.csv"
+    path.write_text(text(rows), encoding="utf-8")
+    return path
+
+
+ROWS = (
+    {**INSIDE, "Name": "#1"},
+    {**INSIDE, "Name": "#2", "Total": "99.00"},
+    {**INSIDE, "Name": "#4", "Financial Status": "pending"},
+    {**INSIDE, "Name": "#5"},
+)
+
+
+def send(url: str, folder: Path, *arguments: str) -> Result:
+    (folder / "key").write_text("secret\n")
+    target = ["--url", url, "--api-key-file", str(folder / "key")]
+    return CliRunner().invoke(load, [str(shop(folder, *ROWS)), *target, *arguments], standalone_mode=False)
+
+
+def test_every_order_is_for_itself_and_what_is_left_out_is_listed(url: str, tmp_path: Path) -> None:
+    result = send(url, tmp_path)
+    assert sorted(str(body["order_id"]) for body in received) == ["#1", "#5"]
+    assert "orders_export.csv:3: #2: Total: 99.00 is neither" in result.stderr
+    assert "left out: pending" in result.stdout
+    assert result.return_value == 1
+
+
+def test_a_report_for_programs_has_every_order(url: str, tmp_path: Path) -> None:
+    told = json.loads(send(url, tmp_path, "--json").stdout)
+    assert (told["orders"], told["accepted"], told["skipped"]) == (4, 2, {"pending": 1})
+    (rejected,) = told["rejected"]
+    assert (rejected["order_id"], rejected["row"], rejected["field"]) == ("#2", 3, "Total")
+    assert rejected["reason"].startswith("99.00 is neither")
+
+
+def test_strict_sends_nothing_unless_all_can_be_sent(url: str, tmp_path: Path) -> None:
+    result = send(url, tmp_path, "--strict")
+    assert (result.return_value, received) == (1, [])
+    assert "#2: Total: 99.00 is neither" in result.stderr
+
+
+def test_a_dry_run_needs_no_gateway_and_sends_nothing(tmp_path: Path) -> None:
+    path = shop(tmp_path, *ROWS)
+    result = CliRunner().invoke(load, [str(path), "--dry-run", "--json"], standalone_mode=False)
+    told = json.loads(result.stdout)
+    assert (told["ready"], told["accepted"], len(told["rejected"]), result.return_value) == (2, 0, 1, 1)
+    path.write_text(text([INSIDE]), encoding="utf-8")
+    assert CliRunner().invoke(load, [str(path), "--dry-run"], standalone_mode=False).return_value == 0
+
+
 def test_a_wrong_file_is_one_line(url: str, tmp_path: Path) -> None:
     (tmp_path / "orders.jsonl").write_text("{}\n")
-    result = run(url, tmp_path)
-    assert str(result.exception).startswith(f"{tmp_path}/orders.jsonl:1: the request: Object missing required field")
+    result = run(url, tmp_path, "--strict")
+    assert f"{tmp_path}/orders.jsonl:1: currency: is missing" in result.stderr
+
+
+@pytest.mark.parametrize("rate", ["-1", "101", "ten", "NaN"])
+def test_a_rate_is_from_0_to_100(rate: str) -> None:
+    result = CliRunner().invoke(load, ["x.csv", "--dry-run", "--vat-rate", rate])
+    assert (result.exit_code, "is no rate from 0 to 100" in result.output) == (2, True)
 
 
 def test_a_url_needs_its_key(tmp_path: Path) -> None:
