@@ -19,14 +19,14 @@ from domain.checkout import check
 from domain.invoice import check_order_id
 from domain.numbering import SELLER_ID
 from domain.records import CheckoutRequest
-from domain.refusals import ALREADY_INVOICED, UNKNOWN_SELLER, Refusal
+from domain.refusals import ALREADY_INVOICED, TAX_RULE, UNKNOWN_SELLER, Refusal
 from schemas import placement
 from schemas.catalog import CHECKOUT_REQUEST, CHECKOUT_REQUESTS
 from schemas.codec import DecodeError, decode
 
 _KIND = "checkout"
 #: Refusals that depended on the state at the time, so they can't be checked now.
-_OF_THE_MOMENT = (UNKNOWN_SELLER, ALREADY_INVOICED)
+_OF_THE_MOMENT = (UNKNOWN_SELLER, ALREADY_INVOICED, TAX_RULE)
 
 
 class _Request(NamedTuple):

@@ -55,7 +55,7 @@ FROM stock s
 FULL JOIN (
     SELECT l.seller_id, l.sku, sum(l.quantity) FILTER (WHERE o.state = ANY(%(claiming)s::text[])) AS claimed,
            sum(l.quantity) FILTER (WHERE o.state = ANY(%(shipped)s::text[])) AS shipped
-    FROM orders o JOIN order_lines l USING (seller_id, order_id) GROUP BY l.seller_id, l.sku
+    FROM orders o JOIN order_lines l USING (seller_id, order_id) WHERE l.sku <> '' GROUP BY l.seller_id, l.sku
 ) p USING (seller_id, sku)
 """
 ADJUSTMENTS = "SELECT seller_id, sku, adjust, version FROM stock_adjustments"

@@ -174,6 +174,8 @@ def order_entries(row: dict[str, Any]) -> Iterator[Entry]:
     partition, history = row["partition"], row["history"]
     pieces: dict[str, int] = {}
     for _, sku, quantity in row["lines"]:
+        if not sku:
+            continue
         pieces[sku] = pieces.get(sku, 0) + quantity
     for each in history:
         step = f"{each['from']} → {each['to']}"
@@ -201,7 +203,7 @@ def claims(row: dict[str, Any], versions: Collection[int]) -> Iterator[tuple[str
         if each["version"] in versions:
             cause = "reserved" if each["to"] == OrderState.PLACED else _stock_cause(each["from"], each["to"])
             if cause is not None:
-                yield from ((cause, sku, quantity) for _, sku, quantity in row["lines"])
+                yield from ((cause, sku, quantity) for _, sku, quantity in row["lines"] if sku)
 
 
 def _stock_cause(before: str | None, after: str) -> str | None:
@@ -239,7 +241,10 @@ def told(partition: int, schema: catalog.Schema[Any], event: Mapping[str, object
 
 def _words(schema: catalog.Schema[Any], event: Mapping[str, object], payload: bytes) -> str:
     if catalog.ORDER_PLACED.describes(event, schema):
-        lines = [(index, line["sku"], line["quantity"]) for index, line in enumerate(event["lines"])]
+        lines = [
+            (index, "" if line["stock"] is False else line["sku"], abs(line["quantity"]))
+            for index, line in enumerate(event["lines"])
+        ]
         return _placed(event, lines, event["placed_at"], event["hold_expires_at"])
     if catalog.ORDER_REFUSED.describes(event, schema):
         return _refused(event["customer"], event["short"], event["occurred_at"])

@@ -22,7 +22,7 @@ from domain.invoice import KINDS, check_order_id, price
 from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, InvoiceIdentity
 from domain.numbering import SELLER_ID
 from domain.records import CreditNoteRequest, InvoiceRequest
-from domain.refusals import ALREADY_ORDERED, UNKNOWN_SELLER, Refusal
+from domain.refusals import ALREADY_ORDERED, TAX_RULE, UNKNOWN_SELLER, Refusal
 from schemas import placement
 from schemas.catalog import CREDIT_NOTE_REQUEST, INVOICE_REQUEST, INVOICE_REQUESTS
 from schemas.codec import DecodeError, decode
@@ -176,8 +176,8 @@ def _judge_decoded(
             return "rejected", ""
         return "wrong", f"breaks a rule ({priced}), and was not rejected for it"
     if outcome == "rejected" and refusal is not None:
-        # Whether the seller existed at the time is unknown; the owner of the order id is checked by `_judge_owner`.
-        known = refusal.reason in (UNKNOWN_SELLER, ALREADY_ORDERED)
+        # The seller as it was at the time is unknown; the owner of the order id is checked by `_judge_owner`.
+        known = refusal.reason in (UNKNOWN_SELLER, ALREADY_ORDERED, TAX_RULE)
         return ("rejected", "") if known else ("wrong", f"was rejected for {refusal.reason}, but breaks no rule")
     if invoice is None:
         return "lost", f"its {whose} has no {what}"

@@ -30,6 +30,11 @@ FIRST: Mapping[str, Any] = {
 _HEAD_FIELDS = len(FIRST) - 3
 _LINE_FIELDS = len(_LINE) - 1
 
+#: The fields that addresses gained: all others of a request gained `details`.
+_LATER_IN_ADDRESS = ("line2", "line3", "subdivision")
+#: Stands for a field that is not there, where another one is.
+_UNKNOWN = "?"
+
 #: The values of a field that says nothing. A field that requests gain has one of them as its default: a test checks it.
 ABSENT: tuple[object, ...] = (None, "", [], {})
 
@@ -63,18 +68,25 @@ def said_later(request: Mapping[str, Any], first: Mapping[str, Any] = FIRST) -> 
 
 
 def _is_first(request: Mapping[str, Any]) -> bool:
-    """Whether an invoice's request has no field beyond version 1, as nearly all have none.
+    """Whether an invoice's request says nothing beyond version 1, as nearly all do: asked in a few look-ups.
 
-    It has those of version 1, all of which are required: if it has no more of them, it has no others.
+    It has the fields of version 1, all of which are required: what it has beyond them must be absent.
     """
     buyer = request["buyer"]
     return (
-        len(request) == _HEAD_FIELDS
-        and "received_at" in request
-        and len(buyer) == len(FIRST["buyer"])
-        and len(buyer["address"]) == len(_ADDRESS)
-        and max(map(len, request["lines"])) == _LINE_FIELDS
+        "received_at" in request
+        and _says_no_more(request, _HEAD_FIELDS)
+        and _says_no_more(buyer, len(FIRST["buyer"]))
+        and _says_no_more(buyer["address"], len(_ADDRESS), _LATER_IN_ADDRESS)
+        and all(_says_no_more(line, _LINE_FIELDS) for line in request["lines"])
     )
+
+
+def _says_no_more(record: Mapping[str, Any], fields: int, later: tuple[str, ...] = ("details",)) -> bool:
+    """Whether a record that has all `fields` of version 1 has no others, or only `later` ones, all absent."""
+    if len(record) == fields:
+        return True
+    return len(record) == fields + len(later) and not any(record.get(name, _UNKNOWN) for name in later)
 
 
 def _said(value: Any) -> Any:

@@ -9,20 +9,59 @@ a request for a credit note to.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from domain.checkout import check_name
-from domain.invoice import RATE_MAX, Priced, check_segment, price_as, rate_text, rate_total
+from domain.amounts import Entry, add_up, add_up_all, line_minor, net_of_gross, part_minor, rate_text, rate_total
+from domain.checkout import check_name, whole_pieces
+from domain.invoice import Priced, check_segment, price, price_as
 from domain.iso import CURRENCY_EXPONENTS
-from domain.money import RATE_DECIMALS, SCALE, SCALE_DECIMALS, divide_half_away, scaled
-from domain.records import CreditNoteRequest, InvoiceRequest, RateTotal, Totals
+from domain.money import (
+    PRICE_DECIMALS,
+    PRICE_SCALE,
+    RATE_DECIMALS,
+    RATE_MAX,
+    SCALE,
+    SCALE_DECIMALS,
+    divide_half_away,
+    minor,
+    minor_text,
+    scaled,
+)
+from domain.records import (
+    Allowance,
+    CreditNoteRequest,
+    InvoiceDetails,
+    InvoiceLine,
+    InvoiceRequest,
+    LineDetails,
+    RateTotal,
+    RequestedLine,
+    Totals,
+    TotalsDetails,
+)
 from domain.refusals import INVALID_FIELD, TOTALS_DISAGREE, Refusal
 
 #: The refund of a confirmed order that was cancelled: all of it.
 CANCELLATION = "cancellation"
 REFUND_ID_CHARS_MAX = 40
 
+#: Of a line of which nothing else is to be said.
+NO_STOCK: LineDetails = {
+    "unit": "",
+    "base_quantity": "",
+    "gross_price": "",
+    "price_discount": "",
+    "allowances": [],
+    "charges": [],
+    "period": None,
+    "note": "",
+    "order_line": "",
+    "buyer_item_id": "",
+    "stock": False,
+}
+#: Minor units that a share of a line may be away from its own product: three roundings have come to it.
+_ROUNDED_MAX = 3
 # Separates the parts of a digest, ends a line of a log or a text of Postgres: none of them may stand in an id.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -44,6 +83,8 @@ class Credit:
     per_rate: tuple[RateTotal, ...]
     net_minor: int
     tax_minor: int
+    details: InvoiceDetails | None = None
+    totals_details: TotalsDetails | None = None
 
     @property
     def gross_minor(self) -> int:
@@ -51,12 +92,24 @@ class Credit:
         return self.net_minor + self.tax_minor
 
 
-def is_same_refund(lines: Mapping[int, int], for_all_left: bool | None, asked: Mapping[int, int]) -> bool:
-    """Whether a refund of `asked` pieces by line (none: of all that is left) is the one that stands under its id.
+@dataclass(frozen=True, slots=True)
+class AskedRefund:
+    """What a refund was asked for: pieces by line, an amount with tax, or neither, for all that is left."""
 
-    That one is for `lines`; `for_all_left` if it was asked for without lines, None if nobody noted that.
-    """
-    return dict(asked) == dict(lines) if asked else for_all_left is not False
+    lines: Mapping[int, int]
+    #: Of the one that stands, what it came to; 0 of one that is asked for without.
+    amount_minor: int = 0
+    #: Of the one that stands: None if nobody noted it.
+    for_all_left: bool | None = None
+
+
+def is_same_refund(before: AskedRefund, asked: AskedRefund) -> bool:
+    """Whether a refund is the one that stands under its id, which was asked for `before`."""
+    if asked.amount_minor:
+        return before.for_all_left is False and not before.lines and before.amount_minor == asked.amount_minor
+    if asked.lines:
+        return dict(asked.lines) == dict(before.lines)
+    return before.for_all_left is not False
 
 
 def credit(order: InvoiceRequest, before: Mapping[int, int], now: Mapping[int, int]) -> Credit:
@@ -66,25 +119,91 @@ def credit(order: InvoiceRequest, before: Mapping[int, int], now: Mapping[int, i
     all credits together are exactly the invoice: as long as none is taken back that a later one was made after. Of
     three pieces at 0.664, credited one by one, the second is 0.67; with the first taken back and the other two
     credited at 1.33, 2.00 of 1.99 are. So a credit that may still fail has to end before the next one is made.
+
+    Allowances and charges of the document are credited along with the lines in their category and rate, in proportion.
     """
     after = {line: before.get(line, 0) + now.get(line, 0) for line in before.keys() | now.keys()}
-    nets_before, nets_after = _nets(order, before), _nets(order, after)
+    was, is_now = _sums(order, before), _sums(order, after)
     lines = tuple(
-        CreditedLine(line, quantity, nets_after[line] - nets_before.get(line, 0))
+        CreditedLine(line, quantity, is_now.nets[line] - was.nets.get(line, 0))
         for line, quantity in sorted(now.items())
         if quantity
     )
-    rates_before, rates_after = _per_rate(order, nets_before), _per_rate(order, nets_after)
+    named = {_group(order, each.line) for each in lines}
     per_rate = []
-    for group, (taxable, tax) in sorted(rates_after.items()):
-        taxable_before, tax_before = rates_before.get(group, (0, 0))
+    for group in sorted(is_now.per_rate):
+        taxable, tax = is_now.per_rate[group]
+        taxable_before, tax_before = was.per_rate.get(group, (0, 0))
         category, rate = group
-        total = rate_total(category, rate, taxable - taxable_before, tax - tax_before)
-        if any(_group(order, each.line) == group for each in lines):
+        if group in named or (taxable, tax) != (taxable_before, tax_before):
+            per_rate.append(rate_total(category, rate, taxable - taxable_before, tax - tax_before))
+    net, tax = sum(each["taxable_minor"] for each in per_rate), sum(each["tax_minor"] for each in per_rate)
+    details, totals = _details(order, was, is_now, sum(each.net_minor for each in lines), net, net + tax)
+    return Credit(lines, tuple(per_rate), net, tax, details, totals)
+
+
+def credit_amount(
+    order: InvoiceRequest, left: Mapping[tuple[str, int], tuple[int, int]], gross_minor: int, reason: str
+) -> tuple[list[InvoiceLine], Totals]:
+    """The lines and totals of a credit note for an amount with tax: one line for each category and rate that is left.
+
+    `left` has what is left to credit by category and rate: taxable and tax. The amount, at most all of it, is shared
+    in proportion to what is left with tax. All that was credited of a rate, this share included, has the invoice's own
+    part of tax in it, rounded once: so all of it is exactly what is left.
+    """
+    invoiced = left_to_credit(order, ())
+    whole = sum(taxable + tax for taxable, tax in left.values())
+    lines: list[InvoiceLine] = []
+    per_rate = []
+    given = seen = 0
+    for (category, rate), (taxable, tax) in sorted(left.items()):
+        seen += taxable + tax
+        share = divide_half_away(gross_minor * seen, whole) - given
+        given += share
+        its_taxable, its_tax = invoiced[category, rate]
+        its_gross = its_taxable + its_tax
+        after = its_gross - (taxable + tax) + share
+        tax_after = divide_half_away(after * its_tax, its_gross) if its_gross > 0 else its_tax
+        net = share - (tax_after - (its_tax - tax))
+        if share or net:
+            total = rate_total(category, rate, net, share - net)
             per_rate.append(total)
-    return Credit(
-        lines, tuple(per_rate), sum(each.net_minor for each in lines), sum(each["tax_minor"] for each in per_rate)
-    )
+            lines.append(
+                {
+                    "sku": "",
+                    "description": reason.strip() or "Refund",
+                    "quantity": "1" if net >= 0 else "-1",
+                    "unit_price": minor_text(abs(net), order["currency"]),
+                    "vat_rate": total["vat_rate"],
+                    "vat_category": category,
+                    "net_minor": net,
+                    "details": NO_STOCK,
+                }
+            )
+    net_sum, tax_sum = sum(each["taxable_minor"] for each in per_rate), sum(each["tax_minor"] for each in per_rate)
+    totals: Totals = {
+        "net_minor": net_sum,
+        "tax_minor": tax_sum,
+        "gross_minor": net_sum + tax_sum,
+        "per_rate": per_rate,
+        "details": None,
+    }
+    return lines, totals
+
+
+def left_to_credit(
+    order: InvoiceRequest, credited: Iterable[Sequence[RateTotal]]
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """What is left of the order's invoice by category and rate, after what was `credited`: taxable and tax."""
+    priced = price(order)
+    if isinstance(priced, Refusal):
+        raise ValueError(f"an order that is none: {priced}")
+    left = {_rate_group(each): (each["taxable_minor"], each["tax_minor"]) for each in priced.per_rate}
+    for per_rate in credited:
+        for each in per_rate:
+            taxable, tax = left[_rate_group(each)]
+            left[_rate_group(each)] = (taxable - each["taxable_minor"], tax - each["tax_minor"])
+    return left
 
 
 def check_refund_id(refund_id: str) -> Refusal | None:
@@ -116,7 +235,7 @@ def check(request: CreditNoteRequest) -> Priced | Refusal:
     exact = price_as("invoice", request)
     if isinstance(exact, Refusal):
         return exact
-    refusal = _check_lines(request) or _check_rates(request) or _check_totals(request["totals"])
+    refusal = _check_amounts(request) or _check_totals(request["totals"])
     if refusal is not None:
         return refusal
     totals = request["totals"]
@@ -134,7 +253,75 @@ def check(request: CreditNoteRequest) -> Priced | Refusal:
         request["reason"],
     )
     digest = hashlib.sha256("\x1e".join(content).encode("utf-8", "surrogatepass")).digest()
-    return Priced(nets, per_rate, totals["net_minor"], totals["tax_minor"], totals["gross_minor"], digest)
+    return Priced(
+        nets,
+        per_rate,
+        totals["net_minor"],
+        totals["tax_minor"],
+        totals["gross_minor"],
+        digest,
+        totals.get("details"),
+    )
+
+
+def _check_amounts(request: CreditNoteRequest) -> Refusal | None:
+    details = request.get("details")
+    if details is None and all(line.get("details") is None for line in request["lines"]):
+        return _check_lines(request) or _check_rates(request)
+    refusal = _check_all_lines(request, details) or _check_all_rates(request, details)
+    its = request["totals"].get("details")
+    if (
+        refusal is None
+        and details is not None
+        and (its is None or its["payable_minor"] != request["totals"]["gross_minor"])
+    ):
+        return Refusal(TOTALS_DISAGREE, "totals.details", "must state the gross amount as payable")
+    return None
+
+
+def _check_all_lines(request: CreditNoteRequest, details: InvoiceDetails | None) -> Refusal | None:
+    """The net amounts of lines, each within what rounding a share of its allowances and of its rate's tax may cost."""
+    for index, line in enumerate(request["lines"]):
+        amount = line_minor(line, request["currency"])
+        if details is not None and details["prices_include_tax"]:
+            amount = net_of_gross(amount, scaled(line["vat_rate"], RATE_DECIMALS))
+        if abs(line["net_minor"] - amount) > _ROUNDED_MAX:
+            detail = f"{line['net_minor']} is too far from {line['quantity']} x {line['unit_price']}"
+            return Refusal(TOTALS_DISAGREE, f"lines[{index}].net_minor", detail)
+    return None
+
+
+def _check_all_rates(request: CreditNoteRequest, details: InvoiceDetails | None) -> Refusal | None:
+    """Taxable amounts and taxes, each within what rounding may cost."""
+    currency, totals = request["currency"], request["totals"]
+    taxables: dict[tuple[str, int], int] = {}
+    for line in request["lines"]:
+        group = (line["vat_category"], scaled(line["vat_rate"], RATE_DECIMALS))
+        taxables[group] = taxables.get(group, 0) + line["net_minor"]
+    allowances = [] if details is None else details["allowances"]
+    charges = [] if details is None else details["charges"]
+    for sign, its in ((-1, allowances), (1, charges)):
+        for each in its:
+            group = (each["vat_category"], scaled(each["vat_rate"], RATE_DECIMALS))
+            amount = minor(each["amount"], currency)
+            if details is not None and details["prices_include_tax"]:
+                amount = net_of_gross(amount, group[1])
+            taxables[group] = taxables.get(group, 0) + sign * amount
+    # With tax inside, what is left of the rounding of lines before may come to any of these.
+    includes_tax = details is not None and details["prices_include_tax"] is True
+    slack = _ROUNDED_MAX * (1 + len(allowances) + len(charges)) if includes_tax else 0
+    stated = _by_group(totals["per_rate"])
+    if len(stated) != len(totals["per_rate"]) or stated.keys() != taxables.keys():
+        detail = "must be one for each category and rate of the lines, allowances and charges"
+        return Refusal(TOTALS_DISAGREE, "totals.per_rate", detail)
+    for group, (taxable, tax) in stated.items():
+        if abs(taxable - taxables[group]) > slack:
+            detail = f"{taxable} is not what {group[0]} {rate_text(group[1])} amounts to: {taxables[group]}"
+            return Refusal(TOTALS_DISAGREE, "totals.per_rate", detail)
+        if abs(tax * RATE_MAX - taxable * group[1]) > _ROUNDED_MAX * RATE_MAX:
+            detail = f"{tax} is too far from {rate_text(group[1])}% of {taxable}"
+            return Refusal(TOTALS_DISAGREE, "totals.per_rate", detail)
+    return None
 
 
 def _check_lines(request: CreditNoteRequest) -> Refusal | None:
@@ -143,8 +330,8 @@ def _check_lines(request: CreditNoteRequest) -> Refusal | None:
         quantity = scaled(line["quantity"], SCALE_DECIMALS)
         if quantity < 0:
             return Refusal(INVALID_FIELD, f"lines[{index}].quantity", "must be positive: a credit note is the return")
-        product = quantity * scaled(line["unit_price"], SCALE_DECIMALS) * unit
-        if abs(line["net_minor"] * SCALE * SCALE - product) >= SCALE * SCALE:
+        product = quantity * scaled(line["unit_price"], PRICE_DECIMALS) * unit
+        if abs(line["net_minor"] * SCALE * PRICE_SCALE - product) >= SCALE * PRICE_SCALE:
             detail = f"{line['net_minor']} is a minor unit or more away from {line['quantity']} x {line['unit_price']}"
             return Refusal(TOTALS_DISAGREE, f"lines[{index}].net_minor", detail)
     return None
@@ -190,20 +377,152 @@ def _check_totals(totals: Totals) -> Refusal | None:
     return None
 
 
-def _nets(order: InvoiceRequest, pieces: Mapping[int, int]) -> dict[int, int]:
-    unit = 10 ** CURRENCY_EXPONENTS[order["currency"]]
-    return {
-        line: divide_half_away(quantity * scaled(order["lines"][line]["unit_price"], SCALE_DECIMALS) * unit, SCALE)
-        for line, quantity in pieces.items()
+@dataclass(frozen=True, slots=True)
+class _Credited:
+    """What so many pieces of an order amount to."""
+
+    nets: dict[int, int]
+    per_rate: dict[tuple[str, int], tuple[int, int]]
+    #: What is credited of each allowance and charge of the document, as it was asked for: with tax if prices have it.
+    allowances: tuple[int, ...] = ()
+    charges: tuple[int, ...] = ()
+    #: Without tax.
+    allowances_net: int = 0
+    charges_net: int = 0
+
+
+def _sums(order: InvoiceRequest, pieces: Mapping[int, int]) -> _Credited:
+    currency = order["currency"]
+    places = sorted(line for line, count in pieces.items() if count)
+    entries: list[Entry] = [
+        (*_group(order, line), part_minor(order["lines"][line], pieces[line], currency)) for line in places
+    ]
+    details = order.get("details")
+    if details is None:
+        sums = add_up(entries)
+        return _Credited(dict(zip(places, sums.nets_minor, strict=True)), _by_group(sums.per_rate))
+    parts: dict[tuple[str, int], int] = {}
+    wholes: dict[tuple[str, int], int] = {}
+    for index, line in enumerate(order["lines"]):
+        wholes[_group(order, index)] = wholes.get(_group(order, index), 0) + line_minor(line, currency)
+    for category, rate, amount in entries:
+        parts[category, rate] = parts.get((category, rate), 0) + amount
+    is_whole = all(pieces.get(index, 0) == abs(whole_pieces(line)) for index, line in enumerate(order["lines"]))
+
+    def share(allowance: Allowance) -> int:
+        amount = minor(allowance["amount"], currency)
+        group = (allowance["vat_category"], scaled(allowance["vat_rate"], RATE_DECIMALS))
+        whole = wholes.get(group, 0)
+        if is_whole or not whole:
+            return amount if is_whole else 0
+        exact = amount * parts.get(group, 0)
+        return divide_half_away(exact, whole) if whole > 0 else divide_half_away(-exact, -whole)
+
+    allowances = tuple(share(each) for each in details["allowances"])
+    charges = tuple(share(each) for each in details["charges"])
+    shared: InvoiceDetails = {
+        **details,
+        "allowances": _with_shares(details["allowances"], allowances, currency),
+        "charges": _with_shares(details["charges"], charges, currency),
+        "rounding_amount": "",
+        "prepaid_amount": "",
+        "accounting": None,
     }
+    sums = add_up_all(entries, shared, currency)
+    its = sums.details
+    return _Credited(
+        dict(zip(places, sums.nets_minor, strict=True)),
+        _by_group(sums.per_rate),
+        allowances,
+        charges,
+        its["allowances_minor"] if its else 0,
+        its["charges_minor"] if its else 0,
+    )
 
 
-def _per_rate(order: InvoiceRequest, nets: Mapping[int, int]) -> dict[tuple[str, int], tuple[int, int]]:
-    taxables: dict[tuple[str, int], int] = {}
-    for line, net in nets.items():
-        group = _group(order, line)
-        taxables[group] = taxables.get(group, 0) + net
-    return {group: (taxable, divide_half_away(taxable * group[1], RATE_MAX)) for group, taxable in taxables.items()}
+def _details(
+    order: InvoiceRequest, was: _Credited, is_now: _Credited, lines_minor: int, net_minor: int, gross_minor: int
+) -> tuple[InvoiceDetails | None, TotalsDetails | None]:
+    """What few credit notes say, which their orders did: their own shares of allowances and charges."""
+    details = order.get("details")
+    if details is None:
+        return None, None
+    currency = order["currency"]
+    zeros = (0,) * (len(is_now.allowances) + len(is_now.charges))
+    before = (*was.allowances, *was.charges) or zeros
+    after = (*is_now.allowances, *is_now.charges)
+    shares = [later - earlier for later, earlier in zip(after, before, strict=True)]
+    between = len(is_now.allowances)
+    mine: InvoiceDetails = {
+        **details,
+        "allowances": _said(_with_shares(details["allowances"], shares[:between], currency)),
+        "charges": _said(_with_shares(details["charges"], shares[between:], currency)),
+        "rounding_amount": "",
+        "prepaid_amount": "",
+        "accounting": None,
+        "payment": None,
+        "preceding_invoices": [],
+        "notes": [],
+        "attachments": [],
+    }
+    totals: TotalsDetails = {
+        "lines_minor": lines_minor,
+        "allowances_minor": is_now.allowances_net - was.allowances_net,
+        "charges_minor": is_now.charges_net - was.charges_net,
+        "prepaid_minor": 0,
+        "rounding_minor": 0,
+        "payable_minor": gross_minor,
+        "accounting_tax_minor": None,
+    }
+    return mine, totals
+
+
+def _with_shares(allowances: Sequence[Allowance], shares: Sequence[int], currency: str) -> list[Allowance]:
+    return [
+        {**each, "amount": minor_text(share, currency), "percent": "", "base_amount": ""}
+        for each, share in zip(allowances, shares, strict=True)
+    ]
+
+
+def _said(allowances: list[Allowance]) -> list[Allowance]:
+    return [each for each in allowances if each["amount"].strip("-0.")]
+
+
+def _by_group(per_rate: Iterable[RateTotal]) -> dict[tuple[str, int], tuple[int, int]]:
+    return {_rate_group(each): (each["taxable_minor"], each["tax_minor"]) for each in per_rate}
+
+
+def _rate_group(total: RateTotal) -> tuple[str, int]:
+    return total["vat_category"], scaled(total["vat_rate"], RATE_DECIMALS)
+
+
+def credited_line(line: RequestedLine, each: CreditedLine, currency: str) -> InvoiceLine:
+    """A line of a credit note: so many pieces of a line of its order, with their share of its allowances."""
+    details = line.get("details")
+    sign = "-" if whole_pieces(line) < 0 else ""
+    if details is None:
+        return {**line, "quantity": f"{sign}{each.quantity}", "net_minor": each.net_minor, "details": None}
+    added = line_minor(line, currency) - line_minor(
+        {**line, "details": {**details, "allowances": [], "charges": []}}, currency
+    )
+    share = divide_half_away(added * each.quantity, abs(whole_pieces(line)))
+    its = (details["allowances"] or details["charges"])[:1]
+    reason = its[0] if its else None
+    change: Allowance = {
+        "amount": minor_text(abs(share), currency),
+        "percent": "",
+        "base_amount": "",
+        "vat_category": "",
+        "vat_rate": "",
+        "reason": reason["reason"] if reason else "",
+        "reason_code": "",
+    }
+    mine: LineDetails = {
+        **details,
+        "allowances": [change] if share < 0 else [],
+        "charges": [change] if share > 0 else [],
+    }
+    return {**line, "quantity": f"{sign}{each.quantity}", "net_minor": each.net_minor, "details": mine}
 
 
 def _group(order: InvoiceRequest, line: int) -> tuple[str, int]:

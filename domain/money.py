@@ -9,14 +9,19 @@ from functools import lru_cache
 
 from domain.iso import CURRENCY_EXPONENTS
 
-#: Decimals a quantity or a unit price may carry. Products of two are exact in 10^-12.
+#: Decimals a quantity may carry.
 SCALE_DECIMALS = 6
 SCALE = 10**SCALE_DECIMALS
+#: Decimals a unit price or an exchange rate may carry.
+PRICE_DECIMALS = 10
+PRICE_SCALE = 10**PRICE_DECIMALS
 #: Decimals a VAT rate in percent may carry.
-RATE_DECIMALS = 2
+RATE_DECIMALS = 4
+#: 100 percent.
+RATE_MAX = 100 * 10**RATE_DECIMALS
 
 #: How a caller writes an amount.
-DECIMAL = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,6}))?", re.ASCII)
+DECIMAL = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,10}))?", re.ASCII)
 _NEGATIVE_ZERO = re.compile(r"-0+(?:\.0+)?", re.ASCII)
 
 

@@ -1,10 +1,11 @@
 """The records that rooms pass to each other, as the codec takes and gives them: generated from the Avro schemas.
 
-One type a record, of its newest version. Times are integers of microseconds since 1970, UTC. Don't edit: change the
-schema, then run `python -m schemas.generate`.
+One type a record, of its newest version. A field that came later and may be absent may be left out where a record is
+made; a decoded record has it. Times are integers of microseconds since 1970, UTC. Don't edit: change the schema, then
+run `python -m schemas.generate`.
 """
 
-from typing import TypedDict, final
+from typing import NotRequired, TypedDict, final
 
 
 @final
@@ -19,6 +20,48 @@ class Address(TypedDict):
     postal_code: str
     #: ISO 3166-1 alpha-2.
     country: str
+    #: BT-36, BT-51, BT-76.
+    line2: NotRequired[str]
+    #: BT-162, BT-163, BT-165.
+    line3: NotRequired[str]
+    #: Region, province or state. BT-39, BT-54, BT-79.
+    subdivision: NotRequired[str]
+
+
+@final
+class Identifier(TypedDict):
+    """An identifier and who gives it out."""
+
+    #: As it was given.
+    id: str
+    #: ISO 6523 or EAS code; may be empty for a legal identifier.
+    scheme: str
+
+
+@final
+class Contact(TypedDict):
+    """Whom to ask: EN 16931 BG-6, BG-9."""
+
+    #: BT-41, BT-56.
+    name: str
+    #: BT-42, BT-57.
+    phone: str
+    #: BT-43, BT-58.
+    email: str
+
+
+@final
+class PartyDetails(TypedDict):
+    """What few parties say."""
+
+    #: BT-28, BT-45.
+    trading_name: str
+    #: Such as a SIREN or HRB number. BT-30, BT-47.
+    legal_id: Identifier | None
+    #: Where e-invoices go. BT-34, BT-49.
+    electronic_address: Identifier | None
+    #: BG-6, BG-9.
+    contact: Contact | None
 
 
 @final
@@ -33,6 +76,66 @@ class Buyer(TypedDict):
     vat_id: str | None
     #: Postal address.
     address: Address
+    #: What few buyers say; null for all others.
+    details: NotRequired[PartyDetails | None]
+
+
+@final
+class Allowance(TypedDict):
+    """An allowance, or a charge where it stands among the charges: EN 16931 BG-20, BG-21, BG-27, BG-28."""
+
+    #: Decimal text in the currency's decimals; negative on what is returned. BT-92, BT-99, BT-136, BT-141.
+    amount: str
+    #: Decimal text; empty if the amount is none of a base. BT-94, BT-101, BT-138, BT-143.
+    percent: str
+    #: Decimal text; what the percent is of. BT-93, BT-100, BT-137, BT-142.
+    base_amount: str
+    #: UNCL5305 code; empty on a line, whose own counts. BT-95, BT-102.
+    vat_category: str
+    #: Percent as decimal text, at most 4 decimals; empty on a line. BT-96, BT-103.
+    vat_rate: str
+    #: Why, in words. BT-97, BT-104, BT-139, BT-144.
+    reason: str
+    #: UNCL5189 code of an allowance, UNCL7161 code of a charge. BT-98, BT-105, BT-140, BT-145.
+    reason_code: str
+
+
+@final
+class Period(TypedDict):
+    """From and to which day, YYYY-MM-DD; one of both may be empty."""
+
+    #: First day. BT-73, BT-134.
+    start: str
+    #: Last day. BT-74, BT-135.
+    end: str
+
+
+@final
+class LineDetails(TypedDict):
+    """What few lines say."""
+
+    #: UN/ECE Recommendation 20 or 21 code; empty for pieces. BT-130.
+    unit: str
+    #: Decimal text, above zero: the unit price is for so many; empty for one. BT-149.
+    base_quantity: str
+    #: Decimal text, at most 10 decimals: the unit price before its discount; empty if there is none. BT-148.
+    gross_price: str
+    #: Decimal text, at most 10 decimals: gross price less unit price; empty if there is none. BT-147.
+    price_discount: str
+    #: BG-27.
+    allowances: list[Allowance]
+    #: BG-28.
+    charges: list[Allowance]
+    #: BG-26.
+    period: Period | None
+    #: Line breaks are kept. BT-127.
+    note: str
+    #: Line of the buyer's order. BT-132.
+    order_line: str
+    #: The buyer's article number. BT-156.
+    buyer_item_id: str
+    #: False for what claims no stock, such as shipping; otherwise null.
+    stock: bool | None
 
 
 @final
@@ -45,12 +148,174 @@ class RequestedLine(TypedDict):
     description: str
     #: Decimal text, at most 6 decimals; negative for a return. BT-129.
     quantity: str
-    #: Decimal text, at most 6 decimals, not negative. BT-146.
+    #: Decimal text, at most 10 decimals, not negative. BT-146.
     unit_price: str
-    #: Percent as decimal text, at most 2 decimals. BT-152.
+    #: Percent as decimal text, at most 4 decimals. BT-152.
     vat_rate: str
     #: UNCL5305 code: S, Z, E, AE, K, G, O, L or M. BT-151.
     vat_category: str
+    #: What few lines say; null for all others.
+    details: NotRequired[LineDetails | None]
+
+
+@final
+class Accounting(TypedDict):
+    """The seller's currency for tax."""
+
+    #: ISO 4217. BT-6.
+    currency: str
+    #: Decimal text, at most 10 decimals: so much of it is one of the invoice's currency.
+    exchange_rate: str
+
+
+@final
+class Exemption(TypedDict):
+    """Why a category has no tax: EN 16931 BG-23."""
+
+    #: UNCL5305 code.
+    vat_category: str
+    #: VATEX code. BT-121.
+    code: str
+    #: In words. BT-120.
+    reason: str
+
+
+@final
+class Payment(TypedDict):
+    """When and how it is paid: EN 16931 BG-16 to BG-19."""
+
+    #: YYYY-MM-DD. BT-9.
+    due_date: str
+    #: Line breaks are kept. BT-20.
+    terms: str
+    #: UNCL4461 code. BT-81.
+    means: str
+    #: BT-82.
+    means_text: str
+    #: Account to pay into. BT-84.
+    iban: str
+    #: BT-86.
+    bic: str
+    #: BT-85.
+    account_name: str
+    #: 4 to 6 digits of the card used. BT-87.
+    card_last_digits: str
+    #: Reference of the direct debit's mandate. BT-89.
+    mandate: str
+    #: BT-90.
+    creditor_id: str
+    #: BT-91.
+    debited_iban: str
+    #: Text to pay under. BT-83.
+    remittance: str
+    #: YYYY-MM-DD on which it was paid, if it was.
+    paid_at: str
+
+
+@final
+class Delivery(TypedDict):
+    """Where and when it was delivered: EN 16931 BG-13."""
+
+    #: YYYY-MM-DD. BT-72.
+    date: str
+    #: Who received it. BT-70.
+    name: str
+    #: BT-71.
+    location_id: str
+    #: BG-15.
+    address: Address | None
+
+
+@final
+class References(TypedDict):
+    """Documents that this one refers to."""
+
+    #: BT-10.
+    buyer_reference: str
+    #: BT-11.
+    project: str
+    #: BT-12.
+    contract: str
+    #: BT-13.
+    purchase_order: str
+    #: BT-14.
+    sales_order: str
+    #: BT-15.
+    receiving_advice: str
+    #: BT-16.
+    despatch_advice: str
+    #: Tender or lot. BT-17.
+    tender: str
+
+
+@final
+class PrecedingInvoice(TypedDict):
+    """An earlier invoice: EN 16931 BG-3."""
+
+    #: BT-25.
+    number: str
+    #: YYYY-MM-DD. BT-26.
+    issue_date: str
+
+
+@final
+class Note(TypedDict):
+    """A note with its subject: EN 16931 BG-1."""
+
+    #: UNCL4451 code; may be empty. BT-21.
+    subject_code: str
+    #: Line breaks are kept. BT-22.
+    text: str
+
+
+@final
+class Attachment(TypedDict):
+    """A document elsewhere: EN 16931 BG-24."""
+
+    #: BT-122.
+    name: str
+    #: BT-123.
+    description: str
+    #: BT-124.
+    url: str
+
+
+@final
+class InvoiceDetails(TypedDict):
+    """What few invoices say."""
+
+    #: True if unit prices, allowances and charges hold the tax; otherwise null.
+    prices_include_tax: bool | None
+    #: Of the document. BG-20.
+    allowances: list[Allowance]
+    #: Of the document. BG-21.
+    charges: list[Allowance]
+    #: Decimal text, may be negative: added to what is due, outside of the tax. BT-114.
+    rounding_amount: str
+    #: Decimal text: paid before. BT-113.
+    prepaid_amount: str
+    #: If the tax is stated in another currency too.
+    accounting: Accounting | None
+    #: One for a category.
+    exemptions: list[Exemption]
+    #: BG-16.
+    payment: Payment | None
+    #: YYYY-MM-DD. BT-7.
+    tax_point_date: str
+    #: BG-14.
+    period: Period | None
+    #: BG-13.
+    delivery: Delivery | None
+    #: BT-10 to BT-17.
+    references: References | None
+    #: BG-3.
+    preceding_invoices: list[PrecedingInvoice]
+    #: Beside the note.
+    notes: list[Note]
+    #: BCP 47 tag of the document's language, such as pt-BR; empty for the seller's.
+    language: str
+    #: By link. BG-24.
+    attachments: list[Attachment]
 
 
 @final
@@ -76,6 +341,8 @@ class CheckoutRequest(TypedDict):
     buyer: Buyer
     #: 1-1,000 lines.
     lines: list[RequestedLine]
+    #: What few invoices say; null for all others.
+    details: NotRequired[InvoiceDetails | None]
 
 
 @final
@@ -90,6 +357,20 @@ class Seller(TypedDict):
     address: Address
     #: Hex digest that names the logo's bytes; they never change under it.
     logo_sha256: str | None
+    #: What few sellers say; null for all others.
+    details: NotRequired[PartyDetails | None]
+    #: Local tax registration. BT-32.
+    tax_number: NotRequired[str]
+    #: What the tax is called, such as Sales tax or GST; empty for VAT.
+    tax_name: NotRequired[str]
+    #: Of the document's rules, #rrggbb; empty for the template's.
+    colour: NotRequired[str]
+    #: How its invoices are paid that say nothing of it; null if it has not said.
+    payment: NotRequired[Payment | None]
+    #: BCP 47 tag of the documents that name none.
+    language: NotRequired[str]
+    #: On invoices that have none. BT-22.
+    note: NotRequired[str]
 
 
 @final
@@ -102,14 +383,17 @@ class InvoiceLine(TypedDict):
     description: str
     #: Decimal text, at most 6 decimals; negative for a return. BT-129.
     quantity: str
-    #: Decimal text, at most 6 decimals, not negative. BT-146.
+    #: Decimal text, at most 10 decimals, not negative. BT-146.
     unit_price: str
-    #: Percent as decimal text, at most 2 decimals. BT-152.
+    #: Percent as decimal text, at most 4 decimals. BT-152.
     vat_rate: str
     #: UNCL5305 code: S, Z, E, AE, K, G, O, L or M. BT-151.
     vat_category: str
-    #: quantity x unit_price, rounded half away from zero to the currency's minor unit. BT-131.
+    #: Without tax, with the line's allowances and charges, rounded half away from zero to the currency's minor unit.
+    #: BT-131.
     net_minor: int
+    #: What few lines say; null for all others.
+    details: NotRequired[LineDetails | None]
 
 
 @final
@@ -118,12 +402,32 @@ class RateTotal(TypedDict):
 
     #: BT-118.
     vat_category: str
-    #: BT-119, percent, two decimals.
+    #: BT-119, percent, two decimals, or up to four where it has them.
     vat_rate: str
-    #: Sum of the lines' net amounts. BT-116.
+    #: Sum of the lines' net amounts, less allowances, plus charges. BT-116.
     taxable_minor: int
-    #: taxable x rate, rounded once. BT-117.
+    #: taxable x rate, rounded once; where prices include tax, gross x rate / (100 + rate). BT-117.
     tax_minor: int
+
+
+@final
+class TotalsDetails(TypedDict):
+    """The totals of an invoice with allowances, charges, or amounts paid or rounded, in minor units."""
+
+    #: Sum of the lines' net amounts. BT-106.
+    lines_minor: int
+    #: Of the document, without tax. BT-107.
+    allowances_minor: int
+    #: Of the document, without tax. BT-108.
+    charges_minor: int
+    #: BT-113.
+    prepaid_minor: int
+    #: BT-114.
+    rounding_minor: int
+    #: Gross less prepaid, plus rounding. BT-115.
+    payable_minor: int
+    #: The tax in minor units of the accounting currency. BT-111.
+    accounting_tax_minor: int | None
 
 
 @final
@@ -138,6 +442,8 @@ class Totals(TypedDict):
     gross_minor: int
     #: VAT breakdown.
     per_rate: list[RateTotal]
+    #: Null where the lines are all there is: then what is due is the gross total.
+    details: NotRequired[TotalsDetails | None]
 
 
 @final
@@ -180,6 +486,13 @@ class CreditNoteIssued(TypedDict):
     totals: Totals
     #: The template that the document is made with: with this event it decides every byte.
     template_version: int
+    #: What few invoices say; null for all others.
+    details: NotRequired[InvoiceDetails | None]
+    #: YYYY-MM-DD of the invoice that it corrects. BT-26.
+    preceding_issue_date: NotRequired[str]
+    #: YYYY-MM-DD on which the money was known to be returned, the way it came; empty if the invoice was asked for
+    #: directly.
+    paid_on: NotRequired[str]
 
 
 @final
@@ -206,6 +519,8 @@ class CreditNoteRequest(TypedDict):
     lines: list[InvoiceLine]
     #: What is due.
     totals: Totals
+    #: What few invoices say; null for all others.
+    details: NotRequired[InvoiceDetails | None]
 
 
 @final
@@ -295,6 +610,10 @@ class InvoiceIssued(TypedDict):
     totals: Totals
     #: The template that the document is made with: with this event it decides every byte.
     template_version: int
+    #: What few invoices say; null for all others.
+    details: NotRequired[InvoiceDetails | None]
+    #: YYYY-MM-DD on which the payment of the checkout's order was known; empty if it was asked for directly.
+    paid_on: NotRequired[str]
 
 
 @final
@@ -317,6 +636,8 @@ class InvoiceRequest(TypedDict):
     buyer: Buyer
     #: 1-1,000 lines.
     lines: list[RequestedLine]
+    #: What few invoices say; null for all others.
+    details: NotRequired[InvoiceDetails | None]
 
 
 @final
@@ -395,8 +716,10 @@ class OrderCommand(TypedDict):
     reason: str
     #: A refund's id, the storefront's own, 1-40 characters; empty for other actions.
     refund_id: str
-    #: What to refund; empty for all that is left, and for other actions.
+    #: What to refund; empty for all that is left, for an amount, and for other actions.
     lines: list[RefundedLine]
+    #: Decimal text with tax: what to refund; empty for lines, for all that is left, and for other actions.
+    amount: NotRequired[str]
 
 
 @final
@@ -456,12 +779,14 @@ class OrderLine(TypedDict):
     sku: str
     #: What it is.
     description: str
-    #: Whole number of pieces.
+    #: Whole number of pieces; negative for a discount.
     quantity: int
     #: Decimal text.
     unit_price: str
     #: Minor units.
     net_minor: int
+    #: False for what claims no stock, such as shipping; otherwise null.
+    stock: NotRequired[bool | None]
 
 
 @final

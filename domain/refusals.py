@@ -22,6 +22,8 @@ class Refusal:
 INVALID_FIELD = "invalid-field"
 NEGATIVE_TOTAL = "negative-total"
 TOTALS_DISAGREE = "totals-disagree"
+#: A rule of EN 16931 or of the law forbids it to this seller.
+TAX_RULE = "tax-rule"
 UNKNOWN_SELLER = "unknown-seller"
 #: The order's state forbids the command.
 NOT_PERMITTED = "not-permitted"
@@ -43,6 +45,7 @@ REASONS = (
     INVALID_FIELD,
     NEGATIVE_TOTAL,
     TOTALS_DISAGREE,
+    TAX_RULE,
     UNKNOWN_SELLER,
     NOT_PERMITTED,
     REFUND_TOO_LARGE,

@@ -87,9 +87,14 @@ class Shelf:
 
 
 def wanted_of(seller_id: str, lines: Iterable[tuple[str, int]]) -> dict[Sku, int]:
-    """Pieces per SKU of an order's `(sku, quantity)` lines: several lines of one SKU are counted together."""
+    """Pieces per SKU of an order's `(sku, quantity)` lines: several lines of one SKU are counted together.
+
+    A line without a SKU, such as shipping, claims no stock.
+    """
     wanted: dict[Sku, int] = {}
     for name, quantity in lines:
+        if not name:
+            continue
         sku = Sku(seller_id, name)
         wanted[sku] = wanted.get(sku, 0) + quantity
     return wanted

@@ -82,6 +82,25 @@ _SELLER_OPTIONS = (
     click.option("--postal-code", help="May be empty if the country has none."),
     click.option("--country", help="ISO 3166-1 alpha-2, such as FR."),
     click.option("--vat-id", help="VAT identifier; empty for none."),
+    click.option("--tax-number", help="Local tax registration (BT-32), where there is no VAT identifier."),
+    click.option("--tax-name", help="What the tax is called, such as GST or Sales tax.  [default: VAT]"),
+    click.option("--trading-name", help="A name beside the legal one (BT-28)."),
+    click.option("--legal-id", help="Such as a SIREN or a commercial register's number (BT-30)."),
+    click.option("--legal-id-scheme", help="Its ISO 6523 code, such as 0002 for a SIREN."),
+    click.option("--electronic-address", help="Where e-invoices go (BT-34)."),
+    click.option("--electronic-address-scheme", help="Its EAS code, such as 0225 or EM for e-mail."),
+    click.option("--contact-name", help="Whom to ask (BT-41)."),
+    click.option("--contact-phone", help="BT-42."),
+    click.option("--contact-email", help="BT-43."),
+    click.option("--payment-terms", help="On invoices that state none (BT-20)."),
+    click.option("--payment-days", help="Days until an invoice is due that states no date (BT-9)."),
+    click.option("--payment-means", help="UNCL4461 code, such as 58 for a SEPA transfer (BT-81)."),
+    click.option("--iban", help="Account to pay into (BT-84)."),
+    click.option("--bic", help="BT-86."),
+    click.option("--account-name", help="BT-85."),
+    click.option("--note", help="On invoices without one (BT-22)."),
+    click.option("--language", help="Of documents that name none, such as de or pt-BR."),
+    click.option("--colour", help="Of the documents' rules, such as #204080."),
     click.option("--time-zone", help="Determines an invoice's date, such as Europe/Paris.  [default: UTC]"),
     click.option(
         "--numbering-policy",
@@ -140,7 +159,9 @@ def show_seller(seller_id: str) -> None:
 
     seller, keys = _run(show)
     for name in store.SellerRow.__dataclass_fields__:
-        click.echo(f"{name:17} {getattr(seller, name) or '-'}")
+        # Of what few sellers say, only what this one does.
+        if getattr(seller, name) or name not in store.MORE:
+            click.echo(f"{name:17} {getattr(seller, name) or '-'}")
     _warn_of_numbering(seller)
     for key in keys:
         state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "valid"

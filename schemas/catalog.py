@@ -91,15 +91,15 @@ class Schema(Generic[R]):
         return schema is self
 
 
-INVOICE_REQUEST = Schema(records.InvoiceRequest, (1,))
-INVOICE_ISSUED = Schema(records.InvoiceIssued, (2,))
+INVOICE_REQUEST = Schema(records.InvoiceRequest, (1, 22))
+INVOICE_ISSUED = Schema(records.InvoiceIssued, (2, 25))
 INVOICE_DOCUMENT_STORED = Schema(records.InvoiceDocumentStored, (3,))
 INVOICE_REQUEST_CONFLICTED = Schema(records.InvoiceRequestConflicted, (4,))
 INVOICE_REQUEST_REJECTED = Schema(records.InvoiceRequestRejected, (5,))
 DEAD_LETTER = Schema(records.DeadLetter, (6,))
-CHECKOUT_REQUEST = Schema(records.CheckoutRequest, (7,))
-ORDER_COMMAND = Schema(records.OrderCommand, (8,))
-ORDER_PLACED = Schema(records.OrderPlaced, (9,))
+CHECKOUT_REQUEST = Schema(records.CheckoutRequest, (7, 23))
+ORDER_COMMAND = Schema(records.OrderCommand, (8, 28))
+ORDER_PLACED = Schema(records.OrderPlaced, (9, 27))
 ORDER_REFUSED = Schema(records.OrderRefused, (10,))
 ORDER_CONFLICTED = Schema(records.OrderConflicted, (11,))
 ORDER_REJECTED = Schema(records.OrderRejected, (12,))
@@ -109,8 +109,8 @@ PAYMENT_REQUESTED = Schema(records.PaymentRequested, (15,))
 PAYMENT_ATTEMPT_FINISHED = Schema(records.PaymentAttemptFinished, (16,))
 STOCK_CHANGED = Schema(records.StockChanged, (17,))
 PAYMENT_NOTICE = Schema(records.PaymentNotice, (18,))
-CREDIT_NOTE_REQUEST = Schema(records.CreditNoteRequest, (19,))
-CREDIT_NOTE_ISSUED = Schema(records.CreditNoteIssued, (20,))
+CREDIT_NOTE_REQUEST = Schema(records.CreditNoteRequest, (19, 24))
+CREDIT_NOTE_ISSUED = Schema(records.CreditNoteIssued, (20, 26))
 
 
 def is_issued(

@@ -14,7 +14,6 @@ from functools import cache
 from typing import Any, overload
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
-from fastavro.schema import expand_schema
 
 from schemas.catalog import VERSIONS, R, Schema, SchemaVersion
 
@@ -122,10 +121,25 @@ def decode_field(payload: bytes, schema: Schema[Any], field: str, *, bytes_max: 
 @cache
 def _with_only(schema: Schema[Any], field: str) -> Any:
     """The newest version with this field alone."""
-    # Expanded: the type of another field may be named in this one's.
-    newest: Any = expand_schema(schema.newest.parsed)
+    newest = schema.newest.parsed
     fields = [each for each in newest["fields"] if each["name"] == field]
-    return parse_schema({"type": "record", "name": newest["name"], "fields": fields})
+    its = [{**each, "type": _defined(each["type"], newest["__named_schemas"], set())} for each in fields]
+    return parse_schema({"type": "record", "name": newest["name"], "fields": its})
+
+
+def _defined(node: Any, named: Mapping[str, Any], done: set[str]) -> Any:
+    """A part of a schema by itself: a record is defined where it comes first, and named where it comes again."""
+    if isinstance(node, list):
+        return [_defined(each, named, done) for each in node]
+    if isinstance(node, str):
+        return _defined(named[node], named, done) if node in named and node not in done else node
+    if node["type"] == "array":
+        return {**node, "items": _defined(node["items"], named, done)}
+    if node["type"] != "record":
+        return node
+    done.add(node["name"])
+    fields = [{**each, "type": _defined(each["type"], named, done)} for each in node["fields"]]
+    return {"type": "record", "name": node["name"], "fields": fields}
 
 
 def _expected(payload: bytes, schemas: tuple[Schema[Any], ...], bytes_max: int) -> tuple[Schema[Any], SchemaVersion]:
@@ -174,6 +188,8 @@ def _measure(schema: Any, payload: bytes, at: int, named: Mapping[str, Any]) -> 
         return _read_long(payload, at)[1]
     if kind == "null":
         return at
+    if kind == "boolean":
+        return at + 1
     return _measure(named[kind], payload, at, named)
 
 

@@ -20,6 +20,7 @@ from domain.order import OrderIdentity
 from domain.records import CheckoutRequest, OrderConflicted, OrderPlaced, OrderRefused, OrderRejected, ShortLine
 from domain.refusals import ALREADY_INVOICED, INVALID_FIELD, UNKNOWN_SELLER, Refusal
 from domain.reservation import Change, Shelf, Short
+from domain.rules import check_rules
 from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
@@ -163,12 +164,18 @@ class CheckoutsWork:
         candidates: list[Content] = []
         for request in prepared.requests.values():
             key = request.content.key
-            if key.seller_id not in sellers:
+            facts = sellers.get(key.seller_id)
+            broken = None
+            if facts is not None and _id(key) not in standing:
+                broken = check_rules(request.checkout.invoice_request, request.checkout.priced, facts)
+            if facts is None:
                 detail = "no such seller: create it with `gapless sellers add`"
                 _reject(out, batch, request.content, Refusal(UNKNOWN_SELLER, "seller_id", detail), now)
             elif _id(key) in invoiced:
                 detail = "this order_id has an invoice that was asked for directly: use another one"
                 _reject(out, batch, request.content, Refusal(ALREADY_INVOICED, "order_id", detail), now)
+            elif broken is not None:
+                _reject(out, batch, request.content, broken, now)
             else:
                 candidates.append(request.content)
         decision = decide(candidates, {_key(each): content for each, content in standing.items()})
@@ -228,7 +235,7 @@ class CheckoutsWork:
             event = encode(catalog.ORDER_PLACED, _placed_event(request, at, micros(now + self._hold)))
             out.stock.append(stock_changed(body["seller_id"], body["order_id"], "reserved", placed, now, traceparent))
             out.lines += [
-                LineRow(body["seller_id"], body["order_id"], index, line["sku"], pieces)
+                LineRow(body["seller_id"], body["order_id"], index, checkout.sku_of(line), abs(pieces))
                 for index, (line, pieces) in enumerate(zip(body["lines"], request.checkout.pieces, strict=True))
             ]
         out.events.append((offset, JournalRow(body["order_id"].encode(), event, now, traceparent)))
@@ -362,6 +369,7 @@ def _placed_event(request: CheckedCheckout, at: int, hold_expires_at: int) -> Or
                 "quantity": pieces,
                 "unit_price": line["unit_price"],
                 "net_minor": net,
+                "stock": False if checkout.claims_no_stock(line) else None,
             }
             for line, pieces, net in lines
         ],

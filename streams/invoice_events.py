@@ -14,6 +14,7 @@ from domain.records import (
     InvoiceRequest,
     InvoiceRequestConflicted,
     InvoiceRequestRejected,
+    Seller,
 )
 from schemas import catalog
 from schemas.codec import encode
@@ -36,9 +37,18 @@ class PricedRequest:
 
 
 def issued(
-    request: PricedRequest, seller: SellerRow, row: InvoiceRow, issue_date: date, preceding: str | None
+    request: PricedRequest,
+    seller: SellerRow,
+    row: InvoiceRow,
+    issue_date: date,
+    preceding: str | None,
+    *,
+    was_ordered: bool,
 ) -> bytes:
-    """`InvoiceIssued`, or `CreditNoteIssued` where there is a preceding invoice: its number as printed."""
+    """`InvoiceIssued`, or `CreditNoteIssued` where there is a preceding invoice: its number as printed.
+
+    `was_ordered` if the invoice is that of an order, which is confirmed because its payment is known.
+    """
     body, priced = request.body, request.priced
     event: dict[str, Any] = {
         # With the fields that requests gain, as far as its schema has them: the event says all that was asked for.
@@ -49,17 +59,7 @@ def issued(
         "invoice_number": row.invoice_number,
         "issued_at": micros(row.issued_at),
         "issue_date": issue_date.isoformat(),
-        "seller": {
-            "legal_name": seller.legal_name,
-            "vat_id": seller.vat_id,
-            "address": {
-                "street": seller.street,
-                "city": seller.city,
-                "postal_code": seller.postal_code,
-                "country": seller.country,
-            },
-            "logo_sha256": seller.logo_sha256,
-        },
+        "seller": _seller(seller, issue_date, is_untaxed=_is_untaxed(body)),
         "lines": [
             {**line, "net_minor": net}
             for line, net in zip(with_plain_zeros(body["lines"]), priced.nets_minor, strict=True)
@@ -69,13 +69,47 @@ def issued(
             "tax_minor": priced.tax_minor,
             "gross_minor": priced.gross_minor,
             "per_rate": list(priced.per_rate),
+            "details": priced.details,
         },
+        "paid_on": issue_date.isoformat() if was_ordered else "",
         "template_version": TEMPLATE_VERSION,
     }
     if preceding is None or "refund_id" not in body:
         return encode(catalog.INVOICE_ISSUED, cast(InvoiceIssued, event))
     event["preceding_invoice_number"] = preceding
     return encode(catalog.CREDIT_NOTE_ISSUED, cast(CreditNoteIssued, event))
+
+
+def _is_untaxed(body: InvoiceRequest | CreditNoteRequest) -> bool:
+    """Whether it is not subject to VAT: then it names no VAT identifier (BR-O-02)."""
+    return all(line["vat_category"] == "O" for line in body["lines"])
+
+
+def _seller(row: SellerRow, issue_date: date, *, is_untaxed: bool) -> Seller:
+    """The seller as it is now, with what it says on all of its invoices."""
+    seller: Seller = {
+        "legal_name": row.legal_name,
+        "vat_id": None if is_untaxed else row.vat_id,
+        "address": {
+            "street": row.street,
+            "city": row.city,
+            "postal_code": row.postal_code,
+            "country": row.country,
+        },
+        "logo_sha256": row.logo_sha256,
+    }
+    if not row.says_more:
+        return seller
+    seller |= {
+        "details": row.details,
+        "tax_number": row.tax_number,
+        "tax_name": row.tax_name,
+        "colour": row.colour,
+        "payment": row.payment(issue_date),
+        "language": row.language,
+        "note": row.note,
+    }
+    return seller
 
 
 def rejected(batch: Batch, content: Content, reason: str, detail: str, now: datetime) -> bytes:

@@ -17,6 +17,7 @@ from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, Conflict, Content
 from domain.order import OrderIdentity
 from domain.records import CreditNoteRequest, InvoiceRequest
 from domain.refusals import ALREADY_ORDERED, UNKNOWN_SELLER, Refusal
+from domain.rules import check_rules
 from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
@@ -59,6 +60,8 @@ class PreparedInvoices:
     look_up: list[InvoiceIdentity] = field(default_factory=list)
     #: The invoices that the batch's credit notes correct, by their orders.
     preceding: dict[InvoiceIdentity, None] = field(default_factory=dict)
+    #: Offsets of the requests for invoices that are confirmed orders' own.
+    of_orders: set[int] = field(default_factory=set)
     numbers: dict[InvoiceIdentity, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
     #: What became of each request that was decided, for the log.
@@ -149,8 +152,9 @@ class InvoicesWork:
         unknown: list[Content] = []
         for request in prepared.requests.values():
             (known if request.content.key.seller_id in sellers else unknown).append(request.content)
-        ordered = await _find_ordered(connection, batch, prepared, known)
-        decision = decide([content for content in known if content.offset not in ordered], issued_before)
+        ordered, prepared.of_orders = await _find_ordered(connection, batch, prepared, known)
+        allowed, broken = _obey_rules(prepared, known, ordered, issued_before, sellers)
+        decision = decide(allowed, issued_before)
         for content, refusal in prepared.rejected:
             self._reject(out, batch, content, refusal, now)
         for content in unknown:
@@ -159,6 +163,8 @@ class InvoicesWork:
         for content in ordered.values():
             detail = "this order_id belongs to a checkout, which has an invoice of its own: use another one"
             self._reject(out, batch, content, Refusal(ALREADY_ORDERED, "order_id", detail), now)
+        for content, refusal in broken:
+            self._reject(out, batch, content, refusal, now)
         for content in decision.not_invoiced:
             detail = "the order has no invoice before this request, so there is nothing to credit"
             self._reject(out, batch, content, Refusal(NOT_INVOICED, "order_id", detail), now)
@@ -192,7 +198,7 @@ class InvoicesWork:
             "issued": len(decision.fresh),
             "repeat": decision.repeats,
             "conflict": len(decision.conflicts),
-            "rejected": len(prepared.rejected) + len(unknown) + len(ordered) + len(decision.not_invoiced),
+            "rejected": len(prepared.rejected) + len(unknown) + len(ordered) + len(broken) + len(decision.not_invoiced),
             "dead letter": len(prepared.dead),
         }
 
@@ -258,7 +264,8 @@ class InvoicesWork:
                 0,  # The event's seq: known once all events of the batch are.
             )
             rows.append(row)
-            event = issued(request, seller, row, its.issue_date, preceding)
+            was_ordered = content.offset in prepared.of_orders
+            event = issued(request, seller, row, its.issue_date, preceding, was_ordered=was_ordered)
             traceparent = batch.traces.follow(content.offset)
             out.events.append((content.offset, JournalRow(key.order_id.encode(), event, its.issued_at, traceparent)))
         return rows
@@ -320,20 +327,52 @@ class InvoicesWork:
 
 async def _find_ordered(
     connection: Connection, batch: Batch, prepared: PreparedInvoices, known: list[Content]
-) -> dict[int, Content]:
-    """The requests for invoices, by offset, whose order ids are checkouts', and which these did not ask for."""
+) -> tuple[dict[int, Content], set[int]]:
+    """The requests for invoices whose order ids are checkouts': by offset those of others, and offsets of their own."""
     wanted = [content for content in known if content.key.kind == INVOICE]
     ids = {OrderIdentity(*content.key[:2]): prepared.buyer_keys[content.key] for content in wanted}
     owners = await order_ids.claim(connection, order_ids.INVOICE, ids)
     if not owners:
-        return {}
+        return {}, set()
     values = {record.offset: record.value or b"" for record in batch.records}
-    ordered = {}
+    ordered: dict[int, Content] = {}
+    own: set[int] = set()
     for content in wanted:
         owner = owners.get(OrderIdentity(*content.key[:2]))
-        if owner is not None and not owner.asks_by(sha256(values[content.offset]).digest()):
+        if owner is None:
+            continue
+        if owner.asks_by(sha256(values[content.offset]).digest()):
+            own.add(content.offset)
+        else:
             ordered[content.offset] = content
-    return ordered
+    return ordered, own
+
+
+def _obey_rules(
+    prepared: PreparedInvoices,
+    known: list[Content],
+    ordered: Mapping[int, Content],
+    issued_before: Mapping[InvoiceIdentity, bytes],
+    sellers: Mapping[str, SellerRow],
+) -> tuple[list[Content], list[tuple[Content, Refusal]]]:
+    """The requests that may be decided, and those that break a rule of tax.
+
+    The rules are for what is new: not for what has its number, nor for an order's own invoice, whose checkout was held
+    to them, nor for a credit note.
+    """
+    allowed, broken = [], []
+    for content in known:
+        if content.offset in ordered:
+            continue
+        key = content.key
+        if key.kind == INVOICE and key not in issued_before and content.offset not in prepared.of_orders:
+            request = prepared.requests[content.offset]
+            refusal = check_rules(request.body, request.priced, sellers[key.seller_id].facts)
+            if refusal is not None:
+                broken.append((content, refusal))
+                continue
+        allowed.append(content)
+    return allowed, broken
 
 
 def _with_refund(key: InvoiceIdentity, detail: str) -> str:

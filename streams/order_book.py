@@ -9,15 +9,35 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from domain import order as rules
-from domain.credit import CANCELLATION, Credit, credit, is_same_refund
+from domain.credit import (
+    CANCELLATION,
+    AskedRefund,
+    Credit,
+    credit,
+    credit_amount,
+    credited_line,
+    is_same_refund,
+    left_to_credit,
+)
 from domain.moments import micros
+from domain.money import NotDecimalError, minor, minor_text
 from domain.order import OrderIdentity, OrderState, OrderStep, PaymentAction, StepTaken, StockAction, Trigger
-from domain.records import CreditNoteRequest, InvoiceRequest, OrderCommandAnswered, OrderStateChanged, PaymentRequested
+from domain.records import (
+    CreditNoteRequest,
+    InvoiceDetails,
+    InvoiceLine,
+    InvoiceRequest,
+    OrderCommandAnswered,
+    OrderStateChanged,
+    PaymentRequested,
+    RateTotal,
+    Totals,
+)
 from domain.refusals import INVALID_FIELD, REFUND_CONFLICT, REFUND_IN_PROGRESS, REFUND_TOO_LARGE, Refusal
 from domain.reservation import Change, Shelf, Sku, wanted_of
 from runtime import traces
 from schemas import catalog
-from schemas.codec import decode, encode
+from schemas.codec import decode, decode_field, encode
 from sinks.postgres import journal, orders, refunds
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.orders import LockedOrder
@@ -26,9 +46,18 @@ from sinks.postgres.session import Connection
 from streams.stock_events import stock_changed
 
 #: Triggers that may touch the order's stock, whatever its state.
+_BYTES_MAX = catalog.INVOICE_REQUESTS.value_bytes_max
 _STOCK_TRIGGERS = frozenset(
     {Trigger.SHIP, Trigger.CANCEL, Trigger.PAYMENT_DECLINED, Trigger.PAYMENT_FAILED, Trigger.HOLD_EXPIRED}
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a refund is to be of: pieces by line, an amount with tax, or neither, for all that is left."""
+
+    lines: Mapping[int, int]
+    amount: str = ""
 
 
 @dataclass(slots=True)
@@ -118,7 +147,9 @@ class OrderBook:
         elif step.payment is PaymentAction.VOID:
             if was is OrderState.CONFIRMED:
                 everything = {line: quantity for line, (_, quantity) in enumerate(its.lines)}
-                self._add_refund(order, CANCELLATION, everything, detail, for_all_left=True)
+                request = self._invoice_request(order)
+                note = _of_pieces(request, CANCELLATION, detail, credit(request, {}, everything), self._now)
+                self._add_refund(order, note, everything, detail, for_all_left=True)
             self._ask_payment(order, "void", step.payment, its.standing.gross_minor)
         if step.invoices:
             self._invoice_requests.append(self._row(order, its.standing.invoice_request))
@@ -136,14 +167,16 @@ class OrderBook:
             return None
         return None if self.move(order, command, detail, command_id) else rules.forbid(state, command)
 
-    def refund(self, order: OrderIdentity, refund_id: str, asked: Mapping[int, int], reason: str) -> Refusal | None:
-        """Accept a refund of `asked` pieces by line (none: all that is left), or say why not."""
+    def refund(self, order: OrderIdentity, refund_id: str, wanted: Wanted, reason: str) -> Refusal | None:
+        """Accept a refund of pieces by line, of an amount, or of all that is left, or say why not."""
         its = self._orders[order]
         before = its.refunds.get(refund_id)
+        asked = wanted.lines
         if before is not None:
-            if is_same_refund(before.lines, before.for_all_left, asked):
+            stands = AskedRefund(before.lines, before.amount_minor, before.for_all_left)
+            if is_same_refund(stands, AskedRefund(asked, self._minor(order, wanted.amount))):
                 return None
-            detail = "this refund_id has come with other lines; what came first stands"
+            detail = "this refund_id has come with other lines or another amount; what came first stands"
             return Refusal(REFUND_CONFLICT, "refund_id", detail)
         if rules.step(its.state, Trigger.REFUND) is None:
             return rules.forbid(its.state, Trigger.REFUND)
@@ -153,18 +186,92 @@ class OrderBook:
             return Refusal(REFUND_IN_PROGRESS, "refund_id", detail)
         if refund_id == CANCELLATION:
             return Refusal(REFUND_CONFLICT, "refund_id", f"{CANCELLATION} is kept for cancelled orders: use another")
+        if wanted.amount:
+            return self._refund_amount(order, refund_id, wanted, reason)
         left = {line: quantity - its.refunded[line] for line, (_, quantity) in enumerate(its.lines)}
         pieces = dict(asked) or {line: quantity for line, quantity in left.items() if quantity}
-        if not pieces:
+        if not pieces and not self._has_amounts(order):
             return Refusal(REFUND_TOO_LARGE, "lines", "nothing is left to refund")
         for line, quantity in sorted(pieces.items()):
             if line not in left or quantity < 1:
                 return Refusal(INVALID_FIELD, "lines", f"the order has no {quantity} pieces of a line {line}")
             if quantity > left[line]:
                 return Refusal(REFUND_TOO_LARGE, "lines", f"of line {line} {left[line]} are left, not {quantity}")
-        amount = self._add_refund(order, refund_id, pieces, reason, for_all_left=not asked)
-        self._ask_payment(order, f"refund:{refund_id}", PaymentAction.REFUND, amount)
+        request = self._invoice_request(order)
+        if self._has_amounts(order):
+            due = left_to_credit(request, self._credited(order))
+            gross = sum(taxable + tax for taxable, tax in due.values())
+            if not asked:
+                if gross <= 0:
+                    return Refusal(REFUND_TOO_LARGE, "lines", "nothing is left to refund")
+                lines, totals = credit_amount(request, due, gross, reason)
+                note = _credit_note(request, refund_id, reason, lines, totals, None, self._now)
+                self._note_refund(order, note, pieces, reason, for_all_left=True)
+                return None
+        else:
+            gross = its.standing.gross_minor
+        credited = credit(request, its.refunded, pieces)
+        if credited.gross_minor < 0:
+            return Refusal(INVALID_FIELD, "lines", "amount to less than zero: name the lines that were paid for, too")
+        if credited.gross_minor > gross:
+            said = minor_text(gross, its.standing.currency)
+            return Refusal(REFUND_TOO_LARGE, "lines", f"{said} is left, after refunds of amounts")
+        self._note_refund(order, _of_pieces(request, refund_id, reason, credited, self._now), pieces, reason,
+                          for_all_left=not asked)  # fmt: skip
         return None
+
+    def _refund_amount(self, order: OrderIdentity, refund_id: str, wanted: Wanted, reason: str) -> Refusal | None:
+        request = self._invoice_request(order)
+        amount = self._minor(order, wanted.amount)
+        due = left_to_credit(request, self._credited(order))
+        left = sum(taxable + tax for taxable, tax in due.values())
+        if any(taxable < 0 or tax < 0 for taxable, tax in due.values()):
+            detail = (
+                "can't be shared among rates of which one is below zero: name lines, or nothing for all that is left"
+            )
+            return Refusal(INVALID_FIELD, "amount", detail)
+        if amount <= 0:
+            return Refusal(INVALID_FIELD, "amount", "must be above zero, with no more decimals than the currency has")
+        if amount > left:
+            said = minor_text(left, request["currency"])
+            return Refusal(REFUND_TOO_LARGE, "amount", f"{said} is left, not {wanted.amount}")
+        lines, totals = credit_amount(request, due, amount, reason)
+        note = _credit_note(request, refund_id, reason, lines, totals, None, self._now)
+        self._note_refund(order, note, {}, reason, for_all_left=False)
+        return None
+
+    def _note_refund(
+        self, order: OrderIdentity, note: CreditNoteRequest, pieces: Mapping[int, int], reason: str, *,
+        for_all_left: bool,
+    ) -> None:  # fmt: skip
+        amount = self._add_refund(order, note, pieces, reason, for_all_left=for_all_left)
+        self._ask_payment(order, f"refund:{note['refund_id']}", PaymentAction.REFUND, amount)
+
+    def _minor(self, order: OrderIdentity, amount: str) -> int:
+        """An amount in minor units; 0 for none, and for one that is none."""
+        try:
+            return minor(amount, self._orders[order].standing.currency) if amount else 0
+        except NotDecimalError:
+            return 0
+
+    def _has_amounts(self, order: OrderIdentity) -> bool:
+        """Whether an amount was refunded, beside pieces."""
+        return any(not each.lines and each.state != FAILED for each in self._orders[order].refunds.values())
+
+    def _credited(self, order: OrderIdentity) -> list[list[RateTotal]]:
+        """What was credited of the order, or will be, by category and rate."""
+        found = []
+        for each in self._orders[order].refunds.values():
+            if each.state != FAILED:
+                payload = each.credit_note_request
+                found.append(
+                    decode_field(payload, catalog.CREDIT_NOTE_REQUEST, "totals", bytes_max=_BYTES_MAX)["per_rate"]
+                )
+        return found
+
+    def _invoice_request(self, order: OrderIdentity) -> InvoiceRequest:
+        payload = self._orders[order].standing.invoice_request
+        return decode(payload, catalog.INVOICE_REQUEST, bytes_max=_BYTES_MAX)[1]
 
     def settle_refund(self, order: OrderIdentity, refund_id: str, *, succeeded: bool) -> None:
         """The money of a refund has moved, or never will."""
@@ -182,6 +289,9 @@ class OrderBook:
             self._refunded.add(order)
         all_settled = all(each.state != REQUESTED for each in its.refunds.values())
         nothing_left = all(its.refunded[line] == quantity for line, (_, quantity) in enumerate(its.lines))
+        if all_settled and self._has_amounts(order):
+            done = sum(each.amount_minor for each in its.refunds.values() if each.state == DONE)
+            nothing_left = done >= its.standing.gross_minor
         if all_settled and nothing_left and rules.step(its.state, Trigger.REFUNDED_IN_FULL) is not None:
             self.move(order, Trigger.REFUNDED_IN_FULL)
 
@@ -279,22 +389,25 @@ class OrderBook:
         its.was_delivered = its.was_delivered or taken.to_state is OrderState.DELIVERED
 
     def _add_refund(
-        self, order: OrderIdentity, refund_id: str, pieces: Mapping[int, int], reason: str, *, for_all_left: bool
+        self,
+        order: OrderIdentity,
+        note: CreditNoteRequest,
+        pieces: Mapping[int, int],
+        reason: str,
+        *,
+        for_all_left: bool,
     ) -> int:
         """Note the refund and its credit note; return what goes back."""
         its = self._orders[order]
-        _, request = decode(
-            its.standing.invoice_request, catalog.INVOICE_REQUEST, bytes_max=catalog.INVOICE_REQUESTS.value_bytes_max
-        )
-        credited = credit(request, its.refunded, pieces)
-        payload = encode(catalog.CREDIT_NOTE_REQUEST, _credit_note(request, refund_id, reason, credited, self._now))
-        refund = RefundRow(order, refund_id, pieces, credited.gross_minor, REQUESTED, reason, payload, for_all_left)
+        refund_id, gross = note["refund_id"], note["totals"]["gross_minor"]
+        payload = encode(catalog.CREDIT_NOTE_REQUEST, note)
+        refund = RefundRow(order, refund_id, pieces, gross, REQUESTED, reason, payload, for_all_left)
         its.refunds[refund_id] = refund
         self._new_refunds.append(refund)
         for line, quantity in pieces.items():
             its.refunded[line] += quantity
         self._refunded.add(order)
-        return credited.gross_minor
+        return gross
 
     def _ask_payment(self, order: OrderIdentity, request_id: str, action: PaymentAction, amount_minor: int) -> None:
         value: PaymentRequested = {
@@ -315,8 +428,30 @@ class OrderBook:
         )
 
 
-def _credit_note(
+def _of_pieces(
     request: InvoiceRequest, refund_id: str, reason: str, credited: Credit, now: datetime
+) -> CreditNoteRequest:
+    """What a refund of pieces asks for."""
+    currency = request["currency"]
+    lines = [credited_line(request["lines"][each.line], each, currency) for each in credited.lines]
+    totals: Totals = {
+        "net_minor": credited.net_minor,
+        "tax_minor": credited.tax_minor,
+        "gross_minor": credited.gross_minor,
+        "per_rate": list(credited.per_rate),
+        "details": credited.totals_details,
+    }
+    return _credit_note(request, refund_id, reason, lines, totals, credited.details, now)
+
+
+def _credit_note(
+    request: InvoiceRequest,
+    refund_id: str,
+    reason: str,
+    lines: list[InvoiceLine],
+    totals: Totals,
+    details: InvoiceDetails | None,
+    now: datetime,
 ) -> CreditNoteRequest:
     """What a refund asks for."""
     return {
@@ -328,14 +463,7 @@ def _credit_note(
         "currency": request["currency"],
         "note": None,
         "buyer": request["buyer"],
-        "lines": [
-            {**request["lines"][each.line], "quantity": str(each.quantity), "net_minor": each.net_minor}
-            for each in credited.lines
-        ],
-        "totals": {
-            "net_minor": credited.net_minor,
-            "tax_minor": credited.tax_minor,
-            "gross_minor": credited.gross_minor,
-            "per_rate": list(credited.per_rate),
-        },
+        "lines": lines,
+        "totals": totals,
+        "details": details,
     }

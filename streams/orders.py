@@ -32,7 +32,7 @@ from sinks.postgres.session import OUTAGES, TOO_SLOW, Connection, Session, belie
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
 from streams.engine.dead_letters import dated, dead_letter
-from streams.order_book import OrderBook
+from streams.order_book import OrderBook, Wanted
 
 _log = logging.getLogger(__name__)
 
@@ -281,4 +281,7 @@ def _obey(book: OrderBook, each: _Command) -> Refusal | None:
     pieces: dict[int, int] = {}
     for line in body["lines"]:
         pieces[line["line"]] = pieces.get(line["line"], 0) + line["quantity"]
-    return book.refund(each.order, body["refund_id"], pieces, body["reason"])
+    amount = body["amount"]
+    if amount and pieces:
+        return Refusal(INVALID_FIELD, "amount", "must be left out where lines are named")
+    return book.refund(each.order, body["refund_id"], Wanted(pieces, amount), body["reason"])

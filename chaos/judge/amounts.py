@@ -27,33 +27,85 @@ class Totals(NamedTuple):
     gross_minor: int
 
 
-def totals(lines: list[Mapping[str, Any]], currency: str) -> Totals:
-    """What these lines amount to."""
+def totals(lines: list[Mapping[str, Any]], currency: str, details: Mapping[str, Any] | None = None) -> Totals:
+    """What these lines amount to, with the allowances and charges of the whole document."""
+    said = details or {}
     unit = Decimal(10) ** _EXPONENTS.get(currency, 2)
-    taxables: dict[tuple[str, Decimal], Decimal] = {}
-    for line in lines:
-        exact = _EXACT.multiply(_EXACT.multiply(Decimal(line["quantity"]), Decimal(line["unit_price"])), unit)
-        group = (line["vat_category"], Decimal(line["vat_rate"]))
-        taxables[group] = taxables.get(group, Decimal(0)) + _rounded(exact)
-    net = sum(taxables.values(), Decimal(0))
-    tax = sum(
-        (_rounded(_EXACT.divide(_EXACT.multiply(taxable, rate), _HUNDRED)) for (_, rate), taxable in taxables.items()),
-        Decimal(0),
-    )
-    return Totals(int(net), int(tax), int(net + tax))
+    groups: dict[tuple[str, Decimal], Decimal] = {}
+    amounts = [(line, _rounded(_EXACT.multiply(_line(line), unit))) for line in lines]
+    for sign, name in ((-1, "allowances"), (1, "charges")):
+        amounts += [(each, sign * _EXACT.multiply(Decimal(each["amount"]), unit)) for each in said.get(name) or ()]
+    for each, amount in amounts:
+        group = (each["vat_category"], Decimal(each["vat_rate"]))
+        groups[group] = groups.get(group, Decimal(0)) + amount
+    total = sum(groups.values(), Decimal(0))
+    if said.get("prices_include_tax"):
+        tax = sum((_share(amount, rate, _HUNDRED + rate) for (_, rate), amount in groups.items()), Decimal(0))
+        return Totals(int(total - tax), int(tax), int(total))
+    tax = sum((_share(amount, rate, _HUNDRED) for (_, rate), amount in groups.items()), Decimal(0))
+    return Totals(int(total), int(tax), int(total + tax))
+
+
+def _line(line: Mapping[str, Any]) -> Decimal:
+    """Quantity x price, for as many as the price is for, less the line's allowances, plus its charges."""
+    amount = _EXACT.multiply(Decimal(line["quantity"]), Decimal(line["unit_price"]))
+    said = line.get("details") or line
+    if said.get("base_quantity"):
+        amount = _EXACT.divide(amount, Decimal(said["base_quantity"]))
+    for sign, name in ((-1, "allowances"), (1, "charges")):
+        for each in said.get(name) or ():
+            amount = _EXACT.add(amount, sign * Decimal(each["amount"]))
+    return amount
+
+
+def _share(amount: Decimal, rate: Decimal, whole: Decimal) -> Decimal:
+    return _rounded(_EXACT.divide(_EXACT.multiply(amount, rate), whole))
 
 
 def content(body: Mapping[str, Any]) -> bytes:
-    """A digest of all that an invoice shows of a request, equal for equal contents however they are written."""
+    """A digest of all that an invoice shows of a request, equal for equal contents however they are written.
+
+    What few requests say stands beside the other fields in a body, and below `details` in a record.
+    """
     buyer = body["buyer"]
-    address = buyer["address"]
-    texts = [body["currency"], body.get("note") or "", buyer["name"], buyer["email"], buyer.get("vat_id") or ""]
-    texts += [address["street"], address["city"], address["postal_code"], address["country"]]
+    address = buyer.get("address") or {}
+    texts = [body["currency"], body.get("note") or "", buyer["name"]]
+    texts += [buyer.get(name) or "" for name in ("email", "vat_id")]
+    texts += [address.get(name) or "" for name in ("street", "city", "postal_code", "country")]
+    texts += [address.get(name) or "" for name in ("line2", "line3", "subdivision")]
     for line in body["lines"]:
         texts += [line["sku"], line["description"], line["vat_category"]]
         # Normalised, because 2 and 2.00 are the same number.
         texts += [str(Decimal(line[name]).normalize()) for name in ("quantity", "unit_price", "vat_rate")]
+        texts.append(json.dumps(_said(line, _OF_LINE), sort_keys=True))
+    texts += [json.dumps(_said(each, names), sort_keys=True) for each, names in ((buyer, _OF_PARTY), (body, _OF_ALL))]
     return hashlib.sha256(json.dumps(texts).encode()).digest()
+
+
+_OF_LINE = (
+    "unit base_quantity gross_price price_discount allowances charges period note order_line buyer_item_id".split()
+)
+_OF_PARTY = "trading_name legal_id electronic_address contact".split()
+_OF_ALL = (
+    "prices_include_tax allowances charges rounding_amount prepaid_amount accounting exemptions payment tax_point_date"
+    " period delivery references preceding_invoices notes language attachments"
+).split()
+#: Of an allowance with a percentage: the gateway works out what a body leaves out.
+_WORKED_OUT = ("amount", "base_amount")
+
+
+def _said(part: Mapping[str, Any], names: list[str]) -> Any:
+    its = part["details"] or {} if "details" in part else part
+    return _without_absent({name: its.get(name) for name in names})
+
+
+def _without_absent(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        parts = {name: _without_absent(each) for name, each in node.items()}
+        if parts.get("percent"):
+            parts = {name: each for name, each in parts.items() if name not in _WORKED_OUT}
+        return {name: each for name, each in parts.items() if each}
+    return [_without_absent(each) for each in node] if isinstance(node, list) else node
 
 
 def minor(text: str, currency: str) -> int:

@@ -178,7 +178,7 @@ def _judge_content(evidence: Evidence, asked: Asked, invoice: Invoice, event: Is
     contents = {}
     for body in _bodies(evidence, asked.order_id):
         try:
-            contents[amounts.content(body)] = amounts.totals(body["lines"], body["currency"])
+            contents[amounts.content(body)] = amounts.totals(body["lines"], body["currency"], body)
         except (KeyError, TypeError, ValueError, ArithmeticError):
             continue  # An invalid body, which is never accepted.
     told = Totals(invoice.net_minor, invoice.tax_minor, invoice.gross_minor)
@@ -272,8 +272,10 @@ def _bodies(evidence: Evidence, order_id: str) -> list[Mapping[str, Any]]:
 
 def _is_made_of(order: Order, body: Mapping[str, Any]) -> bool:
     try:
-        wanted = amounts.totals(body["lines"], body["currency"])
-        lines = tuple((line["sku"], int(Decimal(line["quantity"]))) for line in body["lines"])
+        wanted = amounts.totals(body["lines"], body["currency"], body)
+        skus = ["" if line.get("stock") is False else line["sku"] for line in body["lines"]]
+        pieces = [abs(int(Decimal(line["quantity"]))) for line in body["lines"]]
+        lines = tuple(zip(skus, pieces, strict=True))
         # A guest's checkout has no customer.
         customer = body.get("customer") or ""
     except (KeyError, TypeError, ValueError, ArithmeticError):

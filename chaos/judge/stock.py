@@ -29,7 +29,7 @@ def judge_stock(evidence: Evidence) -> None:
     for order in ledger.orders.values():
         into = shipped if order.was("SHIPPED") else held if order.state in _HOLDING else None
         if into is not None:
-            for sku, pieces in order.lines:
+            for sku, pieces in (line for line in order.lines if line[0]):
                 into[order.seller_id, sku] += pieces
     for key, level in ledger.stock.items():
         _judge_level(evidence, level, topics.stock.get(key, []), held[key], shipped[key])
@@ -96,7 +96,7 @@ def _judge_orders(evidence: Evidence) -> None:
 
 def _moves_of(order: Order) -> Counter[tuple[str, str, int]]:
     pieces: Counter[str] = Counter()
-    for sku, quantity in order.lines:
+    for sku, quantity in (line for line in order.lines if line[0]):
         pieces[sku] += quantity
     causes = []
     for step in order.history:

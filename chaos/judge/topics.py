@@ -258,7 +258,7 @@ def _note_issued(topics: Topics, place: Place, record: dict[str, Any]) -> None:
             record["issued_at"],
             record["currency"],
             Totals(told["net_minor"], told["tax_minor"], told["gross_minor"]),
-            amounts.totals(record["lines"], record["currency"]),
+            amounts.totals(record["lines"], record["currency"], record.get("details")),
             amounts.content(record),
             record["buyer"]["name"],
             record["seller"]["logo_sha256"],

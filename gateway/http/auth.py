@@ -7,6 +7,7 @@ from time import monotonic
 
 from aiohttp import web
 
+from domain.rules import SellerFacts
 from gateway.http import telemetry
 from gateway.http.problems import UNAUTHORIZED, UNAVAILABLE, ProblemError
 from sinks.postgres.invoices_reader import InvoicesReader
@@ -31,6 +32,7 @@ class KeyRing:
         #: Digests of invalid keys, and until when they are cached; the oldest first.
         self._unknown: dict[bytes, float] = {}
         self._read_at: datetime | None = None
+        self._facts: dict[str, SellerFacts] = {}
 
     @property
     def loaded(self) -> bool:
@@ -66,6 +68,18 @@ class KeyRing:
         request[telemetry.SELLER_ID] = key.seller_id
         return key.seller_id
 
+    async def facts_of(self, seller_id: str) -> SellerFacts | None:
+        """What the rules of tax ask of the seller, as it was when keys were refreshed last.
+
+        None while Postgres has never said: then the agent alone applies the rules.
+        """
+        if seller_id not in self._facts:
+            try:
+                self._facts |= await self._reader.sellers(seller_id)
+            except PostgresUnavailableError:
+                return None
+        return self._facts.get(seller_id)
+
     def _note_unknown(self, digest: bytes) -> None:
         # Removed first, so that inserting makes it the newest.
         self._unknown.pop(digest, None)
@@ -82,6 +96,7 @@ class KeyRing:
                 self._sellers.pop(key.key_sha256, None)
             else:
                 self._sellers[key.key_sha256] = key.seller_id
+        self._facts = await self._reader.sellers()
         self._read_at = now
 
     async def keep_fresh(self) -> None:

@@ -11,35 +11,54 @@ from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
 from domain import records
+from domain.amounts import with_amounts
 from domain.checkout import CUSTOMER_CHARS_MAX, GUEST, PAYMENT_TOKEN_CHARS_MAX, TOKEN
-from domain.invoice import EMAIL, LINES_MAX, ORDER_ID_CHARS_MAX, TEXT_CHARS_MAX, VAT_CATEGORIES, check_order_id
+from domain.invoice import EMAIL, LINES_MAX, ORDER_ID_CHARS_MAX, check_order_id
 from domain.iso import COUNTRIES, CURRENCY_EXPONENTS
-from domain.money import DECIMAL
+from domain.money import NotDecimalError
 from domain.refusals import INVALID_FIELD, Refusal
+from domain.terms import VAT_CATEGORIES
+from domain.texts import SHORT_CHARS_MAX, TEXT_CHARS_MAX, in_lines, in_one_line
 from gateway.http import problems
-from gateway.http.openapi import limits, whole
+from gateway.http.details import (
+    Decimal,
+    InvoiceExtras,
+    LineExtras,
+    PartyExtras,
+    invoice_details,
+    line_details,
+    party_details,
+)
+from gateway.http.openapi import described, limits, whole
 from gateway.http.parameters import chosen_id
 from gateway.http.problems import ProblemError
 
-_AMOUNTS = ("quantity", "unit_price", "vat_rate", "net", "tax", "gross")
+_AMOUNTS = frozenset(
+    "quantity unit_price vat_rate net tax gross payable amount percent base_amount rounding_amount prepaid_amount"
+    " exchange_rate base_quantity gross_price price_discount".split()
+)
 _WHERE = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 _NAMED = re.compile(r"`([^`]*)`")
 _NUMBER_FOR_TEXT = re.compile(r"Expected `str(?: \| null)?`, got `(?:int|float)`")
 
 _Body = TypeVar("_Body")
+_Record = TypeVar("_Record", records.InvoiceRequest, records.CheckoutRequest)
+
+#: Of a buyer without one.
+NO_ADDRESS: records.Address = {"street": "", "city": "", "postal_code": "", "country": ""}
 
 _CHARS = TEXT_CHARS_MAX
-_Decimal = Annotated[str, limits(pattern=whole(DECIMAL))]
+_Line = Annotated[str, limits(maxLength=SHORT_CHARS_MAX)]
 
 
-class Line(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class Line(LineExtras, frozen=True, forbid_unknown_fields=True, gc=False):
     """A line; amounts are decimal strings, so that no client rounds them."""
 
     sku: Annotated[str, limits(maxLength=_CHARS["sku"])]
     description: Annotated[str, limits(minLength=1, maxLength=_CHARS["description"])]
-    quantity: _Decimal
-    unit_price: _Decimal
-    vat_rate: _Decimal
+    quantity: Decimal
+    unit_price: Decimal
+    vat_rate: Decimal
     vat_category: Annotated[str, limits(enum=list(VAT_CATEGORIES))]
 
 
@@ -50,26 +69,30 @@ class Address(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     city: Annotated[str, limits(minLength=1, maxLength=_CHARS["buyer.address.city"])]
     postal_code: Annotated[str, limits(maxLength=_CHARS["buyer.address.postal_code"])]
     country: Annotated[str, limits(enum=sorted(COUNTRIES))]
+    line2: Annotated[_Line, described("BT-51.")] | UnsetType | None = UNSET
+    line3: Annotated[_Line, described("BT-163.")] | UnsetType | None = UNSET
+    subdivision: Annotated[_Line, described("Region, province or state, BT-54.")] | UnsetType | None = UNSET
 
 
-class Buyer(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class Buyer(PartyExtras, frozen=True, forbid_unknown_fields=True, gc=False):
     """Who is invoiced."""
 
     name: Annotated[str, limits(minLength=1, maxLength=_CHARS["buyer.name"])]
-    email: Annotated[str, limits(maxLength=_CHARS["buyer.email"], pattern=whole(EMAIL))]
-    address: Address
+    email: Annotated[str, limits(maxLength=_CHARS["buyer.email"], pattern=whole(EMAIL))] | UnsetType | None = UNSET
+    address: Address | UnsetType | None = UNSET
     vat_id: Annotated[str, limits(maxLength=_CHARS["buyer.vat_id"])] | UnsetType | None = UNSET
 
 
 class Totals(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The totals that the caller expects; each one given is compared."""
 
-    net: _Decimal | UnsetType = UNSET
-    tax: _Decimal | UnsetType = UNSET
-    gross: _Decimal | UnsetType = UNSET
+    net: Decimal | UnsetType = UNSET
+    tax: Decimal | UnsetType = UNSET
+    gross: Decimal | UnsetType = UNSET
+    payable: Decimal | UnsetType = UNSET
 
 
-class InvoiceRequest(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class InvoiceRequest(InvoiceExtras, frozen=True, forbid_unknown_fields=True, gc=False):
     """The body of POST /v1/invoices."""
 
     currency: Annotated[str, limits(enum=sorted(CURRENCY_EXPONENTS))]
@@ -125,7 +148,7 @@ def order_id(request: InvoiceRequest, idempotency_key: str | None) -> str:
 
 def as_record(request: InvoiceRequest, seller_id: str, order: str, received_at_us: int) -> records.InvoiceRequest:
     """The request as it goes to Kafka."""
-    return {
+    record: records.InvoiceRequest = {
         "received_at": received_at_us,
         "seller_id": seller_id,
         "order_id": order,
@@ -136,11 +159,12 @@ def as_record(request: InvoiceRequest, seller_id: str, order: str, received_at_u
         "buyer": _buyer(request.buyer),
         "lines": _lines(request.lines),
     }
+    return _completed(record, request)
 
 
 def as_checkout(request: CheckoutRequest, seller_id: str, order: str, received_at_us: int) -> records.CheckoutRequest:
     """The request as it goes to Kafka."""
-    return {
+    record: records.CheckoutRequest = {
         "received_at": received_at_us,
         "seller_id": seller_id,
         "order_id": order,
@@ -151,35 +175,65 @@ def as_checkout(request: CheckoutRequest, seller_id: str, order: str, received_a
         "buyer": _buyer(request.buyer),
         "lines": _lines(request.lines),
     }
+    return _completed(record, request)
+
+
+def _completed(record: _Record, request: InvoiceRequest) -> _Record:
+    """The record with what few requests say, and the amount of each allowance that has only a percentage."""
+    details = invoice_details(request)
+    if details is not None:
+        record["details"] = details
+    if details is None and all("details" not in line for line in record["lines"]):
+        return record
+    try:
+        return with_amounts(record)
+    except (NotDecimalError, KeyError):  # The checks that follow name the field.
+        return record
 
 
 def _buyer(buyer: Buyer) -> records.Buyer:
     address = buyer.address
-    return {
-        "name": buyer.name,
-        "email": buyer.email,
+    record: records.Buyer = {
+        "name": in_one_line(buyer.name),
+        "email": buyer.email or "",
         "vat_id": buyer.vat_id or None,
-        "address": {
-            "street": address.street,
-            "city": address.city,
-            "postal_code": address.postal_code,
-            "country": address.country,
-        },
+        "address": _address(address) if isinstance(address, Address) else NO_ADDRESS,
     }
+    details = party_details(buyer)
+    return record if details is None else {**record, "details": details}
+
+
+def _address(address: Address) -> records.Address:
+    record: records.Address = {
+        "street": in_lines(address.street),
+        "city": in_one_line(address.city),
+        "postal_code": in_one_line(address.postal_code),
+        "country": address.country,
+    }
+    if address.line2 or address.line3 or address.subdivision:
+        record["line2"] = in_one_line(address.line2 or "")
+        record["line3"] = in_one_line(address.line3 or "")
+        record["subdivision"] = in_one_line(address.subdivision or "")
+    return record
 
 
 def _lines(lines: list[Line]) -> list[records.RequestedLine]:
-    return [
-        {
-            "sku": line.sku,
-            "description": line.description,
-            "quantity": line.quantity,
-            "unit_price": line.unit_price,
-            "vat_rate": line.vat_rate,
-            "vat_category": line.vat_category,
-        }
-        for line in lines
-    ]
+    return [_line(line) for line in lines]
+
+
+def _line(line: Line) -> records.RequestedLine:
+    record: records.RequestedLine = {
+        "sku": line.sku,
+        "description": in_lines(line.description),
+        "quantity": line.quantity,
+        "unit_price": line.unit_price,
+        "vat_rate": line.vat_rate,
+        "vat_category": line.vat_category,
+    }
+    details = line_details(line)
+    if details is not None:
+        record["details"] = details
+    return record
 
 
 def customer_of(request: CheckoutRequest) -> str:
@@ -195,25 +249,30 @@ def claimed_totals(request: InvoiceRequest) -> dict[str, str]:
     totals = request.totals
     if totals is UNSET or totals is None:
         return {}
-    given = {"net": totals.net, "tax": totals.tax, "gross": totals.gross}
+    given = {"net": totals.net, "tax": totals.tax, "gross": totals.gross, "payable": totals.payable}
     return {name: text for name, text in given.items() if text is not UNSET}
 
 
 def _colons(request: InvoiceRequest) -> int:
     """The number of colons of a body that gives each field of `request` once: one per field, and those in its texts.
 
-    It holds for bodies that write no colon as an escape.
+    It holds for bodies that write no colon as an escape. What few requests have is not counted: where there is any of
+    it, the body has more colons than this.
     """
     buyer = request.buyer
-    address = buyer.address
-    fields = 3 + 3 + 4 + 6 * len(request.lines)
-    texts = [request.currency, buyer.name, buyer.email]
-    texts += [address.street, address.city, address.postal_code, address.country]
-    for optional in (request.order_id, request.note, buyer.vat_id):
+    fields = 3 + 1 + 6 * len(request.lines)
+    texts = [request.currency, buyer.name]
+    for optional in (request.order_id, request.note, buyer.vat_id, buyer.email):
         if optional is not UNSET:
             fields += 1
             if optional is not None:
                 texts.append(optional)
+    if buyer.address is not UNSET:
+        fields += 1
+        if buyer.address is not None:
+            fields += 4
+            address = buyer.address
+            texts += [address.street, address.city, address.postal_code, address.country]
     if request.totals is not UNSET:
         fields += 1
         claimed = claimed_totals(request)

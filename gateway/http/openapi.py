@@ -144,14 +144,14 @@ def operation(summary: str, *answers: DeclaredResponse, **details: Unpack[Detail
 
     Callers without a valid key get their 401 before anything else of the request is looked at.
     """
-    described = Operation(summary, answers, needs_key=True, **details)
+    declared = Operation(summary, answers, needs_key=True, **details)
 
     def attach(handler: SellerHandler[_Owner]) -> Handler[_Owner]:
         @functools.wraps(handler)
         async def authenticate(owner: _Owner, request: web.Request) -> web.StreamResponse:
             return await handler(owner, request, await request.app[KEYS].seller_of(request))
 
-        setattr(authenticate, _ATTRIBUTE, described)
+        setattr(authenticate, _ATTRIBUTE, declared)
         return authenticate
 
     return attach
@@ -161,10 +161,10 @@ def open_operation(
     summary: str, *answers: DeclaredResponse, **details: Unpack[Details]
 ) -> Callable[[_OpenHandler], _OpenHandler]:
     """Declare a handler that anyone may call; it gets no seller id."""
-    described = Operation(summary, answers, needs_key=False, **details)
+    declared = Operation(summary, answers, needs_key=False, **details)
 
     def attach(handler: _OpenHandler) -> _OpenHandler:
-        setattr(handler, _ATTRIBUTE, described)
+        setattr(handler, _ATTRIBUTE, declared)
         return handler
 
     return attach
@@ -176,6 +176,11 @@ def limits(**schema: Any) -> Meta:
     It only describes. The code that enforces the limit responds with 422, where the decoder would respond with 400.
     """
     return Meta(extra_json_schema=schema)
+
+
+def described(description: str) -> Meta:
+    """The description of a body's field, for its annotation."""
+    return Meta(description=description)
 
 
 def text(chars_max: int, chars_min: int = 1) -> dict[str, Any]:
@@ -232,15 +237,15 @@ class Interface:
 
 def document(app: web.Application) -> dict[str, Any]:
     """The document of all routes; raises `ValueError` for a route without a description, or with a wrong one."""
-    described = list(_described(app))
+    routes = list(_described(app))
     types: list[Any] = [problems.Problem]
-    for _, _, each in described:
+    for _, _, each in routes:
         types += [each.body] if each.body is not None else []
         types += [each_type for answer in each.answers for each_type in answer.types]
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMA_REF)
     schema_of = dict(zip(map(id, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for path, method, each in described:
+    for path, method, each in routes:
         paths.setdefault(path, {})[method.lower()] = _operation(each, schema_of)
     return {
         "openapi": "3.1.0",

@@ -59,6 +59,7 @@ PRECONDITION_FAILED = ProblemKind("precondition-failed", 412, "The resource has 
 INVALID_FIELD = ProblemKind(refusals.INVALID_FIELD, 422, "A field breaks a rule")
 NEGATIVE_TOTAL = ProblemKind(refusals.NEGATIVE_TOTAL, 422, "The total is negative")
 TOTALS_DISAGREE = ProblemKind(refusals.TOTALS_DISAGREE, 422, "The totals differ from those of the lines")
+TAX_RULE = ProblemKind(refusals.TAX_RULE, 422, "A rule of tax forbids this")
 UNKNOWN_SELLER = ProblemKind(refusals.UNKNOWN_SELLER, 422, "The seller is not known")
 TOO_MANY_REQUESTS = ProblemKind("too-many-requests", 429, "Too many checkouts by this customer")
 SELLER_OVERLOADED = ProblemKind(
@@ -71,7 +72,7 @@ SERVERS_DISAGREE = ProblemKind("servers-disagree", 503, "Postgres and Kafka don'
 UNAVAILABLE = ProblemKind("unavailable", 503, "A service that the answer needs is unavailable")
 
 #: Rules that an order may break, checked at once or by an agent.
-RULES = (INVALID_FIELD, NEGATIVE_TOTAL, TOTALS_DISAGREE, UNKNOWN_SELLER)
+RULES = (INVALID_FIELD, NEGATIVE_TOTAL, TOTALS_DISAGREE, TAX_RULE, UNKNOWN_SELLER)
 
 KINDS: dict[str, ProblemKind] = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, ProblemKind)}
 

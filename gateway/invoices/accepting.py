@@ -11,7 +11,9 @@ from admission.hints import Hints, Silence, of_checkouts
 from domain.invoice import Priced, compare_totals, price
 from domain.records import InvoiceIssued, InvoiceRequest
 from domain.refusals import Refusal
+from domain.rules import check_rules
 from gateway.http import bodies, problems, telemetry
+from gateway.http.auth import KEYS
 from gateway.http.bodies import json_answer
 from gateway.http.intake import Intake, read_body
 from gateway.http.openapi import DeclaredResponse, operation
@@ -84,6 +86,10 @@ class InvoiceAccepting:
             request[telemetry.ORDER_ID] = order_id
             record = bodies.as_record(asked, seller_id, order_id, time_ns() // 1000)
             priced = _priced(record, asked)
+            facts = await request.app[KEYS].facts_of(seller_id)
+            broken = None if facts is None else check_rules(record, priced, facts)
+            if broken is not None:
+                await self._refuse_unless_issued(record, priced, broken)
             payload = encode(INVOICE_REQUEST, record)
             hint, ordered = await asyncio.gather(
                 self._hints.known(seller_id, order_id), self._hints.known(of_checkouts(seller_id), order_id)
@@ -122,6 +128,15 @@ class InvoiceAccepting:
             owner = None
         if owner == CHECKOUT or (owner is None and not is_ours):
             raise _ordered()
+
+    async def _refuse_unless_issued(self, record: InvoiceRequest, priced: Priced, broken: Refusal) -> None:
+        """Raise the refusal, unless it repeats a request that has its number: a rule may be younger than that."""
+        try:
+            invoice = (await self._reader.outcome(record["seller_id"], record["order_id"])).invoice
+        except PostgresUnavailableError:
+            invoice = None
+        if invoice is None or invoice.content_sha256 != priced.content_sha256:
+            raise problems.refused(broken)
 
     async def _refuse_known_conflict(self, seller_id: str, order_id: str, content_sha256: bytes) -> None:
         """Raise the conflict that a hint shows, unless Postgres contradicts it."""

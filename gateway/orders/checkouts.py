@@ -13,7 +13,9 @@ from domain import checkout
 from domain.invoice import compare_totals
 from domain.records import CheckoutRequest, OrderConflicted, OrderRefused, OrderRejected
 from domain.refusals import Refusal
+from domain.rules import SellerFacts, check_rules
 from gateway.http import bodies, problems, telemetry
+from gateway.http.auth import KEYS
 from gateway.http.bodies import json_answer
 from gateway.http.intake import HungUpError, Intake, not_ours, read_body
 from gateway.http.openapi import DeclaredResponse, operation
@@ -104,8 +106,13 @@ class Checkouts:
     async def post(self, request: web.Request, seller_id: str) -> web.Response:
         """POST /v1/checkouts."""
         with self._intake.place(request, seller_id):
-            checkout = _read(await read_body(request), seller_id, request.headers.get("Idempotency-Key"))
+            body = await read_body(request)
+            facts = await request.app[KEYS].facts_of(seller_id)
+            checkout, broken = _read(body, seller_id, request.headers.get("Idempotency-Key"), facts)
             request[telemetry.ORDER_ID] = checkout.order_id
+            if broken is not None and (await self._standing(checkout)).placed is None:
+                # A rule may be younger than an order.
+                raise problems.refused(broken)
             wait = wait_seconds(request.headers)
             applied = {"Preference-Applied": f"wait={wait}"} if wait else {}
             with self._waiters.waiting(checkout.order_id.encode(), wait) as waiter:
@@ -322,8 +329,10 @@ async def _answer(reader: OrdersReader, order: PlacedOrder) -> OrderView | None:
         return None
 
 
-def _read(body: bytes, seller_id: str, idempotency_key: str | None) -> ReceivedCheckout:
-    """The request, checked by every rule; raises `ProblemError`."""
+def _read(
+    body: bytes, seller_id: str, idempotency_key: str | None, facts: SellerFacts | None
+) -> tuple[ReceivedCheckout, Refusal | None]:
+    """The request, checked, and the rule of tax that it breaks; raises `ProblemError`."""
     asked = bodies.read_checkout(body)
     order_id = bodies.order_id(asked, idempotency_key)
     record = bodies.as_checkout(asked, seller_id, order_id, time_ns() // 1000)
@@ -335,13 +344,14 @@ def _read(body: bytes, seller_id: str, idempotency_key: str | None) -> ReceivedC
         raise problems.refused(refusal)
     pieces = tuple(sorted((sku.sku, count) for sku, count in checked.wanted.items()))
     asked_for = Asked(seller_id, order_id, _limited_as(record), pieces)
-    return ReceivedCheckout(seller_id, order_id, record, checked.content_sha256, asked_for)
+    broken = None if facts is None else check_rules(checked.invoice_request, checked.priced, facts)
+    return ReceivedCheckout(seller_id, order_id, record, checked.content_sha256, asked_for), broken
 
 
 def _limited_as(record: CheckoutRequest) -> str:
-    """The key of the rate limit: the customer, or the e-mail address of a guest."""
+    """The key of the rate limit: the customer, the e-mail address of a guest, or else nobody but this order."""
     # No customer's name begins with a control character.
-    return record["customer"] or f"\x1f{record['buyer']['email'].lower()}"
+    return record["customer"] or f"\x1f{record['buyer']['email'].lower() or record['order_id']}"
 
 
 def _conflict(order_id: str) -> ProblemError:

@@ -11,15 +11,17 @@ from msgspec import UNSET, Struct, UnsetType
 
 from admission.hints import Hints, Silence, of_checkouts
 from domain.checkout import PIECES_MAX, check_name
-from domain.credit import REFUND_ID_CHARS_MAX, check_asked_refund_id, is_same_refund
+from domain.credit import REFUND_ID_CHARS_MAX, AskedRefund, check_asked_refund_id, is_same_refund
 from domain.invoice import LINES_MAX
+from domain.money import PRICE_DECIMALS, NotDecimalError, minor, scaled
 from domain.order import REASON_CHARS_MAX, OrderState, Trigger, has_obeyed
 from domain.records import OrderCommand
 from domain.refusals import INVALID_FIELD, Refusal
 from gateway.http import bodies, problems, telemetry
 from gateway.http.bodies import json_answer
+from gateway.http.details import Decimal
 from gateway.http.intake import Intake, read_body
-from gateway.http.openapi import DeclaredResponse, ForSellers, Parameter, limits, operation
+from gateway.http.openapi import DeclaredResponse, ForSellers, Parameter, described, limits, operation
 from gateway.http.parameters import IDEMPOTENCY_KEY, ORDER_ID, PREFER, chosen_id, order_id_of, wait_seconds
 from gateway.http.problems import ProblemError, ProblemKind
 from gateway.http.waiting import Waiters, until_known
@@ -50,10 +52,11 @@ class RefundLine(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RefundCommand(PlainCommand, frozen=True, forbid_unknown_fields=True):
-    """The body of a refund; without lines it is for all that is left."""
+    """The body of a refund; without lines and amount it is for all that is left."""
 
     refund_id: Annotated[str, limits(minLength=1, maxLength=REFUND_ID_CHARS_MAX)] | UnsetType = UNSET
     lines: Annotated[list[RefundLine], limits(minItems=1, maxItems=LINES_MAX)] | UnsetType | None = UNSET
+    amount: Annotated[Decimal, described("With tax; instead of lines.")] | UnsetType | None = UNSET
 
 
 _plain_decoder = msgspec.json.Decoder(PlainCommand)
@@ -102,6 +105,8 @@ class Command:
     refund_id: str = ""
     #: Pieces by line; empty for all that is left.
     lines: tuple[tuple[int, int], ...] = ()
+    #: With tax, as decimal text; empty for lines, and for all that is left.
+    amount: str = ""
 
     @property
     def command_id(self) -> str:
@@ -119,6 +124,7 @@ class Command:
             "reason": self.reason,
             "refund_id": self.refund_id,
             "lines": [{"line": line, "quantity": quantity} for line, quantity in self.lines],
+            "amount": self.amount,
         }
 
 
@@ -262,7 +268,7 @@ class _Outcome:
             if order is None:
                 return None
             refund = self._refund(order)
-            if refund is not None and not _is_same(refund, command):
+            if refund is not None and not _is_same(refund, command, order.currency):
                 raise ProblemError(
                     problems.REFUND_CONFLICT, "`refund_id` was already used with different lines", field="refund_id"
                 )
@@ -301,7 +307,23 @@ def read(seller_id: str, order_id: str, action: Trigger, body: bytes, idempotenc
     if refusal is not None:
         raise problems.refused(refusal)
     lines = () if asked.lines is UNSET or asked.lines is None else _checked_lines(asked.lines)
-    return Command(seller_id, order_id, action, _reason(asked), refund_id, lines)
+    return Command(seller_id, order_id, action, _reason(asked), refund_id, lines, _amount(asked, lines))
+
+
+def _amount(asked: RefundCommand, lines: tuple[tuple[int, int], ...]) -> str:
+    if not isinstance(asked.amount, str):
+        return ""
+    refusal = None
+    try:
+        if scaled(asked.amount, PRICE_DECIMALS) <= 0:
+            refusal = Refusal(INVALID_FIELD, "amount", "must be above zero")
+    except NotDecimalError:
+        refusal = Refusal(INVALID_FIELD, "amount", "must be a decimal text, such as 5.00")
+    if lines:
+        refusal = Refusal(INVALID_FIELD, "amount", "must be left out where lines are named")
+    if refusal is not None:
+        raise problems.refused(refusal)
+    return asked.amount
 
 
 def _reason(asked: PlainCommand) -> str:
@@ -329,6 +351,11 @@ def _checked_lines(lines: list[RefundLine]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((each.line, each.quantity) for each in lines))
 
 
-def _is_same(refund: RefundSummary, command: Command) -> bool:
+def _is_same(refund: RefundSummary, command: Command, currency: str) -> bool:
     lines = {each["line"]: each["quantity"] for each in refund["lines"]}
-    return is_same_refund(lines, refund["for_all_left"], dict(command.lines))
+    stands = AskedRefund(lines, refund["amount"], refund["for_all_left"])
+    try:
+        amount = minor(command.amount, currency) if command.amount else 0
+    except NotDecimalError:
+        return False
+    return is_same_refund(stands, AskedRefund(dict(command.lines), amount))

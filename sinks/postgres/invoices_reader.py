@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import LiteralString, NamedTuple
 
 from domain.order import OrderIdentity
+from domain.rules import SellerFacts
 from sinks.microbatch import MicroBatch
 from sinks.postgres.lanes import Lane, PostgresUnavailableError, check_url
 from sinks.postgres.refusals_reader import RefusedRequest, read_refusals
@@ -125,6 +126,12 @@ _READ_KEY: LiteralString = """
 """
 
 
+_READ_SELLERS: LiteralString = """
+    SELECT seller_id, country, vat_id, tax_number, tax_name FROM sellers
+    WHERE %(seller_id)s::text IS NULL OR seller_id = %(seller_id)s::text
+"""
+
+
 class InvoicesReader:
     """Reads for one gateway. Every method raises `PostgresUnavailableError`, within `READ_SECONDS_MAX`.
 
@@ -186,6 +193,11 @@ class InvoicesReader:
         """Keys added or revoked since then, with an overlap; all keys for None."""
         rows = await self._for_the_rest.query(_READ_KEYS, since="-infinity" if since is None else since - _KEYS_OVERLAP)
         return [KeyChange(**row) for row in rows]
+
+    async def sellers(self, seller_id: str | None = None) -> dict[str, SellerFacts]:
+        """What the rules of tax ask of each seller, or of one of them."""
+        rows = await self._for_the_rest.query(_READ_SELLERS, seller_id=seller_id)
+        return {str(row.pop("seller_id")): SellerFacts(**row) for row in map(dict, rows)}
 
     async def ping(self) -> bool:
         """Whether Postgres answers now."""

@@ -9,6 +9,7 @@ import msgspec
 
 from domain.order import OrderIdentity, StepTaken
 from domain.reservation import Level, Sku
+from domain.rules import SellerFacts
 from sinks.postgres.session import SQL, Connection
 
 
@@ -33,7 +34,7 @@ class OrderRow(NamedTuple):
 
 
 class LineRow(NamedTuple):
-    """A row of `order_lines`."""
+    """A row of `order_lines`; `sku` is empty for a line that claims no stock, such as shipping."""
 
     seller_id: str
     order_id: str
@@ -65,11 +66,11 @@ HistoryStep = TypedDict(
 
 async def read_known(
     connection: Connection, seller_ids: Iterable[str], look_up: Sequence[OrderIdentity]
-) -> tuple[set[str], dict[OrderIdentity, bytes]]:
-    """Which sellers there are; of `look_up` the orders that stand, with the digest of their content."""
-    sellers = await connection.execute(SQL["read_seller_ids"], {"seller_ids": sorted(set(seller_ids))})
+) -> tuple[dict[str, SellerFacts], dict[OrderIdentity, bytes]]:
+    """What the rules of tax ask of the sellers; of `look_up` the orders that stand, with their digests."""
+    sellers = await connection.execute(SQL["read_seller_facts"], {"seller_ids": sorted(set(seller_ids))})
     orders = await connection.execute(SQL["read_order_digests"], _ids(look_up)) if look_up else None
-    known_sellers = {row[0] for row in await sellers.fetchall()}
+    known_sellers = {row[0]: SellerFacts(*row[1:]) for row in await sellers.fetchall()}
     standing = {OrderIdentity(row[0], row[1]): row[2] for row in await orders.fetchall()} if orders else {}
     return known_sellers, standing
 

@@ -62,7 +62,9 @@ JOIN journal j USING (topic, partition, seq)
 
 -- name: read_sellers
 SELECT seller_id, legal_name, vat_id, street, city, postal_code, country, time_zone, numbering_policy, number_format,
-       encode(logo_sha256, 'hex') AS logo_sha256
+       encode(logo_sha256, 'hex') AS logo_sha256, tax_number, tax_name, colour, trading_name, legal_id, legal_id_scheme,
+       electronic_address, electronic_address_scheme, contact_name, contact_phone, contact_email, language, note,
+       payment_terms, payment_days, payment_means, iban, bic, account_name
 FROM sellers WHERE seller_id = ANY(%(seller_ids)s)
 
 -- name: read_issued
@@ -210,8 +212,8 @@ WHERE topic = %(topic)s AND partition = %(partition)s AND %(seq)s < next_seq
 ON CONFLICT (topic, partition) DO UPDATE SET published_seq = excluded.published_seq
 WHERE p.published_seq < excluded.published_seq
 
--- name: read_seller_ids
-SELECT seller_id FROM sellers WHERE seller_id = ANY(%(seller_ids)s)
+-- name: read_seller_facts
+SELECT seller_id, country, vat_id, tax_number, tax_name FROM sellers WHERE seller_id = ANY(%(seller_ids)s)
 
 -- name: read_order_digests
 SELECT o.seller_id, o.order_id, o.content_sha256

@@ -1,10 +1,11 @@
 """Sellers: their data for invoices, numbering, logos and API keys."""
 
 import hashlib
+import re
 import zoneinfo
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -13,6 +14,10 @@ from psycopg.rows import TupleRow, class_row, dict_row
 
 from domain.iso import COUNTRIES
 from domain.numbering import DEFAULT_FORMATS, PARTITIONED, POLICIES, NumberFormatError, check_format
+from domain.records import Contact, Identifier, PartyDetails, Payment
+from domain.rules import SellerFacts
+from domain.terms import LANGUAGE, check_party, check_payment
+from domain.texts import LONG_CHARS_MAX, check_lines, check_text, first_refusal
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
@@ -25,6 +30,17 @@ _NUMBERING = ("numbering_policy", "number_format")
 
 class SellerError(Exception):
     """The change can't be made to this seller; the message says why, in one line."""
+
+
+#: What `SellerRow` has beyond what every seller says.
+MORE = (
+    "tax_number tax_name colour trading_name legal_id electronic_address contact_name contact_phone contact_email"
+    " language note payment_terms payment_days payment_means iban bic account_name"
+).split()
+#: Of these a text may have line breaks.
+_IN_LINES = ("note", "payment_terms")
+_COLOUR = re.compile(r"#[0-9a-f]{6}", re.ASCII)
+_DAYS = re.compile(r"[0-9]{1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,76 @@ class SellerRow:
     number_format: str = ""
     #: Hex digest of the logo on future invoices.
     logo_sha256: str | None = None
+    #: Local tax registration, BT-32.
+    tax_number: str = ""
+    #: What the tax is called, such as GST; empty for VAT.
+    tax_name: str = ""
+    #: Of the documents' rules, #rrggbb; empty for the template's.
+    colour: str = ""
+    trading_name: str = ""
+    #: Such as a SIREN or a number of the commercial register, with its ISO 6523 scheme. BT-30.
+    legal_id: str = ""
+    legal_id_scheme: str = ""
+    #: Where e-invoices go, with its EAS scheme. BT-34.
+    electronic_address: str = ""
+    electronic_address_scheme: str = ""
+    contact_name: str = ""
+    contact_phone: str = ""
+    contact_email: str = ""
+    #: What a request that leaves it out has in its place: language, note, terms, and how to pay.
+    language: str = ""
+    note: str = ""
+    payment_terms: str = ""
+    payment_days: str = ""
+    payment_means: str = ""
+    iban: str = ""
+    bic: str = ""
+    account_name: str = ""
+
+    @property
+    def says_more(self) -> bool:
+        """Whether it says anything beyond its name, address and VAT identifier."""
+        return any(getattr(self, name) for name in MORE)
+
+    @property
+    def details(self) -> PartyDetails | None:
+        """Names and identifiers that few sellers have."""
+        contact: Contact = {"name": self.contact_name, "phone": self.contact_phone, "email": self.contact_email}
+        if not (self.trading_name or self.legal_id or self.electronic_address or any(contact.values())):
+            return None
+        return {
+            "trading_name": self.trading_name,
+            "legal_id": _identifier(self.legal_id, self.legal_id_scheme),
+            "electronic_address": _identifier(self.electronic_address, self.electronic_address_scheme),
+            "contact": contact if any(contact.values()) else None,
+        }
+
+    def payment(self, issue_date: date | None = None) -> Payment | None:
+        """How its invoices are paid that say nothing of it; None if it doesn't say."""
+        due = ""
+        if self.payment_days and issue_date is not None:
+            due = (issue_date + timedelta(days=int(self.payment_days))).isoformat()
+        payment: Payment = {
+            "due_date": due,
+            "terms": self.payment_terms,
+            "means": self.payment_means,
+            "means_text": "",
+            "iban": self.iban,
+            "bic": self.bic,
+            "account_name": self.account_name,
+            "card_last_digits": "",
+            "mandate": "",
+            "creditor_id": "",
+            "debited_iban": "",
+            "remittance": "",
+            "paid_at": "",
+        }
+        return payment if any(payment.values()) else None
+
+    @property
+    def facts(self) -> SellerFacts:
+        """What the rules of tax ask."""
+        return SellerFacts(self.country, self.vat_id, self.tax_number, self.tax_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +158,14 @@ PROBE_SELLER = SellerRow(
     "UTC",
     "partitioned",
     DEFAULT_FORMATS["partitioned"].replace("INV", "TEST"),
+    tax_number="TEST",
 )
 
 _COLUMNS = (
     "seller_id, legal_name, street, city, postal_code, country, vat_id, time_zone, numbering_policy, number_format,"
-    " encode(logo_sha256, 'hex') AS logo_sha256"
+    " encode(logo_sha256, 'hex') AS logo_sha256, tax_number, tax_name, colour, trading_name, legal_id, legal_id_scheme,"
+    " electronic_address, electronic_address_scheme, contact_name, contact_phone, contact_email, language, note,"
+    " payment_terms, payment_days, payment_means, iban, bic, account_name"
 )
 
 
@@ -265,4 +354,34 @@ def _checked(seller: SellerRow, before: SellerRow | None = None) -> SellerRow:
             len(text) > _TEXT_CHARS_MAX or any(ord(char) < 32 or ord(char) == 127 for char in text)
         ):
             raise SellerError(f"{name} must have at most {_TEXT_CHARS_MAX} characters, no control character among them")
+    fault = _fault_in_more(seller)
+    if fault is not None:
+        raise SellerError(fault)
     return replace(numbered, vat_id=seller.vat_id or None)
+
+
+def _fault_in_more(seller: SellerRow) -> str | None:
+    """What is wrong with what few sellers say; None if nothing."""
+    for name in MORE:
+        text = getattr(seller, name)
+        if name in _IN_LINES:
+            refusal = check_lines(name, text, LONG_CHARS_MAX)
+        else:
+            refusal = check_text(name, text, _TEXT_CHARS_MAX)
+        if refusal is not None:
+            return str(refusal)
+    if seller.colour and _COLOUR.fullmatch(seller.colour) is None:
+        return "colour must be six hexadecimal digits behind a #, such as #204080"
+    if seller.payment_days and _DAYS.fullmatch(seller.payment_days) is None:
+        return "payment_days must be a whole number of days, such as 30"
+    if seller.language and LANGUAGE.fullmatch(seller.language) is None:
+        return "language must be a BCP 47 tag, such as de or pt-BR"
+    party, payment = seller.details, seller.payment()
+    refusal = first_refusal(check_party("", party))
+    if refusal is None and payment is not None:
+        refusal = first_refusal(check_payment("", payment))
+    return None if refusal is None else str(refusal)
+
+
+def _identifier(text: str, scheme: str) -> Identifier | None:
+    return {"id": text, "scheme": scheme} if text else None

@@ -115,8 +115,9 @@ def add_seller(connection: psycopg.Connection[tuple[object, ...]], seller_id: st
     policy = changes.get("numbering_policy", "partitioned")
     number_format = changes.get("number_format", "INV-{partition:02d}-{number:08d}")
     connection.execute(
-        "INSERT INTO sellers (seller_id, legal_name, street, city, postal_code, country, time_zone,"
-        " numbering_policy, number_format) VALUES (%s, %s, '1 Main St', 'Lyon', '69001', 'FR', %s, %s, %s)",
+        "INSERT INTO sellers (seller_id, legal_name, street, city, postal_code, country, vat_id,"
+        " time_zone, numbering_policy, number_format)"
+        " VALUES (%s, %s, '1 Main St', 'Lyon', '69001', 'FR', 'FR40303265045', %s, %s, %s)",
         (seller_id, seller_id.title(), changes.get("time_zone", "UTC"), policy, number_format),
     )
 

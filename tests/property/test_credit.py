@@ -1,14 +1,30 @@
 """Credit notes: whatever the split of an order into refunds, they add up to its invoice, to the cent."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
 
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from domain.credit import check, credit
+from audit.arithmetic import check_credit
+from domain.credit import NO_STOCK, check, credit, credit_amount, left_to_credit
 from domain.invoice import Priced, price
-from domain.records import InvoiceRequest
+from domain.records import (
+    Allowance,
+    CreditNoteIssued,
+    CreditNoteRequest,
+    InvoiceDetails,
+    InvoiceRequest,
+    LineDetails,
+    RateTotal,
+    RequestedLine,
+)
+from schemas import catalog
+from schemas.codec import decode, encode
+from streams import order_book
 from tests.credit_notes import credit_note_request
+from tests.invoice_events import credited
 from tests.unit.domain.test_invoice import line, request
 
 #: Prices that round in every direction, and few rates, so that lines share them.
@@ -17,6 +33,27 @@ _PRICES = st.one_of(
     st.integers(0, 99_999).map(lambda cents: f"{cents // 100}.{cents % 100:02d}"),
 )
 _RATES = st.sampled_from([("20.00", "S"), ("5.50", "S"), ("33.33", "S"), ("20", "S"), ("0.00", "Z"), ("3", "L")])
+
+
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+NO_DETAILS: InvoiceDetails = {
+    "prices_include_tax": None,
+    "allowances": [],
+    "charges": [],
+    "rounding_amount": "",
+    "prepaid_amount": "",
+    "accounting": None,
+    "exemptions": [],
+    "payment": None,
+    "tax_point_date": "",
+    "period": None,
+    "delivery": None,
+    "references": None,
+    "preceding_invoices": [],
+    "notes": [],
+    "language": "",
+    "attachments": [],
+}
 
 
 @dataclass(frozen=True)
@@ -113,3 +150,104 @@ def test_each_part_of_any_split_passes_the_check_of_its_request(split: Split) ->
         result = check(asked)
         assert isinstance(result, Priced), result
         assert result.gross_minor == asked["totals"]["gross_minor"]
+
+
+@st.composite
+def extended(draw: st.DrawFn) -> Split:
+    """Every piece of an order with allowances, charges, a discount and perhaps prices that include the tax."""
+    split = draw(splits())
+    currency = split.order["currency"]
+    cent = {"EUR": "0.01", "JPY": "1", "BHD": "0.001"}[currency]
+    lines: list[RequestedLine] = []
+    for each in split.order["lines"]:
+        its: LineDetails = {**NO_STOCK, "stock": None}
+        if draw(st.booleans()):
+            its["base_quantity"] = draw(st.sampled_from(["", "3", "100"]))
+            its["charges"] = [allowance(draw(st.sampled_from([cent, "1", "7"])))]
+        lines.append({**each, "details": its})
+    first = lines[0]
+    allowances = draw(st.lists(st.sampled_from([cent, "1", "3"]), max_size=2))
+    of_all = [allowance(amount, first["vat_category"], first["vat_rate"]) for amount in allowances]
+    charges = draw(st.lists(st.sampled_from([cent, "2", "50"]), max_size=2))
+    more = [allowance(amount, first["vat_category"], first["vat_rate"]) for amount in charges]
+    includes_tax = draw(st.sampled_from([None, True]))
+    details = cast(
+        InvoiceDetails, {**NO_DETAILS, "allowances": of_all, "charges": more, "prices_include_tax": includes_tax}
+    )
+    order = cast(InvoiceRequest, {**split.order, "lines": lines, "details": details})
+    assume(isinstance(price(order), Priced))
+    return Split(order, split.refunds)
+
+
+def issued_of(note: CreditNoteRequest) -> CreditNoteIssued:
+    """The event of a credit note, as far as its amounts go."""
+    return cast(CreditNoteIssued, {**credited(), **note})
+
+
+def allowance(amount: str, vat_category: str = "", vat_rate: str = "") -> Allowance:
+    """An allowance or a charge."""
+    return {
+        "amount": amount,
+        "percent": "",
+        "base_amount": "",
+        "vat_category": vat_category,
+        "vat_rate": vat_rate,
+        "reason": "because",
+        "reason_code": "",
+    }
+
+
+@settings(deadline=None, max_examples=50)
+@given(extended())
+def test_refunds_of_an_order_with_allowances_add_up_to_its_invoice(split: Split) -> None:
+    invoice = price(split.order)
+    assert isinstance(invoice, Priced)
+    credits = [
+        credit(split.order, before, now) for before, now in zip(befores(split.refunds), split.refunds, strict=True)
+    ]
+    assert sum(each.net_minor for each in credits) == invoice.net_minor
+    assert sum(each.tax_minor for each in credits) == invoice.tax_minor
+    due = left_to_credit(split.order, [each.per_rate for each in credits])
+    assert set(due.values()) == {(0, 0)}
+
+
+@settings(deadline=None, max_examples=50)
+@given(extended())
+def test_each_credit_note_of_such_an_order_is_one_that_can_be_issued(split: Split) -> None:
+    for before, now in zip(befores(split.refunds), split.refunds, strict=True):
+        if credit(split.order, before, now).gross_minor < 0:
+            continue
+        note = order_book._of_pieces(split.order, "R-1", "why", credit(split.order, before, now), NOW)
+        assert isinstance(check(note), Priced), check(note)
+        told = encode(catalog.CREDIT_NOTE_ISSUED, issued_of(note))
+        assert list(check_credit(decode(told, catalog.CREDIT_NOTE_ISSUED, bytes_max=10**7)[1])) == []
+        payload = encode(catalog.CREDIT_NOTE_REQUEST, note)
+        assert isinstance(check(decode(payload, catalog.CREDIT_NOTE_REQUEST, bytes_max=10**7)[1]), Priced)
+
+
+@settings(deadline=None, max_examples=60)
+@given(extended() | splits(), st.lists(st.integers(1, 500_000), max_size=4))
+def test_refunds_of_amounts_add_up_to_the_invoice_too(split: Split, amounts: list[int]) -> None:
+    invoice = price(split.order)
+    assert isinstance(invoice, Priced)
+    given_back: list[list[RateTotal]] = []
+    for amount in [*amounts, 10**15]:
+        due = left_to_credit(split.order, given_back)
+        left = sum(taxable + tax for taxable, tax in due.values())
+        if left <= 0:
+            break
+        # Where a rate is below zero, a refund of an amount is refused.
+        assume(all(taxable >= 0 and tax >= 0 for taxable, tax in due.values()))
+        asked = min(amount, left)
+        lines, totals = credit_amount(split.order, due, asked, "why")
+        assert totals["gross_minor"] == asked
+        given_back.append(totals["per_rate"])
+        note = order_book._credit_note(split.order, "R-1", "why", lines, totals, None, NOW)
+        if totals["net_minor"] >= 0:
+            assert isinstance(check(note), Priced), check(note)
+            event = decode(
+                encode(catalog.CREDIT_NOTE_ISSUED, issued_of(note)), catalog.CREDIT_NOTE_ISSUED, bytes_max=10**7
+            )[1]
+            assert list(check_credit(event)) == []
+    if amounts and invoice.gross_minor > 0:
+        assert sum(taxable + tax for taxable, tax in left_to_credit(split.order, given_back).values()) == 0

@@ -13,9 +13,16 @@ from tests.simulation import order_statements
 from tests.simulation.postgres import Backend, Rows, Statement, columns, unique
 from tests.simulation.violation import require
 
-SELLER_COLUMNS = (
-    "seller_id legal_name vat_id street city postal_code country time_zone numbering_policy number_format logo_sha256"
+MORE_COLUMNS = (
+    "tax_number tax_name colour trading_name legal_id legal_id_scheme electronic_address electronic_address_scheme"
+    " contact_name contact_phone contact_email language note payment_terms payment_days payment_means iban bic"
+    " account_name"
 ).split()
+SELLER_COLUMNS = [
+    *"seller_id legal_name vat_id street city postal_code country time_zone numbering_policy number_format".split(),
+    "logo_sha256",
+    *MORE_COLUMNS,
+]
 #: Names of the columns, for statements that are read as mappings.
 COLUMNS: dict[str, list[str]] = {SQL["read_sellers"]: SELLER_COLUMNS}
 
@@ -75,9 +82,11 @@ def read_sellers(tx: Backend, p: Parameters) -> Rows:
     return [sellers[each] for each in p["seller_ids"] if each in sellers]
 
 
-def read_seller_ids(tx: Backend, p: Parameters) -> Rows:
+def read_seller_facts(tx: Backend, p: Parameters) -> Rows:
     sellers = tx.database.table("sellers")
-    return [(each,) for each in p["seller_ids"] if each in sellers]
+    names = ("seller_id", "country", "vat_id", "tax_number", "tax_name")
+    places = [SELLER_COLUMNS.index(name) for name in names]
+    return [tuple(sellers[each][place] for place in places) for each in p["seller_ids"] if each in sellers]
 
 
 def read_issued(tx: Backend, p: Parameters) -> Rows:
@@ -314,7 +323,7 @@ NAMED: dict[str, Statement] = {
     "make_positions": make_positions,
     "read_positions": read_positions,
     "read_sellers": read_sellers,
-    "read_seller_ids": read_seller_ids,
+    "read_seller_facts": read_seller_facts,
     "read_issued": read_issued,
     "read_preceding": read_preceding,
     "claim_order_ids": claim_order_ids,

@@ -13,6 +13,7 @@ from schemas import catalog
 from tests.credit_notes import credit_note_request
 from tests.integration.shop import checkout_body, command
 from tests.records import written
+from tests.simulation.statements import MORE_COLUMNS
 from tests.unit.domain.test_invoice import request
 
 #: The first numbers per partition, the second in one series for all partitions; the third does not exist.
@@ -40,10 +41,10 @@ MEANINGS: dict[bytes, Meaning] = {}
 def seller_rows() -> dict[str, tuple[Any, ...]]:
     """Rows of `sellers`, in the order of `SELLER_COLUMNS`."""
     address = ("1 Main St", "Lyon", "69001", "FR")
-    return {
-        "demo": ("demo", "Demo", None, *address, "Europe/Paris", "partitioned", "INV-{partition:02d}-{number}", None),
-        "one-run": ("one-run", "Run", None, *address, "UTC", "continuous", "INV-{year}-{number}", None),
-    }
+    demo = ("Demo", "FR40303265045", *address, "Europe/Paris", "partitioned", "INV-{partition:02d}-{number}", None)
+    run = ("Run", "FR40303265045", *address, "UTC", "continuous", "INV-{year}-{number}", None)
+    more = [""] * len(MORE_COLUMNS)
+    return {"demo": ("demo", *demo, *more), "one-run": ("one-run", *run, *more)}
 
 
 @cache

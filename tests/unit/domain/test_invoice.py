@@ -91,7 +91,7 @@ def test_a_currency_without_minor_units_is_rounded_to_whole_ones() -> None:
         ({"lines": [line(vat_category="AE")]}, "lines[0].vat_rate"),
         ({"lines": [line(vat_rate="0")]}, "lines[0].vat_rate"),
         ({"lines": [line(vat_rate="100.01")]}, "lines[0].vat_rate"),
-        ({"lines": [line(vat_rate="19.999")]}, "lines[0].vat_rate"),
+        ({"lines": [line(vat_rate="19.99999")]}, "lines[0].vat_rate"),
         ({"lines": [line(quantity="NaN")]}, "lines[0].quantity"),
         ({"lines": [line(quantity="0")]}, "lines[0].quantity"),
         ({"lines": [line(unit_price="-1")]}, "lines[0].unit_price"),

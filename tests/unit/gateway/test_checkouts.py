@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from admission.admission import AdmissionVerdict, Admitted, Asked, Limited, SoldOut
 from admission.hints import FORGOTTEN, UNAVAILABLE, Silence, of_checkouts
 from domain.reservation import Short
+from domain.rules import SellerFacts
 from gateway.app import make_app
 from gateway.http.auth import KeyRing
 from gateway.http.intake import Intake
@@ -38,6 +39,9 @@ class Nobody(KeyRing):
 
     async def seller_of(self, request: web.Request) -> str:
         return "demo"
+
+    async def facts_of(self, seller_id: str) -> SellerFacts | None:
+        return SellerFacts("FR", "FR40303265045")
 
 
 class World:

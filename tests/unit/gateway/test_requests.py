@@ -103,7 +103,7 @@ def test_an_amount_as_a_number_is_refused_and_says_to_write_a_string(field: str)
         ({"surprise": 1}, "surprise"),
         ({"currency": None}, "currency"),
         ({"currency": 3}, "currency"),
-        ({"buyer": {"name": "x"}}, "buyer.email"),
+        ({"buyer": {"email": "x@y"}}, "buyer.name"),
         ({"lines": "x"}, "lines"),
         ({"lines": [{}]}, "lines[0].sku"),
         ({"totals": {"brutto": "1"}}, "totals.brutto"),

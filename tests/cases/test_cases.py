@@ -1,0 +1,146 @@
+"""What real shops, accountants and clients send, and what each of it amounts to."""
+
+import json
+from typing import Any, cast
+
+import pytest
+
+from audit.arithmetic import check_sums
+from chaos.judge import amounts as judged
+from domain.invoice import Priced, compare_totals, price
+from domain.money import minor_text
+from domain.records import InvoiceIssued, InvoiceRequest
+from domain.refusals import TAX_RULE, Refusal
+from domain.rules import SellerFacts, check_rules
+from gateway.http import bodies
+from schemas import catalog
+from schemas.codec import decode, encode
+from tests.cases.requests import ADDRESS, BROKEN, BUYER, EN16931, SHOP, Right, Wrong, body, line
+
+SELLER = SellerFacts("FR", "FR40303265045")
+
+
+def read(asked: dict[str, Any]) -> InvoiceRequest:
+    """As it goes to Kafka."""
+    given = bodies.read_invoice(json.dumps(asked).encode())
+    record = bodies.as_record(given, "demo", "CASE-1", 0)
+    payload = encode(catalog.INVOICE_REQUEST, record)
+    decoded = decode(payload, catalog.INVOICE_REQUEST, bytes_max=len(payload))[1]
+    assert price(record) == price(decoded)
+    return decoded
+
+
+@pytest.mark.parametrize("case", SHOP + EN16931, ids=lambda case: case.name)
+def test_a_request_amounts_to_what_is_right(case: Right) -> None:
+    record = read(case.body)
+    priced = price(record)
+    assert isinstance(priced, Priced), priced
+    claimed = {"net": case.net, "tax": case.tax, "gross": case.gross, "payable": case.payable or case.gross}
+    assert compare_totals(priced, claimed, record["currency"]) is None
+    assert check_rules(record, priced, SELLER) is None
+    if "accounting_tax" in case.more:
+        assert priced.details is not None
+        assert priced.details["accounting_tax_minor"] is not None
+        assert minor_text(priced.details["accounting_tax_minor"], "SEK") == case.more["accounting_tax"]
+
+
+@pytest.mark.parametrize("case", SHOP + EN16931, ids=lambda case: case.name)
+def test_audit_and_judge_come_to_the_same_by_arithmetic_of_their_own(case: Right) -> None:
+    record = read(case.body)
+    priced = price(record)
+    assert isinstance(priced, Priced)
+    totals = {
+        "net_minor": priced.net_minor,
+        "tax_minor": priced.tax_minor,
+        "gross_minor": priced.gross_minor,
+        "per_rate": list(priced.per_rate),
+        "details": priced.details,
+    }
+    lines: list[dict[str, Any]] = [
+        {**each, "net_minor": net} for each, net in zip(record["lines"], priced.nets_minor, strict=True)
+    ]
+    said = {"lines": lines, "totals": totals, "currency": record["currency"], "details": record["details"]}
+    assert list(check_sums(cast(InvoiceIssued, said))) == []
+    told = judged.totals(list(lines), record["currency"], record["details"])
+    assert told == (priced.net_minor, priced.tax_minor, priced.gross_minor)
+    assert judged.content(case.body) == judged.content(record)
+    off = {**said, "totals": {**totals, "tax_minor": priced.tax_minor + 1, "gross_minor": priced.gross_minor + 1}}
+    assert list(check_sums(cast(InvoiceIssued, off))) != []
+
+
+@pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.name)
+def test_a_broken_rule_is_named_with_its_field(case: Wrong) -> None:
+    record = read(case.body)
+    priced = price(record)
+    assert isinstance(priced, Priced)
+    refusal = check_rules(record, priced, SELLER)
+    assert refusal is not None
+    assert (refusal.reason, refusal.field) == (TAX_RULE, case.field)
+    assert case.rule in refusal.detail
+
+
+def test_what_is_taxed_needs_a_registered_seller() -> None:
+    record = read(body("EUR", line("1", "1.00", "20")))
+    priced = price(record)
+    assert isinstance(priced, Priced)
+    refusal = check_rules(record, priced, SellerFacts("FR", None))
+    assert refusal is not None
+    assert "BR-S-02" in refusal.detail
+    assert check_rules(record, priced, SellerFacts("FR", None, tax_number="1234")) is None
+    assert check_rules(record, priced, SellerFacts("US", None)) is None
+    assert check_rules(record, priced, SellerFacts("FR", None, tax_name="GST")) is None
+
+
+def test_street_and_description_keep_their_lines_and_others_have_spaces() -> None:
+    address = {**ADDRESS, "street": "1 Main St\r\nBack door", "city": "Lyon\n"}
+    buyer = {**BUYER, "name": " Zoë\tO'Neil\n", "address": address}
+    record = read(body("EUR", line("1", "1.00", "20", description="Tea\nGreen\tleaf", note="a\r\nb"), buyer=buyer))
+    assert record["buyer"]["name"] == "Zoë O'Neil"
+    assert record["buyer"]["address"]["street"] == "1 Main St\nBack door"
+    assert record["buyer"]["address"]["city"] == "Lyon"
+    assert record["lines"][0]["description"] == "Tea\nGreen leaf"
+    its = record["lines"][0]["details"]
+    assert its is not None
+    assert its["note"] == "a\nb"
+    assert isinstance(price(record), Priced)
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"payment": {"iban": "DE00370400440532013000"}}, "payment.iban"),
+        ({"payment": {"means": "58"}}, "payment.iban"),
+        ({"payment": {"means": "999"}}, "payment.means"),
+        ({"payment": {"bic": "X"}}, "payment.bic"),
+        ({"payment": {"due_date": "2026-02-30"}}, "payment.due_date"),
+        ({"payment": {"card_last_digits": "411111111111"}}, "payment.card_last_digits"),
+        ({"period": {"start": "2026-02-01", "end": "2026-01-01"}}, "period.end"),
+        ({"delivery": {"address": {"country": "XX"}}}, "delivery.address.country"),
+        ({"allowances": [{"vat_category": "S", "vat_rate": "20"}]}, "allowances[0].amount"),
+        ({"allowances": [{"amount": "1.001", "vat_category": "S", "vat_rate": "20"}]}, "allowances[0].amount"),
+        ({"charges": [{"amount": "1", "vat_category": "S", "vat_rate": "0"}]}, "charges[0].vat_rate"),
+        ({"charges": [{"amount": "1", "vat_category": "S", "vat_rate": "1", "reason_code": "95"}]},
+         "charges[0].reason_code"),
+        ({"rounding_amount": "a"}, "rounding_amount"),
+        ({"accounting": {"currency": "EUR", "exchange_rate": "1"}}, "accounting.currency"),
+        ({"accounting": {"currency": "SEK", "exchange_rate": "0"}}, "accounting.exchange_rate"),
+        ({"exemptions": [{"vat_category": "E", "code": "X"}]}, "exemptions[0].code"),
+        ({"exemptions": [{"vat_category": "E"}]}, "exemptions[0].reason"),
+        ({"notes": [{"text": "x", "subject_code": "x"}]}, "notes[0].subject_code"),
+        ({"language": "english!"}, "language"),
+        ({"attachments": [{"name": "x", "url": "ftp://x"}]}, "attachments[0].url"),
+        ({"preceding_invoices": [{"number": "1", "issue_date": "soon"}]}, "preceding_invoices[0].issue_date"),
+        ({"references": {"project": "x" * 201}}, "references.project"),
+        ({"lines": [line("1", "1", "20", unit="PIECE")]}, "lines[0].unit"),
+        ({"lines": [line("1", "1", "20", base_quantity="0")]}, "lines[0].base_quantity"),
+        ({"lines": [line("1", "1", "20", gross_price="3", price_discount="1")]}, "lines[0].unit_price"),
+        ({"lines": [line("1", "1", "20", allowances=[{"amount": "1", "reason_code": "PC"}])]},
+         "lines[0].allowances[0].reason_code"),
+        ({"buyer": {**BUYER, "electronic_address": {"id": "x", "scheme": "9999"}}}, "buyer.electronic_address.scheme"),
+        ({"buyer": {**BUYER, "contact": {"email": "nobody"}}}, "buyer.contact.email"),
+    ],
+)  # fmt: skip
+def test_what_few_requests_say_is_checked_field_by_field(more: dict[str, Any], field: str) -> None:
+    refusal = price(read({**body("EUR", line("1", "1.00", "20")), **more}))
+    assert isinstance(refusal, Refusal), refusal
+    assert refusal.field == field
