@@ -126,6 +126,7 @@ def invoices(
 
     with Bar(count, outcomes) as bar:
         report = uvloop.run(send(with_repeats(imported.payloads(found(sources)), repeat, seed=seed)))
+    imported.give_up()
     return _tell(imported, report, as_json=as_json)
 
 

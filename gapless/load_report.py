@@ -138,8 +138,10 @@ def show_import(imported: ImportReport) -> None:
     for state, count in imported.skipped.most_common():
         table.add_row(f"left out: {state}", f"{count:,}")
     table.add_row("rejected", f"{len(imported.rejected):,}")
-    for remark, count in imported.remarks.most_common():
-        table.add_row(remark, f"{count:,}")
+    if imported.refunds:
+        table.add_row("refunded since, wholly or in part: not credited", f"{len(imported.refunds):,}")
+    for remark, orders in imported.remarks.items():
+        table.add_row(remark, f"{len(orders):,}")
     _print(table)
 
 

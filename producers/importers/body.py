@@ -14,13 +14,21 @@ from domain.refusals import Refusal
 from gateway.http import bodies
 from gateway.http.problems import ProblemError
 from producers.importers.found import Place, Request
-from producers.importers.shop_order import ShopOrder, UntellableError
+from producers.importers.shop_order import Part, ShopBuyer, ShopOrder, UntellableError
 from producers.importers.taxes import Assignment, assign
 
 _NOTHING = Decimal(0)
-_UNIT_PRICE_STEP = Decimal("0.000001")
-#: A seller's article numbers for what is no article.
-_SKUS = {"shipping": "SHIPPING", "duties": "DUTIES", "fee": "FEE"}
+_UNIT_PRICE_STEP = Decimal("0.0000000001")
+#: UNCL5189: discount. UNCL7161: freight service.
+_DISCOUNT = "95"
+_FREIGHT = "FC"
+#: UNCL4461: the instrument is not defined. UNCL4451: tax declaration.
+_ANY_MEANS = "1"
+_TAX_DECLARATION = "TXD"
+#: Parts that are lines. Shipping, duties and fees are charges of the document (BG-21).
+_LINES = frozenset(("item", "tip"))
+#: Who bought where the export doesn't say.
+_GUEST = "Guest"
 
 
 def request(path: Path, order: ShopOrder, remarks: Sequence[str] = ()) -> Request:
@@ -29,21 +37,25 @@ def request(path: Path, order: ShopOrder, remarks: Sequence[str] = ()) -> Reques
     assigned = assign(
         order.parts, order.discount, order.taxes, included=order.prices_include_tax, minor=minor, row=order.row
     )
-    body = _body(order, assigned)
+    body = _body(order, assigned, minor)
     priced = checked(msgspec.json.encode(body), order.row)
     total = order.total / minor
     # Shops round each line's tax, EN 16931 that of each rate: they differ by less than a minor unit a line.
     rounding = total - priced.gross_minor
+    gross = minor_text(priced.gross_minor, order.currency)
     if abs(rounding) > len(order.parts) + 1 or total != int(total):
-        amount = minor_text(priced.gross_minor, order.currency)
-        raise UntellableError(order.row, order.total_column, f"{order.total}, but the lines and their tax are {amount}")
+        raise UntellableError(order.row, order.total_column, f"{order.total}, but the lines and their tax are {gross}")
     if rounding:
-        unit_price = abs(rounding) * minor
-        body["lines"].append(_line("ROUNDING", "Rounding", Decimal(1 if rounding > 0 else -1), unit_price, _NOTHING))
-    body["totals"] = {"gross": f"{order.total:f}"}
+        body["rounding_amount"] = f"{rounding * minor:f}"
+    if order.total:
+        # All of it was paid; the rest is nothing.
+        body["prepaid_amount"] = f"{order.total:f}"
+    body["totals"] = {"gross": gross, "payable": minor_text(0, order.currency)}
     payload = msgspec.json.encode(body)
     checked(payload, order.row)
-    return Request(Place(path, order.row), order.order_id, payload, (*remarks, *assigned.remarks))
+    place = Place(path, order.row)
+    found = (*remarks, *assigned.remarks, *_left_out(order))
+    return Request(place, order.order_id, payload, found, order.refunded, order.currency)
 
 
 def checked(payload: bytes, row: int) -> Priced:
@@ -66,62 +78,100 @@ def checked(payload: bytes, row: int) -> Priced:
     return priced
 
 
-def _body(order: ShopOrder, assigned: Assignment) -> dict[str, Any]:
-    buyer = order.buyer
-    address = buyer.address
-    body: dict[str, Any] = {
-        "order_id": order.order_id,
-        "currency": order.currency,
-        "buyer": {
-            "name": buyer.name,
-            "email": buyer.email,
-            "address": {
-                "street": ", ".join(filter(None, (address.street, address.line2))),
-                "city": address.city,
-                "postal_code": address.postal_code,
-                "country": address.country,
-            },
-        },
-        "lines": _lines(order, assigned),
-    }
-    if buyer.vat_id:
-        body["buyer"]["vat_id"] = buyer.vat_id
+def _body(order: ShopOrder, assigned: Assignment, minor: Decimal) -> dict[str, Any]:
+    """All of it but what is due."""
+    body: dict[str, Any] = {"order_id": order.order_id, "currency": order.currency, "buyer": _buyer(order.buyer)}
+    if order.prices_include_tax and any(assigned.rates):
+        body["prices_include_tax"] = True
+    parts = list(zip(order.parts, assigned.rates, strict=True))
+    body["lines"] = [_line(part, rate) for part, rate in parts if part.kind in _LINES]
+    charges = [_charge(part, rate) for part, rate in parts if part.kind not in _LINES]
+    if charges:
+        body["charges"] = charges
+    allowances = _allowances(order, assigned)
+    if allowances:
+        body["allowances"] = allowances
     if order.note:
         body["note"] = order.note
+    if sum(1 for tax in order.taxes if tax.amount) > 1:
+        texts = [f"{tax.name}: {tax.amount.quantize(minor):f} {order.currency}" for tax in order.taxes if tax.amount]
+        body["notes"] = [{"subject_code": _TAX_DECLARATION, "text": "\n".join(texts)}]
+    payment = {"paid_at": order.payment.paid_at, "means_text": order.payment.means}
+    if order.payment.means:
+        payment["means"] = _ANY_MEANS
+    if any(payment.values()):
+        body["payment"] = {name: text for name, text in payment.items() if text}
     return body
 
 
-def _lines(order: ShopOrder, assigned: Assignment) -> list[dict[str, str]]:
-    lines = []
-    discounts: dict[Decimal, Decimal] = {}
-    for part, rate, share in zip(order.parts, assigned.rates, assigned.shares, strict=True):
-        lines.append(
-            _line(
-                part.sku or _SKUS.get(part.kind, ""), part.name, part.quantity, _net(order, part.unit_price, rate), rate
-            )
-        )
-        discounts[rate] = discounts.get(rate, _NOTHING) + part.discount + share
-    for rate, discount in discounts.items():
-        if discount:
-            name = f"Discount {order.discount_name}".strip()
-            lines.append(_line("DISCOUNT", name, Decimal(-1), _net(order, discount, rate), rate))
-    return lines
+def _buyer(buyer: ShopBuyer) -> dict[str, Any]:
+    body: dict[str, Any] = {"name": buyer.name or buyer.email or _GUEST}
+    if buyer.email:
+        body["email"] = buyer.email
+    if buyer.vat_id:
+        body["vat_id"] = buyer.vat_id
+    if buyer.has_address:
+        address = buyer.address
+        body["address"] = {
+            "street": address.street,
+            "city": address.city,
+            "postal_code": address.postal_code,
+            "country": address.country,
+        }
+        rare = {"line2": address.line2, "subdivision": address.subdivision}
+        body["address"] |= {name: text for name, text in rare.items() if text}
+    return body
 
 
-def _net(order: ShopOrder, amount: Decimal, rate: Decimal) -> Decimal:
-    return amount / (1 + rate / 100) if order.prices_include_tax else amount
+def _left_out(order: ShopOrder) -> list[str]:
+    """What stands in for what the export doesn't say."""
+    buyer = order.buyer
+    remarks = []
+    if not buyer.name:
+        stands = "their e-mail address" if buyer.email else _GUEST
+        remarks.append(f"no buyer's name: {stands} stands for it")
+    if not buyer.email:
+        remarks.append("no e-mail address: nobody is sent the invoice")
+    if not buyer.has_address:
+        remarks.append("no city or no country: a simplified invoice, without an address")
+    return remarks
 
 
-def _line(sku: str, name: str, quantity: Decimal, unit_price: Decimal, rate: Decimal) -> dict[str, str]:
-    return {
-        "sku": sku,
-        "description": name,
-        "quantity": _plain(quantity, 0),
-        "unit_price": _plain(unit_price.quantize(_UNIT_PRICE_STEP, ROUND_HALF_UP), 2),
-        "vat_rate": _plain(rate, 0),
-        # No export says why a line bears no tax; Z is the category that needs no reason given.
-        "vat_category": "S" if rate else "Z",
+def _line(part: Part, rate: Decimal) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "sku": part.sku,
+        "description": part.name,
+        "quantity": _plain(part.quantity, 0),
+        "unit_price": _plain(part.unit_price.quantize(_UNIT_PRICE_STEP, ROUND_HALF_UP), 2),
+        **_category(rate),
     }
+    if part.discount:
+        line["allowances"] = [{"amount": f"{part.discount:f}", "reason": "Discount", "reason_code": _DISCOUNT}]
+    return line
+
+
+def _charge(part: Part, rate: Decimal) -> dict[str, str]:
+    charge = {"amount": f"{part.quantity * part.unit_price:f}", "reason": part.name, **_category(rate)}
+    return charge | ({"reason_code": _FREIGHT} if part.kind == "shipping" else {})
+
+
+def _allowances(order: ShopOrder, assigned: Assignment) -> list[dict[str, str]]:
+    """The order's discount for each rate, and what is taken off charges."""
+    name = f"Discount {order.discount_name}".strip()
+    amounts: dict[tuple[str, Decimal], Decimal] = {}
+    for part, rate, share in zip(order.parts, assigned.rates, assigned.shares, strict=True):
+        own = _NOTHING if part.kind in _LINES else part.discount
+        amounts[name, rate] = amounts.get((name, rate), _NOTHING) + share + own
+    return [
+        {"amount": f"{amount:f}", "reason": reason, "reason_code": _DISCOUNT, **_category(rate)}
+        for (reason, rate), amount in amounts.items()
+        if amount
+    ]
+
+
+def _category(rate: Decimal) -> dict[str, str]:
+    # No export says why a line bears no tax; Z is the category that needs no reason given.
+    return {"vat_rate": _plain(rate, 0), "vat_category": "S" if rate else "Z"}
 
 
 def _plain(amount: Decimal, decimals: int) -> str:

@@ -30,6 +30,9 @@ class Request:
     payload: bytes
     #: What the export doesn't say and was concluded, or what the request can't say.
     remarks: tuple[str, ...] = ()
+    #: Given back to the buyer since, in this currency: not a part of the request.
+    refunded: Decimal = Decimal(0)
+    currency: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,10 @@ class ImportReport:
     #: By the state in which the export says that they are.
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: list[Rejected] = field(default_factory=list)
-    #: What was concluded or left out, with how many orders it concerns.
-    remarks: Counter[str] = field(default_factory=Counter)
+    #: What was concluded, or stands in for what an export doesn't say: the names of the orders, by the remark.
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    #: Orders of which money was given back since, which no invoice request can say.
+    refunds: list[Request] = field(default_factory=list)
     #: Where each request that has no answer yet stands, and its order's id.
     _sent: dict[bytes, tuple[Place, str]] = field(default_factory=dict)
 
@@ -39,7 +41,10 @@ class ImportReport:
         for each in found:
             if isinstance(each, Request):
                 self.ready += 1
-                self.remarks.update(each.remarks)
+                for remark in each.remarks:
+                    self.remarks.setdefault(remark, []).append(each.order_id)
+                if each.refunded:
+                    self.refunds.append(each)
                 self._sent[each.payload] = each.place, each.order_id
                 yield each.payload
             elif isinstance(each, Skipped):
@@ -57,6 +62,14 @@ class ImportReport:
             return
         self.ready -= 1
         self.rejected.append(_refused(place, order_id, payload, answer))
+
+    def give_up(self) -> None:
+        """Note that the requests which have no answer yet will have none."""
+        for payload, (place, order_id) in self._sent.items():
+            self.ready -= 1
+            name = order_id or order_id_of(payload)
+            self.rejected.append(Rejected(place, name, "", "no answer from the gateway: send the file again"))
+        self._sent.clear()
 
     @property
     def is_complete(self) -> bool:
@@ -86,7 +99,17 @@ class ImportReport:
                 }
                 for each in self.rejected
             ],
-            "remarks": dict(self.remarks.most_common()),
+            "remarks": self.remarks,
+            "refunds": [
+                {
+                    "order_id": each.order_id,
+                    "file": str(each.place.path),
+                    "row": each.place.row,
+                    "amount": f"{each.refunded:f}",
+                    "currency": each.currency,
+                }
+                for each in self.refunds
+            ],
         }
 
 

@@ -69,6 +69,11 @@ class ShopBuyer:
     vat_id: str = ""
     address: Address = Address()
 
+    @property
+    def has_address(self) -> bool:
+        """Whether it is one that an invoice may bear."""
+        return bool(self.address.city and self.address.country)
+
 
 @dataclass(frozen=True, slots=True)
 class Payment:

@@ -113,6 +113,24 @@ def test_a_report_for_programs_has_every_order(url: str, tmp_path: Path) -> None
     assert rejected["reason"].startswith("99.00 is neither")
 
 
+def test_a_report_names_what_was_concluded_and_what_was_given_back(tmp_path: Path) -> None:
+    given_back = {"Financial Status": "refunded", "Refunded Amount": "12.10"}
+    path = shop(tmp_path, {**INSIDE, "Email": ""}, {**INSIDE, **given_back, "Name": "#2"})
+    told = json.loads(CliRunner().invoke(load, [str(path), "--dry-run", "--json"], standalone_mode=False).stdout)
+    assert told["remarks"] == {"no e-mail address: nobody is sent the invoice": ["#1001"]}
+    assert [(each["order_id"], each["amount"], each["currency"]) for each in told["refunds"]] == [
+        ("#2", "12.10", "EUR")
+    ]
+
+
+def test_an_order_without_an_answer_is_named(tmp_path: Path) -> None:
+    result = send("http://127.0.0.1:1", tmp_path, "--give-up-after", "0.1", "--json")
+    told = json.loads(result.stdout)
+    reasons = {each["order_id"]: each["reason"] for each in told["rejected"]}
+    assert reasons["#1"] == reasons["#5"] == "no answer from the gateway: send the file again"
+    assert (told["accepted"], result.return_value) == (0, 1)
+
+
 def test_strict_sends_nothing_unless_all_can_be_sent(url: str, tmp_path: Path) -> None:
     result = send(url, tmp_path, "--strict")
     assert (result.return_value, received) == (1, [])
