@@ -43,8 +43,8 @@ class Looked:
     level: Level
     #: Pieces that Redis would still admit; None if it doesn't know the SKU, and so admits everything.
     redis: int | None
-    #: Why that differs from what Postgres has free, less what undecided orders hold; empty if it does not. A change may
-    #: be on its way.
+    #: Why that differs from the free pieces in Postgres less those held by undecided orders; empty if it doesn't. A
+    #: change may be under way.
     why: str
 
 

@@ -1,4 +1,4 @@
-"""`gapless load`: send the orders of files, or checkouts made up for the purpose."""
+"""`gapless load`: send the orders of files, or generated checkouts."""
 
 import json
 import random
@@ -37,7 +37,7 @@ class _Rate(click.ParamType):
     name = "percent"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        """A decimal from 0 to 100."""
+        """Return a decimal from 0 to 100."""
         try:
             rate = Decimal(str(value).removesuffix("%"))
         except InvalidOperation:
@@ -49,7 +49,7 @@ class _Rate(click.ParamType):
 
 @click.group(cls=_Load)
 def load() -> None:
-    """Send requests: `load FILE…` the orders of files, `load checkouts` checkouts made up on the way."""
+    """Send requests: `load FILE…` the orders of files, `load checkouts` generated checkouts."""
 
 
 load.add_command(checkouts)
@@ -96,9 +96,9 @@ def invoices(
 ) -> int:
     """Send the orders of files: a shop's export, or JSON Lines with one body of POST /v1/invoices a line.
 
-    Every order is for itself: what can be sent is sent, the others are listed with their name, row and reason. Orders
-    that were not paid are left out and counted. Exits with 1 if any other was left out or stayed unanswered. Sending a
-    file again is harmless.
+    Orders are independent: those that can be sent are sent, and the others are listed with their name, row and reason.
+    Orders that were not paid are skipped and counted. Exits with 1 if any other was not sent or got no answer. Sending
+    a file again is harmless.
     """
     where, api_key = ("", "") if dry_run else target(data, url, api_key_file)
     options = Options(encoding, vat_rate, currency, are_bodies_checked=dry_run or strict)
@@ -131,7 +131,7 @@ def invoices(
 
 
 def _tell(imported: ImportReport, report: LoadReport | None, *, as_json: bool) -> int:
-    """Print what came of it; `report` is of what was sent."""
+    """Print the result; `report` is about the orders that were sent."""
     if as_json:
         click.echo(json.dumps(imported.told() | ({} if report is None else told(report)), indent=2))
     else:

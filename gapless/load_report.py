@@ -122,12 +122,12 @@ def show(report: LoadReport, outcomes: Counter[str] | None = None) -> None:
 
 
 def _print(table: Table) -> None:
-    # A fixed width where nobody looks: logs of CI wrap at 80 otherwise, or not at all.
+    # A fixed width without a terminal: logs of CI would wrap at 80, or not at all.
     Console(width=None if os.isatty(1) else 100).print(table)
 
 
 def show_import(imported: ImportReport) -> None:
-    """For people: what was found in the files, on standard output."""
+    """Print what was found in the files, for people, on standard output."""
     table = Table(title=f"{imported.orders:,} orders", title_justify="left")
     table.add_column("what")
     table.add_column("orders", justify="right")
@@ -152,7 +152,7 @@ class Bar:
     """
 
     def __init__(self, total: int | None, outcomes: Counter[str]) -> None:
-        """`outcomes` are read whenever it is drawn; without a total it shows how many there were so far."""
+        """`outcomes` is read whenever the line is drawn; without a total only the count so far is shown."""
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[found]}"), TimeElapsedColumn())
         console = Console(stderr=True)
         self._bars = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""Webhooks as Standard Webhooks 1.0 has them: signed, sent, and to addresses that may be called.
+"""Sends webhooks by Standard Webhooks 1.0: signed, and only to permitted addresses.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -23,24 +23,24 @@ from domain.addresses import Network, refusal
 from domain.delivery import Answer, Answered, Unanswered
 
 TIMEOUT_SECONDS = 15.0
-#: Characters of an answer's body that the log has.
+#: Characters of an answer's body that are logged.
 ANSWER_CHARS_MAX = 1_000
 _ERROR_CHARS_MAX = 200
-#: Names are looked up in threads, where one that nobody answers for takes half a minute.
+#: Threads for name look-ups; one for a name without an answer takes half a minute.
 _LOOKUPS_MAX = 64
 _SECRET_PREFIX, _PUBLIC_PREFIX = "whsec_", "whpk_"
 
 
 class RefusedAddressError(OSError):
-    """The connection would lead to an address that may not be called."""
+    """The connection would lead to an address that is not permitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What came of a call."""
+    """The result of a call."""
 
     answer: Answer
-    #: The beginning of its body.
+    #: The beginning of the answer's body.
     text: str = ""
 
 
@@ -48,43 +48,43 @@ class Signer:
     """Signs for one endpoint with one pair of secrets."""
 
     def __init__(self, hmac_secret: bytes, ed25519_seed: bytes, expires_at: datetime | None = None) -> None:
-        """`expires_at` is when a replaced one ends to be used; None for the current one."""
+        """`expires_at` is when a replaced pair of secrets becomes invalid; None for the current pair."""
         self.expires_at = expires_at
         self._webhook = Webhook(hmac_secret)
         self._key = Ed25519PrivateKey.from_private_bytes(ed25519_seed)
 
     def sign(self, webhook_id: str, at: datetime, payload: bytes) -> list[str]:
-        """The signatures of both schemes, each as the header has it."""
+        """The signatures by both schemes, in the form of the header."""
         content = b"%b.%d.%b" % (webhook_id.encode(), int(at.timestamp()), payload)
         signature = base64.b64encode(self._key.sign(content)).decode()
         return [self._webhook.sign(webhook_id, at, payload.decode()), f"v1a,{signature}"]
 
 
 def secret_text(hmac_secret: bytes) -> str:
-    """The secret as receivers configure it."""
+    """The HMAC secret in the form that receivers configure."""
     return _SECRET_PREFIX + base64.b64encode(hmac_secret).decode()
 
 
 def public_key_text(ed25519_seed: bytes) -> str:
-    """The key that v1a signatures are verified with, as receivers configure it."""
+    """The public key of v1a signatures, in the form that receivers configure."""
     key = Ed25519PrivateKey.from_private_bytes(ed25519_seed).public_key()
     return _PUBLIC_PREFIX + base64.b64encode(key.public_bytes_raw()).decode()
 
 
 class WebhookCalls:
-    """Posts to receivers. Made on the running loop."""
+    """Posts to receivers. Create it on the running event loop."""
 
     def __init__(self, allowed: Sequence[Network] = (), *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        """`allowed` are networks that may be called although they are not of the public Internet."""
+        """`allowed` are networks that may be called although they are not in the public Internet."""
         self._allowed = allowed
         self._lookups = ThreadPoolExecutor(_LOOKUPS_MAX, thread_name_prefix="lookup")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                # Whoever calls bounds how many calls there are.
+                # No limit here: the caller bounds the number of calls.
                 limit=0,
                 keepalive_timeout=30,
                 resolver=_Resolver(self._lookups),
-                # Asked for each connection with the address that is about to be called: what a name resolves to, and
+                # Called for each connection with the address to connect to, both for names that were resolved and for
                 # addresses in URLs, which no resolver sees.
                 socket_factory=self._open_socket,
             ),
@@ -92,7 +92,7 @@ class WebhookCalls:
             cookie_jar=aiohttp.DummyCookieJar(),
             # A few bytes can unpack to gigabytes.
             auto_decompress=False,
-            # No proxy of the environment: the address that is checked is the receiver's.
+            # No proxy from the environment, so that the checked address is the receiver's.
             trust_env=False,
         )
 
@@ -116,18 +116,18 @@ class WebhookCalls:
             ) as response:
                 text = await response.content.read(ANSWER_CHARS_MAX)
                 if not response.content.at_eof():
-                    # The rest is of no interest, however long it goes on.
+                    # The rest of the body is not read, however long it is.
                     response.close()
                 answered = Answered(response.status, _retry_after(response.headers.get("Retry-After"), now))
                 return CallResult(answered, _plain(text.decode(errors="replace"), ANSWER_CHARS_MAX))
         except TimeoutError:
             return CallResult(Unanswered("no answer in time"))
-        # ValueError: what aiohttp says of some URLs and some answers.
+        # aiohttp raises ValueError for some URLs and some answers.
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return CallResult(Unanswered(_why(error)))
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         await self._session.close()
         # Connections are closed in the loop's next turn.
         await asyncio.sleep(0)
@@ -142,7 +142,7 @@ class WebhookCalls:
 
 
 class _Resolver(AbstractResolver):
-    """The system's, in threads of its own: names of a receiver that hang must not hold up what else needs threads."""
+    """The system's resolver in threads of its own, so that look-ups that hang don't block other uses of threads."""
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
         self._executor = executor
@@ -167,7 +167,7 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing: the threads are the caller's."""
+        """Do nothing: the threads belong to the caller."""
 
 
 def _why(error: Exception) -> str:
@@ -177,12 +177,12 @@ def _why(error: Exception) -> str:
 
 
 def _plain(text: str, chars_max: int) -> str:
-    """As one line that can be stored and shown."""
+    """The text as one line that can be stored and shown."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:chars_max]
 
 
 def _retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds or a date, as RFC 9110 has it; None for anything else."""
+    """The seconds to wait, from seconds or a date by RFC 9110; None for anything else."""
     if value is None:
         return None
     if value.isascii() and value.isdigit() and len(value) <= 9:

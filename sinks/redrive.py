@@ -107,7 +107,7 @@ def closing(connection: Connection) -> Iterator[None]:
     """
     cursor = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_ID,))
     if cursor.fetchone() != (True,):
-        raise DeadLetterError("somebody else is redriving or discarding dead letters: run this again when that is over")
+        raise DeadLetterError("another process is redriving or discarding dead letters: run this again later")
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""Deliveries: rows that are there before the first call, and until the message has arrived or is given up.
+"""Deliveries of webhooks: each row is committed before the first call, and open until it arrived or is given up.
 
-Lock order: `delivery_sequences` by destination and order id, then `deliveries`. Whoever adds a delivery or ends one
-holds the row of its order in `delivery_sequences`, so that exactly the first open delivery of an order is due.
+Lock order: `delivery_sequences` by destination and order id, then `deliveries`. A transaction that adds or ends a
+delivery holds the row of its order in `delivery_sequences`, so that exactly the first open delivery of an order is due.
 """
 
 from collections import Counter
@@ -12,22 +12,22 @@ from typing import NamedTuple
 from domain.delivery import DeliveryState
 from sinks.postgres.session import SQL, Connection
 
-#: Finished deliveries, and their attempts, are deleted after so many days.
+#: Days after which finished deliveries and their attempts are deleted.
 KEPT_DAYS = 30
-#: The sequence of an order is forgotten when nothing was sent for so long; the next one begins with 1 again.
+#: Days without a delivery after which an order's sequence is deleted; the next one begins with 1 again.
 SEQUENCES_KEPT_DAYS = 400
 #: Rows deleted in one transaction.
 _PURGED_MAX = 1_000
-#: Hex digits of an id for the milliseconds since 1970, and for chance.
+#: Hex digits of an id: for the milliseconds since 1970, and for random bytes.
 _TIME_DIGITS, _CHANCE_DIGITS = 12, 20
 CHANCE_BYTES = _CHANCE_DIGITS // 2
 
-#: What the deliveries of one destination about one order have in common.
+#: (destination, order id), by which deliveries have a sequence.
 OfOrder = tuple[str, str]
 
 
 class NewDelivery(NamedTuple):
-    """A row to be made."""
+    """A row to insert."""
 
     delivery_id: str
     destination: str
@@ -39,7 +39,7 @@ class NewDelivery(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A delivery that we are alone with for a while."""
+    """A delivery leased to this worker."""
 
     delivery_id: str
     destination: str
@@ -48,23 +48,23 @@ class Taken(NamedTuple):
     sequence: int
     type: str
     payload: bytes
-    #: This time included.
+    #: Including this one.
     tries: int
     created_at: datetime
     url: str
-    #: Of its endpoint.
+    #: The endpoint's version.
     version: int
-    #: Nothing has arrived there lately.
+    #: Recent deliveries to the endpoint have failed.
     is_failing: bool
 
 
 class Outcome(NamedTuple):
-    """What a try has come to; `after_seconds` counts for one that stays open."""
+    """The result of a try; `after_seconds` is the time to the next one, if the delivery stays open."""
 
     taken: Taken
     state: DeliveryState
     after_seconds: float
-    #: The receiver wants nothing any more.
+    #: The receiver wants no further deliveries (410).
     is_gone: bool
     tried_at: datetime
     seconds: float
@@ -81,14 +81,14 @@ class Disabled(NamedTuple):
 
 
 def delivery_id(now: datetime, chance: bytes) -> str:
-    """The id of a delivery that is made now; `chance` has `CHANCE_BYTES` bytes. It is the `webhook-id`."""
+    """The id of a new delivery, its `webhook-id`; `chance` has `CHANCE_BYTES` random bytes."""
     return f"msg_{int(now.timestamp() * 1000):0{_TIME_DIGITS}x}{chance.hex()}"
 
 
 async def take_sequences(connection: Connection, orders: Sequence[OfOrder]) -> dict[OfOrder, int]:
-    """Take a sequence number for each of `orders`; return each pair's last one. A pair may stand there several times.
+    """Take a sequence number for each of `orders`, which may repeat a pair; return each pair's last number.
 
-    In the caller's transaction, which holds the pairs' rows until it ends.
+    Call it in the caller's transaction, which then holds the pairs' rows until it ends.
     """
     counts = Counter(orders)
     cursor = await connection.execute(
@@ -103,7 +103,7 @@ async def take_sequences(connection: Connection, orders: Sequence[OfOrder]) -> d
 
 
 async def insert_deliveries(connection: Connection, rows: Sequence[NewDelivery], now: datetime) -> None:
-    """Insert rows whose sequences were taken in this transaction, and wake the senders once it is committed."""
+    """Insert rows whose sequences were taken in this transaction, and wake the senders at its commit."""
     columns = dict(
         zip(
             ("delivery_ids", "destinations", "seller_ids", "order_ids", "sequences", "types", "payloads"),
@@ -117,21 +117,21 @@ async def insert_deliveries(connection: Connection, rows: Sequence[NewDelivery],
 
 
 async def lock_sequences(connection: Connection, orders: Sequence[OfOrder]) -> None:
-    """Hold the rows of these pairs until the caller's transaction ends."""
+    """Lock the rows of these pairs until the caller's transaction ends."""
     await connection.execute(SQL["lock_sequences"], _pairs(orders))
 
 
 async def schedule(connection: Connection, orders: Sequence[OfOrder]) -> None:
-    """Make the first open delivery of each pair due, if it is not yet; the caller holds the pairs' rows."""
+    """Make the first open delivery of each pair due, if it is not yet; the caller must hold the pairs' rows."""
     await connection.execute(SQL["schedule_deliveries"], _pairs(orders))
 
 
 async def take_deliveries(
     connection: Connection, rooms: Mapping[str, int], room: int, limit: int, lease_seconds: float
 ) -> list[Taken]:
-    """Take up to `limit` deliveries that are due; they are the caller's for `lease_seconds`. Commits.
+    """Lease up to `limit` due deliveries to the caller for `lease_seconds`. Commits.
 
-    Of each destination as many as `rooms` says, or `room`.
+    Of each destination at most as many as `rooms` has for it, or otherwise `room`.
     """
     cursor = await connection.execute(
         SQL["take_deliveries"],
@@ -148,14 +148,14 @@ async def take_deliveries(
 
 
 async def read_next_due(connection: Connection, full: Sequence[str]) -> float | None:
-    """Seconds until something is due at a destination not among `full`, below 0 if it is; None if nothing will be."""
+    """Seconds until a delivery is due at a destination not in `full`, negative if one is; None if there is none."""
     cursor = await connection.execute(SQL["read_next_due"], {"full": list(full)})
     row = await cursor.fetchone()
     return None if row is None or row[0] is None else float(row[0])
 
 
 async def release_deliveries(connection: Connection, taken: Sequence[Taken]) -> None:
-    """Make due again what was taken up and not called for. Commits."""
+    """Make leased deliveries that were not called due again. Commits."""
     await connection.execute(
         SQL["release_deliveries"],
         {"delivery_ids": [each.delivery_id for each in taken], "tries": [each.tries for each in taken]},
@@ -165,9 +165,9 @@ async def release_deliveries(connection: Connection, taken: Sequence[Taken]) -> 
 async def finish_deliveries(
     connection: Connection, outcomes: Sequence[Outcome], failing_seconds_max: float
 ) -> list[Disabled]:
-    """Write what tries have come to, in the caller's transaction; return the endpoints that this disables.
+    """Write the results of tries, in the caller's transaction; return the endpoints that are thereby disabled.
 
-    An endpoint that takes nothing for `failing_seconds_max` is disabled.
+    An endpoint without a success for `failing_seconds_max` is disabled.
     """
     orders = sorted({(each.taken.destination, each.taken.order_id) for each in outcomes})
     await lock_sequences(connection, orders)
@@ -225,14 +225,14 @@ async def _note_endpoints(
 
 
 async def count_due(connection: Connection) -> tuple[int, float]:
-    """How many orders have a delivery under way, and the age of the oldest such delivery in seconds."""
+    """The number of orders with a delivery under way, and the age of the oldest such delivery in seconds."""
     cursor = await connection.execute(SQL["count_due_deliveries"])
     row = await cursor.fetchone()
     return (int(row[0]), float(row[1])) if row is not None else (0, 0.0)
 
 
 async def purge(connection: Connection, before: datetime) -> bool:
-    """Delete some of what was made before then and is finished; whether there may be more. Commits."""
+    """Delete some finished rows older than `before`; returns whether there may be more. Commits."""
     before_id = delivery_id(before, bytes(CHANCE_BYTES))
     deleted = await connection.execute(SQL["purge_deliveries"], {"before_id": before_id, "limit": _PURGED_MAX})
     forgotten = await connection.execute(SQL["purge_sequences"], {"days": SEQUENCES_KEPT_DAYS, "limit": _PURGED_MAX})

@@ -1,4 +1,4 @@
-"""Webhook endpoints: who wants to be told of what, what they are signed with, and the log of what was sent."""
+"""Webhook endpoints: their events, their secrets, and the log of deliveries."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from sinks.postgres.lanes import check_url as check_postgres_url
 from sinks.postgres.session import SQL, Connection, Session, fetch_dicts
 
 ACTIVE, PAUSED, DISABLED = "active", "paused", "disabled"
-#: How long the secret before signs along after a rotation.
+#: How long the previous secret also signs after a rotation.
 OVERLAP_HOURS = 24
 HMAC_SECRET_BYTES = ED25519_SEED_BYTES = 32
 _ID_BYTES = 12
-#: Of one order and endpoint, and of a whole replay.
+#: Limit of deliveries that a replay sends.
 REPLAYED_MAX = 10_000
 
 Chance = Callable[[int], bytes]
@@ -49,7 +49,7 @@ _UPDATE: LiteralString = """
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A webhook endpoint as it stands."""
+    """A webhook endpoint."""
 
     endpoint_id: str
     url: str
@@ -64,7 +64,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What an endpoint's deliveries are signed with from now on. Never to be logged."""
+    """The secrets that sign an endpoint's deliveries from now on. Never log them."""
 
     hmac_secret: bytes
     ed25519_seed: bytes
@@ -72,7 +72,7 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
-    """A delivery in the log, with what its last try has come to, if it was tried."""
+    """A delivery in the log, with the result of its last try, if it was tried."""
 
     delivery_id: str
     order_id: str
@@ -110,18 +110,18 @@ class DeliveryDetails:
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which deliveries of an endpoint; None and empty stand for all."""
+    """Selects deliveries of an endpoint; None and empty mean all."""
 
     delivery_ids: tuple[str, ...] = ()
     order_id: str | None = None
     state: str | None = None
-    #: Made at this time or later, and before that one.
+    #: Created at this time or later, and before `until`.
     since: datetime | None = None
     until: datetime | None = None
 
 
 def endpoint_id(chance: bytes) -> str:
-    """A new endpoint's id; `chance` has 12 bytes."""
+    """A new endpoint's id; `chance` has 12 random bytes."""
     return f"we_{chance.hex()}"
 
 
@@ -136,15 +136,15 @@ async def create(
     *,
     may_be_plain: bool,
 ) -> tuple[Endpoint, Secrets] | Refusal:
-    """Add an endpoint; the secrets are readable only by senders from now on. Commits.
+    """Add an endpoint; after this only senders can read the secrets. Commits.
 
-    `chance` returns so many random bytes.
+    `chance` returns a number of random bytes.
     """
     refusal = check_url(url, may_be_plain=may_be_plain) or check_events(events) or check_description(description)
     if refusal is not None:
         return refusal
     async with connection.transaction():
-        # Locked, so that two at once don't exceed the number.
+        # Locked, so that concurrent calls don't exceed the limit.
         cursor = await connection.execute("SELECT FROM sellers WHERE seller_id = %s FOR UPDATE", (seller_id,))
         if await cursor.fetchone() is None:
             return Refusal(INVALID_FIELD, "seller_id", f"there is no seller {seller_id!r}")
@@ -179,7 +179,7 @@ async def read(connection: Connection, seller_id: str, endpoint: str) -> Endpoin
 
 
 async def read_secrets(connection: Connection, seller_id: str, endpoint: str) -> Secrets | None:
-    """What the endpoint's deliveries are signed with now; None if the seller has no such endpoint."""
+    """The secrets that sign the endpoint's deliveries now; None if the seller has no such endpoint."""
     cursor = await connection.execute(
         "SELECT hmac_secret, ed25519_seed FROM webhook_secrets JOIN webhook_endpoints USING (endpoint_id)"
         " WHERE endpoint_id = %s AND seller_id = %s AND expires_at IS NULL",
@@ -194,7 +194,7 @@ async def update(
 ) -> Endpoint | Refusal | None:
     """Change `url`, `events`, `description` or `state` (active or paused); None if there is no such endpoint. Commits.
 
-    Making a disabled one active starts it anew: what was open is tried again.
+    Activating a disabled endpoint retries its open deliveries.
     """
     refusal = None
     if "url" in changes:
@@ -223,13 +223,13 @@ async def update(
 
 
 async def delete(connection: Connection, seller_id: str, endpoint: str) -> bool:
-    """Delete an endpoint with all that is open for it; whether there was one. Commits."""
+    """Delete an endpoint with its open deliveries; returns whether it existed. Commits."""
     async with connection.transaction():
         deleted = await connection.execute(
             "DELETE FROM webhook_endpoints WHERE endpoint_id = %s AND seller_id = %s", (endpoint, seller_id)
         )
         if deleted.rowcount:
-            # Rows that are left, and those that are just being written, go with the senders' purge.
+            # Remaining rows, and those being written at the moment, are deleted by the senders' purge.
             await connection.execute(
                 "DELETE FROM deliveries WHERE destination = %s AND next_try_at IS NOT NULL", (endpoint,)
             )
@@ -239,7 +239,7 @@ async def delete(connection: Connection, seller_id: str, endpoint: str) -> bool:
 async def rotate(
     connection: Connection, seller_id: str, endpoint: str, now: datetime, chance: Chance
 ) -> Secrets | None:
-    """Sign with new secrets from now on; the ones before sign along for `OVERLAP_HOURS`. Commits.
+    """Replace the secrets; the previous ones also sign for `OVERLAP_HOURS`. Commits.
 
     None if the seller has no such endpoint.
     """
@@ -269,7 +269,7 @@ async def _add_secrets(connection: Connection, endpoint: str, now: datetime, cha
 
 
 async def send_test(connection: Connection, seller_id: str, endpoint: str, now: datetime, chance: Chance) -> str | None:
-    """Write a delivery of the type `webhook.test`; its id, or None if the seller has no such endpoint. Commits."""
+    """Add a delivery of type `webhook.test`; returns its id, None if the seller has no such endpoint. Commits."""
     if await read(connection, seller_id, endpoint) is None:
         return None
     made = deliveries.delivery_id(now, chance(CHANCE_BYTES))
@@ -330,7 +330,7 @@ def _conditions(wanted: LogFilter) -> dict[str, Any]:
 async def read_log(
     connection: Connection, seller_id: str, endpoint: str, wanted: LogFilter, before: str | None, limit: int
 ) -> list[DeliverySummary]:
-    """Deliveries of the seller's endpoint, newest first; `before` is the id that the page before ended with."""
+    """Deliveries of the seller's endpoint, newest first; `before` is the last id of the previous page."""
     cursor = await connection.execute(
         _LOG + _CONDITIONS + " AND (%(before)s::text IS NULL OR d.delivery_id < %(before)s)"
         " ORDER BY d.delivery_id DESC LIMIT %(limit)s",
@@ -340,7 +340,7 @@ async def read_log(
 
 
 async def read_delivery(connection: Connection, seller_id: str, endpoint: str, delivery: str) -> DeliveryDetails | None:
-    """One delivery, with all of its tries that are still kept."""
+    """One delivery, with all tries that are not deleted yet."""
     found = await read_log(connection, seller_id, endpoint, LogFilter(delivery_ids=(delivery,)), None, 1)
     if not found:
         return None
@@ -359,9 +359,9 @@ async def read_delivery(connection: Connection, seller_id: str, endpoint: str, d
 async def replay(
     connection: Connection, seller_id: str, endpoint: str, wanted: LogFilter, *, dry_run: bool
 ) -> int | Refusal:
-    """Send finished deliveries again, under their own ids; how many that are, or with `dry_run` would be. Commits.
+    """Send finished deliveries again, with their ids; returns how many, with `dry_run` without sending. Commits.
 
-    Those of an order are sent in their order, beside what of it is under way.
+    Deliveries of one order are sent in order, independently of those under way.
     """
     if wanted.state == DeliveryState.OPEN:
         return Refusal(INVALID_FIELD, "state", "must be delivered or dead: an open delivery is under way anyway")
@@ -387,10 +387,10 @@ async def replay(
 
 
 class Webhooks:
-    """The same for a gateway, one call at a time, with an end to every wait."""
+    """These functions for a gateway, one call at a time, with a time limit for every wait."""
 
     def __init__(self, url: str) -> None:
-        """Connects when first asked. Raises `ValueError`."""
+        """Connects on first use. Raises `ValueError`."""
         check_postgres_url(url)
         self._lane = lane = Lane(url, read_only=False)
         self._calls: MicroBatch[Callable[[Connection], Any], Any] = MicroBatch(
@@ -403,7 +403,7 @@ class Webhooks:
         return result
 
     async def close(self) -> None:
-        """Close the connection, also one that hangs."""
+        """Close the connection, even a hanging one."""
         await self._lane.close(self._calls)
 
     async def _call(self, session: Session, calls: list[Callable[[Connection], Any]]) -> list[Any]:

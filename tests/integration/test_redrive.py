@@ -217,7 +217,7 @@ def test_two_who_close_dead_letters_at_once_don_t_mix(configured: World, query: 
     add_letter(configured.postgres_url, MISPLACED, 0, b"A-1", asked("A-1"))
     query("SELECT pg_advisory_lock(x'6761706C657375'::bigint)")
     for command in ("redrive", "discard"):
-        assert "somebody else is redriving" in str(run(command, "0-1", "--why", "x").exception)
+        assert "another process is redriving" in str(run(command, "0-1", "--why", "x").exception)
     query("SELECT pg_advisory_unlock(x'6761706C657375'::bigint)")
     assert run("discard", "0-1", "--why", "x").stdout == "1 discarded\n"
 
