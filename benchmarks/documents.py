@@ -14,6 +14,7 @@ from benchmarks.result import Result
 from documents.render import render, warm
 from domain.money import divide_half_away, scaled
 from domain.records import Address, InvoiceIssued, InvoiceLine
+from streams.invoice_events import TEMPLATE_VERSION
 from streams.rendering import Renderer
 
 RUNS = 7
@@ -85,7 +86,7 @@ def invoice(number: int, lines: int, thing: Callable[[int], str], buyer_name: st
             "gross_minor": net + tax,
             "per_rate": [{"vat_category": "S", "vat_rate": "20.00", "taxable_minor": net, "tax_minor": tax}],
         },
-        "template_version": 1,
+        "template_version": TEMPLATE_VERSION,
     }
 
 

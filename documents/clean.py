@@ -9,6 +9,7 @@ from functools import lru_cache
 from unicodedata import category, combining, is_normalized, normalize
 
 from documents.fonts import face_for
+from documents.shaping import PAIRED
 
 #: Marks that may follow one letter. More is an attack on the line above; Hebrew and Vietnamese need three.
 MARKS_MAX = 3
@@ -28,12 +29,13 @@ _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 _COMPATIBILITY_IDEOGRAPHS = re.compile("([\uf900-\ufaff\U0002f800-\U0002fa1f]+)")
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
-_PRINTABLE_ASCII = re.compile("[ -~]*")
+#: Most text: nothing to replace in it, and nothing to compose.
+_HARMLESS = PAIRED - {"\u00a0"}
 
 
 def one_line(text: str) -> str:
     """`text` with a space for each line end, safe to draw. The empty text stays empty."""
-    if _PRINTABLE_ASCII.fullmatch(text):
+    if _HARMLESS.issuperset(text):
         return text
     return _safe(_LINE_END.sub(" ", text))
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from documents.document import Image
+from documents.page import Image
 
 #: A logo is in every document of its seller, for ten years. It was never refused up to this size when it was set.
 LOGO_BYTES_MAX = 512 * 1024

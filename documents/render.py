@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from documents.fonts import face
 from documents.template_1.page import template_1
+from documents.template_2.page import template_2
 from domain.records import CreditNoteIssued, InvoiceIssued
 
 DocumentEvent = InvoiceIssued | CreditNoteIssued
@@ -37,4 +38,4 @@ def render(event: DocumentEvent, logo: bytes | None) -> bytes:
 
 #: By the version that an event names. Events stay for ever, so none is ever taken out, and what one prints never
 #: changes by a byte: a change that would alter one is another version, with a folder of its own.
-TEMPLATES: Mapping[int, Callable[[DocumentEvent, bytes | None], bytes]] = {1: template_1}
+TEMPLATES: Mapping[int, Callable[[DocumentEvent, bytes | None], bytes]] = {1: template_1, 2: template_2}

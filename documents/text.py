@@ -13,7 +13,7 @@ from documents.bidi import levels, visual_order
 from documents.breaking import emergencies, opportunities
 from documents.clean import WITHOUT_GLYPH
 from documents.fonts import face, face_for
-from documents.shaping import Run, TextLine, advances, shape
+from documents.shaping import PAIRED, Run, TextLine, advances, shape
 
 _CACHED_LINES = 4_096
 _CACHED_CHARS_MAX = 64
@@ -94,6 +94,9 @@ def joined(*parts: TextLine) -> TextLine:
 
 @lru_cache(maxsize=_CACHED_LINES)
 def _line_cached(text: str, bold: bool, japanese: bool) -> TextLine:
+    if PAIRED.issuperset(text):
+        run = shape(text.rstrip(" "), int(bold), "Latn", False)
+        return TextLine((run,) if run.shows else (), run.width)
     return _set(_paragraph(text, bold, japanese), 0, len(text))
 
 
@@ -114,7 +117,7 @@ def _set(paragraph: _Paragraph, start: int, end: int) -> TextLine:
 
 
 def _paragraph(text: str, bold: bool, japanese: bool) -> _Paragraph:
-    if text.isascii():
+    if PAIRED.issuperset(text):
         return _Paragraph(text, (_Piece(0, len(text), int(bold), "Latn", 0),) if text else (), False)
     base, text_levels = levels(text) or (0, [0] * len(text))
     traits = list(zip(_faces(text, bold, japanese), _scripts(text), text_levels, strict=True))

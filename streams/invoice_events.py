@@ -24,7 +24,7 @@ from streams.engine.batch import Batch
 
 #: The template that documents of new invoices and credit notes are made with. Raise it no sooner than a release after
 #: the documents agent has it: one of the release before makes dead letters of what it can't print.
-TEMPLATE_VERSION = 1
+TEMPLATE_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
 
-from documents.document import Image, Metadata, Page, write
 from documents.logo import BadLogoError, logo_image
+from documents.page import Image, Metadata, Page
 from documents.shaping import TextLine
 from documents.template_1 import amounts
 from documents.template_1.clean import lines, one_line
@@ -30,6 +30,7 @@ from documents.template_1.sheet import (
 from documents.template_1.summary import draw_paragraphs, draw_summary
 from documents.template_1.text import joined, line, wrapped
 from documents.template_1.words import Words, words_of
+from documents.template_1.writing import write
 from domain.moments import moment
 from domain.records import Address, CreditNoteIssued, InvoiceIssued, InvoiceLine, Seller
 

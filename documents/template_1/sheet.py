@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from documents.document import PAGE_HEIGHT_POINTS, PAGE_WIDTH_POINTS, Colour, Page
+from documents.page import PAGE_HEIGHT_POINTS, PAGE_WIDTH_POINTS, Colour, Page
 from documents.shaping import TextLine
 from documents.template_1.text import line, wrapped
 

@@ -12,8 +12,8 @@ from pypdf import PdfReader
 
 from documents.clean import WITHOUT_GLYPH, one_line
 from documents.fonts import face
-from documents.render import render
-from documents.shaping import TextLine
+from documents.render import TEMPLATES, render
+from documents.shaping import PAIRED, TextLine, _paired, _shape_in_full
 from documents.text import Typesetter
 from domain.records import InvoiceIssued
 from tests.invoice_events import issued
@@ -68,6 +68,13 @@ def test_every_character_is_on_a_line_that_fits(text: str, bold: bool) -> None:
 
 
 @settings(max_examples=400, deadline=None)
+@given(st.text(st.sampled_from(sorted(PAIRED)), min_size=1, max_size=30), st.booleans())
+def test_text_put_together_from_pairs_is_what_harfbuzz_makes_of_it(text: str, bold: bool) -> None:
+    """The quick way and the whole one, to the last unit of kerning."""
+    assert _paired(text, int(bold)) == _shape_in_full(text, int(bold), "Latn", False)
+
+
+@settings(max_examples=400, deadline=None)
 @given(TEXT)
 def test_nothing_that_is_cleaned_can_act_on_the_page(text: str) -> None:
     """No control, no override, no surrogate; and cleaning again changes nothing."""
@@ -101,6 +108,7 @@ def _event(data: st.DataObject) -> InvoiceIssued:
         )
     )
     event: Any = issued(buyer_name=data.draw(TEXT), seller_name=data.draw(TEXT), note=data.draw(st.none() | TEXT))
+    event["template_version"] = data.draw(st.sampled_from(sorted(TEMPLATES)))
     names = ("sku", "description", "quantity", "unit_price", "vat_rate", "vat_category", "net_minor")
     event["lines"] = [dict(zip(names, line, strict=True)) for line in lines]
     event["totals"] = {

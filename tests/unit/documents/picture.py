@@ -9,7 +9,7 @@ from PIL import Image
 from pypdfium2 import PdfDocument
 
 from documents.render import render
-from tests.invoice_events import issued
+from tests.unit.documents.cases import paid_by_card
 
 PICTURE = Path(__file__).parents[3] / "docs" / "images" / "invoice.png"
 _WIDTH_PIXELS = 700
@@ -22,7 +22,7 @@ _COLOURS = 32
 
 def draw() -> Image.Image:
     """The upper part of the sample invoice."""
-    page = PdfDocument(render(issued(), None))[0]
+    page = PdfDocument(render(paid_by_card(), None))[0]
     whole: Image.Image = page.render(scale=_OVERSAMPLING * _WIDTH_PIXELS / page.get_width()).to_pil().convert("RGB")
     shown = whole.crop((0, 0, whole.width, round(whole.height * _SHOWN_SHARE)))
     size = (_WIDTH_PIXELS, round(shown.height * _WIDTH_PIXELS / shown.width))

@@ -33,7 +33,12 @@ import hashlib, sys
 from documents.render import render
 from tests.unit.documents.test_render import SAMPLES
 names = sorted(SAMPLES, reverse=sys.argv[1] == "backwards")
-digests = {name: hashlib.sha256(render(*SAMPLES[name])).hexdigest() for name in names}
+digests = {}
+for name in names:
+    event, logo = SAMPLES[name]
+    for version in (1, 2):
+        document = render({**event, "template_version": version}, logo)
+        digests[name, version] = hashlib.sha256(document).hexdigest()
 print(sorted(digests.items()))
 """
 
@@ -106,6 +111,10 @@ PAGES = {
         "invoice": "57060a2c0a426905adf01fb39335b827ab6c7267160e8aecc5d5ae7305149533",
         "credit_note": "ef523f35e892430aa23134c34ae95eb8b2cec6027ec1b3389a39d0ccb6f567f1",
     },
+    2: {
+        "invoice": "243f119bc35c980407999d8d718b49a582ea68c565c3f2c5e7357781bd7654d7",
+        "credit_note": "b8b0718088d2860778dc4b2f1dd1cdd8834f8c1d36d5ea5a3cb0bcc99c026025",
+    },
 }
 
 
@@ -139,11 +148,11 @@ def test_an_event_is_printed_by_its_own_template(monkeypatch: pytest.MonkeyPatch
     before = render(event, logo)
 
     def newer(event: DocumentEvent, logo: bytes | None) -> bytes:
-        assert event["template_version"] == 2
-        return b"of version 2"
+        assert event["template_version"] == 3
+        return b"of version 3"
 
-    monkeypatch.setitem(cast(dict[int, Any], TEMPLATES), 2, newer)
-    assert render(cast(DocumentEvent, {**event, "template_version": 2}), logo) == b"of version 2"
+    monkeypatch.setitem(cast(dict[int, Any], TEMPLATES), 3, newer)
+    assert render(cast(DocumentEvent, {**event, "template_version": 3}), logo) == b"of version 3"
     assert render(event, logo) == before
 
 
@@ -303,8 +312,8 @@ def test_a_bad_logo_is_refused(logo: bytes) -> None:
 
 def test_another_version_of_the_template_is_refused() -> None:
     """It would give other bytes than the event promises."""
-    with pytest.raises(UnknownTemplateError, match="template_version is 2, and this release prints 1"):
-        render(issued(template_version=2), None)
+    with pytest.raises(UnknownTemplateError, match="template_version is 3, and this release prints 1, 2"):
+        render(issued(template_version=3), None)
 
 
 @pytest.mark.parametrize(
