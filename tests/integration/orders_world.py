@@ -128,10 +128,11 @@ def build(kafka: str, postgres_url: str, objects: Path) -> World:
     world.execute(
         "INSERT INTO positions (agent, topic, partition, next_offset)"
         " SELECT agent, topic, partition, next_seq - 1 FROM journal_heads"
-        " JOIN (VALUES ('documents', %s), ('payments', %s), ('stock', %s), ('stock', %s)) AS reader (agent, topic)"
-        " USING (topic)",
+        " JOIN (VALUES ('documents', %s), ('payments', %s), ('stock', %s), ('stock', %s), ('notifications', %s),"
+        " ('notifications', %s)) AS reader (agent, topic) USING (topic)",
         *(topic.name for topic in (
-            catalog.INVOICE_EVENTS, catalog.ORDER_EVENTS, catalog.ORDER_EVENTS, catalog.INVENTORY_EVENTS
+            catalog.INVOICE_EVENTS, catalog.ORDER_EVENTS, catalog.ORDER_EVENTS, catalog.INVENTORY_EVENTS,
+            catalog.ORDER_EVENTS, catalog.INVOICE_EVENTS,
         )),
     )  # fmt: skip
     return world

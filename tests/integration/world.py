@@ -155,7 +155,8 @@ def build(kafka: str, postgres_url: str, objects: Path, batches: Requests | None
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO positions (agent, topic, partition, next_offset)"
-            " SELECT 'documents', topic, partition, next_seq - 1 FROM journal_heads WHERE topic = %s",
+            " SELECT agent, topic, partition, next_seq - 1 FROM journal_heads"
+            " CROSS JOIN (VALUES ('documents'), ('notifications')) AS reader (agent) WHERE topic = %s",
             (EVENTS,),
         )
     return world
