@@ -41,11 +41,11 @@ def issued(
     seller: SellerRow,
     row: InvoiceRow,
     issue_date: date,
-    preceding: str | None,
+    preceding: tuple[str, str] | None,
     *,
     was_ordered: bool,
 ) -> bytes:
-    """`InvoiceIssued`, or `CreditNoteIssued` where there is a preceding invoice: its number as printed.
+    """`InvoiceIssued`, or `CreditNoteIssued` where there is a preceding invoice: its number as printed, and its date.
 
     `was_ordered` if the invoice is that of an order, which is confirmed because its payment is known.
     """
@@ -76,7 +76,9 @@ def issued(
     }
     if preceding is None or "refund_id" not in body:
         return encode(catalog.INVOICE_ISSUED, cast(InvoiceIssued, event))
-    event["preceding_invoice_number"] = preceding
+    event["preceding_invoice_number"], event["preceding_issue_date"] = preceding
+    # Credit notes are asked for once the money has moved.
+    event["paid_on"] = issue_date.isoformat()
     return encode(catalog.CREDIT_NOTE_ISSUED, cast(CreditNoteIssued, event))
 
 

@@ -22,7 +22,7 @@ from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
-from schemas.codec import DecodeError, decode
+from schemas.codec import DecodeError, decode, decode_field
 from sinks.postgres import invoices as ledger
 from sinks.postgres import journal, order_ids
 from sinks.postgres.journal import JournalRow
@@ -170,7 +170,7 @@ class InvoicesWork:
             self._reject(out, batch, content, Refusal(NOT_INVOICED, "order_id", detail), now)
         for conflict in decision.conflicts:
             self._record_conflict(out, batch, conflict, now)
-        invoice_numbers = {key: each.invoice_number for key, each in preceding.items()}
+        invoice_numbers = {key: (each.invoice_number, _issue_date(each.event)) for key, each in preceding.items()}
         rows = await self._issue(connection, batch, prepared, decision, sellers, invoice_numbers, now, out)
         await self._write(connection, batch, prepared, rows, out, now)
         logged = batch.traces.decision
@@ -218,7 +218,7 @@ class InvoicesWork:
         prepared: PreparedInvoices,
         decision: Decision,
         sellers: Mapping[str, SellerRow],
-        invoice_numbers: dict[InvoiceIdentity, str],
+        invoice_numbers: dict[InvoiceIdentity, tuple[str, str]],
         now: datetime,
         out: _Out,
     ) -> list[ledger.InvoiceRow]:
@@ -248,7 +248,7 @@ class InvoicesWork:
             if key.refund_id:
                 preceding = invoice_numbers[key.invoice]
             elif prepared.preceding:
-                invoice_numbers[key] = printed
+                invoice_numbers[key] = (printed, its.issue_date.isoformat())
             row = ledger.InvoiceRow(
                 series_id,
                 number,
@@ -373,6 +373,14 @@ def _obey_rules(
                 continue
         allowed.append(content)
     return allowed, broken
+
+
+def _issue_date(event: bytes | None) -> str:
+    """The date that an invoice bears; empty if its event is gone."""
+    if event is None:
+        return ""
+    date: str = decode_field(event, catalog.INVOICE_ISSUED, "issue_date", bytes_max=len(event))
+    return date
 
 
 def _with_refund(key: InvoiceIdentity, detail: str) -> str:

@@ -83,6 +83,8 @@ class Preceding(NamedTuple):
 
     content_sha256: bytes
     invoice_number: str
+    #: Its `InvoiceIssued` record; None once an operator has dropped its month of the journal.
+    event: bytes | None
 
 
 async def read_preceding(connection: Connection, keys: Sequence[InvoiceIdentity]) -> dict[InvoiceIdentity, Preceding]:

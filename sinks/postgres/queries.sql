@@ -75,9 +75,11 @@ JOIN invoices i USING (seller_id, order_id, kind, refund_id)
 
 -- name: read_preceding
 -- The invoices of orders for which credit notes are requested.
-SELECT i.seller_id, i.order_id, i.content_sha256, i.invoice_number
+SELECT i.seller_id, i.order_id, i.content_sha256, i.invoice_number, j.payload
 FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
 JOIN invoices i USING (seller_id, order_id)
+LEFT JOIN journal j ON j.topic = 'invoice-events' AND j.partition = i.source_partition AND j.seq = i.event_seq
+    AND j.occurred_at = i.issued_at
 WHERE i.kind = 'invoice' AND i.refund_id = ''
 
 -- name: take_numbers

@@ -34,7 +34,8 @@ class SellerError(Exception):
 
 #: What `SellerRow` has beyond what every seller says.
 MORE = (
-    "tax_number tax_name colour trading_name legal_id electronic_address contact_name contact_phone contact_email"
+    "tax_number tax_name colour trading_name legal_id legal_id_scheme electronic_address electronic_address_scheme"
+    " contact_name contact_phone contact_email"
     " language note payment_terms payment_days payment_means iban bic account_name"
 ).split()
 #: Of these a text may have line breaks.

@@ -75,6 +75,9 @@ async def test_the_event_says_what_is_credited_and_of_which_invoice(agent: Agent
     await agent.run(sent(0, "A"))
     await agent.run(sent(1, "B"), refund(2, "B"), refund(3, "A"))
     issued = [event for name, event in events(query) if name == "CreditNoteIssued"]
+    dates = {event["order_id"]: event["issue_date"] for name, event in events(query) if name == "InvoiceIssued"}
+    assert {event["order_id"]: event["preceding_issue_date"] for event in issued} == dates
+    assert all(event["paid_on"] == event["issue_date"] for event in issued)
     assert [(event["order_id"], event["preceding_invoice_number"]) for event in issued] == [
         ("B", "INV-00-00000002"),
         ("A", "INV-00-00000001"),

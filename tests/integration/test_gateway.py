@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from runtime import metrics
 from runtime.publisher import Publisher
 from schemas.catalog import INVOICE_ISSUED
+from tests.cases.requests import BROKEN, EN16931, SHOP
 from tests.conftest import Services
 from tests.integration.gateways import (
     KEYS,
@@ -459,3 +460,16 @@ async def test_the_gateway_tells_what_it_counts(client: Client) -> None:
     assert 'gapless_gateway_request_seconds_count{route="POST /v1/invoices",status="202"}' in text
     assert 'route="GET /v1/invoices/{order_id}"' in text
     assert order_id not in text
+
+
+async def test_what_shops_and_accountants_send_is_accepted_and_what_breaks_a_rule_is_named(client: Client) -> None:
+    for case in SHOP + EN16931:
+        totals = {"net": case.net, "tax": case.tax, "gross": case.gross, "payable": case.payable or case.gross}
+        asked = {**case.body, "order_id": f"CASE-{uuid4().hex[:12]}", "totals": totals}
+        answer = await client.post(asked)
+        assert answer.status == 202, (case.name, answer.json)
+    for broken in BROKEN:
+        answer = await client.post({**broken.body, "order_id": f"CASE-{uuid4().hex[:12]}"})
+        assert (answer.status, answer.json["type"]) == (422, "/problems/tax-rule"), (broken.name, answer.json)
+        assert answer.json["field"] == broken.field
+        assert broken.rule in answer.json["detail"]

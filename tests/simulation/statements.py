@@ -103,7 +103,7 @@ def read_preceding(tx: Backend, p: Parameters) -> Rows:
     for seller_id, order_id in columns(p, "seller_ids order_ids"):
         row = tx.read("issued", (seller_id, order_id, "invoice", ""))
         if row is not None:
-            found.append((seller_id, order_id, row.content_sha256, row.invoice_number))
+            found.append((seller_id, order_id, row.content_sha256, row.invoice_number, None))
     return found
 
 
