@@ -29,10 +29,11 @@ from runtime.kafka import log_client_error
 from runtime.metrics import REGISTRY
 from runtime.outages import KAFKA, POSTGRES
 from runtime.settings import Settings
-from runtime.traces import TRACEPARENT, Span
-from schemas.catalog import OUTPUT_TOPICS, SEQ_HEADER
+from runtime.traces import Span
+from schemas.catalog import OUTPUT_TOPICS
 from sinks.agreement import await_agreement
 from sinks.postgres.session import OUTAGES, SQL
+from streams.relay.headers import event_headers
 from streams.relay.steps import (
     RELAYS_LOCK,
     AwaitAcknowledgements,
@@ -288,10 +289,8 @@ class Relay:
 
     def _send(self, step: Produce, publication: _Publication) -> None:
         output = step.output
-        headers: list[tuple[str, str | bytes | None]] = [(SEQ_HEADER, str(step.seq).encode())]
+        headers = event_headers(step)
         if step.traceparent is not None:
-            # As the journal has it, not the span's own: a repeat after a crash is the same record.
-            headers.append((TRACEPARENT, step.traceparent.encode()))
             span = traces.follow("PRODUCER", f"publish {output.topic}", step.traceparent)
             if span is not None:
                 span.describe(traces.of_partition(output.topic, output.partition))
@@ -331,7 +330,10 @@ def make_producer(bootstrap: str) -> Producer:
             # For ever: a record given up while a later one goes through would be a hole in the topic.
             "message.timeout.ms": 0,
             "linger.ms": 1,
-            "compression.type": "lz4",
+            # The one codec that every client decompresses as it is installed: kafkajs, aiokafka and kafka-python fail
+            # on lz4 and zstd. At level 1, which costs the least; see docs/topics.md.
+            "compression.type": "gzip",
+            "compression.level": 1,
             "message.max.bytes": _ROW_BYTES_MAX,
             "queue.buffering.max.messages": _QUEUE_MAX,
             "queue.buffering.max.kbytes": _QUEUE_MAX,

@@ -45,6 +45,7 @@ class Produce(NamedTuple):
     seq: int
     key: bytes | None
     payload: bytes
+    occurred_at: datetime
     traceparent: str | None = None
 
 
@@ -103,10 +104,10 @@ def publish(output: Output, after_seq: int, count: int, since: datetime | None) 
     `since` is how far back the journal is read first.
     """
     rows = yield from _read(output, after_seq, min(ROWS_MAX, count), since)
-    for seq, key, payload, _, traceparent in rows:
-        yield Produce(output, seq, key, payload, traceparent)
+    for seq, key, payload, occurred_at, traceparent in rows:
+        yield Produce(output, seq, key, payload, occurred_at, traceparent)
     yield AwaitAcknowledgements()
-    seq, *_, occurred_at, _ = rows[-1]
+    seq, _, _, occurred_at, _ = rows[-1]
     # After the acknowledgement: a crash between repeats rows, never loses them.
     yield RunStatement("mark_published", {"topic": output.topic, "partition": output.partition, "seq": seq})
     return RelayProgress(len(rows), occurred_at - CLOCK_SLACK)

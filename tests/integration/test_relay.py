@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import kafka
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from kafka import KafkaConsumer
 
 from runtime.kafka import TopicSpec, end_offsets, ensure_topics
 from runtime.metrics import REGISTRY
@@ -29,12 +31,12 @@ class Topic:
         self._bootstrap = bootstrap
         #: Of each record that was read, by its seq.
         self.headers: dict[int, dict[str, Any]] = {}
-        self._start = end_offsets(bootstrap, [(EVENTS, 0)])[(EVENTS, 0)]
+        self.start = end_offsets(bootstrap, [(EVENTS, 0)])[(EVENTS, 0)]
 
     def read_until(self, seq: int) -> list[tuple[int, bytes | None, bytes | None]]:
         """(seq, key, value) of each record, up to the first with `seq`."""
         consumer = Consumer({"bootstrap.servers": self._bootstrap, "group.id": "test", "enable.auto.commit": False})
-        consumer.assign([TopicPartition(EVENTS, 0, self._start)])
+        consumer.assign([TopicPartition(EVENTS, 0, self.start)])
         found: list[tuple[int, bytes | None, bytes | None]] = []
         deadline = time.monotonic() + DEADLINE_S
         try:
@@ -149,6 +151,31 @@ def test_a_row_that_follows_from_a_trace_says_so_in_its_record(
     with running(services, ledger_url):
         topic.read_until(3)
     assert [headers.get("traceparent") for headers in topic.headers.values()] == [None, traceparent.encode(), None]
+
+
+def test_a_client_as_it_is_installed_reads_the_records_and_their_headers(
+    services: Services, ledger_url: str, query: Query, topic: Topic
+) -> None:
+    """kafka-python brings no codec but gzip, as kafkajs and aiokafka; a batch of many records is compressed."""
+    append(query, 1, 1_000)
+    query("UPDATE journal SET payload = %s || payload", b"\0" + catalog.INVOICE_ISSUED.newest.schema_id.to_bytes(4))
+    with running(services, ledger_url):
+        topic.read_until(1_000)
+    consumer = KafkaConsumer(bootstrap_servers=services.kafka_bootstrap, enable_auto_commit=False)
+    try:
+        place = kafka.TopicPartition(EVENTS, 0)
+        consumer.assign([place])
+        consumer.seek(place, topic.start)
+        records: list[Any] = []
+        deadline = time.monotonic() + DEADLINE_S
+        while len(records) < 1_000:
+            assert time.monotonic() < deadline, f"{len(records)} records came"
+            records += consumer.poll(1_000).get(place, [])
+    finally:
+        consumer.close()
+    headers = dict(records[41].headers)
+    assert (records[41].key, headers["seq"], headers["ce_id"]) == (b"k42", b"42", f"{EVENTS}-0-42".encode())
+    assert headers["type"] == headers["ce_type"] == b"gapless.InvoiceIssued"
 
 
 @pytest.mark.parametrize("published_before", [32_760, 2**31 - 5])
