@@ -21,7 +21,7 @@ from admission.hints import Hints
 from gateway import registry
 from gateway.agreement import Agreement
 from gateway.health import GatewayHealth
-from gateway.http import openapi, problems, telemetry
+from gateway.http import openapi, pages, problems, telemetry
 from gateway.http.auth import KEYS, KeyRing
 from gateway.http.intake import BODY_BYTES_MAX, HungUpError, Intake
 from gateway.http.listening import ListeningSite
@@ -309,7 +309,7 @@ def make_app(routes: Iterable[web.RouteDef], keys: KeyRing) -> web.Application:
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_around])
     app[KEYS] = keys
     interface = openapi.Interface()
-    for route in (*routes, *interface.routes(), *registry.routes()):
+    for route in (*routes, *interface.routes(), *pages.routes(), *registry.routes()):
         # A placeholder stands for a whole segment, whatever that holds. As aiohttp reads them, none matches a brace.
         path = _PLACEHOLDER.sub(r"{\1:[^/]+}", route.path)
         web.RouteDef(route.method, path, route.handler, route.kwargs).register(app.router)
