@@ -22,7 +22,7 @@ SECTIONS = ["Symptom", "Meaning", "First command", "Fix"]
 @pytest.mark.parametrize("name", [name for name in GENERATED if "grafana" not in name])
 def test_what_is_generated_is_up_to_date(name: str) -> None:
     """`make ops` writes it."""
-    assert (ROOT / name).read_text() == GENERATED[name]()
+    assert (ROOT / name).read_text() == GENERATED[name](), "run `make ops`"
 
 
 def test_each_metric_is_declared_once_in_a_module_that_a_process_runs() -> None:

@@ -17,6 +17,11 @@ from runtime.settings import load
 
 #: What anybody may call, besides the registry, which is public as a whole.
 OPEN = {
+    # What the interface is, for tools and for people.
+    "GET /asyncapi.json",
+    "GET /docs",
+    "GET /docs/redoc-3.0.1.js",
+    "GET /docs/topics",
     "GET /healthz",
     "GET /openapi.json",
     "GET /problems/{name}",

@@ -1,0 +1,394 @@
+"""The operations of a gateway, for both clients. Generated: don't edit, run `make ops`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Literal
+from urllib.parse import quote
+
+from gapless_client import models
+
+
+def _quoted(part: str | int) -> str:
+    return quote(str(part), safe="")
+
+
+class Operations(ABC):
+    """Each operation; it returns when the gateway has answered."""
+
+    @abstractmethod
+    def _call(self, method: str, path: str, **how: Any) -> Any: ...
+
+    def create_invoice(self, body: models.InvoiceRequest, *, wait_seconds: int | None = None) -> models.InvoiceView | models.AcceptedInvoice:
+        """Ask for an invoice. If it takes longer, the answer says only that it was accepted."""
+        answer: models.InvoiceView | models.AcceptedInvoice = self._call("POST", "/v1/invoices", body=body, wait_seconds=wait_seconds, key="order_id")
+        return answer
+
+    def get_invoice(self, order_id: str) -> models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice:
+        """An order's invoice."""
+        answer: models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice = self._call("GET", f"/v1/invoices/{_quoted(order_id)}")
+        return answer
+
+    def get_invoice_document(self, order_id: str) -> bytes:
+        """An invoice's document."""
+        answer: bytes = self._call("GET", f"/v1/invoices/{_quoted(order_id)}/document", is_json=False)
+        return answer
+
+    def get_credit_notes(self, order_id: str) -> models.CreditNoteList:
+        """An order's credit notes, oldest first."""
+        answer: models.CreditNoteList = self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes")
+        return answer
+
+    def get_credit_note_document(self, order_id: str, refund_id: str) -> bytes:
+        """A credit note's document."""
+        answer: bytes = self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document", is_json=False)
+        return answer
+
+    def get_series(self, *, limit: int | None = None, cursor: str | None = None) -> models.SeriesList:
+        """The seller's series, by id."""
+        answer: models.SeriesList = self._call("GET", "/v1/series", query={"limit": limit, "cursor": cursor})
+        return answer
+
+    def each_series(self) -> Iterator[models.SeriesView]:
+        """The seller's series, by id: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get_series(limit=100, cursor=cursor)
+            for each in page["series"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def get_number(self, series_id: str, number: int) -> models.NumberView:
+        """What became of a number."""
+        answer: models.NumberView = self._call("GET", f"/v1/series/{_quoted(series_id)}/numbers/{_quoted(number)}")
+        return answer
+
+    def check_out(self, body: models.CheckoutRequest, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:
+        """Check out. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedOrder = self._call("POST", "/v1/checkouts", body=body, wait_seconds=wait_seconds, key="order_id")
+        return answer
+
+    def get_orders(self, *, customer: str, limit: int | None = None, cursor: str | None = None) -> models.OrderList:
+        """A customer's orders, newest first."""
+        answer: models.OrderList = self._call("GET", "/v1/orders", query={"customer": customer, "limit": limit, "cursor": cursor})
+        return answer
+
+    def each_order(self, *, customer: str) -> Iterator[models.OrderSummary]:
+        """A customer's orders, newest first: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get_orders(customer=customer, limit=100, cursor=cursor)
+            for each in page["orders"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def get_order(self, order_id: str) -> models.OrderView | models.AcceptedOrder | models.WaitingOrder | models.RejectedOrder:
+        """An order."""
+        answer: models.OrderView | models.AcceptedOrder | models.WaitingOrder | models.RejectedOrder = self._call("GET", f"/v1/orders/{_quoted(order_id)}")
+        return answer
+
+    def ship(self, order_id: str, body: models.PlainCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+        """Ship an order. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedCommand = self._call("POST", f"/v1/orders/{_quoted(order_id)}/shipments", body=body or {}, wait_seconds=wait_seconds)
+        return answer
+
+    def deliver(self, order_id: str, body: models.PlainCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+        """An order was delivered. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedCommand = self._call("POST", f"/v1/orders/{_quoted(order_id)}/deliveries", body=body or {}, wait_seconds=wait_seconds)
+        return answer
+
+    def cancel(self, order_id: str, body: models.PlainCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+        """Cancel an order. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedCommand = self._call("POST", f"/v1/orders/{_quoted(order_id)}/cancellations", body=body or {}, wait_seconds=wait_seconds)
+        return answer
+
+    def refund(self, order_id: str, body: models.RefundCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+        """Refund an order, or lines of it. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedCommand = self._call("POST", f"/v1/orders/{_quoted(order_id)}/refunds", body=body or {}, wait_seconds=wait_seconds, key="refund_id")
+        return answer
+
+    def get_stock_levels(self, *, limit: int | None = None, cursor: str | None = None) -> models.StockList:
+        """All stock, by SKU."""
+        answer: models.StockList = self._call("GET", "/v1/stock", query={"limit": limit, "cursor": cursor})
+        return answer
+
+    def each_stock_level(self) -> Iterator[models.StockLevel]:
+        """All stock, by SKU: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get_stock_levels(limit=100, cursor=cursor)
+            for each in page["stock"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def get_stock(self, sku: str) -> models.StockLevel:
+        """A SKU's stock."""
+        answer: models.StockLevel = self._call("GET", f"/v1/stock/{_quoted(sku)}")
+        return answer
+
+    def put_stock(self, sku: str, body: models.StockChange) -> models.StockLevel:
+        """Set or adjust a SKU's stock."""
+        answer: models.StockLevel = self._call("PUT", f"/v1/stock/{_quoted(sku)}", body=body)
+        return answer
+
+    def get_webhooks(self) -> models.EndpointList:
+        """The webhook endpoints, oldest first, and all types of events."""
+        answer: models.EndpointList = self._call("GET", "/v1/webhooks")
+        return answer
+
+    def create_webhook(self, body: models.NewEndpoint) -> models.CreatedEndpoint:
+        """Add a webhook endpoint."""
+        answer: models.CreatedEndpoint = self._call("POST", "/v1/webhooks", body=body, is_repeatable=False)
+        return answer
+
+    def get_webhook(self, endpoint_id: str) -> models.EndpointView:
+        """A webhook endpoint."""
+        answer: models.EndpointView = self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}")
+        return answer
+
+    def change_webhook(self, endpoint_id: str, body: models.EndpointChange) -> models.EndpointView:
+        """Change, pause or resume a webhook endpoint."""
+        answer: models.EndpointView = self._call("PATCH", f"/v1/webhooks/{_quoted(endpoint_id)}", body=body)
+        return answer
+
+    def delete_webhook(self, endpoint_id: str) -> None:
+        """Delete a webhook endpoint, and what is still to be sent to it."""
+        answer: None = self._call("DELETE", f"/v1/webhooks/{_quoted(endpoint_id)}")
+        return answer
+
+    def get_webhook_secrets(self, endpoint_id: str) -> models.EndpointSecrets:
+        """What a webhook endpoint's deliveries are verified with."""
+        answer: models.EndpointSecrets = self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}/secret")
+        return answer
+
+    def rotate_webhook_secret(self, endpoint_id: str) -> models.EndpointSecrets:
+        """Rotate a webhook endpoint's secrets: the ones before sign along for 24 hours."""
+        answer: models.EndpointSecrets = self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/secret", is_repeatable=False)
+        return answer
+
+    def test_webhook(self, endpoint_id: str) -> models.TestSent:
+        """Send a test event. If it takes longer, the answer says only that it was accepted."""
+        answer: models.TestSent = self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/test", is_repeatable=False)
+        return answer
+
+    def get_webhook_deliveries(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead"] | None = None, order_id: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.DeliveryList:
+        """What was sent to a webhook endpoint, newest first."""
+        answer: models.DeliveryList = self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}/deliveries", query={"state": state, "order_id": order_id, "limit": limit, "cursor": cursor})
+        return answer
+
+    def each_webhook_delivery(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead"] | None = None, order_id: str | None = None) -> Iterator[models.DeliveryView]:
+        """What was sent to a webhook endpoint, newest first: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get_webhook_deliveries(endpoint_id, state=state, order_id=order_id, limit=100, cursor=cursor)
+            for each in page["deliveries"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def get_webhook_delivery(self, endpoint_id: str, delivery_id: str) -> models.DeliveryDetailsView:
+        """A delivery, with what was sent and every answer."""
+        answer: models.DeliveryDetailsView = self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}/deliveries/{_quoted(delivery_id)}")
+        return answer
+
+    def replay_webhook(self, endpoint_id: str, body: models.ReplayRequest) -> models.Replayed:
+        """Send finished deliveries again, under their own ids."""
+        answer: models.Replayed = self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/replay", body=body, is_repeatable=False)
+        return answer
+
+
+class AsyncOperations(ABC):
+    """Each operation, to be awaited."""
+
+    @abstractmethod
+    async def _call(self, method: str, path: str, **how: Any) -> Any: ...
+
+    async def create_invoice(self, body: models.InvoiceRequest, *, wait_seconds: int | None = None) -> models.InvoiceView | models.AcceptedInvoice:
+        """Ask for an invoice. If it takes longer, the answer says only that it was accepted."""
+        answer: models.InvoiceView | models.AcceptedInvoice = await self._call("POST", "/v1/invoices", body=body, wait_seconds=wait_seconds, key="order_id")
+        return answer
+
+    async def get_invoice(self, order_id: str) -> models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice:
+        """An order's invoice."""
+        answer: models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice = await self._call("GET", f"/v1/invoices/{_quoted(order_id)}")
+        return answer
+
+    async def get_invoice_document(self, order_id: str) -> bytes:
+        """An invoice's document."""
+        answer: bytes = await self._call("GET", f"/v1/invoices/{_quoted(order_id)}/document", is_json=False)
+        return answer
+
+    async def get_credit_notes(self, order_id: str) -> models.CreditNoteList:
+        """An order's credit notes, oldest first."""
+        answer: models.CreditNoteList = await self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes")
+        return answer
+
+    async def get_credit_note_document(self, order_id: str, refund_id: str) -> bytes:
+        """A credit note's document."""
+        answer: bytes = await self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document", is_json=False)
+        return answer
+
+    async def get_series(self, *, limit: int | None = None, cursor: str | None = None) -> models.SeriesList:
+        """The seller's series, by id."""
+        answer: models.SeriesList = await self._call("GET", "/v1/series", query={"limit": limit, "cursor": cursor})
+        return answer
+
+    async def each_series(self) -> AsyncIterator[models.SeriesView]:
+        """The seller's series, by id: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.get_series(limit=100, cursor=cursor)
+            for each in page["series"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def get_number(self, series_id: str, number: int) -> models.NumberView:
+        """What became of a number."""
+        answer: models.NumberView = await self._call("GET", f"/v1/series/{_quoted(series_id)}/numbers/{_quoted(number)}")
+        return answer
+
+    async def check_out(self, body: models.CheckoutRequest, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:
+        """Check out. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedOrder = await self._call("POST", "/v1/checkouts", body=body, wait_seconds=wait_seconds, key="order_id")
+        return answer
+
+    async def get_orders(self, *, customer: str, limit: int | None = None, cursor: str | None = None) -> models.OrderList:
+        """A customer's orders, newest first."""
+        answer: models.OrderList = await self._call("GET", "/v1/orders", query={"customer": customer, "limit": limit, "cursor": cursor})
+        return answer
+
+    async def each_order(self, *, customer: str) -> AsyncIterator[models.OrderSummary]:
+        """A customer's orders, newest first: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.get_orders(customer=customer, limit=100, cursor=cursor)
+            for each in page["orders"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def get_order(self, order_id: str) -> models.OrderView | models.AcceptedOrder | models.WaitingOrder | models.RejectedOrder:
+        """An order."""
+        answer: models.OrderView | models.AcceptedOrder | models.WaitingOrder | models.RejectedOrder = await self._call("GET", f"/v1/orders/{_quoted(order_id)}")
+        return answer
+
+    async def ship(self, order_id: str, body: models.PlainCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+        """Ship an order. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedCommand = await self._call("POST", f"/v1/orders/{_quoted(order_id)}/shipments", body=body or {}, wait_seconds=wait_seconds)
+        return answer
+
+    async def deliver(self, order_id: str, body: models.PlainCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+        """An order was delivered. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedCommand = await self._call("POST", f"/v1/orders/{_quoted(order_id)}/deliveries", body=body or {}, wait_seconds=wait_seconds)
+        return answer
+
+    async def cancel(self, order_id: str, body: models.PlainCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+        """Cancel an order. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedCommand = await self._call("POST", f"/v1/orders/{_quoted(order_id)}/cancellations", body=body or {}, wait_seconds=wait_seconds)
+        return answer
+
+    async def refund(self, order_id: str, body: models.RefundCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+        """Refund an order, or lines of it. If it takes longer, the answer says only that it was accepted."""
+        answer: models.OrderView | models.AcceptedCommand = await self._call("POST", f"/v1/orders/{_quoted(order_id)}/refunds", body=body or {}, wait_seconds=wait_seconds, key="refund_id")
+        return answer
+
+    async def get_stock_levels(self, *, limit: int | None = None, cursor: str | None = None) -> models.StockList:
+        """All stock, by SKU."""
+        answer: models.StockList = await self._call("GET", "/v1/stock", query={"limit": limit, "cursor": cursor})
+        return answer
+
+    async def each_stock_level(self) -> AsyncIterator[models.StockLevel]:
+        """All stock, by SKU: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.get_stock_levels(limit=100, cursor=cursor)
+            for each in page["stock"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def get_stock(self, sku: str) -> models.StockLevel:
+        """A SKU's stock."""
+        answer: models.StockLevel = await self._call("GET", f"/v1/stock/{_quoted(sku)}")
+        return answer
+
+    async def put_stock(self, sku: str, body: models.StockChange) -> models.StockLevel:
+        """Set or adjust a SKU's stock."""
+        answer: models.StockLevel = await self._call("PUT", f"/v1/stock/{_quoted(sku)}", body=body)
+        return answer
+
+    async def get_webhooks(self) -> models.EndpointList:
+        """The webhook endpoints, oldest first, and all types of events."""
+        answer: models.EndpointList = await self._call("GET", "/v1/webhooks")
+        return answer
+
+    async def create_webhook(self, body: models.NewEndpoint) -> models.CreatedEndpoint:
+        """Add a webhook endpoint."""
+        answer: models.CreatedEndpoint = await self._call("POST", "/v1/webhooks", body=body, is_repeatable=False)
+        return answer
+
+    async def get_webhook(self, endpoint_id: str) -> models.EndpointView:
+        """A webhook endpoint."""
+        answer: models.EndpointView = await self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}")
+        return answer
+
+    async def change_webhook(self, endpoint_id: str, body: models.EndpointChange) -> models.EndpointView:
+        """Change, pause or resume a webhook endpoint."""
+        answer: models.EndpointView = await self._call("PATCH", f"/v1/webhooks/{_quoted(endpoint_id)}", body=body)
+        return answer
+
+    async def delete_webhook(self, endpoint_id: str) -> None:
+        """Delete a webhook endpoint, and what is still to be sent to it."""
+        answer: None = await self._call("DELETE", f"/v1/webhooks/{_quoted(endpoint_id)}")
+        return answer
+
+    async def get_webhook_secrets(self, endpoint_id: str) -> models.EndpointSecrets:
+        """What a webhook endpoint's deliveries are verified with."""
+        answer: models.EndpointSecrets = await self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}/secret")
+        return answer
+
+    async def rotate_webhook_secret(self, endpoint_id: str) -> models.EndpointSecrets:
+        """Rotate a webhook endpoint's secrets: the ones before sign along for 24 hours."""
+        answer: models.EndpointSecrets = await self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/secret", is_repeatable=False)
+        return answer
+
+    async def test_webhook(self, endpoint_id: str) -> models.TestSent:
+        """Send a test event. If it takes longer, the answer says only that it was accepted."""
+        answer: models.TestSent = await self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/test", is_repeatable=False)
+        return answer
+
+    async def get_webhook_deliveries(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead"] | None = None, order_id: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.DeliveryList:
+        """What was sent to a webhook endpoint, newest first."""
+        answer: models.DeliveryList = await self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}/deliveries", query={"state": state, "order_id": order_id, "limit": limit, "cursor": cursor})
+        return answer
+
+    async def each_webhook_delivery(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead"] | None = None, order_id: str | None = None) -> AsyncIterator[models.DeliveryView]:
+        """What was sent to a webhook endpoint, newest first: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.get_webhook_deliveries(endpoint_id, state=state, order_id=order_id, limit=100, cursor=cursor)
+            for each in page["deliveries"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def get_webhook_delivery(self, endpoint_id: str, delivery_id: str) -> models.DeliveryDetailsView:
+        """A delivery, with what was sent and every answer."""
+        answer: models.DeliveryDetailsView = await self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}/deliveries/{_quoted(delivery_id)}")
+        return answer
+
+    async def replay_webhook(self, endpoint_id: str, body: models.ReplayRequest) -> models.Replayed:
+        """Send finished deliveries again, under their own ids."""
+        answer: models.Replayed = await self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/replay", body=body, is_repeatable=False)
+        return answer
