@@ -115,7 +115,7 @@ def remove(seller_id: str, endpoint_id: str, data: Path | None) -> None:
     """Delete an endpoint, and what is still to be sent to it."""
     if not _run(settings_for(data), lambda connection: store.delete(connection, seller_id, endpoint_id)):
         raise click.ClickException(_UNKNOWN)
-    click.echo(f"{endpoint_id}: removed")
+    click.echo(f"removed {endpoint_id}")
 
 
 @webhooks.command()

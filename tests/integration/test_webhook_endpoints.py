@@ -149,4 +149,4 @@ def test_the_command_line_does_the_same(ledger_url: str, query: Query, monkeypat
     assert "say which" in run("replay", "demo", endpoint, code=2)
     assert "no such endpoint" in run("test", "other", endpoint, code=1)
     assert "there is no seller" in run("add", "nobody", URL, code=1)
-    assert run("remove", "demo", endpoint) == f"{endpoint}: removed\n"
+    assert run("remove", "demo", endpoint) == f"removed {endpoint}\n"
