@@ -339,7 +339,7 @@ async def test_nothing_is_told_without_a_valid_key(client: Client, key: str | No
         ({"lines": []}, 422, "lines"),
         ({"lines": [line()] * 1001}, 422, "lines"),
         ({"lines": [line(vat_category="Q")]}, 422, "lines[0].vat_category"),
-        ({"lines": [line(), line(unit_price="1.2345678")]}, 422, "lines[1].unit_price"),
+        ({"lines": [line(), line(unit_price="1.23456789012")]}, 422, "lines[1].unit_price"),
         ({"lines": [line(quantity="NaN")]}, 422, "lines[0].quantity"),
         ({"lines": [line(quantity="-2")]}, 422, "lines"),
         ({"totals": {"gross": "47.99"}}, 422, "totals.gross"),

@@ -553,7 +553,9 @@ async def test_nothing_happens_to_an_order_that_is_not_there(client: Client, off
         ({"refund_id": "R", "lines": [{"line": 0, "quantity": "1"}]}, "malformed"),
         ({"refund_id": "R", "reason": "x" * 501}, "invalid-field"),
         ({"refund_id": "R", "reason": "a\x00b"}, "invalid-field"),
-        ({"refund_id": "R", "amount": "1.00"}, "malformed"),
+        ({"refund_id": "R", "amount": 1.00}, "malformed"),
+        ({"refund_id": "R", "amount": "0"}, "invalid-field"),
+        ({"refund_id": "R", "amount": "1.00", "lines": [{"line": 0, "quantity": 1}]}, "invalid-field"),
     ],
 )
 async def test_a_refund_that_is_none_is_refused(client: Client, body: dict[str, Any], kind: str) -> None:
