@@ -28,6 +28,9 @@ async def add_seller(world: World, *, revoke: bool = False) -> str:
         "T12",
         "--country",
         "IE",
+        # Without one it may charge no tax (BR-S-02).
+        "--tax-number",
+        "1234567T",
     ]
     key = await asyncio.to_thread(run_gapless, world, "sellers", "add", seller, *made)
     if revoke:
