@@ -40,7 +40,7 @@ async def page(running: Running) -> AsyncIterator[Page]:
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         await page.goto(running.dashboard)
-        await expect(page.locator("tbody.stage")).to_have_count(7, timeout=SHOWN_MS_MAX)
+        await expect(page.locator("tbody.stage")).to_have_count(len(STAGES), timeout=SHOWN_MS_MAX)
         yield page
     assert not errors
 
@@ -234,7 +234,7 @@ async def test_a_phone_and_a_dark_room_show_the_same(running: Running) -> None:
         context = await browser.new_context(viewport={"width": 375, "height": 800}, color_scheme="dark")
         page = await context.new_page()
         await page.goto(running.dashboard)
-        await expect(page.locator("tbody.stage")).to_have_count(7, timeout=SHOWN_MS_MAX)
+        await expect(page.locator("tbody.stage")).to_have_count(len(STAGES), timeout=SHOWN_MS_MAX)
         for name in ("Stages", "Orders", "Payments", "Stock", "Dead letters", "Series"):
             await turn_to(page, name)
             await expect(page.locator("nav [aria-current]")).to_contain_text(name)
