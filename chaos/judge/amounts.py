@@ -5,6 +5,7 @@ Each line is rounded once, tax once per category and rate on the sum of its line
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, NamedTuple
@@ -79,7 +80,16 @@ def content(body: Mapping[str, Any]) -> bytes:
         texts += [str(Decimal(line[name]).normalize()) for name in ("quantity", "unit_price", "vat_rate")]
         texts.append(json.dumps(_said(line, _OF_LINE), sort_keys=True))
     texts += [json.dumps(_said(each, names), sort_keys=True) for each, names in ((buyer, _OF_PARTY), (body, _OF_ALL))]
-    return hashlib.sha256(json.dumps(texts).encode()).digest()
+    return hashlib.sha256(json.dumps([_unbroken(text) for text in texts]).encode()).digest()
+
+
+#: Line breaks and tabs: the gateway writes each of them in one way, or as a space where a text has one line.
+_BREAKS = re.compile(r"[ ]*[\t\n\v\f\r\x85\u2028\u2029][\t\n\v\f\r\x85\u2028\u2029 ]*")
+
+
+def _unbroken(text: str) -> str:
+    """The text in one line. Line breaks and tabs are the only way in which a document may differ from its request."""
+    return _BREAKS.sub(" ", text).strip(" ") if _BREAKS.search(text) else text
 
 
 _OF_LINE = (
