@@ -67,7 +67,8 @@ class Town:
         while True:
             # New topics have no leaders for a moment.
             with suppress(AuditError):
-                assert found(self.follower.begin()) == ""
+                report = found(self.follower.begin())
+                assert report == "", report
                 return
 
     def check(self) -> str:
