@@ -153,7 +153,7 @@ def _place(container: Any, name: Any) -> Iterator[tuple[Any, Any, str]]:
         yield from _places(value)
     elif isinstance(value, str):
         yield container, name, "text"
-    elif isinstance(value, int):
+    elif isinstance(value, int) and not isinstance(value, bool):
         yield container, name, "number"
 
 
@@ -195,7 +195,7 @@ def _value(schema: Any, known: Mapping[str, Any], named: Mapping[str, Any]) -> A
         }
     if kind == "array":
         return [_value(schema["items"], known, named)]
-    return {"string": "1", "bytes": b"1", "long": 1, "int": 1}[kind]
+    return {"string": "1", "bytes": b"1", "long": 1, "int": 1, "boolean": True}[kind]
 
 
 def claims(schema: catalog.Schema[Any]) -> list[bytes]:
