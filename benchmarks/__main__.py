@@ -14,25 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-<<<<<<< cbd9974f402ddc10633643a44d705ebd5510c98d
-from benchmarks import agents, checkouts, deliveries, readiness, recovery, sale, soak, waiting, whole_way
-=======
-from benchmarks import (
-    against_peers,
-    agents,
-    checkouts,
-    growth,
-    open_model,
-    readiness,
-    recovery,
-    sale,
-    scaling,
-    soak,
-    storage,
-    waiting,
-    whole_way,
-)
->>>>>>> watch2
+from benchmarks import agents, checkouts, readiness, recovery, sale, soak, waiting, whole_way
 from benchmarks.result import Result
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,20 +33,14 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "documents": _documents,
     "whole_way": whole_way.run,
     "checkouts": checkouts.run,
-    "open_model": open_model.run,
-    "peers": against_peers.run,
     "sale": sale.run,
     "waiting": waiting.run,
-    "deliveries": deliveries.run,
     "readiness": readiness.run,
     "recovery": recovery.run,
-    "storage": storage.run,
-    "scaling": scaling.run,
-    "growth": growth.run,
     "soak": soak.run,
 }
-#: Take long, and are run when they are named.
-WHEN_NAMED = ("scaling", "growth", "soak")
+#: Takes an hour, and is run when it is named.
+WHEN_NAMED = ("soak",)
 
 
 def main() -> None:

@@ -31,16 +31,16 @@ def run() -> list[Result]:
     """Without the documents agent, whose rate is another benchmark, and with it."""
     with stack({"invoices": 1, "documents": 1}) as made:
         made.hold("documents-1")
-        measure(made, "WAY-WARM", WARM_UP_ORDERS)
+        _measure(made, "WAY-WARM", WARM_UP_ORDERS)
         before = {name: cpu_seconds(pid_of(made, name)) for name in _PROCESSES}
         load_before = _children_cpu_s()
-        alone = measure(made, "WAY-ALONE", ORDERS)
+        alone = _measure(made, "WAY-ALONE", ORDERS)
         used = {name: cpu_seconds(pid_of(made, name)) - seconds for name, seconds in before.items()}
         used["load tool"] = _children_cpu_s() - load_before
         # All that was issued until now waits for it, so it is busy to the end.
         made.release("documents-1")
         wait_until_ready(made)
-        beside = measure(made, "WAY-BESIDE", ORDERS)
+        beside = _measure(made, "WAY-BESIDE", ORDERS)
         memory = _memory(made)
     note = f"{ORDERS:,} orders, {REPEAT_SHARE:.0%} of the requests repeats; `gapless load` on the same cores"
     shares = ", ".join(f"{name} {seconds / ORDERS * 1e6:.0f}" for name, seconds in used.items())
@@ -53,7 +53,7 @@ def run() -> list[Result]:
     ]
 
 
-def measure(made: Stack, prefix: str, orders: int) -> float:
+def _measure(made: Stack, prefix: str, orders: int) -> float:
     """Send `orders` with repeats, and return how many a second are published."""
     with (
         psycopg.connect(made.endpoints()["postgres"], autocommit=True) as ledger,

@@ -30,8 +30,6 @@ SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
         {"ORDERS": 200, "WARM_UP_ORDERS": 100, "SPREAD_SKUS": 20, "STEADY_ORDERS": 60, "STEADY_PER_S": 20},
         5,
     ),
-    "open_model": ("open_model", {"RATES_PER_S": (20,), "SECONDS": 2.0, "WARM_UP_SECONDS": 1.0}, 1),
-    "peers": ("against_peers", {"ORDERS": 40, "WARM_UP_ORDERS": 10, "FAUST_ORDERS": 100, "SKUS": 5}, 7),
     "sale": (
         "sale",
         {
@@ -45,12 +43,8 @@ SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
         12,
     ),
     "waiting": ("waiting", {"CLIENTS": 20, "ROUNDS": 1}, 2),
-    "deliveries": ("deliveries", {"DELIVERIES": 300}, 2),
     "readiness": ("readiness", {"BUSY_CLIENTS": (5,), "SECONDS": 1.0, "_WARM_UP_S": 0.5}, 2),
     "recovery": ("recovery", {"KILLS": 1, "PROVEN_AFTER_SECONDS": 1.0}, 1),
-    "storage": ("storage", {"ORDERS": 100, "WARM_UP_ORDERS": 20}, 4),
-    "scaling": ("scaling", {"PARTITIONS": (4,), "WORKERS": (1,), "ORDERS": 200, "WARM_UP_ORDERS": 20}, 1),
-    "growth": ("growth", {"INVOICES": 2_000, "ORDERS": 200, "WARM_UP_ORDERS": 20, "READS": 3}, 4),
     "soak": ("soak", {"PER_S": 50, "SECONDS": 1.0, "ROUND_ORDERS": 100, "_SAMPLE_S": 0.2}, 6),
 }
 
@@ -81,7 +75,7 @@ def _shared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Benchmarks get what is up already, instead of something of their own."""
 
     @contextmanager
-    def lent(_: Mapping[str, int], **__: int) -> Iterator[Stack]:
+    def lent(_: Mapping[str, int]) -> Iterator[Stack]:
         made: Stack = request.getfixturevalue("whole")
         yield made
         # Nothing of this benchmark is counted by the next.

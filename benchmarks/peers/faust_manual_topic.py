@@ -1,4 +1,0 @@
-"""Apart from the worker, whose import makes an app."""
-
-#: Orders as JSON.
-TOPIC = "peer-orders"
