@@ -54,7 +54,7 @@ def check_rules(request: Invoiced, priced: Priced, seller: SellerFacts) -> Refus
     places = _places(request)
     if len(places) == 1 and "S" in places and request["buyer"]["vat_id"] is None and request.get("details") is None:
         # As nearly all are.
-        return None if seller.vat_id or seller.tax_number else _no_seller_id("S", places["S"], "or its tax number ")
+        return None if seller.vat_id or seller.tax_number else _no_seller_id("S", places["S"], " or its tax number")
     return next(_broken(request, places, seller), None)
 
 
@@ -104,7 +104,7 @@ def _broken(request: Invoiced, places: dict[str, str], seller: SellerFacts) -> I
         if category in ("K", "G") and not seller.vat_id:
             yield _no_seller_id(category, field, "")
         elif category in ("S", "Z", "E", "AE", "L", "M") and not (seller.vat_id or seller.tax_number):
-            yield _no_seller_id(category, field, "or its tax number ")
+            yield _no_seller_id(category, field, " or its tax number")
     if "AE" in places:
         yield from _broken_ae(request)
     if "K" in places:
@@ -180,8 +180,8 @@ def _destination(request: Invoiced) -> tuple[str, str]:
 
 
 def _no_seller_id(category: str, field: str, alternative: str) -> Refusal:
-    detail = f"{category} needs the seller's VAT identifier {alternative}: set it with `gapless sellers set`"
-    return _breaks(field, f"BR-{_RULES[category]}-02", detail.replace(" :", ":"))
+    detail = f"{category} needs the seller's VAT identifier{alternative}: set it with `gapless sellers set`"
+    return _breaks(field, f"BR-{_RULES[category]}-02", detail)
 
 
 def _breaks(field: str, rule: str, detail: str) -> Refusal:
