@@ -1,19 +1,15 @@
 """A document while it is drawn: what it says, in which language, and its pages so far."""
 
 from dataclasses import dataclass
-from typing import Any, cast
 
 from documents.clean import lines, one_line
 from documents.page import Colour
 from documents.template_2.language import Language
 from documents.template_2.sheet import Sheet
 from documents.template_2.words import Words
-from domain.records import CreditNoteIssued, InvoiceIssued
+from domain.records import Address, CreditNoteIssued, InvoiceDetails, InvoiceIssued, Payment
 
 DocumentEvent = InvoiceIssued | CreditNoteIssued
-
-#: A part of an event that its record's first version lacks: what is absent there is said by nothing on the page.
-Part = Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +40,15 @@ class Draft:
         return self.language.words
 
     @property
-    def details(self) -> Part:
+    def details(self) -> InvoiceDetails | None:
         """What few documents say."""
-        return cast(Part, self.event).get("details")
+        return self.event.get("details")
 
     @property
-    def payment(self) -> Part:
+    def payment(self) -> Payment | None:
         """When and how it is paid: as the document says, otherwise as its seller says of all."""
         details = self.details
-        return (details["payment"] if details else None) or cast(Part, self.event["seller"]).get("payment")
+        return (details["payment"] if details else None) or self.event["seller"].get("payment")
 
     @property
     def preceding(self) -> str | None:
@@ -61,9 +57,15 @@ class Draft:
         return event["preceding_invoice_number"] if "preceding_invoice_number" in event else None  # noqa: SIM401
 
     @property
+    def preceding_date(self) -> str:
+        """That invoice's date; empty if the event does not say it."""
+        event = self.event
+        return event.get("preceding_issue_date", "") if "preceding_invoice_number" in event else ""
+
+    @property
     def payable_minor(self) -> int:
         """BT-115."""
-        totals: Part = self.event["totals"]
+        totals = self.event["totals"]
         details = totals.get("details")
         return int(details["payable_minor"] if details else totals["gross_minor"])
 
@@ -71,7 +73,7 @@ class Draft:
     def paid_on(self) -> str:
         """The day on which it was paid, or the money of a credit note went back; empty if neither is known."""
         payment = self.details["payment"] if self.details else None
-        return str(cast(Part, self.event).get("paid_on", "") or (payment["paid_at"] if payment else ""))
+        return str(self.event.get("paid_on", "") or (payment["paid_at"] if payment else ""))
 
     def said(self, words: str, **values: str) -> str:
         """Words with what their braces stand for."""
@@ -81,7 +83,7 @@ class Draft:
         """With the currency's sign."""
         return self.language.amount(minor, self.currency)
 
-    def address(self, address: Part) -> list[str]:
+    def address(self, address: Address) -> list[str]:
         """Its lines, made safe."""
         town = one_line(address["city"])
         if address["postal_code"]:

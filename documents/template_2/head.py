@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import cast
 
 from documents.clean import one_line
 from documents.page import ARTIFACT, Image, Page, pdf_string
 from documents.shaping import TextLine
-from documents.template_2.draft import Draft, Part
+from documents.template_2.draft import Draft
 from documents.template_2.sheet import (
     BODY_SIZE,
     HAIRLINE,
@@ -22,6 +21,7 @@ from documents.template_2.sheet import (
 )
 from documents.text import Typesetter, joined
 from domain.issuing import INVOICE
+from domain.records import Buyer, PartyDetails, Seller
 
 _LOGO_WIDTH_MAX = 170.0
 _LOGO_HEIGHT_MAX = 54.0
@@ -74,9 +74,9 @@ def _draw_preceding(draft: Draft) -> None:
     if draft.preceding is None:
         return
     sheet, words = draft.sheet, draft.words
-    number, date = one_line(draft.preceding), cast(Part, draft.event).get("preceding_issue_date", "")
+    number, date = one_line(draft.preceding), draft.preceding_date
     text = (
-        draft.said(words.preceding_dated, number=number, date=draft.language.date(str(date)))
+        draft.said(words.preceding_dated, number=number, date=draft.language.date(date))
         if date
         else draft.said(words.preceding, number=number)
     )
@@ -185,17 +185,19 @@ def draw_parties(draft: Draft) -> None:
     sheet.y -= 16.0
 
 
-def _seller(draft: Draft, seller: Part) -> list[str]:
+def _seller(draft: Draft, seller: Seller) -> list[str]:
     found = [one_line(seller["legal_name"]), *draft.address(seller["address"])]
     return [*found, *_identities(draft, seller["vat_id"], seller.get("tax_number", ""), seller.get("details"), "")]
 
 
-def _buyer(draft: Draft, buyer: Part) -> list[str]:
+def _buyer(draft: Draft, buyer: Buyer) -> list[str]:
     found = [one_line(buyer["name"]), *draft.address(buyer["address"])]
     return [*found, *_identities(draft, buyer["vat_id"], "", buyer.get("details"), buyer["email"])]
 
 
-def _identities(draft: Draft, vat_id: str | None, tax_number: str, details: Part, email: str) -> list[str]:
+def _identities(
+    draft: Draft, vat_id: str | None, tax_number: str, details: PartyDetails | None, email: str
+) -> list[str]:
     words = draft.words
     found = [
         f"{draft.said(words.tax_id)} {one_line(vat_id)}" if vat_id else "",
@@ -262,7 +264,7 @@ def draw_running_head(typesetter: Typesetter, page: Page, seller_name: str, titl
     return TOP - 26.0
 
 
-def footer_lines(typesetter: Typesetter, seller: Part, address: Sequence[str], tax_id: str) -> list[TextLine]:
+def footer_lines(typesetter: Typesetter, seller: Seller, address: Sequence[str], tax_id: str) -> list[TextLine]:
     """The seller on every page."""
     set_line = typesetter.line
     name = one_line(seller["legal_name"])

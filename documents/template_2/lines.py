@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from documents.clean import lines, one_line
-from documents.template_2.draft import Draft, Part
+from documents.template_2.draft import Draft
 from documents.template_2.head import period_text
 from documents.template_2.sheet import (
     BODY_SIZE,
@@ -19,6 +19,7 @@ from documents.template_2.sheet import (
     Table,
     Text,
 )
+from domain.records import Allowance, InvoiceLine, LineDetails
 
 _SKU_WIDTH_MAX = 66.0
 _DESCRIPTION_WIDTH_MIN = 120.0
@@ -118,7 +119,7 @@ def _draw_stacked(draft: Draft, titles: Sequence[str], rows: Sequence[_Row], car
         table.row(cells, total, kept if place == len(rows) - 1 else None)
 
 
-def _row(draft: Draft, item: Part) -> _Row:
+def _row(draft: Draft, item: InvoiceLine) -> _Row:
     language, details = draft.language, item.get("details")
     rate = language.percent(item["vat_rate"])
     category = item["vat_category"]
@@ -141,7 +142,7 @@ def _row(draft: Draft, item: Part) -> _Row:
     )  # fmt: skip
 
 
-def _named(item: Part) -> tuple[str, str]:
+def _named(item: InvoiceLine) -> tuple[str, str]:
     sku = one_line(item["sku"])
     description = " ".join(lines(item["description"]))
     return description, "" if sku == description else sku
@@ -159,7 +160,7 @@ def _rate(rate: str, category: str) -> str:
     return rate if category == "S" else f"{rate}\u00a0{one_line(category)}"
 
 
-def _remarks(draft: Draft, details: Part) -> list[str]:
+def _remarks(draft: Draft, details: LineDetails) -> list[str]:
     language, words = draft.language, draft.words
     found: list[str] = []
     period = details["period"]
@@ -177,7 +178,7 @@ def _remarks(draft: Draft, details: Part) -> list[str]:
     return [*found, *lines(details["note"])]
 
 
-def allowance_text(draft: Draft, allowance: Part, name: str, sign: int) -> str:
+def allowance_text(draft: Draft, allowance: Allowance, name: str, sign: int) -> str:
     """An allowance or charge in one line: why, how much of what, and the amount with its sign."""
     reason = one_line(allowance["reason"]) or name
     share = f" ({draft.language.percent(allowance['percent'])})" if allowance["percent"] else ""

@@ -1,12 +1,11 @@
 """Template 2: what it prints never changes by a byte once an event names it."""
 
 from datetime import UTC, datetime
-from typing import cast
 
 from documents.clean import one_line
 from documents.logo import BadLogoError, logo_image
 from documents.page import Metadata, Page
-from documents.template_2.draft import DocumentEvent, Draft, Part, look_of
+from documents.template_2.draft import DocumentEvent, Draft, look_of
 from documents.template_2.head import (
     draw_footer,
     draw_head,
@@ -31,11 +30,11 @@ _CANCELLATION = "cancellation"
 
 def template_2(event: DocumentEvent, logo: bytes | None) -> bytes:
     """The document of an event. Raises `BadLogoError`."""
-    seller: Part = event["seller"]
+    seller = event["seller"]
     if seller["logo_sha256"] is not None and logo is None:
         raise BadLogoError(f"the event names the logo {seller['logo_sha256']}, which is not in the ledger")
     image = logo_image(logo) if logo is not None else None
-    details = cast(Part, event).get("details")
+    details = event.get("details")
     country = seller["address"]["country"]
     language = language_of((details["language"] if details else "") or seller.get("language", ""), country)
     words, typesetter = language.words, language.typesetter

@@ -6,7 +6,7 @@ from decimal import Decimal
 from segno import helpers
 
 from documents.clean import lines, one_line
-from documents.template_2.draft import Draft, Part
+from documents.template_2.draft import Draft
 from documents.template_2.head import figure
 from documents.template_2.sheet import (
     BODY_SIZE,
@@ -20,6 +20,7 @@ from documents.template_2.sheet import (
     Text,
 )
 from domain.issuing import INVOICE
+from domain.records import Payment
 
 _DIRECT_DEBITS = frozenset({"49", "59"})
 #: Credit transfers, and payments whose means nobody named.
@@ -115,7 +116,7 @@ def _sentence(draft: Draft) -> str:
     return draft.said(words.pay_by, amount=amount, date=due) if due else draft.said(words.pay, amount=amount)
 
 
-def _means(draft: Draft, payment: Part) -> str:
+def _means(draft: Draft, payment: Payment) -> str:
     if payment["card_last_digits"]:
         return draft.said(draft.words.card, digits=one_line(payment["card_last_digits"]))
     return draft.words.means.get(payment["means"], "") or one_line(payment["means_text"])

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from documents.clean import lines, one_line
 from documents.page import ARTIFACT, Element
-from documents.template_2.draft import Draft, Part
+from documents.template_2.draft import Draft
 from documents.template_2.head import due_label
 from documents.template_2.lines import allowance_text
 from documents.template_2.sheet import (
@@ -24,7 +23,7 @@ from documents.template_2.sheet import (
     Table,
     Text,
 )
-from domain.records import RateTotal
+from domain.records import Allowance, RateTotal
 
 _GAP = 16.0
 _TOTALS_WIDTH = 246.0
@@ -151,7 +150,7 @@ def _draw_total(draft: Draft, table: Element, total: _Total, padding: float) -> 
 def _amounts(draft: Draft) -> list[tuple[str, str]]:
     """Labels and amounts, but for the last one."""
     words, language, totals, details = draft.words, draft.language, draft.event["totals"], draft.details
-    computed = cast(Part, totals).get("details")
+    computed = totals.get("details")
     found: list[tuple[str, str]] = []
     if details and computed and (details["allowances"] or details["charges"]):
         found.append((words.sum_of_lines, draft.amount(computed["lines_minor"])))
@@ -174,8 +173,10 @@ def _amounts(draft: Draft) -> list[tuple[str, str]]:
     return found
 
 
-def _document_allowances(draft: Draft, allowances: Sequence[Part], charges: Sequence[Part]) -> list[tuple[str, str]]:
-    words, computed = draft.words, cast(Part, draft.event["totals"]).get("details")
+def _document_allowances(
+    draft: Draft, allowances: Sequence[Allowance], charges: Sequence[Allowance]
+) -> list[tuple[str, str]]:
+    words, computed = draft.words, draft.event["totals"].get("details")
     if len(allowances) + len(charges) > _ALLOWANCES_MAX and computed:
         return [
             (words.allowances, draft.amount(-computed["allowances_minor"])),
@@ -262,7 +263,7 @@ def draw_notes(draft: Draft) -> None:
     """The reason of a credit note, the seller's notes, and what is attached."""
     event, words, details = draft.event, draft.words, draft.details
     _draw_paragraphs(draft, words.reason, lines(str(event.get("reason", ""))))
-    notes = lines(event["note"] or cast(Part, event["seller"]).get("note", ""))
+    notes = lines(event["note"] or event["seller"].get("note", ""))
     for note in details["notes"] if details else []:
         notes += lines(note["text"])
     _draw_paragraphs(draft, words.note, notes)
