@@ -128,3 +128,17 @@ def test_what_a_checkout_says_later_is_in_its_invoice_too() -> None:
     invoiced_as: Request = checked.invoice_request
     assert invoiced_as["purchase_order"] == "PO-7"
     assert not {"customer", "payment_token"} & invoiced_as.keys()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"unit_price": "0.0000001"}, {"unit_price": "0.0000002"}),
+        ({"unit_price": "19.99"}, {"unit_price": "19.9900000001"}),
+        ({"vat_rate": "9.97"}, {"vat_rate": "9.975"}),
+        ({"vat_rate": "9.975"}, {"vat_rate": "9.9755"}),
+    ],
+)
+def test_decimals_that_version_1_did_not_have_count(one: Request, other: Request) -> None:
+    """Prices have 10 decimals and rates 4, where they had 6 and 2."""
+    assert invoiced(request(lines=[line(**one)])) != invoiced(request(lines=[line(**other)]))
