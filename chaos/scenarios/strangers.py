@@ -81,7 +81,7 @@ async def tokens(world: World) -> None:
 @scenario(
     21,
     "notices: forged, stale, replayed, of other bytes",
-    "refused; the signature covers a timestamp (there are no webhooks to customers yet)",
+    "refused; the signature covers a timestamp",
 )
 async def notices(world: World) -> None:
     """A notice only makes us ask the provider; it is refused unless it is signed and recent."""
