@@ -15,13 +15,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import aiohttp
 import pytest
 import redis
 import yaml
@@ -36,6 +37,7 @@ from producers.client import UnavailableError
 from producers.generate import bodies, checkouts
 from runtime.settings import ENV_PREFIX
 from tests.e2e.running import Running, wait_for
+from tests.integration.hooks_world import Receiver, receiver
 from tests.tools.test_promtool import promtool
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,7 @@ FAULTS = {
     "gapless_outage_retries_total",
     "gapless_log_holes_total",
     "gapless_payment_attempts_foreign_total",
+    "gapless_webhook_endpoints_disabled_total",
 }
 #: What has no value while all is well.
 SILENT = {*FAULTS, "gapless_open_dead_letters"}
@@ -188,7 +191,7 @@ def _answers(watched: Watched) -> bool:
 
 async def _first_orders(watched: Watched) -> None:
     """Of each kind, so that each counter has counted once, twice: rates need a difference."""
-    async with watched.running.client() as client:
+    async with watched.running.client() as client, _webhooks(watched.running) as received:
         for round_ in range(2):
             assert (await client.put_stock("MUG", 100)).status == 200
             [paid] = watched.buy(1, tok_ok=1)
@@ -200,9 +203,23 @@ async def _first_orders(watched: Watched) -> None:
             assert (await client.ship(bought.json()["order_id"], wait_s=30)).status == 200
             issued = await client.post_invoice(watched.invoice(), wait_s=30)
             assert issued.status == 200, issued
+            await received.until(5 * (round_ + 1), 60)
             if round_ == 0:
                 await asyncio.sleep(2 * SCRAPE_SECONDS)
     await asyncio.to_thread(watched.running.wait_until_drained)
+
+
+@asynccontextmanager
+async def _webhooks(running: Running) -> AsyncIterator[Receiver]:
+    """A receiver of the seller's events, whose endpoint is deleted at the end: nothing is sent to it later."""
+    authorization = {"Authorization": f"Bearer {running.api_key}"}
+    async with receiver() as made, aiohttp.ClientSession(running.url, headers=authorization) as seller:
+        async with seller.post("/v1/webhooks", json={"url": made.url}) as answer:
+            assert answer.status == 201, await answer.text()
+            endpoint = (await answer.json())["id"]
+        yield made
+        async with seller.delete(f"/v1/webhooks/{endpoint}") as answer:
+            assert answer.status == 204, await answer.text()
 
 
 def shown() -> list[str]:
