@@ -74,6 +74,9 @@ load.add_command(checkouts)
 @click.option("--encoding", help="Of the files, such as cp1250. Default: recognised.")
 @click.option("--vat-rate", type=_Rate(), help="The tax in the amounts of exports that say no tax (Stripe's payments).")
 @click.option("--currency", help="Of exports that say none, such as EUR (some of WooCommerce's).")
+@click.option(
+    "--without-email", is_flag=True, help="Send also orders whose buyer has an address and no e-mail address."
+)
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def invoices(
@@ -89,6 +92,7 @@ def invoices(
     encoding: str | None,
     vat_rate: Decimal | None,
     currency: str | None,
+    without_email: bool,
     data: Path,
     url: str | None,
     api_key_file: Path | None,
@@ -101,7 +105,7 @@ def invoices(
     a file again is harmless.
     """
     where, api_key = ("", "") if dry_run else target(data, url, api_key_file)
-    options = Options(encoding, vat_rate, currency, are_bodies_checked=dry_run or strict)
+    options = Options(encoding, vat_rate, currency, without_email, are_bodies_checked=dry_run or strict)
     sources = [File(path, options) for path in files]
     if dry_run or strict:
         checked = ImportReport()

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from domain.money import minor_text
 from domain.refusals import Refusal
 from gateway.http import bodies
 from gateway.http.problems import ProblemError
-from producers.importers.found import Place, Request
+from producers.importers.found import File, Place, Request
 from producers.importers.shop_order import Part, ShopBuyer, ShopOrder, UntellableError
 from producers.importers.taxes import Assignment, assign
 
@@ -31,8 +30,12 @@ _LINES = frozenset(("item", "tip"))
 _GUEST = "Guest"
 
 
-def request(path: Path, order: ShopOrder, remarks: Sequence[str] = ()) -> Request:
+def request(file: File, order: ShopOrder, remarks: Sequence[str] = ()) -> Request:
     """The request that the gateway will accept, for exactly the order's total; raises `UntellableError`."""
+    if order.buyer.has_address and not order.buyer.email and not file.options.without_email:
+        # With neither the order is a till's, where buyers are handed their receipts.
+        detail = "is empty, so nobody would be sent the invoice: say --without-email to have it all the same"
+        raise UntellableError(order.row, "buyer.email", detail)
     minor = Decimal(1).scaleb(-CURRENCY_EXPONENTS[order.currency])
     assigned = assign(
         order.parts, order.discount, order.taxes, included=order.prices_include_tax, minor=minor, row=order.row
@@ -53,7 +56,7 @@ def request(path: Path, order: ShopOrder, remarks: Sequence[str] = ()) -> Reques
     body["totals"] = {"gross": gross, "payable": minor_text(0, order.currency)}
     payload = msgspec.json.encode(body)
     checked(payload, order.row)
-    place = Place(path, order.row)
+    place = Place(file.path, order.row)
     found = (*remarks, *assigned.remarks, *_left_out(order))
     return Request(place, order.order_id, payload, found, order.refunded, order.currency)
 

@@ -71,6 +71,8 @@ class Options:
     vat_rate: Decimal | None = None
     #: ISO 4217: of exports that say none.
     currency: str | None = None
+    #: Whether to send also orders with the buyer's address and no e-mail address: nobody is sent their invoices.
+    without_email: bool = False
     #: Whether to check also what stands in a file as it will be sent, and costs more time to check than to send.
     are_bodies_checked: bool = False
 

@@ -65,7 +65,7 @@ class Shopify:
                 for column in ("Financial Status", *missing):
                     if column not in table.columns:
                         raise UntellableError(head.number, column, "the file has no such column")
-                yield request(path, _order(name, head, rows), table.remarks)
+                yield request(file, _order(name, head, rows), table.remarks)
             except UntellableError as error:
                 yield Rejected(Place(path, error.row), name, error.column, error.reason)
 

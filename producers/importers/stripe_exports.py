@@ -105,7 +105,7 @@ def _found(file: File, row: Row, name: str, id_column: str, refunds: "tuple[Row,
             raise UntellableError(row.number, id_column, f"the row has {row.surplus} cells more than there are columns")
         if not name:
             raise UntellableError(row.number, id_column, "is empty: an order needs a name")
-        return request(file.path, _order(file, row, name, refunds), file.table.remarks)
+        return request(file, _order(file, row, name, refunds), file.table.remarks)
     except UntellableError as error:
         return Rejected(Place(file.path, error.row), name, error.column, error.reason)
 

@@ -87,7 +87,7 @@ class WooCommerce:
                 if state not in INVOICED:
                     known = ", ".join(sorted(INVOICED | _NOT_INVOICED))
                     raise UntellableError(rows[0].number, "status", f"{state!r} is none of {known}")
-                yield request(file.path, _order(name, rows, file), file.table.remarks)
+                yield request(file, _order(name, rows, file), file.table.remarks)
             except UntellableError as error:
                 yield Rejected(Place(file.path, error.row), name, error.column, error.reason)
 

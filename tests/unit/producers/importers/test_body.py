@@ -91,8 +91,14 @@ def test_an_address_has_its_second_line(tmp_path: Path) -> None:
     assert (address["street"], address["line2"]) == ("1 Main St", "Apt 4")
 
 
-def test_an_order_without_an_e_mail_address_is_told_and_remarked(tmp_path: Path) -> None:
-    (order,) = read(tmp_path, {**INSIDE, "Email": ""})
+def test_an_order_without_an_e_mail_address_is_named_unless_the_caller_wants_it_or_it_is_a_tills(
+    tmp_path: Path,
+) -> None:
+    (named,) = read(tmp_path, {**INSIDE, "Email": ""})
+    assert "#1001: buyer.email: is empty" in reason(named)
+    (till,) = read(tmp_path, {**INSIDE, "Email": "", "Billing City": ""})
+    assert "address" not in body(till)["buyer"]
+    (order,) = read(tmp_path, {**INSIDE, "Email": ""}, without_email=True)
     assert "email" not in body(order)["buyer"]
     assert isinstance(order, Request)
     assert order.remarks == ("no e-mail address: nobody is sent the invoice",)
@@ -100,7 +106,10 @@ def test_an_order_without_an_e_mail_address_is_told_and_remarked(tmp_path: Path)
 
 def test_a_name_that_is_not_said_is_not_made_up_in_silence(tmp_path: Path) -> None:
     named, unnamed = read(
-        tmp_path, {**INSIDE, "Billing Name": ""}, {**INSIDE, "Name": "#2", "Billing Name": "", "Email": ""}
+        tmp_path,
+        {**INSIDE, "Billing Name": ""},
+        {**INSIDE, "Name": "#2", "Billing Name": "", "Email": ""},
+        without_email=True,
     )
     assert isinstance(named, Request)
     assert isinstance(unnamed, Request)
