@@ -9,7 +9,7 @@ taxable amount of their rate by cumulative rounding, in that order: each has the
 that of all before it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -42,6 +42,24 @@ from domain.records import (
 #: A category, a rate in 10^-4 percent, and an amount in minor units, which has the tax in it if prices have.
 Entry: TypeAlias = tuple[str, int, int]
 Asked = TypeVar("Asked", InvoiceRequest, CheckoutRequest)
+
+#: Of a line of which nothing else is to be said.
+PLAIN_LINE: LineDetails = {
+    "unit": "",
+    "base_quantity": "",
+    "gross_price": "",
+    "price_discount": "",
+    "allowances": [],
+    "charges": [],
+    "period": None,
+    "note": "",
+    "order_line": "",
+    "buyer_item_id": "",
+    "stock": None,
+}
+#: The reason of what a line's net amount is beside quantity x price.
+ROUNDING = "Rounding"
+NO_NETS: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +144,23 @@ def net_of_gross(gross_minor: int, rate: int) -> int:
     return gross_minor - divide_half_away(gross_minor * rate, RATE_MAX + rate)
 
 
-def with_amounts(request: Asked) -> Asked:
-    """The request with the amount of each allowance and charge that only has a percentage.
+def with_amounts(request: Asked, nets: Mapping[int, str] = NO_NETS) -> Asked:
+    """The request with the amount of each allowance and charge that only has a percentage, and with stated `nets`.
 
     The percentage of a line's is of its quantity x price; of the document's, of the lines in its category and rate.
+
+    `nets` has the net amounts that the caller has come to, by line. A caller whose price has more decimals than the
+    invoice shows comes to another one than quantity x price: where a price that is rounded to the line's explains it,
+    the difference becomes an allowance or charge of the line. What is not explained stays as it is, to be refused by
+    comparison; so it does where prices include tax, since the net amount of a line depends on those before it.
     Raises `NotDecimalError` or `KeyError` where a text is none that `domain.terms` accepts.
     """
     currency = request["currency"]
     lines = [_line_with_amounts(line, currency) for line in request["lines"]]
+    its = request.get("details")
+    if its is None or not its["prices_include_tax"]:
+        for index, net in nets.items():
+            lines[index] = _with_net(lines[index], minor(net, currency), currency)
     changed: dict[str, Any] = {**request, "lines": lines}
     details = request.get("details")
     if details is not None:
@@ -205,6 +232,34 @@ def _line_with_amounts(line: RequestedLine, currency: str) -> RequestedLine:
         for name, its in (("allowances", details["allowances"]), ("charges", details["charges"]))
     }
     return {**line, "details": cast(LineDetails, {**details, **added})}
+
+
+def _with_net(line: RequestedLine, net_minor: int, currency: str) -> RequestedLine:
+    """The line with what rounding its price has cost, if that explains the net amount."""
+    off = net_minor - line_minor(line, currency)
+    if not off:
+        return line
+    details = line.get("details") or PLAIN_LINE
+    added = line_minor(line, currency) - _priced(line, details, currency)
+    quantity, unit = scaled(line["quantity"], SCALE_DECIMALS), 10 ** CURRENCY_EXPONENTS[currency]
+    base = scaled(details["base_quantity"], SCALE_DECIMALS) if details["base_quantity"] else SCALE
+    # A price that is rounded to d decimals is off by half of 10^-d at most, and the product by its quantity of that,
+    # before it is rounded itself: |net - quantity x price / base| <= quantity / base x 10^-d / 2 + 1/2, in integers.
+    price_unit = 10 ** max(len(line["unit_price"].partition(".")[2]), CURRENCY_EXPONENTS[currency])
+    exact = (net_minor - added) * base * PRICE_SCALE - quantity * scaled(line["unit_price"], PRICE_DECIMALS) * unit
+    if 2 * price_unit * abs(exact) > (abs(quantity) * unit + base * price_unit) * PRICE_SCALE:
+        return line
+    change: Allowance = {
+        "amount": minor_text(abs(off), currency),
+        "percent": "",
+        "base_amount": "",
+        "vat_category": "",
+        "vat_rate": "",
+        "reason": ROUNDING,
+        "reason_code": "",
+    }
+    name = "allowances" if off < 0 else "charges"
+    return {**line, "details": cast(LineDetails, {**details, name: [*details[name], change]})}  # type: ignore[literal-required]
 
 
 def _details_with_amounts(details: InvoiceDetails, lines: Sequence[RequestedLine], currency: str) -> InvoiceDetails:

@@ -12,7 +12,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from domain.amounts import Entry, add_up, add_up_all, line_minor, net_of_gross, part_minor, rate_text, rate_total
+from domain.amounts import (
+    PLAIN_LINE,
+    Entry,
+    add_up,
+    add_up_all,
+    line_minor,
+    net_of_gross,
+    part_minor,
+    rate_text,
+    rate_total,
+)
 from domain.checkout import check_name, whole_pieces
 from domain.invoice import Priced, check_segment, price, price_as
 from domain.iso import CURRENCY_EXPONENTS
@@ -46,20 +56,8 @@ from domain.refusals import INVALID_FIELD, TOTALS_DISAGREE, Refusal
 CANCELLATION = "cancellation"
 REFUND_ID_CHARS_MAX = 40
 
-#: Of a line of which nothing else is to be said.
-NO_STOCK: LineDetails = {
-    "unit": "",
-    "base_quantity": "",
-    "gross_price": "",
-    "price_discount": "",
-    "allowances": [],
-    "charges": [],
-    "period": None,
-    "note": "",
-    "order_line": "",
-    "buyer_item_id": "",
-    "stock": False,
-}
+#: Of what was never in stock.
+NO_STOCK: LineDetails = {**PLAIN_LINE, "stock": False}
 #: Minor units that a share of a line may be away from its own product: three roundings have come to it.
 _ROUNDED_MAX = 3
 # Separates the parts of a digest, ends a line of a log or a text of Postgres: none of them may stand in an id.

@@ -125,21 +125,24 @@ def price_as(kind: str, request: Invoiced) -> Priced | Refusal:
     )
 
 
-def compare_totals(priced: Priced, claimed: Mapping[str, str], currency: str) -> Refusal | None:
-    """The caller's own totals, each optional, must be ours."""
+def compare_claims(priced: Priced, claimed: Mapping[str, str], currency: str) -> Refusal | None:
+    """The caller's own totals and net amounts of lines, by the paths of their fields, must be ours."""
     ours = {
-        "net": priced.net_minor,
-        "tax": priced.tax_minor,
-        "gross": priced.gross_minor,
-        "payable": priced.payable_minor,
+        "totals.net": priced.net_minor,
+        "totals.tax": priced.tax_minor,
+        "totals.gross": priced.gross_minor,
+        "totals.payable": priced.payable_minor,
     }
-    for name, text in claimed.items():
+    if not claimed.keys() <= ours.keys():
+        ours |= {f"lines[{index}].net": net for index, net in enumerate(priced.nets_minor)}
+    for path, text in claimed.items():
         try:
-            agrees = scaled(text, PRICE_DECIMALS) * 10 ** CURRENCY_EXPONENTS[currency] == ours[name] * PRICE_SCALE
+            agrees = scaled(text, PRICE_DECIMALS) * 10 ** CURRENCY_EXPONENTS[currency] == ours[path] * PRICE_SCALE
         except NotDecimalError:
-            return _invalid(f"totals.{name}", "must be a decimal text, such as 19.99")
+            return _invalid(path, "must be a decimal text, such as 19.99")
         if not agrees:
-            return Refusal(TOTALS_DISAGREE, f"totals.{name}", f"the lines amount to {minor_text(ours[name], currency)}")
+            what = "the line amounts" if path.startswith("lines[") else "the lines amount"
+            return Refusal(TOTALS_DISAGREE, path, f"{what} to {minor_text(ours[path], currency)}")
     return None
 
 

@@ -78,9 +78,20 @@ def content(body: Mapping[str, Any]) -> bytes:
         texts += [line["sku"], line["description"], line["vat_category"]]
         # Normalised, because 2 and 2.00 are the same number.
         texts += [str(Decimal(line[name]).normalize()) for name in ("quantity", "unit_price", "vat_rate")]
-        texts.append(json.dumps(_said(line, _OF_LINE), sort_keys=True))
+        texts.append(json.dumps(_said(_with_net(line, body), _OF_LINE), sort_keys=True))
     texts += [json.dumps(_said(each, names), sort_keys=True) for each, names in ((buyer, _OF_PARTY), (body, _OF_ALL))]
     return hashlib.sha256(json.dumps([_unbroken(text) for text in texts]).encode()).digest()
+
+
+def _with_net(line: Mapping[str, Any], body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A line of a body that states its net amount, with its difference to quantity x price as it is to be shown."""
+    if not line.get("net") or body.get("prices_include_tax"):
+        return line
+    unit = Decimal(10) ** _EXPONENTS.get(body["currency"], 2)
+    off = Decimal(line["net"]) - _rounded(_EXACT.multiply(_line(line), unit)) / unit
+    name = "charges" if off > 0 else "allowances"
+    change = {"amount": f"{abs(off):f}", "reason": "Rounding"}
+    return {**line, name: [*(line.get(name) or ()), change]} if off else line
 
 
 #: Line breaks and tabs: the gateway writes each of them in one way, or as a space where a text has one line.

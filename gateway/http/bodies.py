@@ -60,6 +60,7 @@ class Line(LineExtras, frozen=True, forbid_unknown_fields=True, gc=False):
     unit_price: Decimal
     vat_rate: Decimal
     vat_category: Annotated[str, limits(enum=list(VAT_CATEGORIES))]
+    net: Annotated[Decimal, described("What the caller has come to, BT-131.")] | UnsetType | None = UNSET
 
 
 class Address(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -179,14 +180,15 @@ def as_checkout(request: CheckoutRequest, seller_id: str, order: str, received_a
 
 
 def _completed(record: _Record, request: InvoiceRequest) -> _Record:
-    """The record with what few requests say, and the amount of each allowance that has only a percentage."""
+    """The record with what few requests say, and the amounts that follow from percentages and lines' net amounts."""
     details = invoice_details(request)
     if details is not None:
         record["details"] = details
-    if details is None and all("details" not in line for line in record["lines"]):
+    nets = _claimed_nets(request)
+    if details is None and not nets and all("details" not in line for line in record["lines"]):
         return record
     try:
-        return with_amounts(record)
+        return with_amounts(record, nets)
     except (NotDecimalError, KeyError):  # The checks that follow name the field.
         return record
 
@@ -244,13 +246,22 @@ def customer_of(request: CheckoutRequest) -> str:
     return request.customer if isinstance(request.customer, str) else GUEST
 
 
-def claimed_totals(request: InvoiceRequest) -> dict[str, str]:
-    """The totals in the request, by name."""
+def claims(request: InvoiceRequest) -> dict[str, str]:
+    """The amounts that the caller expects, by the paths of their fields: totals, and net amounts of lines."""
+    claimed = {f"lines[{index}].net": text for index, text in _claimed_nets(request).items()}
+    return _claimed_totals(request) | claimed
+
+
+def _claimed_nets(request: InvoiceRequest) -> dict[int, str]:
+    return {index: line.net for index, line in enumerate(request.lines) if isinstance(line.net, str)}
+
+
+def _claimed_totals(request: InvoiceRequest) -> dict[str, str]:
     totals = request.totals
     if totals is UNSET or totals is None:
         return {}
     given = {"net": totals.net, "tax": totals.tax, "gross": totals.gross, "payable": totals.payable}
-    return {name: text for name, text in given.items() if text is not UNSET}
+    return {f"totals.{name}": text for name, text in given.items() if text is not UNSET}
 
 
 def _colons(request: InvoiceRequest) -> int:
@@ -275,7 +286,7 @@ def _colons(request: InvoiceRequest) -> int:
             texts += [address.street, address.city, address.postal_code, address.country]
     if request.totals is not UNSET:
         fields += 1
-        claimed = claimed_totals(request)
+        claimed = _claimed_totals(request)
         fields += len(claimed)
         texts += claimed.values()
     if isinstance(request, CheckoutRequest):

@@ -8,7 +8,7 @@ from typing import cast
 from aiohttp import web
 
 from admission.hints import Hints, Silence, of_checkouts
-from domain.invoice import Priced, compare_totals, price
+from domain.invoice import Priced, compare_claims, price
 from domain.records import InvoiceIssued, InvoiceRequest
 from domain.refusals import Refusal
 from domain.rules import check_rules
@@ -224,7 +224,7 @@ def _priced(record: InvoiceRequest, asked: bodies.InvoiceRequest) -> Priced:
     priced = price(record)
     if isinstance(priced, Refusal):
         raise problems.refused(priced)
-    refusal = compare_totals(priced, bodies.claimed_totals(asked), asked.currency)
+    refusal = compare_claims(priced, bodies.claims(asked), asked.currency)
     if refusal is not None:
         raise problems.refused(refusal)
     return priced

@@ -1,6 +1,5 @@
 """Invoices, their orders and their credit notes as the API shows them."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NotRequired, TypedDict
 from urllib.parse import quote
@@ -8,7 +7,7 @@ from urllib.parse import quote
 from domain.issuing import CREDIT_NOTE
 from domain.moments import moment
 from domain.money import minor_text
-from domain.records import InvoiceIssued, RateTotal, Totals
+from domain.records import InvoiceIssued, Totals
 from domain.refusals import ALREADY_ORDERED
 from schemas.catalog import INVOICE_EVENTS, INVOICE_ISSUED
 from schemas.codec import DecodeError, decode_field
@@ -51,11 +50,14 @@ class RateView(TypedDict):
 
 
 class InvoiceTotals(TypedDict):
-    """Amounts, as decimal texts."""
+    """Amounts, as decimal texts; what is due, and what leads to it, where the request says more than lines."""
 
     net: str
     tax: str
     gross: str
+    prepaid: NotRequired[str]
+    rounding: NotRequired[str]
+    payable: NotRequired[str]
     per_rate: NotRequired[list[RateView]]
 
 
@@ -137,7 +139,9 @@ def known(order_id: str, outcome: InvoiceOutcome, event: bytes | None) -> Invoic
         "invoice_number": invoice.invoice_number,
         "issued_at": time_text(invoice.issued_at),
         "currency": invoice.currency,
-        "totals": _totals(invoice.currency, invoice.net_minor, invoice.tax_minor, invoice.gross_minor, _rates(event)),
+        "totals": _totals(
+            invoice.currency, invoice.net_minor, invoice.tax_minor, invoice.gross_minor, _totals_of(event)
+        ),
         "document": document_of(invoice),
         "links": _links(order_id),
     }
@@ -159,9 +163,7 @@ def issued(event: InvoiceIssued) -> InvoiceView:
         "invoice_number": event["invoice_number"],
         "issued_at": time_text(moment(event["issued_at"])),
         "currency": currency,
-        "totals": _totals(
-            currency, totals["net_minor"], totals["tax_minor"], totals["gross_minor"], totals["per_rate"]
-        ),
+        "totals": _totals(currency, totals["net_minor"], totals["tax_minor"], totals["gross_minor"], totals),
         "document": None,
         "links": _links(event["order_id"]),
     }
@@ -229,7 +231,7 @@ def _conflict(refused: RefusedRequest) -> ConflictView:
     return {"detail": refused.detail, "occurred_at": time_text(refused.occurred_at)}
 
 
-def _rates(event: bytes | None) -> Sequence[RateTotal] | None:
+def _totals_of(event: bytes | None) -> Totals | None:
     if event is None:
         return None
     try:
@@ -237,16 +239,23 @@ def _rates(event: bytes | None) -> Sequence[RateTotal] | None:
     except DecodeError:
         # The row's own totals are shown; the audit reports a damaged journal.
         return None
-    return totals["per_rate"]
+    return totals
 
 
-def _totals(currency: str, net: int, tax: int, gross: int, per_rate: Sequence[RateTotal] | None) -> InvoiceTotals:
+def _totals(currency: str, net: int, tax: int, gross: int, said: Totals | None) -> InvoiceTotals:
     totals: InvoiceTotals = {
         "net": minor_text(net, currency),
         "tax": minor_text(tax, currency),
         "gross": minor_text(gross, currency),
     }
-    if per_rate is not None:
+    details = None if said is None else said.get("details")
+    if details is not None:
+        if details["prepaid_minor"]:
+            totals["prepaid"] = minor_text(details["prepaid_minor"], currency)
+        if details["rounding_minor"]:
+            totals["rounding"] = minor_text(details["rounding_minor"], currency)
+        totals["payable"] = minor_text(details["payable_minor"], currency)
+    if said is not None:
         totals["per_rate"] = [
             {
                 "vat_category": rate["vat_category"],
@@ -254,7 +263,7 @@ def _totals(currency: str, net: int, tax: int, gross: int, per_rate: Sequence[Ra
                 "taxable": minor_text(rate["taxable_minor"], currency),
                 "tax": minor_text(rate["tax_minor"], currency),
             }
-            for rate in per_rate
+            for rate in said["per_rate"]
         ]
     return totals
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from admission.admission import Admission, Admitted, Asked, Limited, SoldOut
 from admission.hints import Hints, Silence, of_checkouts
 from domain import checkout
-from domain.invoice import compare_totals
+from domain.invoice import compare_claims
 from domain.records import CheckoutRequest, OrderConflicted, OrderRefused, OrderRejected
 from domain.refusals import Refusal
 from domain.rules import SellerFacts, check_rules
@@ -339,7 +339,7 @@ def _read(
     checked = checkout.check(record)
     if isinstance(checked, Refusal):
         raise problems.refused(checked)
-    refusal = compare_totals(checked.priced, bodies.claimed_totals(asked), asked.currency)
+    refusal = compare_claims(checked.priced, bodies.claims(asked), asked.currency)
     if refusal is not None:
         raise problems.refused(refusal)
     pieces = tuple(sorted((sku.sku, count) for sku, count in checked.wanted.items()))

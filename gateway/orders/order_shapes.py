@@ -57,7 +57,7 @@ class OrderSummary(AcceptedOrder):
 
 
 class OrderLine(TypedDict):
-    """A line, and how many of its pieces were refunded."""
+    """A line, and how many of its pieces were refunded; `stock` is false where it claimed none."""
 
     line: int
     sku: str
@@ -67,6 +67,7 @@ class OrderLine(TypedDict):
     vat_rate: str
     vat_category: str
     refunded: int
+    stock: NotRequired[bool]
 
 
 #: One entry of an order's history.

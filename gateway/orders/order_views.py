@@ -220,7 +220,7 @@ def _succeeded(attempt: AttemptSummary | None) -> int:
 
 
 def _lines(lines: Sequence[RequestedLine], refunded: Mapping[int, int]) -> list[OrderLine]:
-    return [
+    views: list[OrderLine] = [
         {
             "line": index,
             "sku": line["sku"],
@@ -233,6 +233,11 @@ def _lines(lines: Sequence[RequestedLine], refunded: Mapping[int, int]) -> list[
         }
         for index, line in enumerate(lines)
     ]
+    for view, line in zip(views, lines, strict=True):
+        details = line.get("details")
+        if details is not None and details["stock"] is False:
+            view["stock"] = False
+    return views
 
 
 def _invoice(order_id: str, invoice: InvoiceSummary) -> OrderInvoice:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from domain.invoice import Priced, compare_totals, price
+from domain.invoice import Priced, compare_claims, price
 from domain.iso import CURRENCY_EXPONENTS
 from domain.money import minor_text
 from domain.refusals import Refusal
@@ -75,7 +75,7 @@ def checked(payload: bytes, row: int) -> Priced:
     priced = price(record)
     if isinstance(priced, Refusal):
         raise UntellableError(row, priced.field, priced.detail)
-    refusal = compare_totals(priced, bodies.claimed_totals(asked), asked.currency)
+    refusal = compare_claims(priced, bodies.claims(asked), asked.currency)
     if refusal is not None:
         raise UntellableError(row, refusal.field, refusal.detail)
     return priced

@@ -86,7 +86,7 @@ SHOP = [
 _E = [{"vat_category": "E", "reason": "Exempt"}]
 _POWER = ["0.2185", "0.1022", "0.1299", "0.0405", "1.86", "0.1973"]
 
-#: What the sample says of a line where its own product is another: its price to ten decimals.
+#: Where what a sample says of a line is not its product, `net` says so.
 EN16931 = [
     Right("example 8: energy, prices for 12 months",
           body("EUR", line("16000", "0.0088", "21", unit="KWH"), line("16000", "0.00101", "21", unit="KWH"),
@@ -108,7 +108,7 @@ EN16931 = [
     Right("a price and its discount",
           body("EUR", line("100", "0.1212", "25", gross_price="0.1346", price_discount="0.0134")),
           "12.12", "3.03", "15.15", "15.15"),
-    Right("a credit note of an exempt supply, as an invoice",
+    Right("a credit note of an exempt supply, as its invoice",
           body("EUR", line("1", "100.11", "0", "E"), exemptions=_E), "100.11", "0.00", "100.11", "100.11"),
     Right("a telephone bill, rounded to whole crowns",
           body("SEK", line("77", "0.7", "25"), line("693.8", "0", "25", unit="MIN"),
@@ -132,16 +132,17 @@ EN16931 = [
                    ("935", 0), ("119", 0), ("245.11", 1), ("24.4", 2), ("328", 3), ("3875", 3), ("1746", 3),
                    ("141.8", 2), ("401", 2), ("68.73", 2))),
                line("25", "1.86", "7", unit="MTQ"), line("4", "1.86", "7", unit="MTQ"),
-               # Its product is 48.34, and the sample says 48.33.
-               line("245", "0.1972653061", "7", unit="DAY"), line("31", "0.1973", "7", unit="DAY"),
+               # Its product is 48.34: the price is a rounded one.
+               line("245", "0.1973", "7", unit="DAY", net="48.33"), line("31", "0.1973", "7", unit="DAY"),
                prepaid_amount="1030.00"),
           "687.28", "117.58", "804.86", "-225.14"),
     Right("energy by kilowatt and year",
           body("EUR", line("31", "386.52", "19", base_quantity="366", unit="DAY"),
-               # Its product is 6912.36, and the sample says 6912.37.
-               line("2100", "3.2916047619", "19", unit="KWT"), line("616290", "0.061232374", "19", unit="KWH")),
+               # Its product is 6912.36: the price is a rounded one.
+               line("2100", "3.2916", "19", unit="KWT", net="6912.37"),
+               line("616290", "0.061232374", "19", unit="KWH")),
           "44682.01", "8489.58", "53171.59", "53171.59"),
-    Right("the least that an invoice can say; its tax is a cent off in the sample, which rounds no sum",
+    Right("the least that an invoice can say",
           body("EUR", line("30", "132.878", "19"), rounding_amount="0.01"), "3986.34", "757.40", "4743.74", "4743.75"),
     Right("allowances and charges everywhere, and tax in crowns",
           body("EUR",
@@ -157,13 +158,13 @@ EN16931 = [
           "5900.00", "1225.00", "7125.00", "6125.00", more={"accounting_tax": "9800.00"}),
     Right("a part invoice",
           body("EUR", line("3", "3.3333", "19", unit="MTK"), line("1", "5.5", "7", unit="KGM"),
-               # Its product is 55.40, and the sample says 55.46.
-               line("20", "5.49", "7"), line("20", "2.773", "19"),
+               # The product of the last is 55.40: the price is a rounded one.
+               line("20", "5.49", "7"), line("20", "2.77", "19", net="55.46"),
                allowances=[allowance("1.00", "19"), allowance("8.07", "7")],
                charges=[allowance("5.80", "7", reason="Shipping")], prepaid_amount="50.00",
                references={"purchase_order": "B123456789"}),
           "177.49", "20.16", "197.65", "147.65"),
-    Right("a corrected invoice, as what goes back",
+    Right("a corrected invoice, as the invoice of what goes back",
           body("EUR", line("5", "1", "19"), line("2", "1.45", "7"),
                allowances=[allowance("0.10", "19"), allowance("0.06", "7"), allowance("0.05", "19"),
                            allowance("0.02", "7")],
@@ -175,6 +176,9 @@ EN16931 = [
                period={"start": "2016-09-01", "end": "2016-09-30"}, buyer={**GERMAN, "vat_id": "DE4711"}),
           "1.28", "0.20", "1.48", "1.48"),
 ]  # fmt: skip
+
+#: Of which the samples are credit notes.
+CREDITED = [each for each in EN16931 if each.name.startswith(("a credit note", "a corrected invoice"))]
 
 _SUPPLY = line("1", "100.00", "0", "K")
 _TO_GERMANY = {**GERMAN, "vat_id": "DE136695976"}

@@ -7,15 +7,17 @@ import pytest
 
 from audit.arithmetic import check_sums
 from chaos.judge import amounts as judged
-from domain.invoice import Priced, compare_totals, price
-from domain.money import minor_text
+from domain.checkout import whole_pieces
+from domain.credit import credit
+from domain.invoice import Priced, compare_claims, price
+from domain.money import minor, minor_text
 from domain.records import InvoiceIssued, InvoiceRequest
-from domain.refusals import TAX_RULE, Refusal
+from domain.refusals import TAX_RULE, TOTALS_DISAGREE, Refusal
 from domain.rules import SellerFacts, check_rules
 from gateway.http import bodies
 from schemas import catalog
 from schemas.codec import decode, encode
-from tests.cases.requests import ADDRESS, BROKEN, BUYER, EN16931, SHOP, Right, Wrong, body, line
+from tests.cases.requests import ADDRESS, BROKEN, BUYER, CREDITED, EN16931, SHOP, Right, Wrong, body, line
 
 SELLER = SellerFacts("FR", "FR40303265045")
 
@@ -35,8 +37,10 @@ def test_a_request_amounts_to_what_is_right(case: Right) -> None:
     record = read(case.body)
     priced = price(record)
     assert isinstance(priced, Priced), priced
-    claimed = {"net": case.net, "tax": case.tax, "gross": case.gross, "payable": case.payable or case.gross}
-    assert compare_totals(priced, claimed, record["currency"]) is None
+    totals = {"net": case.net, "tax": case.tax, "gross": case.gross, "payable": case.payable or case.gross}
+    claimed = bodies.claims(bodies.read_invoice(json.dumps({**case.body, "totals": totals}).encode()))
+    assert len(claimed) == len(totals) + sum("net" in each for each in case.body["lines"])
+    assert compare_claims(priced, claimed, record["currency"]) is None
     assert check_rules(record, priced, SELLER) is None
     if "accounting_tax" in case.more:
         assert priced.details is not None
@@ -144,3 +148,70 @@ def test_what_few_requests_say_is_checked_field_by_field(more: dict[str, Any], f
     refusal = price(read({**body("EUR", line("1", "1.00", "20")), **more}))
     assert isinstance(refusal, Refusal), refusal
     assert refusal.field == field
+
+
+def test_a_net_amount_that_no_rounded_price_explains_is_refused() -> None:
+    """A price rounded to two decimals is off by half a cent: 20 x 2.77 is from 55.30 to 55.50."""
+    for net, is_right in (("55.30", True), ("55.50", True), ("55.29", False), ("55.51", False)):
+        asked = bodies.read_invoice(json.dumps(body("EUR", line("20", "2.77", "19", net=net))).encode())
+        priced = price(bodies.as_record(asked, "demo", "CASE-1", 0))
+        assert isinstance(priced, Priced)
+        refusal = compare_claims(priced, bodies.claims(asked), "EUR")
+        assert (refusal is None) == is_right, net
+        if refusal is not None:
+            assert (refusal.reason, refusal.field) == (TOTALS_DISAGREE, "lines[0].net")
+            assert "55.40" in refusal.detail
+        elif net != "55.40":
+            details = bodies.as_record(asked, "demo", "CASE-1", 0)["lines"][0]["details"]
+            assert details is not None
+            (change,) = (*details["allowances"], *details["charges"])
+            assert (change["amount"], change["reason"]) == ("0.10", "Rounding")
+
+
+def test_a_net_amount_beside_a_lines_own_allowances_and_where_prices_include_tax() -> None:
+    its = line("20", "2.77", "19", allowances=[{"percent": "10", "reason": "Discount"}], net="49.92")
+    asked = bodies.read_invoice(json.dumps(body("EUR", its, line("2", "3", "19", net="6"))).encode())
+    priced = price(bodies.as_record(asked, "demo", "CASE-1", 0))
+    assert isinstance(priced, Priced)
+    assert priced.nets_minor == (4992, 600)
+    assert compare_claims(priced, bodies.claims(asked), "EUR") is None
+    for net, is_right in (("66.55", True), ("66.56", False)):
+        inside = body("EUR", line("1", "79.20", "19", net=net), prices_include_tax=True)
+        asked = bodies.read_invoice(json.dumps(inside).encode())
+        priced = price(bodies.as_record(asked, "demo", "CASE-1", 0))
+        assert isinstance(priced, Priced)
+        assert (compare_claims(priced, bodies.claims(asked), "EUR") is None) == is_right
+
+
+def test_a_tax_that_is_not_its_rates_share_is_refused() -> None:
+    """One sample says 757.41 for 19% of 3986.34, which is 757.4046: BR-CO-17 has it rounded to 757.40.
+
+    What it says is due, 4743.75, is said with a rounding amount.
+    """
+    (case,) = (each for each in EN16931 if each.name == "the least that an invoice can say")
+    asked = bodies.read_invoice(json.dumps({**case.body, "totals": {"tax": "757.41"}}).encode())
+    priced = price(bodies.as_record(asked, "demo", "CASE-1", 0))
+    assert isinstance(priced, Priced)
+    refusal = compare_claims(priced, bodies.claims(asked), "EUR")
+    assert refusal is not None
+    assert (refusal.reason, refusal.field) == (TOTALS_DISAGREE, "totals.tax")
+
+
+@pytest.mark.parametrize("case", CREDITED, ids=lambda case: case.name)
+def test_what_was_invoiced_is_credited_to_the_cent(case: Right) -> None:
+    """Two samples are credit notes: of an exempt supply, and one that says with minus signs what goes back.
+
+    A credit note says it in positive amounts, and whole or piece by piece it comes to the sample's totals.
+    """
+    order = read(case.body)
+    whole = {index: whole_pieces(each) for index, each in enumerate(order["lines"])}
+    at_once = credit(order, {}, whole)
+    said = (at_once.net_minor, at_once.tax_minor, at_once.gross_minor)
+    assert said == tuple(minor(text, order["currency"]) for text in (case.net, case.tax, case.gross))
+    given = dict.fromkeys(whole, 0)
+    notes = []
+    for index, pieces in whole.items():
+        for _ in range(pieces):
+            notes.append(credit(order, given, {index: 1}))
+            given[index] += 1
+    assert tuple(sum(getattr(each, name) for each in notes) for name in ("net_minor", "tax_minor")) == said[:2]

@@ -473,3 +473,16 @@ async def test_what_shops_and_accountants_send_is_accepted_and_what_breaks_a_rul
         assert (answer.status, answer.json["type"]) == (422, "/problems/tax-rule"), (broken.name, answer.json)
         assert answer.json["field"] == broken.field
         assert broken.rule in answer.json["detail"]
+
+
+async def test_what_is_due_is_shown_beside_what_leads_to_it(client: Client, issuer: Issuer) -> None:
+    """In the answer to who waits, by the event, and in every later one."""
+    order_id = new_id()
+    asked = order(order_id) | {"prepaid_amount": "40.00", "rounding_amount": "0.02"}
+    waited = await client.post(asked, Prefer="wait=20")
+    due = {"prepaid": "40.00", "rounding": "0.02", "payable": "8.00"}
+    assert due.items() <= waited.json["totals"].items()
+    assert (await client.get(f"/v1/invoices/{order_id}")).json["totals"] == waited.json["totals"]
+    whole = await client.post(order(new_id()) | {"payment": {"due_date": "2026-12-31"}}, Prefer="wait=20")
+    assert whole.json["totals"]["payable"] == whole.json["totals"]["gross"]
+    assert {"prepaid", "rounding"}.isdisjoint(whole.json["totals"])

@@ -603,3 +603,12 @@ async def test_a_refund_that_failed_says_why_in_the_providers_words(
     )
     [failed] = (await client.get(path)).json["refunds"]
     assert (failed["state"], failed["provider_reason"]) == ("failed", "charge_already_refunded")
+
+
+async def test_a_line_that_claimed_no_stock_says_so(client: Client, office: Backoffice, sku: str) -> None:
+    body = checkout(new_id(), sku)
+    body["lines"].append({**body["lines"][0], "sku": "SHIPPING", "quantity": "1", "stock": False})
+    answer = await post(client, body, wait=20)
+    assert answer.status == 201
+    assert [each.get("stock") for each in answer.json["lines"]] == [None, False]
+    assert "stock" not in answer.json["lines"][0]

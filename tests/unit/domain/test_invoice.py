@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from domain.invoice import LINES_MAX, Priced, compare_totals, price
+from domain.invoice import LINES_MAX, Priced, compare_claims, price
 from domain.records import Address, InvoiceRequest, RequestedLine
 from domain.refusals import INVALID_FIELD, NEGATIVE_TOTAL, TOTALS_DISAGREE, Refusal
 
@@ -135,8 +135,8 @@ def test_other_content_has_another_digest(changes: dict[str, Any]) -> None:
 
 def test_totals_sent_along_must_agree() -> None:
     result = priced()
-    assert compare_totals(result, {"net": "39.98", "gross": "47.980"}, "EUR") is None
-    refusal = compare_totals(result, {"tax": "7.99"}, "EUR")
+    assert compare_claims(result, {"totals.net": "39.98", "totals.gross": "47.980"}, "EUR") is None
+    refusal = compare_claims(result, {"totals.tax": "7.99"}, "EUR")
     assert refusal is not None
     assert (refusal.reason, refusal.field) == (TOTALS_DISAGREE, "totals.tax")
     assert "8.00" in refusal.detail

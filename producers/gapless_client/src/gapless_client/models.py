@@ -86,6 +86,7 @@ class Line(TypedDict):
     unit_price: str
     vat_rate: str
     vat_category: Literal["S", "Z", "E", "AE", "K", "G", "O", "L", "M"]
+    net: NotRequired[str | None]
     unit: NotRequired[str | None]
     base_quantity: NotRequired[str | None]
     gross_price: NotRequired[str | None]
@@ -280,11 +281,14 @@ class RateView(TypedDict):
 
 
 class InvoiceTotals(TypedDict):
-    """Amounts, as decimal texts."""
+    """Amounts, as decimal texts; what is due, and what leads to it, where the request says more than lines."""
 
     gross: str
     net: str
+    payable: NotRequired[str]
     per_rate: NotRequired[list[RateView]]
+    prepaid: NotRequired[str]
+    rounding: NotRequired[str]
     tax: str
 
 
@@ -435,13 +439,14 @@ class OrderInvoice(TypedDict):
 
 
 class OrderLine(TypedDict):
-    """A line, and how many of its pieces were refunded."""
+    """A line, and how many of its pieces were refunded; `stock` is false where it claimed none."""
 
     description: str
     line: int
     quantity: int
     refunded: int
     sku: str
+    stock: NotRequired[bool]
     unit_price: str
     vat_category: str
     vat_rate: str

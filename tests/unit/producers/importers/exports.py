@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.invoice import Priced, compare_totals, price
+from domain.invoice import Priced, compare_claims, price
 from domain.refusals import Refusal
 from gateway.http import bodies
 from producers.importers.files import found
@@ -117,5 +117,5 @@ def priced(each: Found) -> Priced:
     asked = bodies.read_invoice(json.dumps(body(each)).encode())
     result = price(bodies.as_record(asked, "seller", bodies.order_id(asked, None), 0))
     assert not isinstance(result, Refusal), result
-    assert compare_totals(result, bodies.claimed_totals(asked), asked.currency) is None
+    assert compare_claims(result, bodies.claims(asked), asked.currency) is None
     return result
