@@ -29,7 +29,21 @@ class Unanswered:
     reason: str
 
 
-Answer = Answered | Unanswered
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The receiver will never take it, as it has said or as its rules say: another try would end the same."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """What carries the deliveries of all, such as our own mail server, could not be asked: this was no try."""
+
+    reason: str
+
+
+Answer = Answered | Unanswered | Refused | Unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +53,15 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """It is tried again, so many seconds from now."""
+    """It is tried again, so many seconds from now; where `is_counted` is false, as if it had not been tried."""
 
     after_seconds: float
+    is_counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """It has been tried often enough."""
+    """It has been tried often enough, or was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,10 @@ def fate(answer: Answer, tries: int, chance: float, retry_seconds: tuple[float, 
     if not 0 <= chance < 1:
         raise ValueError("chance lies in [0, 1)")
     asked = 0.0
+    if isinstance(answer, Refused):
+        return GivenUp()
+    if isinstance(answer, Unreachable):
+        return Again(retry_seconds[0] * (1 + JITTER * chance), is_counted=False)
     if isinstance(answer, Answered):
         if 200 <= answer.status < 300:
             return Arrived()

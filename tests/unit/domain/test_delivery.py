@@ -10,7 +10,9 @@ from domain.delivery import (
     Answered,
     Arrived,
     GivenUp,
+    Refused,
     Unanswered,
+    Unreachable,
     Unwanted,
     fate,
 )
@@ -51,6 +53,15 @@ def test_a_receiver_may_ask_for_a_longer_pause_but_for_no_more_than_a_day() -> N
 
 def test_after_410_nothing_more_is_sent() -> None:
     assert fate(Answered(410), TRIES_MAX, 0.0) == Unwanted()
+
+
+def test_what_was_refused_for_ever_is_not_tried_again() -> None:
+    assert fate(Refused("no such mailbox"), 1, 0.0) == GivenUp()
+
+
+def test_an_outage_of_what_carries_all_deliveries_is_waited_out_and_counts_as_no_try() -> None:
+    for tries in (1, TRIES_MAX, 100):
+        assert fate(Unreachable("connection refused"), tries, 0.0) == Again(5, is_counted=False)
 
 
 def test_chance_is_a_share() -> None:
