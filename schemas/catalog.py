@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from fastavro import parse_schema
 
 from domain import records
+from schemas.compiled import Decoder, Encoder, decoder, encoder, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -48,11 +49,20 @@ class SchemaVersion:
         return parse_schema(document)  # type: ignore[return-value]
 
     @cached_property
-    def before_order_id(self) -> tuple[Any, ...] | None:
-        """Types of the fields that stand before the order id in the bytes of a record; None without an order id."""
+    def encoder(self) -> Encoder:
+        """Writes a record."""
+        return encoder(self.parsed)
+
+    @cached_property
+    def before_order_id(self) -> tuple[str, ...] | None:
+        """Kinds of the fields that stand before the order id in the bytes of a record; None without an order id."""
         fields = self.parsed["fields"]
         names = [field["name"] for field in fields]
-        return tuple(field["type"] for field in fields[: names.index("order_id")]) if "order_id" in names else None
+        return (
+            tuple(kind_of(field["type"]) for field in fields[: names.index("order_id")])
+            if "order_id" in names
+            else None
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,11 @@ class Schema(Generic[R]):
     def name(self) -> str:
         """The record's full name, the same in all versions."""
         return self.newest.name
+
+    @cached_property
+    def decoders(self) -> Mapping[int, Decoder]:
+        """By the id of a version, what reads a record of it as one of the newest."""
+        return {version.schema_id: decoder(version.parsed, self.newest.parsed) for version in self.versions}
 
     def describes(self, value: Mapping[str, object], schema: "Schema[Any]") -> "TypeIs[R]":
         """Whether `value`, which was decoded as a record of `schema`, is one of this record's."""

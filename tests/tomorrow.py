@@ -11,6 +11,7 @@ from fastavro import schemaless_writer
 
 from schemas import catalog
 from schemas.catalog import SchemaVersion
+from schemas.compiled import decoder
 
 #: A nullable field at the end of every record, and one with a default in the first record within it.
 LATER, LATER_WITHIN = "later", "later_within"
@@ -25,6 +26,8 @@ def tomorrow() -> Iterator[None]:
             added = SchemaVersion(schema.record, len(schema.ids) + 1, 1_000 + schema.ids[-1])
             # Where these would keep what they have read from the folder, or have worked out.
             patch.setitem(added.__dict__, "text", _grown(schema.newest.text))
+            decoders = {each.schema_id: decoder(each.parsed, added.parsed) for each in (*schema.versions, added)}
+            patch.setitem(schema.__dict__, "decoders", decoders)
             patch.setitem(schema.__dict__, "versions", (*schema.versions, added))
             patch.setitem(schema.__dict__, "newest", added)
             patch.setitem(catalog.VERSIONS, added.schema_id, (schema, added))
