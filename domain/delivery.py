@@ -11,6 +11,15 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     #: Given up; it keeps its place in the sequence of its order, and can be replayed.
     DEAD = "dead"
+    #: A mail that was taken, and came back for good.
+    BOUNCED = "bounced"
+
+
+class Channel(StrEnum):
+    """How deliveries leave the house."""
+
+    WEBHOOK = "webhook"
+    EMAIL = "email"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def relay() -> None:
 
 @click.command()
 def deliveries() -> None:
-    """Send webhooks until SIGTERM. Several may run: each delivery is one sender's at a time."""
+    """Send webhooks and e-mail until SIGTERM. Several may run: each delivery is one sender's at a time."""
     _run("deliveries", load(), "deliveries")
 
 

@@ -45,7 +45,7 @@ ROLES: dict[str, Role] = {
     for role in (
         Role("gateway", "accepts requests over HTTP", "gateway.app", own_settings=("gateway_port", "metrics_port")),
         Role("relay", "publishes the journal", "streams.relay.relay", own_settings=("metrics_port",)),
-        Role("deliveries", "sends webhooks", "streams.deliveries", own_settings=("metrics_port",)),
+        Role("deliveries", "sends webhooks and e-mail", "streams.deliveries", own_settings=("metrics_port",)),
         Role(
             "monitor",
             "measures every stage and serves the dashboard",
@@ -70,7 +70,7 @@ ROLES: dict[str, Role] = {
         Role("documents", "renders and stores documents", "streams.documents", (INVOICE_EVENTS,)),
         Role(
             "notifications",
-            "writes a delivery for each webhook endpoint that wants an event",
+            "writes a delivery for each webhook and e-mail that tells of an event",
             "streams.notifications",
             (ORDER_EVENTS, INVOICE_EVENTS),
         ),

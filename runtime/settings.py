@@ -97,6 +97,12 @@ class Settings(BaseSettings):
         " the public Internet, as 10.1.0.0/16. With any, endpoints may have http URLs.",
     )
 
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Mail server that e-mail is handed to: smtp://USER:PASSWORD@HOST:587 or smtps://HOST; STARTTLS is"
+        " used where the server offers it, and required with ?starttls=required. None sends no e-mail.",
+    )
+
     monitor_token: SecretStr | None = Field(
         None, description="Token with which operators log in to the dashboard, 16 characters or more."
     )

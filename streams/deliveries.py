@@ -1,4 +1,7 @@
-"""The sender's process: takes up the deliveries that the notifications agent has written, and posts them."""
+"""The sender's process: takes up the deliveries that the notifications agent has written, and sends them.
+
+Webhooks are always sent, e-mail where a mail server is set.
+"""
 
 import asyncio
 import logging
@@ -10,13 +13,15 @@ import psycopg
 import uvloop
 
 from domain.addresses import NotANetworkError, parse_networks
-from domain.delivery import Answered, Unanswered
+from domain.delivery import Answered, Channel, Unanswered
+from providers.email import SmtpCalls, SmtpUrlError, parse_smtp_url
 from providers.webhooks import Signer, WebhookCalls
 from runtime import metrics
 from runtime.exits import fatal, start_thread
 from runtime.health import ProcessHealth
 from runtime.outages import POSTGRES
 from runtime.settings import ENV_PREFIX, Settings, SettingsError
+from sinks.object_store.store import open_store
 from sinks.postgres.deliveries import Taken
 from sinks.postgres.migrate import migration_files
 from sinks.postgres.schema import require_schema
@@ -39,6 +44,12 @@ def run(settings: Settings, policy: SenderPolicy | None = None) -> None:
         parse_networks(settings.webhooks_allow)
     except NotANetworkError as error:
         raise SettingsError(f"{ENV_PREFIX}WEBHOOKS_ALLOW: {error}") from None
+    if settings.smtp_url is not None:
+        # Before anything else: a wrong setting is told at once.
+        try:
+            parse_smtp_url(settings.smtp_url.get_secret_value())
+        except SmtpUrlError as error:
+            raise SettingsError(f"{ENV_PREFIX}SMTP_URL: {error}") from None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, policy or SenderPolicy()))
 
@@ -70,9 +81,27 @@ async def _work(settings: Settings, policy: SenderPolicy, on_ready: Callable[[],
     url = settings.postgres_url.get_secret_value()
     await _until_agreed(url)
     on_ready()
-    rows = DeliveryRows(url, lease_seconds=policy.lease_seconds, failing_seconds_max=policy.failing_seconds_max)
+    rows = _rows(url, Channel.WEBHOOK, policy)
     channel = WebhookChannel(WebhookCalls(parse_networks(settings.webhooks_allow)), rows.signers)
-    await Sender(rows, channel, policy).run()
+    async with asyncio.TaskGroup() as senders:
+        senders.create_task(Sender(rows, channel, policy).run())
+        if settings.smtp_url is not None:
+            senders.create_task(_email_sender(settings, settings.smtp_url.get_secret_value()).run())
+
+
+def _rows(url: str, channel: Channel, policy: SenderPolicy) -> DeliveryRows:
+    return DeliveryRows(
+        url, channel, lease_seconds=policy.lease_seconds, failing_seconds_max=policy.failing_seconds_max
+    )
+
+
+def _email_sender(settings: Settings, smtp_url: str) -> Sender:
+    # Templates and words are loaded only where mails are sent.
+    from streams.email import EMAIL_POLICY, EmailChannel
+
+    rows = _rows(settings.postgres_url.get_secret_value(), Channel.EMAIL, EMAIL_POLICY)
+    channel = EmailChannel(SmtpCalls(parse_smtp_url(smtp_url)), open_store(settings), rows.letters)
+    return Sender(rows, channel, EMAIL_POLICY)
 
 
 async def _until_agreed(url: str) -> None:

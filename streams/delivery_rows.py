@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from domain.delivery import Channel
 from runtime.outages import POSTGRES
 from sinks.microbatch import MicroBatch
 from sinks.postgres import deliveries as ledger
+from sinks.postgres import email
 from sinks.postgres.deliveries import Disabled, Outcome, Taken
+from sinks.postgres.email import Letter
 from sinks.postgres.session import OUTAGES, SQL, Connection, Session
 from streams.engine.patience import patiently
 
@@ -26,8 +30,9 @@ _PURGE_PACE_S = 0.1
 class DeliveryRows:
     """One caller takes and looks ahead, one counts and purges; any number may write."""
 
-    def __init__(self, url: str, *, lease_seconds: float, failing_seconds_max: float) -> None:
+    def __init__(self, url: str, channel: Channel, *, lease_seconds: float, failing_seconds_max: float) -> None:
         """`url` is the ledger's."""
+        self.channel = channel
         self._url = url
         self._lease_seconds = lease_seconds
         self._failing_seconds_max = failing_seconds_max
@@ -41,12 +46,13 @@ class DeliveryRows:
     async def take(self, rooms: Mapping[str, int], room: int, limit: int) -> list[Taken]:
         """Take up to `limit` deliveries that are due, of each destination as many as `rooms` says, or `room`."""
         return await patiently(
-            self._takes, lambda each: ledger.take_deliveries(each, rooms, room, limit, self._lease_seconds)
+            self._takes,
+            lambda each: ledger.take_deliveries(each, self.channel, rooms, room, limit, self._lease_seconds),
         )
 
     async def next_due(self, full: Sequence[str]) -> float | None:
         """Seconds until something is due at a destination that is not one of `full`; None if nothing is."""
-        return await patiently(self._takes, lambda each: ledger.read_next_due(each, full))
+        return await patiently(self._takes, lambda each: ledger.read_next_due(each, self.channel, full))
 
     async def signers(self, endpoint_ids: Sequence[str]) -> list[tuple[str, bytes, bytes, datetime | None]]:
         """Endpoint, HMAC secret, Ed25519 seed, and when they expire: what these endpoints sign with now."""
@@ -57,13 +63,17 @@ class DeliveryRows:
 
         return await patiently(self._takes, read)
 
+    async def letters(self, taken: Sequence[Taken]) -> dict[str, Letter]:
+        """What these mails are written from, by delivery id; one whose endpoint was deleted meanwhile is absent."""
+        return await patiently(self._takes, lambda each: email.read_letters(each, taken))
+
     async def write(self, outcome: Outcome) -> Disabled | None:
         """Write what a try has come to, with others that come at the same time; what it has disabled, if anything."""
         return await self._written.ask(outcome)
 
     async def count_due(self) -> tuple[int, float]:
         """Orders with a delivery under way, of all senders, and the age of the oldest such delivery in seconds."""
-        return await patiently(self._counts, ledger.count_due)
+        return await patiently(self._counts, lambda each: ledger.count_due(each, self.channel))
 
     async def purge(self, now: datetime) -> None:
         """Delete what is older than it has to be."""
@@ -101,11 +111,14 @@ class DeliveryRows:
             await session.close()
 
     async def _write(self, outcomes: list[Outcome]) -> list[Disabled | None]:
-        disabled = await patiently(
-            self._writes,
-            lambda each: ledger.finish_deliveries(each, outcomes, self._failing_seconds_max),
-            in_transaction=True,
-        )
+        async def finish(connection: Connection) -> list[Disabled]:
+            disabled = await ledger.finish_deliveries(connection, outcomes, self._failing_seconds_max)
+            if disabled:
+                # In the transaction that disables them: the seller is told of each, whatever ends in between.
+                await email.add_notices(connection, disabled, datetime.now(UTC), os.urandom)
+            return disabled
+
+        disabled = await patiently(self._writes, finish, in_transaction=True)
         by_endpoint = {each.endpoint_id: each for each in disabled}
         # Told once.
         return [by_endpoint.pop(each.taken.destination, None) for each in outcomes]

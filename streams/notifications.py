@@ -1,4 +1,4 @@
-"""The notifications agent: writes a delivery for each event that a webhook endpoint wants, in the batch's transaction.
+"""The notifications agent: writes a delivery for each event that somebody is told of, in the batch's transaction.
 
 It sends nothing: senders take up what is committed (`streams/deliveries.py`). So no receiver, however slow, is in an
 order's way, and a crash neither loses a delivery nor writes it twice.
@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 
 from prometheus_client import Counter
 
+from domain import email
+from domain.buyer import buyer_key
 from domain.dead_letter import DeadLetterReason
+from domain.delivery import Channel
 from domain.numbering import SELLER_ID
 from domain.webhook import wants
 from runtime.metrics import REGISTRY
@@ -46,6 +49,7 @@ class WantedEndpoint(NamedTuple):
 
     endpoint_id: str
     seller_id: str
+    channel: str
     events: list[str]
     #: What happened before is not sent to it.
     created_at: datetime
@@ -121,6 +125,7 @@ class NotificationsWork:
             endpoints = await _read_endpoints(connection, {each.event["seller_id"] for each in decoded})
             asked = [each for each in decoded if _who_wants(endpoints, each)]
             events = await _read_journal(connection, batch, asked)
+            mailable = await _read_mailable(connection, endpoints, asked)
         now = self._now()
         for each in asked:
             seq = _seq_of(each.record)
@@ -130,8 +135,11 @@ class NotificationsWork:
                 error = "the journal has no such event: it is not the relay's"
                 prepared.dead.append(dead_letter(AGENT, batch, each.record, DeadLetterReason.FOREIGN, error, now))
                 continue
+            has_address = (each.event["seller_id"], each.event["order_id"]) in mailable
             to = [
-                endpoint.endpoint_id for endpoint in _who_wants(endpoints, each) if endpoint.created_at <= occurred_at
+                endpoint.endpoint_id
+                for endpoint in _who_wants(endpoints, each)
+                if endpoint.created_at <= occurred_at and (has_address or endpoint.channel != Channel.EMAIL)
             ]
             if to:
                 told = tell(each.schema, each.event)
@@ -221,7 +229,29 @@ async def _read_endpoints(connection: Connection, seller_ids: set[str]) -> dict[
 
 
 def _who_wants(endpoints: Mapping[str, list[WantedEndpoint]], decoded: _Decoded) -> list[WantedEndpoint]:
-    return [each for each in endpoints.get(decoded.event["seller_id"], ()) if wants(each.events, decoded.type)]
+    return [
+        each
+        for each in endpoints.get(decoded.event["seller_id"], ())
+        if (email.wants if each.channel == Channel.EMAIL else wants)(each.events, decoded.type)
+    ]
+
+
+async def _read_mailable(
+    connection: Connection, endpoints: Mapping[str, list[WantedEndpoint]], asked: Iterable[_Decoded]
+) -> set[tuple[str, str]]:
+    """Of the events that somebody is mailed about, the orders whose buyers have an address."""
+    orders = {
+        (each.event["seller_id"], each.event["order_id"])
+        for each in asked
+        if any(endpoint.channel == Channel.EMAIL for endpoint in _who_wants(endpoints, each))
+    }
+    if not orders:
+        return set()
+    sellers, ids = zip(*sorted(orders), strict=True)
+    cursor = await connection.execute(
+        SQL["read_mailable"], {"seller_ids": list(sellers), "order_ids": list(ids), "no_address": buyer_key("")}
+    )
+    return {(seller_id, order_id) for seller_id, order_id in await cursor.fetchall()}
 
 
 async def _read_journal(

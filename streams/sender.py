@@ -27,6 +27,7 @@ from domain.delivery import (
     DeliveryState,
     Fate,
     GivenUp,
+    Refused,
     Unwanted,
     fate,
 )
@@ -40,28 +41,36 @@ _log = logging.getLogger(__name__)
 ATTEMPTS = Counter(
     "gapless_delivery_attempts_total",
     "Tries of deliveries: arrived, again (tried later), given-up, or unwanted (410).",
-    ["outcome"],
+    ["channel", "outcome"],
     registry=REGISTRY,
 )
 CALL_SECONDS = Histogram(
     "gapless_delivery_call_seconds",
     "Time of a call to a receiver.",
+    ["channel"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30),
     registry=REGISTRY,
 )
 ARRIVED_SECONDS = Histogram(
     "gapless_delivery_arrived_seconds",
     "From a delivery's row to its arrival.",
+    ["channel"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3_600, 36_000, 360_000),
     registry=REGISTRY,
 )
-IN_FLIGHT = Gauge("gapless_deliveries_in_flight", "Deliveries for which a call is in flight.", registry=REGISTRY)
+IN_FLIGHT = Gauge(
+    "gapless_deliveries_in_flight", "Deliveries for which a call is in flight.", ["channel"], registry=REGISTRY
+)
 DUE = Gauge(
-    "gapless_deliveries_due", "Orders that have a delivery under way, of all senders. Take `max`.", registry=REGISTRY
+    "gapless_deliveries_due",
+    "Orders that have a delivery under way, of all senders. Take `max`.",
+    ["channel"],
+    registry=REGISTRY,
 )
 OLDEST = Gauge(
     "gapless_deliveries_oldest_seconds",
     "Age of the oldest delivery under way, of all senders; 0 if there is none. Take `max`.",
+    ["channel"],
     registry=REGISTRY,
 )
 DISABLED = Counter(
@@ -71,7 +80,10 @@ DISABLED = Counter(
     registry=REGISTRY,
 )
 DEAF = Gauge(
-    "gapless_deliveries_destinations_open", "Destinations whose circuit breaker is not closed.", registry=REGISTRY
+    "gapless_deliveries_destinations_open",
+    "Destinations whose circuit breaker is not closed.",
+    ["channel"],
+    registry=REGISTRY,
 )
 
 _COUNT_EVERY_S = 10.0
@@ -173,6 +185,7 @@ class Sender:
     ) -> None:
         """`chance` gives numbers in [0, 1)."""
         self._rows = rows
+        self._name = rows.channel.value
         self._channel = channel
         self._policy = policy
         self._now = now
@@ -237,7 +250,8 @@ class Sender:
         for name in [name for name, each in self._destinations.items() if each.is_as_new(now)]:
             del self._destinations[name]
         rooms = {name: each.room(now) for name, each in self._destinations.items()}
-        DEAF.set(sum(each.breaker.gate(now) is not Gate.CLOSED for each in self._destinations.values()))
+        deaf = sum(each.breaker.gate(now) is not Gate.CLOSED for each in self._destinations.values())
+        DEAF.labels(self._name).set(deaf)
         return rooms
 
     async def _begin(self, taken: list[Taken]) -> None:
@@ -249,11 +263,11 @@ class Sender:
             call = loop.create_task(self._carry_out(each, destination))
             self._calls[call] = each
             call.add_done_callback(self._ended)
-        IN_FLIGHT.set(len(self._calls))
+        IN_FLIGHT.labels(self._name).set(len(self._calls))
 
     def _ended(self, call: asyncio.Task[None]) -> None:
         self._calls.pop(call, None)
-        IN_FLIGHT.set(len(self._calls))
+        IN_FLIGHT.labels(self._name).set(len(self._calls))
         if call.cancelled():
             return
         error = call.exception()
@@ -270,8 +284,8 @@ class Sender:
         finally:
             destination.in_flight -= 1
         seconds = _clock() - began_at
-        CALL_SECONDS.observe(seconds)
-        if isinstance(call.answer, Answered):
+        CALL_SECONDS.labels(self._name).observe(seconds)
+        if isinstance(call.answer, Answered | Refused):
             destination.answered(_clock())
         elif destination.failed(_clock(), began_at):
             _log.warning(
@@ -279,9 +293,9 @@ class Sender:
             )
         became = fate(call.answer, taken.tries, self._chance(), self._policy.retry_seconds)
         disabled = await self._rows.write(_outcome(taken, became, call, tried_at, seconds))
-        ATTEMPTS.labels(_NAMES[type(became)]).inc()
+        ATTEMPTS.labels(self._name, _NAMES[type(became)]).inc()
         if isinstance(became, Arrived):
-            ARRIVED_SECONDS.observe(max(0.0, (self._now() - taken.created_at).total_seconds()))
+            ARRIVED_SECONDS.labels(self._name).observe(max(0.0, (self._now() - taken.created_at).total_seconds()))
         _tell(taken, became, call)
         if disabled is not None:
             DISABLED.labels(disabled.reason).inc()
@@ -295,8 +309,8 @@ class Sender:
         purge_at = _clock()
         while True:
             count, age = await self._rows.count_due()
-            DUE.set(count)
-            OLDEST.set(age)
+            DUE.labels(self._name).set(count)
+            OLDEST.labels(self._name).set(age)
             if _clock() >= purge_at:
                 await self._rows.purge(self._now())
                 purge_at = _clock() + _PURGE_EVERY_S
@@ -307,15 +321,17 @@ _NAMES: dict[type[Fate], str] = {Arrived: "arrived", Again: "again", GivenUp: "g
 
 
 def _outcome(taken: Taken, became: Fate, call: Call, tried_at: datetime, seconds: float) -> Outcome:
-    state, after_seconds = DeliveryState.OPEN, 0.0
+    state, after_seconds, is_counted = DeliveryState.OPEN, 0.0, True
     if isinstance(became, Arrived):
         state = DeliveryState.DELIVERED
     elif isinstance(became, GivenUp):
         state = DeliveryState.DEAD
     elif isinstance(became, Again):
-        after_seconds = became.after_seconds
+        after_seconds, is_counted = became.after_seconds, became.is_counted
     is_gone = isinstance(became, Unwanted)
-    return Outcome(taken, state, after_seconds, is_gone, tried_at, seconds, call.status, call.error, call.text)
+    return Outcome(
+        taken, state, after_seconds, is_counted, is_gone, tried_at, seconds, call.status, call.error, call.text
+    )
 
 
 def _tell(taken: Taken, became: Fate, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""Deliveries of webhooks: each row is committed before the first call, and open until it arrived or is given up.
+"""Deliveries of webhooks and mails: each row is committed before the first call, and open until it arrived or is dead.
 
 Lock order: `delivery_sequences` by destination and order id, then `deliveries`. A transaction that adds or ends a
 delivery holds the row of its order in `delivery_sequences`, so that exactly the first open delivery of an order is due.
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from domain.delivery import DeliveryState
+from domain.delivery import Channel, DeliveryState
 from sinks.postgres.session import SQL, Connection
 
 #: Days after which finished deliveries and their attempts are deleted.
@@ -64,6 +64,8 @@ class Outcome(NamedTuple):
     taken: Taken
     state: DeliveryState
     after_seconds: float
+    #: Otherwise its destination could not be asked, and it is as if this had been no try.
+    is_counted: bool
     #: The receiver wants no further deliveries (410).
     is_gone: bool
     tried_at: datetime
@@ -127,15 +129,16 @@ async def schedule(connection: Connection, orders: Sequence[OfOrder]) -> None:
 
 
 async def take_deliveries(
-    connection: Connection, rooms: Mapping[str, int], room: int, limit: int, lease_seconds: float
+    connection: Connection, channel: Channel, rooms: Mapping[str, int], room: int, limit: int, lease_seconds: float
 ) -> list[Taken]:
-    """Lease up to `limit` due deliveries to the caller for `lease_seconds`. Commits.
+    """Lease up to `limit` due deliveries of a channel to the caller for `lease_seconds`. Commits.
 
     Of each destination at most as many as `rooms` has for it, or otherwise `room`.
     """
     cursor = await connection.execute(
         SQL["take_deliveries"],
         {
+            "channel": channel.value,
             "destinations": list(rooms),
             "rooms": list(rooms.values()),
             "room": room,
@@ -147,9 +150,9 @@ async def take_deliveries(
     return [Taken(*row) for row in await cursor.fetchall()]
 
 
-async def read_next_due(connection: Connection, full: Sequence[str]) -> float | None:
+async def read_next_due(connection: Connection, channel: Channel, full: Sequence[str]) -> float | None:
     """Seconds until a delivery is due at a destination not in `full`, negative if one is; None if there is none."""
-    cursor = await connection.execute(SQL["read_next_due"], {"full": list(full)})
+    cursor = await connection.execute(SQL["read_next_due"], {"channel": channel.value, "full": list(full)})
     row = await cursor.fetchone()
     return None if row is None or row[0] is None else float(row[0])
 
@@ -179,6 +182,7 @@ async def finish_deliveries(
             "states": [str(each.state) for each in outcomes],
             "afters": [each.after_seconds for each in outcomes],
             "tries": [each.taken.tries for each in outcomes],
+            "are_counted": [each.is_counted for each in outcomes],
         },
     )
     await connection.execute(
@@ -224,9 +228,9 @@ async def _note_endpoints(
     return [Disabled(endpoint, reason) for endpoint, state, reason in await cursor.fetchall() if state == "disabled"]
 
 
-async def count_due(connection: Connection) -> tuple[int, float]:
+async def count_due(connection: Connection, channel: Channel) -> tuple[int, float]:
     """The number of orders with a delivery under way, and the age of the oldest such delivery in seconds."""
-    cursor = await connection.execute(SQL["count_due_deliveries"])
+    cursor = await connection.execute(SQL["count_due_deliveries"], {"channel": channel.value})
     row = await cursor.fetchone()
     return (int(row[0]), float(row[1])) if row is not None else (0, 0.0)
 

@@ -502,8 +502,13 @@ ON CONFLICT (topic, partition) DO UPDATE SET seq = excluded.seq
 SELECT EXISTS (SELECT FROM webhook_endpoints WHERE state <> 'disabled')
 
 -- name: read_wanted_endpoints
-SELECT endpoint_id, seller_id, events, created_at FROM webhook_endpoints
+SELECT endpoint_id, seller_id, channel, events, created_at FROM webhook_endpoints
 WHERE seller_id = ANY(%(seller_ids)b) AND state <> 'disabled' ORDER BY endpoint_id
+
+-- name: read_mailable
+-- Which of these orders have a buyer with an e-mail address. Orders of releases before `0013_trails.sql` may have one.
+SELECT seller_id, order_id FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN order_ids USING (seller_id, order_id) WHERE buyer_key IS DISTINCT FROM %(no_address)s
 
 -- name: take_sequences
 -- Locks the rows of `delivery_sequences`, in their order, until the transaction ends: see `schedule_deliveries`.
@@ -554,7 +559,7 @@ WITH RECURSIVE busy AS (
 ), due AS (
     SELECT picked.delivery_id, e.url, e.version, e.failing_since IS NOT NULL AS is_failing
     FROM busy
-    JOIN webhook_endpoints e ON e.endpoint_id = busy.destination AND e.state = 'active'
+    JOIN webhook_endpoints e ON e.endpoint_id = busy.destination AND e.state = 'active' AND e.channel = %(channel)s
     LEFT JOIN unnest(%(destinations)b::text[], %(rooms)b::int[]) AS known (destination, room)
         ON known.destination = busy.destination
     CROSS JOIN LATERAL (
@@ -581,7 +586,7 @@ WITH RECURSIVE busy AS (
         ORDER BY d.destination, d.next_try_at LIMIT 1) AS next
 )
 SELECT extract(epoch FROM min(busy.next_try_at) - now())::float8
-FROM busy JOIN webhook_endpoints e ON e.endpoint_id = busy.destination AND e.state = 'active'
+FROM busy JOIN webhook_endpoints e ON e.endpoint_id = busy.destination AND e.state = 'active' AND e.channel = %(channel)s
 WHERE busy.destination <> ALL(%(full)b::text[])
 
 -- name: release_deliveries
@@ -600,9 +605,11 @@ ON CONFLICT DO NOTHING
 -- Whoever was late finds the row finished, or taken up again, and changes nothing.
 UPDATE deliveries d
 SET state = row.state, finished_at = CASE WHEN row.state <> 'open' THEN now() END,
-    next_try_at = CASE WHEN row.state = 'open' THEN now() + make_interval(secs => row.after) END
-FROM unnest(%(delivery_ids)b::text[], %(states)b::text[], %(afters)b::float8[], %(tries)b::int[])
-    AS row (delivery_id, state, after, tries)
+    next_try_at = CASE WHEN row.state = 'open' THEN now() + make_interval(secs => row.after) END,
+    tries = d.tries - (NOT row.is_counted)::int
+FROM unnest(%(delivery_ids)b::text[], %(states)b::text[], %(afters)b::float8[], %(tries)b::int[],
+            %(are_counted)b::bool[])
+    AS row (delivery_id, state, after, tries, is_counted)
 WHERE d.delivery_id = row.delivery_id AND d.state = 'open' AND (d.tries = row.tries OR row.state = 'delivered')
 
 -- name: note_endpoints
@@ -630,9 +637,36 @@ SELECT endpoint_id, hmac_secret, ed25519_seed, expires_at FROM webhook_secrets
 WHERE endpoint_id = ANY(%(endpoint_ids)b) AND (expires_at IS NULL OR expires_at > now())
 ORDER BY endpoint_id, created_at DESC
 
+-- name: read_mail_senders
+SELECT e.endpoint_id, e.sender, e.reply_to, e.documents, s.legal_name, s.trading_name, s.street, s.city, s.postal_code,
+       s.country, coalesce(s.vat_id, '') AS vat_id, s.tax_name, s.contact_phone, s.language, s.colour
+FROM webhook_endpoints e JOIN sellers s USING (seller_id)
+WHERE e.endpoint_id = ANY(%(endpoint_ids)b) AND e.channel = 'email'
+
+-- name: read_mail_orders
+SELECT o.seller_id, o.order_id, o.invoice_request, o.net_minor, o.tax_minor, o.gross_minor
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN orders o USING (seller_id, order_id)
+
+-- name: read_mail_documents
+SELECT i.seller_id, i.order_id, i.invoice_number, d.key, d.sha256, d.size_bytes, j.payload
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(kinds)b::text[], %(numbers)b::text[])
+    AS wanted (seller_id, order_id, kind, invoice_number)
+JOIN invoices i USING (seller_id, order_id, kind, invoice_number)
+JOIN documents d USING (series_id, number)
+JOIN journal j ON j.topic = %(topic)s AND j.partition = i.source_partition AND j.seq = i.event_seq
+    AND j.occurred_at = i.issued_at
+
+-- name: read_notice_endpoints
+-- Of each of these webhook endpoints its URL, and where its seller's mails come from.
+SELECT w.endpoint_id, w.url, m.endpoint_id, m.seller_id FROM webhook_endpoints w
+JOIN webhook_endpoints m ON m.seller_id = w.seller_id AND m.channel = 'email' AND m.state <> 'disabled'
+WHERE w.endpoint_id = ANY(%(endpoint_ids)b) AND w.channel = 'webhook'
+
 -- name: count_due_deliveries
 SELECT count(*), coalesce(extract(epoch FROM now() - min(d.created_at))::float8, 0)
-FROM deliveries d WHERE d.next_try_at IS NOT NULL
+FROM deliveries d JOIN webhook_endpoints e ON e.endpoint_id = d.destination
+WHERE d.next_try_at IS NOT NULL AND e.channel = %(channel)s
 
 -- name: purge_deliveries
 -- Ids begin with the time.

@@ -31,7 +31,7 @@ _Result = TypeVar("_Result")
 
 _READ_ALL: LiteralString = """
     SELECT endpoint_id, url, events, description, state, disabled_reason, failing_since, created_at
-    FROM webhook_endpoints WHERE seller_id = %(seller_id)s ORDER BY created_at, endpoint_id
+    FROM webhook_endpoints WHERE seller_id = %(seller_id)s AND channel = 'webhook' ORDER BY created_at, endpoint_id
 """
 _INSERT: LiteralString = """
     INSERT INTO webhook_endpoints (endpoint_id, seller_id, url, events, description, created_at)
@@ -149,7 +149,8 @@ async def create(
         if await cursor.fetchone() is None:
             return Refusal(INVALID_FIELD, "seller_id", f"there is no seller {seller_id!r}")
         cursor = await connection.execute(
-            "SELECT count(*), bool_or(url = %s) FROM webhook_endpoints WHERE seller_id = %s", (url, seller_id)
+            "SELECT count(*), bool_or(url = %s) FROM webhook_endpoints WHERE seller_id = %s AND channel = 'webhook'",
+            (url, seller_id),
         )
         count, is_known = await cursor.fetchone() or (0, False)
         if is_known:
@@ -226,7 +227,8 @@ async def delete(connection: Connection, seller_id: str, endpoint: str) -> bool:
     """Delete an endpoint with its open deliveries; returns whether it existed. Commits."""
     async with connection.transaction():
         deleted = await connection.execute(
-            "DELETE FROM webhook_endpoints WHERE endpoint_id = %s AND seller_id = %s", (endpoint, seller_id)
+            "DELETE FROM webhook_endpoints WHERE endpoint_id = %s AND seller_id = %s AND channel = 'webhook'",
+            (endpoint, seller_id),
         )
         if deleted.rowcount:
             # Remaining rows, and those being written at the moment, are deleted by the senders' purge.
@@ -245,7 +247,8 @@ async def rotate(
     """
     async with connection.transaction():
         cursor = await connection.execute(
-            "UPDATE webhook_endpoints SET version = version + 1 WHERE endpoint_id = %s AND seller_id = %s"
+            "UPDATE webhook_endpoints SET version = version + 1"
+            " WHERE endpoint_id = %s AND seller_id = %s AND channel = 'webhook'"
             " RETURNING endpoint_id",
             (endpoint, seller_id),
         )

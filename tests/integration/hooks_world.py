@@ -14,6 +14,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from domain.addresses import parse_networks
+from domain.delivery import Channel
 from domain.refusals import Refusal
 from providers.webhooks import WebhookCalls, secret_text
 from schemas import catalog
@@ -151,6 +152,7 @@ class Hooks:
         """Begin to send."""
         rows = DeliveryRows(
             self.url,
+            Channel.WEBHOOK,
             lease_seconds=self.policy.lease_seconds,
             failing_seconds_max=self.policy.failing_seconds_max,
         )
