@@ -15,6 +15,10 @@ class DeliveryState(StrEnum):
     BOUNCED = "bounced"
 
 
+#: States of deliveries that can be replayed.
+FINISHED = (DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.BOUNCED)
+
+
 class Channel(StrEnum):
     """How deliveries leave the house."""
 

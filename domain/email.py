@@ -81,7 +81,7 @@ def wants(events: Sequence[str], event_type: str) -> bool:
 
 def check_settings(sender: str, reply_to: str, events: Sequence[str], documents: str) -> Refusal | None:
     """Why these can't be a seller's settings; `reply_to` may be empty."""
-    for field, address in (("from", sender), ("reply_to", reply_to)):
+    for field, address in (("sender", sender), ("reply_to", reply_to)):
         if not address and field == "reply_to":
             continue
         refusal = check_address(field, address)

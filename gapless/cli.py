@@ -20,7 +20,7 @@ COMMANDS = {
     "gateway": ("gapless.processes:gateway", "Run the HTTP gateway."),
     "worker": ("gapless.processes:worker", "Run one worker of a role, such as checkouts or invoices."),
     "relay": ("gapless.processes:relay", "Publish the journal to Kafka."),
-    "deliveries": ("gapless.processes:deliveries", "Send webhooks."),
+    "deliveries": ("gapless.processes:deliveries", "Send webhooks and e-mail."),
     "monitor": ("gapless.processes:monitor", "Measure every stage; serve the dashboard and metrics."),
     "top": ("gapless.top:top", "Show every stage in the terminal: lag, rates, time to drain."),
     "migrate": ("gapless.admin:migrate", "Bring Postgres' tables up to date."),
@@ -34,6 +34,7 @@ COMMANDS = {
         "Show records that could not be applied, and send them again.",
     ),
     "webhooks": ("gapless.webhooks:webhooks", "Show and change webhook endpoints; send deliveries again."),
+    "email": ("gapless.email:email", "Show and change e-mail to buyers; send mails again."),
     "audit": ("gapless.audit:audit", "Prove that nothing is missing, duplicate or different."),
     "demo": ("gapless.demo:demo", "Show the product end to end, on a temporary stack."),
 }

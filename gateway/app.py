@@ -20,6 +20,7 @@ from admission.admission import Admission
 from admission.hints import Hints
 from gateway import registry
 from gateway.agreement import Agreement
+from gateway.email.email_endpoints import EmailEndpoints
 from gateway.health import GatewayHealth
 from gateway.http import openapi, pages, problems, telemetry
 from gateway.http.auth import KEYS, KeyRing
@@ -288,6 +289,7 @@ class Gateway:
             *StockKeeping(intake, orders, self._stock, self._agreement.require).routes(),
             *NoticeIntake(intake, self._settings, topic=topics.payment_notices).routes(),
             *WebhookEndpoints(intake, self._webhooks, may_be_plain=bool(self._settings.webhooks_allow)).routes(),
+            *EmailEndpoints(intake, self._webhooks).routes(),
             *self._health.routes(),
         ]
 

@@ -46,6 +46,14 @@ _NAMES = {
     "GET /v1/webhooks/{endpoint_id}/deliveries": "get_webhook_deliveries",
     "GET /v1/webhooks/{endpoint_id}/deliveries/{delivery_id}": "get_webhook_delivery",
     "POST /v1/webhooks/{endpoint_id}/replay": "replay_webhook",
+    "GET /v1/email": "get_email",
+    "PUT /v1/email": "set_email",
+    "DELETE /v1/email": "delete_email",
+    "POST /v1/email/test": "test_email",
+    "GET /v1/email/deliveries": "get_email_deliveries",
+    "GET /v1/email/deliveries/{delivery_id}": "get_email_delivery",
+    "POST /v1/email/replay": "replay_email",
+    "POST /v1/email/bounces": "report_bounce",
 }
 #: Not for storefronts: who calls these are the payment providers.
 _LEFT_OUT = re.compile(r"/v1/providers/.*")

@@ -7,23 +7,31 @@ from typing import TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from domain.delivery import DeliveryState
-from domain.invoice import ORDER_ID_CHARS_MAX
-from domain.refusals import INVALID_FIELD, Refusal
+from domain.refusals import Refusal
 from domain.webhook import EVENT_TYPES
-from gateway.http import bodies, parameters, problems
+from gateway.http import bodies, problems
 from gateway.http.bodies import json_answer
 from gateway.http.intake import Intake, read_body
 from gateway.http.openapi import DeclaredResponse, Parameter, operation, text
 from gateway.http.problems import ProblemError
 from gateway.invoices.invoice_views import time_text
+from gateway.webhooks.delivery_views import (
+    DELIVERY,
+    ID_CHARS_MAX,
+    LOG,
+    asked_log,
+    details_view,
+    not_refused,
+    page_view,
+    plain,
+    replay_filter,
+)
 from gateway.webhooks.webhook_shapes import (
     CreatedEndpoint,
     DeliveryDetailsView,
     DeliveryList,
-    DeliveryView,
     EndpointChange,
     EndpointList,
     EndpointSecrets,
@@ -34,19 +42,16 @@ from gateway.webhooks.webhook_shapes import (
     TestSent,
 )
 from providers.webhooks import public_key_text, secret_text
+from sinks.postgres import delivery_log
 from sinks.postgres import webhooks as store
+from sinks.postgres.delivery_log import DeliverySummary
 from sinks.postgres.lanes import PostgresUnavailableError
 from sinks.postgres.session import Connection
-from sinks.postgres.webhooks import DeliverySummary, Endpoint, LogFilter, Secrets, Webhooks
+from sinks.postgres.webhooks import Endpoint, Secrets, Webhooks
 
 _BODY_BYTES_MAX = 64 * 1024
-#: Far more than an id has.
-_ID_CHARS_MAX = 80
 
-_ENDPOINT = Parameter("endpoint_id", "path", text(_ID_CHARS_MAX), "The endpoint's id.", required=True)
-_DELIVERY = Parameter("delivery_id", "path", text(_ID_CHARS_MAX), "The delivery's id.", required=True)
-_STATE = Parameter("state", "query", {"enum": [each.value for each in DeliveryState]}, "Only deliveries in this state.")
-_ORDER = Parameter("order_id", "query", text(ORDER_ID_CHARS_MAX), "Only deliveries about this order.")
+_ENDPOINT = Parameter("endpoint_id", "path", text(ID_CHARS_MAX), "The endpoint's id.", required=True)
 
 _new_decoder = msgspec.json.Decoder(NewEndpoint)
 _change_decoder = msgspec.json.Decoder(EndpointChange)
@@ -115,7 +120,7 @@ class WebhookEndpoints:
                     may_be_plain=self._may_be_plain,
                 )
             )
-        endpoint, secrets = _not_refused(made)
+        endpoint, secrets = not_refused(made)
         body: CreatedEndpoint = {**_shown(endpoint), **_secrets(secrets)}
         return json_answer(body, status=201, headers={"Cache-Control": "no-store"})
 
@@ -147,7 +152,7 @@ class WebhookEndpoints:
             changed = await self._do(
                 lambda each: store.update(each, seller_id, name, changes, may_be_plain=self._may_be_plain)
             )
-        return json_answer(_shown(_found(_not_refused(changed))))
+        return json_answer(_shown(_found(not_refused(changed))))
 
     @operation(
         "Delete a webhook endpoint, and what is still to be sent to it",
@@ -202,63 +207,38 @@ class WebhookEndpoints:
     @operation(
         "What was sent to a webhook endpoint, newest first",
         DeclaredResponse(200, "A page of deliveries", DeliveryList),
-        parameters=[_ENDPOINT, _STATE, _ORDER, *parameters.PAGE],
+        parameters=[_ENDPOINT, *LOG],
         problems=[problems.NOT_FOUND, problems.INVALID_FIELD],
     )
     async def deliveries(self, request: web.Request, seller_id: str) -> web.Response:
         """GET /v1/webhooks/{endpoint_id}/deliveries."""
-        name, query = _name(request), request.query
-        limit = parameters.limit_of(query)
-        wanted = LogFilter(order_id=_plain(query.get("order_id")), state=query.get("state"))
-        if wanted.state is not None and wanted.state not in set(DeliveryState):
-            raise _invalid("state", f"must be one of {', '.join(DeliveryState)}")
-        before = None
-        if "cursor" in query:
-            (before,) = parameters.read_cursor(query["cursor"], tuple[str])
-            if _plain(before) is None:
-                raise parameters.foreign_cursor()
+        name = _name(request)
+        wanted, before, limit = asked_log(request)
 
         async def read(connection: Connection) -> tuple[Endpoint | None, list[DeliverySummary]]:
-            found = await store.read_log(connection, seller_id, name, wanted, before, limit + 1)
+            found = await delivery_log.read_log(connection, seller_id, name, wanted, before, limit + 1)
             return None if found else await store.read(connection, seller_id, name), found
 
         endpoint, found = await self._do(read)
         if not found:
             _found(endpoint)
-        following = parameters.cursor(found[limit - 1].delivery_id) if len(found) > limit else None
-        body: DeliveryList = {"deliveries": [_delivery(each) for each in found[:limit]], "next": following}
-        return json_answer(body)
+        return json_answer(page_view(found, limit))
 
     @operation(
         "A delivery, with what was sent and every answer",
         DeclaredResponse(200, "The delivery", DeliveryDetailsView),
-        parameters=[_ENDPOINT, _DELIVERY],
+        parameters=[_ENDPOINT, DELIVERY],
         problems=[problems.NOT_FOUND],
     )
     async def delivery(self, request: web.Request, seller_id: str) -> web.Response:
         """GET /v1/webhooks/{endpoint_id}/deliveries/{delivery_id}."""
-        name, delivery = _name(request), _plain(request.match_info["delivery_id"])
+        name, delivery = _name(request), plain(request.match_info["delivery_id"])
         found = _found(
             None
             if delivery is None
-            else await self._do(lambda each: store.read_delivery(each, seller_id, name, delivery))
+            else await self._do(lambda each: delivery_log.read_delivery(each, seller_id, name, delivery))
         )
-        body: DeliveryDetailsView = {
-            **_delivery(found.summary),
-            "payload": found.payload.decode(),
-            "tries": [
-                {
-                    "at": time_text(each.tried_at),
-                    "url": each.url,
-                    "seconds": round(each.seconds, 3),
-                    "status": each.status,
-                    "error": each.error or None,
-                    "answer": each.answer,
-                }
-                for each in found.attempts
-            ],
-        }
-        return json_answer(body)
+        return json_answer(details_view(found))
 
     @operation(
         "Send finished deliveries again, under their own ids",
@@ -272,13 +252,13 @@ class WebhookEndpoints:
         name = _name(request)
         with self._intake.place(request, seller_id):
             asked = bodies.decode_small(_replay_decoder, await read_body(request, _BODY_BYTES_MAX))
-            wanted = _filter(asked)
+            wanted = replay_filter(asked)
 
             async def replay(connection: Connection) -> int | Refusal:
                 _found(await store.read(connection, seller_id, name))
-                return await store.replay(connection, seller_id, name, wanted, dry_run=asked.dry_run)
+                return await delivery_log.replay(connection, seller_id, name, wanted, dry_run=asked.dry_run)
 
-            count = _not_refused(await self._do(replay))
+            count = not_refused(await self._do(replay))
         body: Replayed = {"count": count, "dry_run": asked.dry_run}
         return json_answer(body)
 
@@ -289,45 +269,11 @@ class WebhookEndpoints:
             raise problems.postgres_unavailable() from None
 
 
-def _filter(asked: ReplayRequest) -> LogFilter:
-    ids = () if asked.delivery_ids is UNSET else tuple(asked.delivery_ids)
-    if any(_plain(each) is None for each in ids):
-        raise _invalid("delivery_ids", "holds something that is no id")
-    order_id = None if asked.order_id is UNSET else _plain(asked.order_id)
-    if order_id is None and asked.order_id is not UNSET:
-        raise _invalid("order_id", "is no order id")
-    state = None if asked.state is UNSET else asked.state
-    if state not in (None, DeliveryState.DEAD, DeliveryState.DELIVERED):
-        raise _invalid("state", f"must be {DeliveryState.DEAD} or {DeliveryState.DELIVERED}")
-    since, until = _time("since", asked.since), _time("until", asked.until)
-    if not ids and order_id is None and state is None and since is None:
-        raise _invalid("since", "say which: delivery_ids, order_id, state or since")
-    return LogFilter(ids, order_id, state, since, until)
-
-
-def _time(field: str, given: str | UnsetType) -> datetime | None:
-    if given is UNSET:
-        return None
-    try:
-        moment = datetime.fromisoformat(given)
-        # Years that no id of ours can begin with, and times without a zone.
-        if moment.utcoffset() is None or not 1970 < moment.year < 9000:
-            raise ValueError
-    except ValueError:
-        raise _invalid(field, "must be a time with its zone, such as 2026-11-29T14:03:00Z") from None
-    return moment
-
-
 def _name(request: web.Request) -> str:
-    name = _plain(request.match_info["endpoint_id"])
+    name = plain(request.match_info["endpoint_id"])
     if name is None:
         raise _unknown()
     return name
-
-
-def _plain(given: str | None) -> str | None:
-    """The text, if Postgres can look it up."""
-    return given if given is not None and given.isprintable() and len(given) <= _ID_CHARS_MAX else None
 
 
 def _shown(endpoint: Endpoint) -> EndpointView:
@@ -347,28 +293,6 @@ def _secrets(secrets: Secrets) -> EndpointSecrets:
     return {"secret": secret_text(secrets.hmac_secret), "public_key": public_key_text(secrets.ed25519_seed)}
 
 
-def _delivery(each: DeliverySummary) -> DeliveryView:
-    return {
-        "id": each.delivery_id,
-        "order_id": each.order_id or None,
-        "sequence": each.sequence,
-        "type": each.type,
-        "state": each.state,
-        "created_at": time_text(each.created_at),
-        "finished_at": None if each.finished_at is None else time_text(each.finished_at),
-        "next_try_at": None if each.next_try_at is None else time_text(each.next_try_at),
-        "attempts": each.attempts,
-        "status": each.status,
-        "error": each.error or None,
-    }
-
-
-def _not_refused(result: _Result | Refusal) -> _Result:
-    if isinstance(result, Refusal):
-        raise problems.refused(result)
-    return result
-
-
 def _found(result: _Result | None) -> _Result:
     if result is None:
         raise _unknown()
@@ -377,10 +301,6 @@ def _found(result: _Result | None) -> _Result:
 
 def _unknown() -> ProblemError:
     return ProblemError(problems.NOT_FOUND, "there is no such webhook endpoint or delivery")
-
-
-def _invalid(field: str, detail: str) -> ProblemError:
-    return problems.refused(Refusal(INVALID_FIELD, field, detail))
 
 
 def _now() -> datetime:

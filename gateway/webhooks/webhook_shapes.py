@@ -4,7 +4,7 @@ from typing import Annotated, TypedDict
 
 from msgspec import UNSET, Struct, UnsetType
 
-from domain.delivery import DeliveryState
+from domain.delivery import FINISHED
 from domain.webhook import DESCRIPTION_CHARS_MAX, EVENT_TYPES, URL_CHARS_MAX
 from gateway.http.openapi import limits
 from sinks.postgres.webhooks import ACTIVE, PAUSED
@@ -37,7 +37,7 @@ class ReplayRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     delivery_ids: Annotated[list[str], limits(maxItems=1_000)] | UnsetType = UNSET
     order_id: str | UnsetType = UNSET
-    state: Annotated[str, limits(enum=[DeliveryState.DEAD, DeliveryState.DELIVERED])] | UnsetType = UNSET
+    state: Annotated[str, limits(enum=[each.value for each in FINISHED])] | UnsetType = UNSET
     since: Annotated[str, limits(format="date-time")] | UnsetType = UNSET
     until: Annotated[str, limits(format="date-time")] | UnsetType = UNSET
     dry_run: bool = True
@@ -84,7 +84,7 @@ class TestSent(TypedDict):
 
 
 class DeliveryView(TypedDict):
-    """A delivery; `status` and `error` are of its last try."""
+    """A delivery; `status` and `error` are of its last try, `bounced_at` and `bounce` of a mail that came back."""
 
     id: str
     order_id: str | None
@@ -97,6 +97,8 @@ class DeliveryView(TypedDict):
     attempts: int
     status: int | None
     error: str | None
+    bounced_at: str | None
+    bounce: str | None
 
 
 class DeliveryList(TypedDict):

@@ -231,19 +231,23 @@ PROCESSES: dict[str, list[Panel]] = {
     ],
     "Deliveries": [
         Panel("Written", PER_SECOND, {_rate("gapless_deliveries_made_total", "type"): "{{type}}"}),
-        Panel("Tries", PER_SECOND, {_rate("gapless_delivery_attempts_total", "outcome"): "{{outcome}}"}),
-        Panel("Call time", SECONDS, _quantiles("gapless_delivery_call_seconds")),
-        Panel("From written to arrived", SECONDS, _quantiles("gapless_delivery_arrived_seconds")),
+        Panel(
+            "Tries",
+            PER_SECOND,
+            {_rate("gapless_delivery_attempts_total", "channel, outcome"): "{{channel}} {{outcome}}"},
+        ),
+        Panel("Call time", SECONDS, _quantiles("gapless_delivery_call_seconds", "channel")),
+        Panel("From written to arrived", SECONDS, _quantiles("gapless_delivery_arrived_seconds", "channel")),
         Panel(
             "Under way",
             COUNT,
             {
-                "max(gapless_deliveries_due)": "orders with a delivery under way",
-                "sum(gapless_deliveries_in_flight)": "calls in flight",
-                "max(gapless_deliveries_destinations_open)": "destinations that don't answer",
+                "max by (channel) (gapless_deliveries_due)": "{{channel}}: orders with a delivery under way",
+                "sum by (channel) (gapless_deliveries_in_flight)": "{{channel}}: calls in flight",
+                "max by (channel) (gapless_deliveries_destinations_open)": "{{channel}}: destinations without answer",
             },
         ),
-        Panel("Oldest under way", SECONDS, {"max(gapless_deliveries_oldest_seconds)": "oldest"}),
+        Panel("Oldest under way", SECONDS, {"max by (channel) (gapless_deliveries_oldest_seconds)": "{{channel}}"}),
         Panel(
             "Endpoints disabled",
             COUNT,

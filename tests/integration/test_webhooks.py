@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from domain.delivery import Unanswered
 from providers.webhooks import Signer, WebhookCalls
 from schemas import catalog
-from sinks.postgres import deliveries, webhooks
-from sinks.postgres.webhooks import LogFilter
+from sinks.postgres import deliveries, delivery_log, webhooks
+from sinks.postgres.delivery_log import LogFilter
 from tests.integration.gateways import until
 from tests.integration.hooks_world import (
     LOOPBACK,
@@ -147,7 +147,9 @@ async def test_a_failing_order_delays_no_other_and_keeps_its_own_order(world: Ho
         assert there.of("A-1") == [1, 1, 1, 1, 2]
         assert len({each.webhook_id for each in there.received if each.place == ("A-1", 1)}) == 1
     [failed] = query("SELECT delivery_id FROM deliveries WHERE state = 'dead'")
-    details = await on(world, lambda each: webhooks.read_delivery(each, "demo", endpoint.endpoint_id, str(failed[0])))
+    details = await on(
+        world, lambda each: delivery_log.read_delivery(each, "demo", endpoint.endpoint_id, str(failed[0]))
+    )
     assert [(each.status, each.answer) for each in details.attempts] == [(500, "no, not this one")] * 4
 
 
@@ -374,7 +376,7 @@ async def test_finished_deliveries_are_sent_again_under_their_own_ids(world: Hoo
 
         async def replay(wanted: LogFilter, *, dry_run: bool = False) -> Any:
             return await on(
-                world, lambda each: webhooks.replay(each, "demo", endpoint.endpoint_id, wanted, dry_run=dry_run)
+                world, lambda each: delivery_log.replay(each, "demo", endpoint.endpoint_id, wanted, dry_run=dry_run)
             )
 
         failed = LogFilter(state="dead", since=since)

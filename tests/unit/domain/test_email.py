@@ -83,8 +83,8 @@ def test_without_a_filter_buyers_are_sent_every_type_and_sellers_none() -> None:
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
-        ({"sender": "shop"}, "from"),
-        ({"sender": "löden@example.com"}, "from"),
+        ({"sender": "shop"}, "sender"),
+        ({"sender": "löden@example.com"}, "sender"),
         ({"reply_to": "nobody"}, "reply_to"),
         ({"events": ["order.placed"]}, "events"),
         ({"events": ["order.shipped", "order.shipped"]}, "events"),

@@ -702,9 +702,11 @@ class TestSent(TypedDict):
 
 
 class DeliveryView(TypedDict):
-    """A delivery; `status` and `error` are of its last try."""
+    """A delivery; `status` and `error` are of its last try, `bounced_at` and `bounce` of a mail that came back."""
 
     attempts: int
+    bounce: str | None
+    bounced_at: str | None
     created_at: str
     error: str | None
     finished_at: str | None
@@ -739,6 +741,8 @@ class DeliveryDetailsView(TypedDict):
     """A delivery with what is sent, and its tries, oldest first."""
 
     attempts: int
+    bounce: str | None
+    bounced_at: str | None
     created_at: str
     error: str | None
     finished_at: str | None
@@ -758,7 +762,7 @@ class ReplayRequest(TypedDict):
 
     delivery_ids: NotRequired[list[str]]
     order_id: NotRequired[str]
-    state: NotRequired[Literal["dead", "delivered"]]
+    state: NotRequired[Literal["delivered", "dead", "bounced"]]
     since: NotRequired[str]
     until: NotRequired[str]
     dry_run: NotRequired[bool]
@@ -769,6 +773,43 @@ class Replayed(TypedDict):
 
     count: int
     dry_run: bool
+
+
+class EmailSettingsView(TypedDict):
+    """The settings, `failing_since` while no mail can be handed over, and every type of mail with its meaning."""
+
+    created_at: str
+    documents: str
+    event_types: dict[str, str]
+    events: list[str]
+    failing_since: str | None
+    reply_to: str
+    sender: str
+    state: str
+
+
+class EmailRequest(TypedDict):
+    """Who e-mail comes from, and what is sent: without `events`, everything; `documents` are attached or linked."""
+
+    sender: str
+    reply_to: NotRequired[str]
+    events: NotRequired[list[str]]
+    documents: NotRequired[Literal["attached", "link"]]
+    state: NotRequired[Literal["active", "paused"]]
+
+
+class EmailTestRequest(TypedDict):
+    """Where a test mail goes."""
+
+    to: str
+
+
+class BounceRequest(TypedDict):
+    """A mail that came back: its `Message-ID`, why, and whether for good."""
+
+    message_id: str
+    reason: str
+    permanent: bool
 
 
 class Problem(TypedDict):

@@ -176,12 +176,12 @@ class Operations(ABC):
         answer: models.TestSent = self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/test", is_repeatable=False)
         return answer
 
-    def get_webhook_deliveries(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead"] | None = None, order_id: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.DeliveryList:
+    def get_webhook_deliveries(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead", "bounced"] | None = None, order_id: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.DeliveryList:
         """What was sent to a webhook endpoint, newest first."""
         answer: models.DeliveryList = self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}/deliveries", query={"state": state, "order_id": order_id, "limit": limit, "cursor": cursor})
         return answer
 
-    def each_webhook_delivery(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead"] | None = None, order_id: str | None = None) -> Iterator[models.DeliveryView]:
+    def each_webhook_delivery(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead", "bounced"] | None = None, order_id: str | None = None) -> Iterator[models.DeliveryView]:
         """What was sent to a webhook endpoint, newest first: all of them, page by page."""
         cursor: str | None = None
         while True:
@@ -200,6 +200,57 @@ class Operations(ABC):
     def replay_webhook(self, endpoint_id: str, body: models.ReplayRequest) -> models.Replayed:
         """Send finished deliveries again, under their own ids."""
         answer: models.Replayed = self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/replay", body=body, is_repeatable=False)
+        return answer
+
+    def get_email(self) -> models.EmailSettingsView:
+        """The settings of e-mail to buyers."""
+        answer: models.EmailSettingsView = self._call("GET", "/v1/email")
+        return answer
+
+    def set_email(self, body: models.EmailRequest) -> models.EmailSettingsView:
+        """Turn e-mail to buyers on, or change all of its settings."""
+        answer: models.EmailSettingsView = self._call("PUT", "/v1/email", body=body)
+        return answer
+
+    def delete_email(self) -> None:
+        """Turn e-mail to buyers off, with what is still to be sent."""
+        answer: None = self._call("DELETE", "/v1/email")
+        return answer
+
+    def test_email(self, body: models.EmailTestRequest) -> models.TestSent:
+        """Send a test mail. If it takes longer, the answer says only that it was accepted."""
+        answer: models.TestSent = self._call("POST", "/v1/email/test", body=body, is_repeatable=False)
+        return answer
+
+    def get_email_deliveries(self, *, state: Literal["open", "delivered", "dead", "bounced"] | None = None, order_id: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.DeliveryList:
+        """The mails, newest first."""
+        answer: models.DeliveryList = self._call("GET", "/v1/email/deliveries", query={"state": state, "order_id": order_id, "limit": limit, "cursor": cursor})
+        return answer
+
+    def each_email_delivery(self, *, state: Literal["open", "delivered", "dead", "bounced"] | None = None, order_id: str | None = None) -> Iterator[models.DeliveryView]:
+        """The mails, newest first: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get_email_deliveries(state=state, order_id=order_id, limit=100, cursor=cursor)
+            for each in page["deliveries"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def get_email_delivery(self, delivery_id: str) -> models.DeliveryDetailsView:
+        """A mail, with every answer of the mail server."""
+        answer: models.DeliveryDetailsView = self._call("GET", f"/v1/email/deliveries/{_quoted(delivery_id)}")
+        return answer
+
+    def replay_email(self, body: models.ReplayRequest) -> models.Replayed:
+        """Send finished mails again, with their own Message-IDs."""
+        answer: models.Replayed = self._call("POST", "/v1/email/replay", body=body, is_repeatable=False)
+        return answer
+
+    def report_bounce(self, body: models.BounceRequest) -> None:
+        """Note that a mail came back."""
+        answer: None = self._call("POST", "/v1/email/bounces", body=body, is_repeatable=False)
         return answer
 
 
@@ -367,12 +418,12 @@ class AsyncOperations(ABC):
         answer: models.TestSent = await self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/test", is_repeatable=False)
         return answer
 
-    async def get_webhook_deliveries(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead"] | None = None, order_id: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.DeliveryList:
+    async def get_webhook_deliveries(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead", "bounced"] | None = None, order_id: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.DeliveryList:
         """What was sent to a webhook endpoint, newest first."""
         answer: models.DeliveryList = await self._call("GET", f"/v1/webhooks/{_quoted(endpoint_id)}/deliveries", query={"state": state, "order_id": order_id, "limit": limit, "cursor": cursor})
         return answer
 
-    async def each_webhook_delivery(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead"] | None = None, order_id: str | None = None) -> AsyncIterator[models.DeliveryView]:
+    async def each_webhook_delivery(self, endpoint_id: str, *, state: Literal["open", "delivered", "dead", "bounced"] | None = None, order_id: str | None = None) -> AsyncIterator[models.DeliveryView]:
         """What was sent to a webhook endpoint, newest first: all of them, page by page."""
         cursor: str | None = None
         while True:
@@ -391,4 +442,55 @@ class AsyncOperations(ABC):
     async def replay_webhook(self, endpoint_id: str, body: models.ReplayRequest) -> models.Replayed:
         """Send finished deliveries again, under their own ids."""
         answer: models.Replayed = await self._call("POST", f"/v1/webhooks/{_quoted(endpoint_id)}/replay", body=body, is_repeatable=False)
+        return answer
+
+    async def get_email(self) -> models.EmailSettingsView:
+        """The settings of e-mail to buyers."""
+        answer: models.EmailSettingsView = await self._call("GET", "/v1/email")
+        return answer
+
+    async def set_email(self, body: models.EmailRequest) -> models.EmailSettingsView:
+        """Turn e-mail to buyers on, or change all of its settings."""
+        answer: models.EmailSettingsView = await self._call("PUT", "/v1/email", body=body)
+        return answer
+
+    async def delete_email(self) -> None:
+        """Turn e-mail to buyers off, with what is still to be sent."""
+        answer: None = await self._call("DELETE", "/v1/email")
+        return answer
+
+    async def test_email(self, body: models.EmailTestRequest) -> models.TestSent:
+        """Send a test mail. If it takes longer, the answer says only that it was accepted."""
+        answer: models.TestSent = await self._call("POST", "/v1/email/test", body=body, is_repeatable=False)
+        return answer
+
+    async def get_email_deliveries(self, *, state: Literal["open", "delivered", "dead", "bounced"] | None = None, order_id: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.DeliveryList:
+        """The mails, newest first."""
+        answer: models.DeliveryList = await self._call("GET", "/v1/email/deliveries", query={"state": state, "order_id": order_id, "limit": limit, "cursor": cursor})
+        return answer
+
+    async def each_email_delivery(self, *, state: Literal["open", "delivered", "dead", "bounced"] | None = None, order_id: str | None = None) -> AsyncIterator[models.DeliveryView]:
+        """The mails, newest first: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.get_email_deliveries(state=state, order_id=order_id, limit=100, cursor=cursor)
+            for each in page["deliveries"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def get_email_delivery(self, delivery_id: str) -> models.DeliveryDetailsView:
+        """A mail, with every answer of the mail server."""
+        answer: models.DeliveryDetailsView = await self._call("GET", f"/v1/email/deliveries/{_quoted(delivery_id)}")
+        return answer
+
+    async def replay_email(self, body: models.ReplayRequest) -> models.Replayed:
+        """Send finished mails again, with their own Message-IDs."""
+        answer: models.Replayed = await self._call("POST", "/v1/email/replay", body=body, is_repeatable=False)
+        return answer
+
+    async def report_bounce(self, body: models.BounceRequest) -> None:
+        """Note that a mail came back."""
+        answer: None = await self._call("POST", "/v1/email/bounces", body=body, is_repeatable=False)
         return answer
