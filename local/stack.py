@@ -203,6 +203,8 @@ class Stack:
         description = layout.read_description(self.data)
         ports = description["ports"]
         provider = {} if description["servers_only"] else {"provider": f"http://127.0.0.1:{ports['provider']}"}
+        # Missing in the description of a former release.
+        inbox = {"inbox": f"http://127.0.0.1:{ports['mail']}"} if "mail" in ports else {}
         # With the token: whoever can read this output can read the file with the token.
         token = layout.read_secret(self.data / "monitor_token")
         link = f"http://127.0.0.1:{ports.get('monitor', 0)}/login?token={token}"
@@ -214,6 +216,7 @@ class Stack:
             "redis": f"redis://127.0.0.1:{ports['redis']}/0",
             "objects": (self.data / "objects").as_uri(),
             **provider,
+            **inbox,
             **dashboard,
         }
 

@@ -98,9 +98,9 @@ def _specs(data: Path, description: Mapping[str, Any]) -> list[ProcessSpec]:
         ours("topics", "topics", "topics", *partitions, after=("kafka", "migrate"), once=True),
         ours("sellers", "sellers", "sellers", "ensure-local", after=("migrate",), once=True),
     ]
-    specs.append(_provider(data, description))
+    specs += [_provider(data, description), _mail(data, description)]
     for name, role in layout.process_names(description)[len(layout.SERVERS) :]:
-        if role == "provider":
+        if role not in ROLES:
             continue
         specs.append(ours(name, role, *ROLES[role].command, after=(*set_up, "redis"), ready=_serves(ports[name])))
     return specs
@@ -117,6 +117,19 @@ def _provider(data: Path, description: Mapping[str, Any]) -> ProcessSpec:
         (sys.executable, "-m", "local.provider", "--port", str(ports["provider"]), *options),
         env=layout.environment_of(data, description, "provider"),
         ready=_serves(ports["provider"]),
+    )
+
+
+def _mail(data: Path, description: Mapping[str, Any]) -> ProcessSpec:
+    """The mail server that sends nothing on."""
+    ports: dict[str, int] = description["ports"]
+    options = ("--smtp-port", str(ports[layout.SMTP]), "--data", str(data / "inbox"))
+    return ProcessSpec(
+        "mail",
+        "mail",
+        (sys.executable, "-m", "local.mail", "--port", str(ports["mail"]), *options),
+        env=layout.environment_of(data, description, "mail"),
+        ready=_serves(ports["mail"]),
     )
 
 

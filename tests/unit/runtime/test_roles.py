@@ -19,8 +19,8 @@ from runtime.settings import ENV_PREFIX, Settings
 from schemas import catalog
 
 ROOT = Path(__file__).parents[3]
-#: A process of the local stack that is not a role of the product.
-PROVIDER = "provider"
+#: Processes of the local stack that are not roles of the product.
+OUTSIDE = {"provider", "mail"}
 
 
 @pytest.mark.parametrize("role", ROLES.values(), ids=str)
@@ -50,7 +50,7 @@ def test_the_local_stack_runs_each_role_and_tells_each_process_its_own(tmp_path:
     layout.describe(tmp_path, {"invoices": 2}, servers_only=False, special=layout.Special())
     description = layout.read_description(tmp_path)
     names = layout.process_names(description)
-    assert {role for _, role in names} - set(layout.SERVERS) - {PROVIDER} == set(ROLES)
+    assert {role for _, role in names} - set(layout.SERVERS) - OUTSIDE == set(ROLES)
     told: dict[tuple[str, str], set[str]] = {}
     for name, role in names:
         if role in ROLES:
@@ -77,7 +77,7 @@ def test_chaos_names_no_process_that_is_not_there() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "processes":
                 named |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
-    assert named <= {*ROLES, PROVIDER}
+    assert named <= {*ROLES, *OUTSIDE}
     # The stock worker writes nothing but its position; without an endpoint, neither does the notifications worker.
     assert set(servers._COMMITTERS) == set(READERS) - {"stock", "notifications"}
     assert {name: READERS[name][0].name for name in processes._SHARED} == processes._SHARED
