@@ -44,7 +44,7 @@ def run(settings: Settings, policy: SenderPolicy | None = None) -> None:
         parse_networks(settings.webhooks_allow)
     except NotANetworkError as error:
         raise SettingsError(f"{ENV_PREFIX}WEBHOOKS_ALLOW: {error}") from None
-    if settings.smtp_url is not None:
+    if settings.smtp_url:
         # Before anything else: a wrong setting is told at once.
         try:
             parse_smtp_url(settings.smtp_url.get_secret_value())
@@ -85,7 +85,8 @@ async def _work(settings: Settings, policy: SenderPolicy, on_ready: Callable[[],
     channel = WebhookChannel(WebhookCalls(parse_networks(settings.webhooks_allow)), rows.signers)
     async with asyncio.TaskGroup() as senders:
         senders.create_task(Sender(rows, channel, policy).run())
-        if settings.smtp_url is not None:
+        # Empty where the file that it is read from is.
+        if settings.smtp_url:
             senders.create_task(_email_sender(settings, settings.smtp_url.get_secret_value()).run())
 
 

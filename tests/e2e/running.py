@@ -50,6 +50,8 @@ class Running:
         self.url: str = status["endpoints"]["gateway"]
         self.api_key: str = status["api_key"]
         self.settings: Settings = stack.settings()
+        #: The page of the mail server's inbox.
+        self.inbox: str = status["endpoints"]["inbox"]
         #: The link that lets a browser in.
         self.dashboard: str = status["endpoints"]["dashboard"]
         self.monitor_url = self.dashboard.partition("/login")[0]

@@ -72,7 +72,7 @@ class Shown:
     def only_reads(self) -> bool:
         """Whether it may be run again until what it waits for is there."""
         return self.command.startswith(
-            ("curl ", "gapless dead-letters list", "gapless webhooks log")
+            ("curl ", "gapless dead-letters list", "gapless webhooks log", "gapless email log")
         ) and not re.search(r" (-X|-d|--data|--json)\b", self.command)
 
 

@@ -74,9 +74,12 @@ def test_the_providers_key_must_be_given_once_and_may_be_replaced(compose: dict[
     made = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert (made["provider_api_key"], made["provider_webhook_secret"]) == ("sk_test_1", "")
     assert run_secrets(compose, tmp_path).returncode == 0
-    assert run_secrets(compose, tmp_path, STRIPE_API_KEY="sk_test_2", STRIPE_WEBHOOK_SECRET="whsec_1").returncode == 0
+    given = {"STRIPE_API_KEY": "sk_test_2", "STRIPE_WEBHOOK_SECRET": "whsec_1", "SMTP_URL": "smtp://relay.example"}
+    assert made["smtp_url"] == ""
+    assert run_secrets(compose, tmp_path, **given).returncode == 0
     now = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert now == {**made, "provider_api_key": "sk_test_2", "provider_webhook_secret": "whsec_1"}
+    replaced = {"provider_api_key": "sk_test_2", "provider_webhook_secret": "whsec_1", "smtp_url": given["SMTP_URL"]}
+    assert now == {**made, **replaced}
     wanted = compose["services"]["payments"]["environment"]
     assert {Path(value).name for name, value in wanted.items() if name.endswith("_FILE")} <= set(now)
 

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from local.layout import SERVERS, Special, describe, environment_of, process_names, read_description
+from local.layout import Special, describe, environment_of, process_names, read_description
+from runtime.roles import ROLES
 
 
 def test_each_of_our_processes_has_a_metrics_port_of_its_own(tmp_path: Path) -> None:
     """No two processes share a port; the gateway has a second one."""
     describe(tmp_path, {"invoices": 2}, False, Special())
     description = read_description(tmp_path)
-    ours = [name for name, role in process_names(description) if role not in (*SERVERS, "provider")]
+    ours = [name for name, role in process_names(description) if role in ROLES]
     ports = [int(environment_of(tmp_path, description, name)["GAPLESS_METRICS_PORT"]) for name in ours]
     assert 0 not in ports
     gateway = int(environment_of(tmp_path, description, "gateway")["GAPLESS_GATEWAY_PORT"])

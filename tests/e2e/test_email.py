@@ -1,0 +1,108 @@
+"""E-mail on the real stack: an order's life as its buyer's inbox shows it, and the page that shows the inbox."""
+
+import asyncio
+import email
+import email.policy
+import json
+import time
+from collections.abc import AsyncIterator
+from email.message import EmailMessage
+from typing import Any
+
+import aiohttp
+import pytest
+
+from producers.generate import checkouts
+from tests.e2e.browser import chromium
+from tests.e2e.running import Running
+
+_STEP_S_MAX = 30.0
+
+
+@pytest.fixture
+async def mailing(running: Running) -> AsyncIterator[Running]:
+    """The stack, its seller's e-mail on."""
+    turned_on = await running.gapless("email", "set", "demo", "--from", "shop@shop.example")
+    assert turned_on.code == 0, turned_on.error
+    yield running
+    assert (await running.gapless("email", "off", "demo")).code == 0
+
+
+async def mails_to(running: Running, address: str, count: int) -> list[tuple[int, EmailMessage]]:
+    """The mails to an address, oldest first, once there are so many; each with its number."""
+    give_up_at = time.monotonic() + _STEP_S_MAX
+    async with aiohttp.ClientSession(running.inbox) as session:
+        while True:
+            async with session.get("/mails.json") as answer:
+                listed: list[dict[str, Any]] = (await answer.json())["mails"]
+            numbers = sorted(each["number"] for each in listed if address in each["to"])
+            if len(numbers) >= count:
+                break
+            assert time.monotonic() < give_up_at, listed
+            await asyncio.sleep(0.1)
+        found = []
+        for number in numbers:
+            async with session.get(f"/mails/{number}/source") as answer:
+                found.append((number, email.message_from_bytes(await answer.read(), policy=email.policy.default)))
+    return found
+
+
+async def test_an_orders_life_is_in_its_buyers_inbox(mailing: Running) -> None:
+    """Confirmed, shipped, delivered, invoiced and credited: each once, the documents byte by byte."""
+    [made] = checkouts(1, seed=1, skus=["MAIL-1"], customers=1, tokens={"tok_ok": 1.0}, prefix="MAIL")
+    body = json.loads(made)
+    body["buyer"] |= {"email": "zoe+mail@bücher.example", "name": "Zoë, of <b>Lyon</b>"}
+    body["buyer"]["address"]["country"] = "FR"
+    async with mailing.client() as client:
+        assert (await client.put_stock("MAIL-1", 3)).status == 200
+        bought = await client.post_checkout(json.dumps(body).encode(), wait_s=30)
+        assert (bought.status, bought.json()["state"]) == (201, "CONFIRMED")
+        order_id = bought.json()["order_id"]
+        assert (await client.ship(order_id)).status == 200
+        assert (await client.deliver(order_id)).status == 200
+        assert (await client.refund(order_id, "R-1")).status == 200
+        received = [message for _, message in await mails_to(mailing, "zoe+mail@xn--bcher-kva.example", 5)]
+        invoice = (await client.get_document(order_id)).payload
+    subjects = [str(message["Subject"]) for message in received]
+    of_order = [subject for subject in subjects if "PDF" not in subject and "pour" not in subject]
+    assert of_order == [
+        f"Votre commande {order_id}",
+        f"Votre commande {order_id} est en route",
+        f"Votre commande {order_id} a été livrée",
+    ]
+    documents = {str(each["Subject"]): [*each.iter_attachments()] for each in received if [*each.iter_attachments()]}
+    assert set(documents) == {f"Facture pour votre commande {order_id}", f"Avoir pour votre commande {order_id}"}
+    [attached] = documents[f"Facture pour votre commande {order_id}"]
+    assert attached.get_content() == invoice
+    assert attached.get_content_type() == "application/pdf"
+    [credit] = documents[f"Avoir pour votre commande {order_id}"]
+    assert credit.get_content().startswith(b"%PDF-")
+    assert len({str(message["Message-ID"]) for message in received}) == 5
+    await asyncio.to_thread(mailing.assert_clean)
+
+
+async def test_a_sender_that_is_killed_loses_no_mail(mailing: Running) -> None:
+    for number in range(20):
+        sent = await mailing.gapless("email", "test", "demo", f"kill-{number}@example.com")
+        assert sent.code == 0, sent.error
+        if number == 10:
+            mailing.kill("deliveries")
+    received = await mails_to(mailing, "kill-", 20)
+    assert {str(message["To"]) for _, message in received} == {f"kill-{number}@example.com" for number in range(20)}
+
+
+async def test_the_inbox_can_be_read_in_a_browser(mailing: Running) -> None:
+    sent = await mailing.gapless("email", "test", "demo", "browser@example.com")
+    assert sent.code == 0, sent.error
+    [(number, message)] = await mails_to(mailing, "browser@example.com", 1)
+    async with chromium() as browser:
+        page = await browser.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        await page.goto(mailing.inbox)
+        await page.click(f"a[href='/mails/{number}']")
+        frame = page.frame_locator("iframe")
+        assert await frame.locator("h1").inner_text() == str(message["Subject"])
+        assert str(message["Message-ID"]) in await page.inner_text("body")
+        assert faults == []
