@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 
@@ -141,6 +142,10 @@ class Settle:
 AttemptStep = Finish | Wait | Ask | Send | Settle
 
 _GIVEN_UP = Finish(AttemptState.FAILED, reason=GAVE_UP)
+
+
+#: How long after its hold's end an authorisation may still come through.
+GIVE_UP_AFTER_HOLD = timedelta(seconds=30)
 
 
 def provider_key(seller_id: str, order_id: str, request_id: str) -> str:

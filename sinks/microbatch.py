@@ -14,7 +14,7 @@ class MicroBatch(Generic[Question, Answer]):
     `ask_all` answers a list of questions with a list as long. If it raises, everyone who asked in that call gets the
     exception. At most `calls_max` calls are under way at once, each with `questions_max` questions at most; what waits
     is bounded by who asks. A call begins `pace_s` after the last one at the earliest, so that at a steady trickle not
-    every question costs a call; the first after a silence waits for nothing.
+    every question costs a call; the first after a silence waits for `gather_s` alone, for others that come with it.
     """
 
     def __init__(
@@ -24,11 +24,13 @@ class MicroBatch(Generic[Question, Answer]):
         questions_max: int = 500,
         calls_max: int = 1,
         pace_s: float = 0.0,
+        gather_s: float = 0.0,
     ) -> None:
         self._ask_all = ask_all
         self._questions_max = questions_max
         self._calls_max = calls_max
         self._pace_s = pace_s
+        self._gather_s = gather_s
         self._begin_at = 0.0
         self._waiting: list[tuple[Question, asyncio.Future[Answer]]] = []
         self._scheduled = False
@@ -53,7 +55,7 @@ class MicroBatch(Generic[Question, Answer]):
         if self._scheduled or not self._waiting or len(self._calls) >= self._calls_max:
             return
         self._scheduled = True
-        pause_s = self._begin_at - loop.time()
+        pause_s = max(self._begin_at - loop.time(), self._gather_s)
         if pause_s > 0:
             loop.call_later(pause_s, self._start)
         else:

@@ -8,7 +8,8 @@ from domain.credit import CANCELLATION
 from domain.issuing import CREDIT_NOTE, INVOICE
 from domain.moments import moment
 from domain.money import minor_text
-from domain.order import LATE_PAYMENT_VOIDED, OrderState
+from domain.order import LATE_PAYMENT_VOIDED, OrderState, Trigger
+from domain.payment import Action
 from runtime.records import KafkaRecord, RecordPlace
 from runtime.roles import READERS
 from schemas import catalog
@@ -30,8 +31,12 @@ REQUESTS = {
     catalog.CREDIT_NOTE_REQUEST: "credit note request",
     catalog.ORDER_COMMAND: "command",
 }
-#: Steps of a history up to this version are the checkouts agent's, all others the orders agent's.
+#: Steps of a history up to this version are the checkouts agent's.
 _BIRTH_VERSION_MAX = 2
+#: Reasons of steps that are taken with a payment's outcome; all others are the orders agent's.
+_PAYMENT_REASONS = frozenset(
+    {Trigger.PAYMENT_AUTHORIZED, Trigger.PAYMENT_DECLINED, Trigger.PAYMENT_FAILED, LATE_PAYMENT_VOIDED}
+)
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
@@ -73,17 +78,25 @@ def _entries(rows: TrailRows, events: OrderEvents, requests: Mapping[RecordPlace
             return TrailEntry(None, "kafka", f"{what} accepted", "", Place(*place))
         return _accepted(record, what)
 
+    # Before the steps that are taken with it, at the same time.
+    for attempt in rows.attempts:
+        yield from _outcome(attempt, events.finished.get(attempt.request_id))
     if rows.order is not None:
         yield request("checkout", rows.order.request)
         for step in rows.order.history:
-            by = "checkouts" if step["version"] <= _BIRTH_VERSION_MAX else "orders"
+            later = "payments" if step["reason"] in _PAYMENT_REASONS else "orders"
+            by = "checkouts" if step["version"] <= _BIRTH_VERSION_MAX else later
             detail = ": ".join(filter(None, (step["reason"], step["detail"])))
             event = events.steps.get(step["version"])
             worker, traceparent = ("", None) if event is None else (event.worker or "", event.traceparent)
             yield TrailEntry(moment(step["at"]), by, step["to"], detail, place_of(event), worker, traceparent)
     yield from (request(each.what, each.place) for each in events.commands)
     for attempt in rows.attempts:
-        yield from _attempt_entries(attempt, events.finished.get(attempt.request_id))
+        # Others have events that say so.
+        if attempt.request_id == Action.AUTHORIZE:
+            amount = f"{minor_text(attempt.amount_minor, attempt.currency)} {attempt.currency}"
+            trace = attempt.traceparent
+            yield TrailEntry(attempt.created_at, "checkouts", "authorize requested", amount, traceparent=trace)
     yield from events.entries
     for numbered in rows.numbered:
         kind = _kind_text(numbered.kind)
@@ -105,16 +118,14 @@ def _entries(rows: TrailRows, events: OrderEvents, requests: Mapping[RecordPlace
         yield TrailEntry(refused.occurred_at, agent, what, refused.detail, Place(*refused.request), worker)
 
 
-def _attempt_entries(attempt: AttemptRow, finished: EventRow | None) -> Iterator[TrailEntry]:
-    amount = f"{minor_text(attempt.amount_minor, attempt.currency)} {attempt.currency}"
-    detail = f"{amount} by {attempt.provider}" if attempt.provider else amount
-    trace = attempt.traceparent
-    yield TrailEntry(attempt.created_at, "payments", f"{attempt.request_id} taken up", detail, traceparent=trace)
+def _outcome(attempt: AttemptRow, finished: EventRow | None) -> Iterator[TrailEntry]:
     if attempt.finished_at is not None:
-        detail = ", ".join(filter(None, (attempt.reason, f"{attempt.tries} tries" if attempt.tries > 1 else "")))
+        tries = f"{attempt.tries} tries" if attempt.tries > 1 else ""
+        provider = f"by {attempt.provider}" if attempt.provider else ""
+        detail = ", ".join(filter(None, (attempt.reason, tries, provider)))
         what = f"{attempt.request_id} {attempt.state}"
         worker = (None if finished is None else finished.worker) or attempt.leased_by or ""
-        yield TrailEntry(attempt.finished_at, "payments", what, detail, place_of(finished), worker, trace)
+        yield TrailEntry(attempt.finished_at, "payments", what, detail, place_of(finished), worker, attempt.traceparent)
 
 
 def _accepted(record: KafkaRecord, what: str, detail: str = "") -> TrailEntry:
@@ -169,8 +180,10 @@ class _Waits:
                 place = place_of(asked.get(request_id)) or Place(catalog.ORDER_EVENTS.name, order.partition)
                 yield self._await("payments", f"to take up {request_id}", since, place)
         for attempt in self._rows.attempts:
-            if attempt.state == "open":
-                tries = f", {attempt.tries} tries so far" if attempt.tries else ""
+            if attempt.state == "open" and not attempt.tries:
+                yield Outstanding("payments", f"to take up {attempt.request_id}", attempt.created_at)
+            elif attempt.state == "open":
+                tries = f", {attempt.tries} tries so far"
                 holder = f", held by worker {attempt.leased_by}" if attempt.leased_by else ""
                 what = f"to learn from the provider what became of {attempt.request_id}{tries}{holder}"
                 yield Outstanding("payments", what, attempt.created_at)

@@ -131,7 +131,7 @@ def _note_stock(events: OrderEvents, row: EventRow, body: StockChanged) -> None:
 
 def _note_invoice_request(events: OrderEvents, row: EventRow, _: Any) -> None:
     events.invoice_requests[""] = row
-    events.entries.append(_entry(row, "orders", "invoice requested"))
+    events.entries.append(_entry(row, "payments", "invoice requested"))
 
 
 def _note_credit_note_request(events: OrderEvents, row: EventRow, body: CreditNoteRequest) -> None:

@@ -1,7 +1,7 @@
 """The checkouts agent: claims the stock of each new order, all of its lines or none, in the order of arrival."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -13,29 +13,32 @@ from domain.buyer import buyer_key
 from domain.checkout import Checkout
 from domain.dead_letter import DeadLetterReason
 from domain.invoice import check_order_id
-from domain.issuing import Conflict, Content, InvoiceIdentity, decide
+from domain.issuing import Conflict, Content, Decision, InvoiceIdentity, decide
 from domain.moments import micros
 from domain.numbering import SELLER_ID
 from domain.order import OrderIdentity
+from domain.payment import GIVE_UP_AFTER_HOLD, Action
 from domain.records import CheckoutRequest, OrderConflicted, OrderPlaced, OrderRefused, OrderRejected, ShortLine
 from domain.refusals import ALREADY_INVOICED, INVALID_FIELD, UNKNOWN_SELLER, Refusal
 from domain.reservation import Change, Shelf, Short
-from domain.rules import check_rules
+from domain.rules import SellerFacts, check_rules
 from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
 from schemas.codec import DecodeError, decode, encode
 from sinks.postgres import invoices as ledger
-from sinks.postgres import journal, order_ids, orders
+from sinks.postgres import journal, order_ids, orders, payments
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.orders import LineRow, OrderRow
+from sinks.postgres.payments import NewAttempt, new_attempt
 from sinks.postgres.session import Connection, believed
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch
 from streams.engine.dead_letters import dated, dead_letter
 from streams.engine.dedupe_table import DedupeTable, add_dedupe_table, digest, must_look_up
 from streams.engine.transport import BatchApp
+from streams.engine.work import Part
 from streams.stock_events import stock_changed
 
 _log = logging.getLogger(__name__)
@@ -74,13 +77,16 @@ class PreparedCheckouts:
 
 @dataclass(slots=True)
 class _Out:
-    """Rows of one transaction."""
+    """What a batch comes to: rows of the transaction."""
 
+    batch: Batch
+    decision: Decision
     orders: list[OrderRow] = field(default_factory=list)
     lines: list[LineRow] = field(default_factory=list)
     refused: list[ledger.RefusedRow] = field(default_factory=list)
     events: list[tuple[int, JournalRow]] = field(default_factory=list)
     stock: list[JournalRow] = field(default_factory=list)
+    attempts: list[NewAttempt] = field(default_factory=list)
 
 
 def run(settings: Settings) -> None:
@@ -103,11 +109,20 @@ class CheckoutsWork:
     agent = AGENT
     outages: tuple[type[Exception], ...] = ()
 
-    def __init__(self, table: DedupeTable, now: Callable[[], datetime], hold: timedelta) -> None:
-        """`hold` is how long stock is kept for a payment that isn't known."""
+    def __init__(
+        self,
+        table: DedupeTable,
+        now: Callable[[], datetime],
+        hold: timedelta,
+        give_up_after: timedelta = GIVE_UP_AFTER_HOLD,
+    ) -> None:
+        """`hold` is how long stock is kept for a payment that isn't known, `give_up_after` how long that is waited for
+        then.
+        """
         self._table = table
         self._now = now
         self._hold = hold
+        self._give_up_after = give_up_after
 
     async def prepare(self, batch: Batch) -> PreparedCheckouts:
         """Decode, check, price, and ask the table which orders may be old."""
@@ -146,71 +161,35 @@ class CheckoutsWork:
         prepared.look_up = list(prepared.digests)
         return True
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedCheckouts) -> None:
-        """Serve the fresh orders in offset order and write everything."""
+    async def apply(self, connection: Connection, parts: Sequence[Part[PreparedCheckouts]]) -> None:
+        """Serve the fresh orders of each batch in offset order and write everything."""
         now = await believed(connection, self._now())
+        batches = [part.prepared for part in parts]
         sellers, standing = await orders.read_known(
-            connection, (key.seller_id for key in prepared.digests), [_id(key) for key in prepared.look_up]
+            connection,
+            (key.seller_id for each in batches for key in each.digests),
+            [_id(key) for each in batches for key in each.look_up],
         )
         new = {
             _id(key): its_buyer
-            for key, its_buyer in prepared.buyer_keys.items()
+            for each in batches
+            for key, its_buyer in each.buyer_keys.items()
             if key.seller_id in sellers and _id(key) not in standing
         }
         invoiced = await order_ids.claim(connection, order_ids.CHECKOUT, new)
-        out = _Out()
-        for content, refusal in prepared.rejected:
-            _reject(out, batch, content, refusal, now)
-        candidates: list[Content] = []
-        for request in prepared.requests.values():
-            key = request.content.key
-            facts = sellers.get(key.seller_id)
-            broken = None
-            if facts is not None and _id(key) not in standing:
-                broken = check_rules(request.checkout.invoice_request, request.checkout.priced, facts)
-            if facts is None:
-                detail = "no such seller: create it with `gapless sellers add`"
-                _reject(out, batch, request.content, Refusal(UNKNOWN_SELLER, "seller_id", detail), now)
-            elif _id(key) in invoiced:
-                detail = "this order_id has an invoice that was asked for directly: use another one"
-                _reject(out, batch, request.content, Refusal(ALREADY_INVOICED, "order_id", detail), now)
-            elif broken is not None:
-                _reject(out, batch, request.content, broken, now)
-            else:
-                candidates.append(request.content)
-        decision = decide(candidates, {_key(each): content for each, content in standing.items()})
-        for conflict in decision.conflicts:
-            _record_conflict(out, batch, conflict, now)
-        fresh = [prepared.requests[content.offset] for content in decision.fresh]
-        skus = {sku for request in fresh for sku in request.checkout.wanted}
-        shelf = Shelf(await orders.lock_stock(connection, skus))
-        for request in fresh:
-            self._place(out, request, shelf, now, batch.traces.follow(request.content.offset))
-        await self._write(connection, batch, prepared, out, shelf, now)
-        prepared.decided = [content.key for content in decision.fresh]
-        refused = sum(row.short is not None for row in out.orders)
-        logged = batch.traces.decision
-        prepared.told = [
-            *(
-                logged(row.source_offset, {"seller_id": row.seller_id, "order_id": row.order_id, "state": row.state})
-                for row in out.orders
-            ),
-            *(
-                logged(
-                    row.log_offset,
-                    {"seller_id": row.seller_id, "order_id": row.order_id, "state": row.outcome, "reason": row.reason},
-                )
-                for row in out.refused
-            ),
+        placed_before = {_key(each): content for each, content in standing.items()}
+        outs = [_decide(part, sellers, invoiced, placed_before, now) for part in parts]
+        fresh = [
+            [part.prepared.requests[each.offset] for each in out.decision.fresh] for part, out in _both(parts, outs)
         ]
-        prepared.outcomes = {
-            "placed": len(out.orders) - refused,
-            "refused": refused,
-            "repeat": decision.repeats,
-            "conflict": len(decision.conflicts),
-            "rejected": len(out.refused) - len(decision.conflicts),
-            "dead letter": len(prepared.dead),
-        }
+        skus = {sku for requests in fresh for request in requests for sku in request.checkout.wanted}
+        shelf = Shelf(await orders.lock_stock(connection, skus))
+        for out, requests in zip(outs, fresh, strict=True):
+            for request in requests:
+                self._place(out, request, shelf, now)
+        await self._write(connection, parts, outs, shelf, now)
+        for part, out in _both(parts, outs):
+            _tell(part.prepared, out)
 
     async def committed(self, batch: Batch, prepared: PreparedCheckouts) -> None:
         """Mark the table. Not before: a mark without its commit would be believed by nobody, but cost a look-up."""
@@ -220,8 +199,9 @@ class CheckoutsWork:
             OUTCOMES.labels(outcome).inc(count)
         tell_decisions(_log, "decided", prepared.told)
 
-    def _place(self, out: _Out, request: CheckedCheckout, shelf: Shelf, now: datetime, traceparent: str | None) -> None:
+    def _place(self, out: _Out, request: CheckedCheckout, shelf: Shelf, now: datetime) -> None:
         """Claim the order's stock, or refuse it; its rows and events either way."""
+        traceparent = out.batch.traces.follow(request.content.offset)
         reserved = shelf.reserve(request.checkout.wanted)
         at = micros(now)
         placed: list[Change] = [each for each in reserved if isinstance(each, Change)]
@@ -238,12 +218,14 @@ class CheckoutsWork:
                 LineRow(body["seller_id"], body["order_id"], index, checkout.sku_of(line), abs(pieces))
                 for index, (line, pieces) in enumerate(zip(body["lines"], request.checkout.pieces, strict=True))
             ]
+            out.attempts.append(self._authorization(out, request, now, traceparent))
         out.events.append((offset, JournalRow(body["order_id"].encode(), event, now, traceparent)))
         priced = request.checkout.priced
         out.orders.append(
             OrderRow(
                 body["seller_id"],
                 body["order_id"],
+                out.batch.partition,
                 body["customer"],
                 steps[-1].to_state.value,
                 orders.history_text(steps),
@@ -259,26 +241,115 @@ class CheckoutsWork:
             )
         )
 
+    def _authorization(self, out: _Out, request: CheckedCheckout, now: datetime, traceparent: str | None) -> NewAttempt:
+        body = request.body
+        return new_attempt(
+            _id(request.content.key),
+            out.batch.partition,
+            Action.AUTHORIZE.value,
+            Action.AUTHORIZE,
+            request.checkout.priced.gross_minor,
+            body["currency"],
+            (now + self._hold + self._give_up_after).timestamp(),
+            traceparent,
+        )
+
     async def _write(
-        self, connection: Connection, batch: Batch, prepared: PreparedCheckouts, out: _Out, shelf: Shelf, now: datetime
+        self,
+        connection: Connection,
+        parts: Sequence[Part[PreparedCheckouts]],
+        outs: Sequence[_Out],
+        shelf: Shelf,
+        now: datetime,
     ) -> None:
         await orders.write_stock(connection, shelf.levels, shelf.changed)
-        if out.orders:
-            await orders.insert_orders(
-                connection, batch.partition, out.orders, out.lines, placed_at=now, hold_expires_at=now + self._hold
+        rows = [row for out in outs for row in out.orders]
+        if rows:
+            lines = [line for out in outs for line in out.lines]
+            await orders.insert_orders(connection, rows, lines, placed_at=now, hold_expires_at=now + self._hold)
+        # The payment need not wait until the event that asks for it has been read.
+        await payments.insert_attempts(connection, [attempt for out in outs for attempt in out.attempts], now)
+        refused = [row for out in outs for row in out.refused]
+        if refused:
+            await ledger.insert_refused(connection, catalog.CHECKOUT_REQUESTS.name, refused, now)
+        output: dict[journal.OutputKey, list[JournalRow]] = {}
+        for part, out in _both(parts, outs):
+            out.events.sort(key=lambda event: event[0])
+            partition = part.batch.partition
+            output[catalog.DEAD_LETTERS.name, partition] = dated(part.prepared.dead, now)
+            output[catalog.INVENTORY_EVENTS.name, partition] = out.stock
+            output[catalog.ORDER_EVENTS.name, partition] = [row for _, row in out.events]
+        await journal.append(connection, output)
+
+
+def _both(
+    parts: Sequence[Part[PreparedCheckouts]], outs: Sequence[_Out]
+) -> Iterator[tuple[Part[PreparedCheckouts], _Out]]:
+    return zip(parts, outs, strict=True)
+
+
+def _decide(
+    part: Part[PreparedCheckouts],
+    sellers: Mapping[str, SellerFacts],
+    invoiced: Collection[OrderIdentity],
+    standing: Mapping[InvoiceIdentity, bytes],
+    now: datetime,
+) -> _Out:
+    """Which of a batch's requests are new orders, and what is said of the others."""
+    prepared = part.prepared
+    refused = list(prepared.rejected)
+    candidates: list[Content] = []
+    for request in prepared.requests.values():
+        key = request.content.key
+        facts = sellers.get(key.seller_id)
+        broken = None
+        if facts is not None and key not in standing:
+            broken = check_rules(request.checkout.invoice_request, request.checkout.priced, facts)
+        if facts is None:
+            detail = "no such seller: create it with `gapless sellers add`"
+            refused.append((request.content, Refusal(UNKNOWN_SELLER, "seller_id", detail)))
+        elif _id(key) in invoiced:
+            detail = "this order_id has an invoice that was asked for directly: use another one"
+            refused.append((request.content, Refusal(ALREADY_INVOICED, "order_id", detail)))
+        elif broken is not None:
+            refused.append((request.content, broken))
+        else:
+            candidates.append(request.content)
+    out = _Out(part.batch, decide(candidates, standing))
+    for content, refusal in refused:
+        _reject(out, content, refusal, now)
+    for conflict in out.decision.conflicts:
+        _record_conflict(out, conflict, now)
+    return out
+
+
+def _tell(prepared: PreparedCheckouts, out: _Out) -> None:
+    """Note what became of the batch, for the table, the log and the metrics."""
+    decision = out.decision
+    prepared.decided = [content.key for content in decision.fresh]
+    refused = sum(row.short is not None for row in out.orders)
+    logged = out.batch.traces.decision
+    prepared.told = [
+        *(
+            logged(row.source_offset, {"seller_id": row.seller_id, "order_id": row.order_id, "state": row.state})
+            for row in out.orders
+        ),
+        *(
+            logged(
+                row.log_offset,
+                {"seller_id": row.seller_id, "order_id": row.order_id, "state": row.outcome, "reason": row.reason},
             )
-        if out.refused:
-            await ledger.insert_refused(connection, batch.topic, batch.partition, out.refused, now)
-        out.events.sort(key=lambda event: event[0])
-        await journal.append_all(
-            connection,
-            batch.partition,
-            {
-                catalog.DEAD_LETTERS.name: dated(prepared.dead, now),
-                catalog.INVENTORY_EVENTS.name: out.stock,
-                catalog.ORDER_EVENTS.name: [row for _, row in out.events],
-            },
-        )
+            for row in out.refused
+        ),
+    ]
+    prepared.outcomes = {
+        "placed": len(out.orders) - refused,
+        "refused": refused,
+        "repeat": decision.repeats,
+        "conflict": len(decision.conflicts),
+        "rejected": len(out.refused) - len(decision.conflicts),
+        "dead letter": len(prepared.dead),
+    }
 
 
 def _refuse_identity(key: InvoiceIdentity) -> Refusal | None:
@@ -295,8 +366,8 @@ def _key(each: OrderIdentity) -> InvoiceIdentity:
     return InvoiceIdentity(each.seller_id, each.order_id, order_ids.CHECKOUT)
 
 
-def _reject(out: _Out, batch: Batch, content: Content, refusal: Refusal, now: datetime) -> None:
-    key = content.key
+def _reject(out: _Out, content: Content, refusal: Refusal, now: datetime) -> None:
+    key, batch = content.key, out.batch
     value: OrderRejected = {
         "seller_id": key.seller_id,
         "order_id": key.order_id,
@@ -307,14 +378,15 @@ def _reject(out: _Out, batch: Batch, content: Content, refusal: Refusal, now: da
         "detail": str(refusal),
         "occurred_at": micros(now),
     }
-    out.refused.append(ledger.RefusedRow(content.offset, *key, "rejected", refusal.reason, str(refusal), None))
+    row = ledger.RefusedRow(batch.partition, content.offset, *key, "rejected", refusal.reason, str(refusal), None)
+    out.refused.append(row)
     payload = encode(catalog.ORDER_REJECTED, value)
     traceparent = batch.traces.follow(content.offset)
     out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
 
 
-def _record_conflict(out: _Out, batch: Batch, conflict: Conflict, now: datetime) -> None:
-    content = conflict.content
+def _record_conflict(out: _Out, conflict: Conflict, now: datetime) -> None:
+    content, batch = conflict.content, out.batch
     key = content.key
     value: OrderConflicted = {
         "seller_id": key.seller_id,
@@ -327,7 +399,10 @@ def _record_conflict(out: _Out, batch: Batch, conflict: Conflict, now: datetime)
         "occurred_at": micros(now),
     }
     detail = "the order id was used before with other content; the first stands"
-    out.refused.append(ledger.RefusedRow(content.offset, *key, "conflict", "conflict", detail, content.content_sha256))
+    row = ledger.RefusedRow(
+        batch.partition, content.offset, *key, "conflict", "conflict", detail, content.content_sha256
+    )
+    out.refused.append(row)
     payload = encode(catalog.ORDER_CONFLICTED, value)
     traceparent = batch.traces.follow(content.offset)
     out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))

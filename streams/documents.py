@@ -28,6 +28,7 @@ from sinks.postgres.session import Connection, Session, believed
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
 from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.work import Part
 from streams.rendering import Renderer, RenderError
 
 _log = logging.getLogger(__name__)
@@ -120,45 +121,23 @@ class DocumentsWork:
         """It trusts no hint."""
         return False
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedDocuments) -> None:
+    async def apply(self, connection: Connection, parts: Sequence[Part[PreparedDocuments]]) -> None:
         """Record the documents, and announce those that were not recorded before."""
         now = await believed(connection, self._now())
-        rows = [
-            ledger.DocumentRow(
-                stored.event["series_id"],
-                stored.event["number"],
-                stored.key,
-                stored.digest,
-                stored.size_bytes,
-                stored.event["template_version"],
-                now,
-            )
-            for stored in prepared.stored
-        ]
+        rows = [_row(stored, now) for part in parts for stored in part.prepared.stored]
         new = await ledger.insert_documents(connection, rows) if rows else set()
-        recorded = [each for each in prepared.stored if (each.event["series_id"], each.event["number"]) in new]
-        events = [_stored_event(each, now, batch.traces.follow(each.record.offset)) for each in recorded]
-        prepared.told = [
-            batch.traces.decision(
-                each.record.offset,
-                {
-                    "seller_id": each.event["seller_id"],
-                    "order_id": each.event["order_id"],
-                    "kind": each.event["kind"],
-                    "number": each.event["invoice_number"],
-                    "key": each.key,
-                },
-            )
-            for each in recorded
-        ]
-        # Heads are locked in the order of the topics' names, as everywhere.
-        for topic, journal_rows in (
-            (catalog.DEAD_LETTERS, dated(prepared.dead, now)),
-            (catalog.INVOICE_EVENTS, events),
-        ):
-            if journal_rows:
-                first = await journal.take_seqs(connection, topic.name, batch.partition, len(journal_rows))
-                await journal.append(connection, topic.name, batch.partition, first, journal_rows)
+        output: dict[journal.OutputKey, list[JournalRow]] = {}
+        for part in parts:
+            batch, prepared = part.batch, part.prepared
+            recorded = [each for each in prepared.stored if _number(each) in new]
+            # A copy of an event in another partition is announced no second time.
+            new -= {_number(each) for each in recorded}
+            prepared.told = [batch.traces.decision(each.record.offset, _decision(each)) for each in recorded]
+            output[catalog.DEAD_LETTERS.name, batch.partition] = dated(prepared.dead, now)
+            output[catalog.INVOICE_EVENTS.name, batch.partition] = [
+                _stored_event(each, now, batch.traces.follow(each.record.offset)) for each in recorded
+            ]
+        await journal.append(connection, output)
 
     async def committed(self, batch: Batch, prepared: PreparedDocuments) -> None:
         """Count."""
@@ -206,6 +185,27 @@ class DocumentsWork:
             [(event, logos.get(event["seller"]["logo_sha256"] or "")) for _, event in wanted]
         )
         return wanted, bodies
+
+
+def _row(stored: _Stored, now: datetime) -> ledger.DocumentRow:
+    version = stored.event["template_version"]
+    return ledger.DocumentRow(*_number(stored), stored.key, stored.digest, stored.size_bytes, version, now)
+
+
+def _number(stored: _Stored) -> tuple[str, int]:
+    return stored.event["series_id"], stored.event["number"]
+
+
+def _decision(stored: _Stored) -> dict[str, object]:
+    """What the log says of a document."""
+    event = stored.event
+    return {
+        "seller_id": event["seller_id"],
+        "order_id": event["order_id"],
+        "kind": event["kind"],
+        "number": event["invoice_number"],
+        "key": stored.key,
+    }
 
 
 def _checked(event: DocumentEvent) -> DocumentEvent:

@@ -1,7 +1,7 @@
 """The invoices agent: a batch of requests in, each order's one invoice and each refund's one credit note out."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -33,6 +33,7 @@ from streams.engine.batch import Batch
 from streams.engine.dead_letters import dated, dead_letter
 from streams.engine.dedupe_table import DedupeTable, add_dedupe_table, digest, must_look_up
 from streams.engine.transport import BatchApp
+from streams.engine.work import Part
 from streams.invoice_events import PricedRequest, conflicted, issued, rejected
 
 _log = logging.getLogger(__name__)
@@ -40,9 +41,6 @@ _log = logging.getLogger(__name__)
 AGENT = "invoices"
 #: Some 4 s of pricing at the worst; an ordinary batch of 1,000 has a tenth of it.
 BATCH_BYTES_MAX = 4 * 1024 * 1024
-#: Somebody may be waiting for the number, and it is the only transaction on its way.
-_PACE_S = (0.1, 0.1)
-
 OUTCOMES = Counter("gapless_invoice_requests_total", "Invoice requests by outcome.", ["outcome"], registry=REGISTRY)
 
 
@@ -71,8 +69,12 @@ class PreparedInvoices:
 
 @dataclass(slots=True)
 class _Out:
-    """Rows of one transaction, gathered before they are numbered by the journal."""
+    """What a batch comes to: rows of the transaction, gathered before they are numbered by the journal."""
 
+    batch: Batch
+    prepared: PreparedInvoices
+    decision: Decision
+    rows: list[ledger.InvoiceRow] = field(default_factory=list)
     events: list[tuple[int, JournalRow]] = field(default_factory=list)
     refused: list[ledger.RefusedRow] = field(default_factory=list)
 
@@ -85,7 +87,7 @@ def run(settings: Settings) -> None:
         if table.changelog_topic_name != catalog.INVOICES_CHANGELOG.name:
             raise ValueError(f"the catalogue does not know the changelog {table.changelog_topic_name}")
         work = InvoicesWork(table, lambda: datetime.now(UTC))
-        return Wired(lambda _: work, BATCH_BYTES_MAX, pace_s=_PACE_S)
+        return Wired(lambda _: work, BATCH_BYTES_MAX)
 
     run_agent(AGENT, settings, wire)
 
@@ -139,68 +141,24 @@ class InvoicesWork:
         prepared.look_up = list(prepared.digests)
         return True
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedInvoices) -> None:
-        """Number the fresh requests in offset order and write everything."""
+    async def apply(self, connection: Connection, parts: Sequence[Part[PreparedInvoices]]) -> None:
+        """Number the fresh requests of each batch in offset order and write everything."""
         now = await believed(connection, self._now())
+        batches = [part.prepared for part in parts]
         sellers, issued_before = await ledger.read_sellers_and_issued(
-            connection, (key.seller_id for key in prepared.digests), prepared.look_up
+            connection,
+            (key.seller_id for each in batches for key in each.digests),
+            [key for each in batches for key in each.look_up],
         )
-        preceding = await ledger.read_preceding(connection, list(prepared.preceding))
+        preceding = await ledger.read_preceding(connection, [key for each in batches for key in each.preceding])
         issued_before = issued_before | {key: each.content_sha256 for key, each in preceding.items()}
-        out = _Out()
-        known: list[Content] = []
-        unknown: list[Content] = []
-        for request in prepared.requests.values():
-            (known if request.content.key.seller_id in sellers else unknown).append(request.content)
-        ordered, prepared.of_orders = await _find_ordered(connection, batch, prepared, known)
-        allowed, broken = _obey_rules(prepared, known, ordered, issued_before, sellers)
-        decision = decide(allowed, issued_before)
-        for content, refusal in prepared.rejected:
-            self._reject(out, batch, content, refusal, now)
-        for content in unknown:
-            detail = "no such seller: create it with `gapless sellers add`"
-            self._reject(out, batch, content, Refusal(UNKNOWN_SELLER, "seller_id", detail), now)
-        for content in ordered.values():
-            detail = "this order_id belongs to a checkout, which has an invoice of its own: use another one"
-            self._reject(out, batch, content, Refusal(ALREADY_ORDERED, "order_id", detail), now)
-        for content, refusal in broken:
-            self._reject(out, batch, content, refusal, now)
-        for content in decision.not_invoiced:
-            detail = "the order has no invoice before this request, so there is nothing to credit"
-            self._reject(out, batch, content, Refusal(NOT_INVOICED, "order_id", detail), now)
-        for conflict in decision.conflicts:
-            self._record_conflict(out, batch, conflict, now)
+        owners = await _find_owners(connection, batches, sellers)
+        outs = [_decide(part, sellers, owners, issued_before, now) for part in parts]
         invoice_numbers = {key: (each.invoice_number, _issue_date(each.event)) for key, each in preceding.items()}
-        rows = await self._issue(connection, batch, prepared, decision, sellers, invoice_numbers, now, out)
-        await self._write(connection, batch, prepared, rows, out, now)
-        logged = batch.traces.decision
-        prepared.issued = [
-            logged(
-                row.source_offset,
-                {"seller_id": row.seller_id, "order_id": row.order_id, "kind": row.kind, "number": row.invoice_number},
-            )
-            for row in rows
-        ]
-        prepared.refused = [
-            logged(
-                row.log_offset,
-                {
-                    "seller_id": row.seller_id,
-                    "order_id": row.order_id,
-                    "kind": row.kind,
-                    "outcome": row.outcome,
-                    "reason": row.reason,
-                },
-            )
-            for row in out.refused
-        ]
-        prepared.outcomes = {
-            "issued": len(decision.fresh),
-            "repeat": decision.repeats,
-            "conflict": len(decision.conflicts),
-            "rejected": len(prepared.rejected) + len(unknown) + len(ordered) + len(broken) + len(decision.not_invoiced),
-            "dead letter": len(prepared.dead),
-        }
+        await self._issue(connection, outs, sellers, invoice_numbers, now)
+        await self._write(connection, outs, now)
+        for out in outs:
+            _tell(out)
 
     async def committed(self, batch: Batch, prepared: PreparedInvoices) -> None:
         """Mark the table. Not before: a mark without its commit would be believed by nobody, but cost a look-up."""
@@ -214,27 +172,25 @@ class InvoicesWork:
     async def _issue(
         self,
         connection: Connection,
-        batch: Batch,
-        prepared: PreparedInvoices,
-        decision: Decision,
+        outs: Sequence[_Out],
         sellers: Mapping[str, SellerRow],
         invoice_numbers: dict[InvoiceIdentity, tuple[str, str]],
         now: datetime,
-        out: _Out,
-    ) -> list[ledger.InvoiceRow]:
+    ) -> None:
         """Take exactly as many numbers as there are fresh requests, and make their rows and events.
 
-        `invoice_numbers` has the invoices issued before that the batch's credit notes correct, as printed; those of
-        the batch itself are added.
+        `invoice_numbers` has the invoices issued before that the batches' credit notes correct, as printed; those of
+        the batches themselves are added.
         """
-        fresh = decision.fresh
-        begun = await ledger.begun_series(connection, _next_years(fresh, sellers, now))
-        series_of, wanted = _series_of(fresh, sellers, batch.partition, now, begun)
+        fresh = [(out, content) for out in outs for content in out.decision.fresh]
+        begun = await ledger.begun_series(connection, _next_years([content for _, content in fresh], sellers, now))
+        placed = [(content, out.batch.partition) for out, content in fresh]
+        series_of, wanted = _series_of(placed, sellers, now, begun)
         taken = await ledger.take_numbers(connection, wanted, now)
         numbers = numbering.assign(series_of, [each.taken for each in taken.values()])
-        prepared.numbers = {content.key: number for content, number in zip(fresh, numbers, strict=True)}
-        rows = []
-        for content, series_id, number in zip(fresh, series_of, numbers, strict=True):
+        for (out, content), series_id, number in zip(fresh, series_of, numbers, strict=True):
+            prepared, batch = out.prepared, out.batch
+            prepared.numbers[content.key] = number
             request = prepared.requests[content.offset]
             key, priced = content.key, request.priced
             seller, its = sellers[key.seller_id], taken[series_id]
@@ -260,98 +216,93 @@ class InvoicesWork:
                 priced.tax_minor,
                 priced.gross_minor,
                 content.content_sha256,
+                batch.partition,
                 content.offset,
                 0,  # The event's seq: known once all events of the batch are.
             )
-            rows.append(row)
+            out.rows.append(row)
             was_ordered = content.offset in prepared.of_orders
             event = issued(request, seller, row, its.issue_date, preceding, was_ordered=was_ordered)
             traceparent = batch.traces.follow(content.offset)
             out.events.append((content.offset, JournalRow(key.order_id.encode(), event, its.issued_at, traceparent)))
-        return rows
 
-    async def _write(
-        self,
-        connection: Connection,
-        batch: Batch,
-        prepared: PreparedInvoices,
-        rows: list[ledger.InvoiceRow],
-        out: _Out,
-        now: datetime,
-    ) -> None:
-        # Locks are taken in the order of the topics' names here as everywhere: two agents can't wait for each other.
-        dead_seq = event_seq = 0
-        if prepared.dead:
-            dead_seq = await journal.take_seqs(
-                connection, catalog.DEAD_LETTERS.name, batch.partition, len(prepared.dead)
-            )
-        if out.events:
+    async def _write(self, connection: Connection, outs: Sequence[_Out], now: datetime) -> None:
+        output: dict[journal.OutputKey, list[JournalRow]] = {}
+        for out in outs:
             out.events.sort(key=lambda event: event[0])
-            event_seq = await journal.take_seqs(
-                connection, catalog.INVOICE_EVENTS.name, batch.partition, len(out.events)
-            )
-            seq_of = {offset: event_seq + index for index, (offset, _) in enumerate(out.events)}
-            rows = [row._replace(event_seq=seq_of[row.source_offset]) for row in rows]
+            output[catalog.DEAD_LETTERS.name, out.batch.partition] = dated(out.prepared.dead, now)
+            output[catalog.INVOICE_EVENTS.name, out.batch.partition] = [row for _, row in out.events]
+        firsts = await journal.append_numbered(connection, output)
+        for out in outs:
+            if out.rows:
+                first = firsts[catalog.INVOICE_EVENTS.name, out.batch.partition]
+                seq_of = {offset: first + index for index, (offset, _) in enumerate(out.events)}
+                out.rows = [row._replace(event_seq=seq_of[row.source_offset]) for row in out.rows]
+        rows = [row for out in outs for row in out.rows]
         if rows:
-            await ledger.insert_invoices(connection, batch.partition, rows)
-        if out.refused:
-            await ledger.insert_refused(connection, batch.topic, batch.partition, out.refused, now)
-        if prepared.dead:
-            await journal.append(
-                connection, catalog.DEAD_LETTERS.name, batch.partition, dead_seq, dated(prepared.dead, now)
-            )
-        if out.events:
-            await journal.append(
-                connection, catalog.INVOICE_EVENTS.name, batch.partition, event_seq, [row for _, row in out.events]
-            )
-
-    def _reject(self, out: _Out, batch: Batch, content: Content, refusal: Refusal, now: datetime) -> None:
-        key = content.key
-        detail = _with_refund(key, str(refusal))
-        out.refused.append(ledger.RefusedRow(content.offset, *key, "rejected", refusal.reason, detail, None))
-        payload = rejected(batch, content, refusal.reason, detail, now)
-        traceparent = batch.traces.follow(content.offset)
-        out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
-
-    def _record_conflict(self, out: _Out, batch: Batch, conflict: Conflict, now: datetime) -> None:
-        content, key = conflict.content, conflict.content.key
-        what = "refund" if key.refund_id else "order"
-        detail = _with_refund(key, f"the {what} id was used before with other content; the first stands")
-        out.refused.append(
-            ledger.RefusedRow(content.offset, *key, "conflict", "conflict", detail, content.content_sha256)
-        )
-        payload = conflicted(batch, conflict, now)
-        traceparent = batch.traces.follow(content.offset)
-        out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
+            await ledger.insert_invoices(connection, rows)
+        refused = [row for out in outs for row in out.refused]
+        if refused:
+            await ledger.insert_refused(connection, catalog.INVOICE_REQUESTS.name, refused, now)
 
 
-async def _find_ordered(
-    connection: Connection, batch: Batch, prepared: PreparedInvoices, known: list[Content]
-) -> tuple[dict[int, Content], set[int]]:
-    """The requests for invoices whose order ids are checkouts': by offset those of others, and offsets of their own."""
-    wanted = [content for content in known if content.key.kind == INVOICE]
-    ids = {OrderIdentity(*content.key[:2]): prepared.buyer_keys[content.key] for content in wanted}
-    owners = await order_ids.claim(connection, order_ids.INVOICE, ids)
-    if not owners:
-        return {}, set()
-    values = {record.offset: record.value or b"" for record in batch.records}
-    ordered: dict[int, Content] = {}
-    own: set[int] = set()
-    for content in wanted:
-        owner = owners.get(OrderIdentity(*content.key[:2]))
-        if owner is None:
-            continue
-        if owner.asks_by(sha256(values[content.offset]).digest()):
-            own.add(content.offset)
+async def _find_owners(
+    connection: Connection, batches: Sequence[PreparedInvoices], sellers: Collection[str]
+) -> dict[OrderIdentity, order_ids.Owner]:
+    """Claim the order ids of the invoices that are asked for; those that are checkouts', with their owners."""
+    ids = {
+        OrderIdentity(*key[:2]): buyer
+        for each in batches
+        for key, buyer in each.buyer_keys.items()
+        if key.seller_id in sellers
+    }
+    return await order_ids.claim(connection, order_ids.INVOICE, ids)
+
+
+def _decide(
+    part: Part[PreparedInvoices],
+    sellers: Mapping[str, SellerRow],
+    owners: Mapping[OrderIdentity, order_ids.Owner],
+    issued_before: Mapping[InvoiceIdentity, bytes],
+    now: datetime,
+) -> _Out:
+    """Which of a batch's requests are numbered, and what is said of the others."""
+    batch, prepared = part.batch, part.prepared
+    refused = list(prepared.rejected)
+    known: list[Content] = []
+    values = {record.offset: record.value or b"" for record in batch.records} if owners else {}
+    prepared.of_orders = set()
+    for request in prepared.requests.values():
+        content = request.content
+        owner = owners.get(OrderIdentity(*content.key[:2])) if content.key.kind == INVOICE else None
+        # The order's own request for its invoice equals the one in its row.
+        is_own = owner is not None and owner.asks_by(sha256(values[content.offset]).digest())
+        if is_own:
+            prepared.of_orders.add(content.offset)
+        if content.key.seller_id not in sellers:
+            detail = "no such seller: create it with `gapless sellers add`"
+            refused.append((content, Refusal(UNKNOWN_SELLER, "seller_id", detail)))
+        elif owner is not None and not is_own:
+            detail = "this order_id belongs to a checkout, which has an invoice of its own: use another one"
+            refused.append((content, Refusal(ALREADY_ORDERED, "order_id", detail)))
         else:
-            ordered[content.offset] = content
-    return ordered, own
+            known.append(content)
+    allowed, broken = _obey_rules(prepared, known, issued_before, sellers)
+    refused += broken
+    out = _Out(batch, prepared, decide(allowed, issued_before))
+    for content in out.decision.not_invoiced:
+        detail = "the order has no invoice before this request, so there is nothing to credit"
+        refused.append((content, Refusal(NOT_INVOICED, "order_id", detail)))
+    for content, refusal in refused:
+        _reject(out, content, refusal, now)
+    for conflict in out.decision.conflicts:
+        _record_conflict(out, conflict, now)
+    return out
 
 
 def _obey_rules(
     prepared: PreparedInvoices,
-    known: list[Content],
-    ordered: Mapping[int, Content],
+    known: Sequence[Content],
     issued_before: Mapping[InvoiceIdentity, bytes],
     sellers: Mapping[str, SellerRow],
 ) -> tuple[list[Content], list[tuple[Content, Refusal]]]:
@@ -362,8 +313,6 @@ def _obey_rules(
     """
     allowed, broken = [], []
     for content in known:
-        if content.offset in ordered:
-            continue
         key = content.key
         if key.kind == INVOICE and key not in issued_before and content.offset not in prepared.of_orders:
             request = prepared.requests[content.offset]
@@ -381,6 +330,62 @@ def _issue_date(event: bytes | None) -> str:
         return ""
     date: str = decode_field(event, catalog.INVOICE_ISSUED, "issue_date", bytes_max=len(event))
     return date
+
+
+def _reject(out: _Out, content: Content, refusal: Refusal, now: datetime) -> None:
+    key, batch = content.key, out.batch
+    detail = _with_refund(key, str(refusal))
+    row = ledger.RefusedRow(batch.partition, content.offset, *key, "rejected", refusal.reason, detail, None)
+    out.refused.append(row)
+    payload = rejected(batch, content, refusal.reason, detail, now)
+    traceparent = batch.traces.follow(content.offset)
+    out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
+
+
+def _record_conflict(out: _Out, conflict: Conflict, now: datetime) -> None:
+    content, batch = conflict.content, out.batch
+    key = content.key
+    what = "refund" if key.refund_id else "order"
+    detail = _with_refund(key, f"the {what} id was used before with other content; the first stands")
+    row = ledger.RefusedRow(
+        batch.partition, content.offset, *key, "conflict", "conflict", detail, content.content_sha256
+    )
+    out.refused.append(row)
+    payload = conflicted(batch, conflict, now)
+    traceparent = batch.traces.follow(content.offset)
+    out.events.append((content.offset, JournalRow(key.order_id.encode(), payload, now, traceparent)))
+
+
+def _tell(out: _Out) -> None:
+    """Note what became of the batch, for the log and the metrics."""
+    prepared, decision, logged = out.prepared, out.decision, out.batch.traces.decision
+    prepared.issued = [
+        logged(
+            row.source_offset,
+            {"seller_id": row.seller_id, "order_id": row.order_id, "kind": row.kind, "number": row.invoice_number},
+        )
+        for row in out.rows
+    ]
+    prepared.refused = [
+        logged(
+            row.log_offset,
+            {
+                "seller_id": row.seller_id,
+                "order_id": row.order_id,
+                "kind": row.kind,
+                "outcome": row.outcome,
+                "reason": row.reason,
+            },
+        )
+        for row in out.refused
+    ]
+    prepared.outcomes = {
+        "issued": len(decision.fresh),
+        "repeat": decision.repeats,
+        "conflict": len(decision.conflicts),
+        "rejected": len(out.refused) - len(decision.conflicts),
+        "dead letter": len(prepared.dead),
+    }
 
 
 def _with_refund(key: InvoiceIdentity, detail: str) -> str:
@@ -420,37 +425,38 @@ def _refuse_key(body: InvoiceRequest | CreditNoteRequest, key: InvoiceIdentity) 
 
 
 def _series_of(
-    fresh: list[Content],
+    fresh: Sequence[tuple[Content, int]],
     sellers: Mapping[str, SellerRow],
-    partition: int,
     now: datetime,
     begun: Collection[str],
 ) -> tuple[list[str], dict[str, ledger.Wanted]]:
-    """The series of each fresh request, and how many numbers of each series that takes.
+    """The series of each fresh request, given with its partition, and how many numbers of each series that takes.
 
     Of the series in `begun` the next year's are gone on with: a seller who has moved back over the date line, or a
     clock that is behind, must not return to the old year's.
     """
-    names: dict[tuple[str, str], str] = {}
+    names: dict[tuple[str, str, int], str] = {}
     wanted: dict[str, ledger.Wanted] = {}
     series_of = []
-    for content in fresh:
-        owner = (content.key.seller_id, content.key.kind)
+    for content, partition in fresh:
+        seller_id, kind = content.key.seller_id, content.key.kind
+        owner = (seller_id, kind, partition)
         if owner not in names:
-            seller = sellers[owner[0]]
+            seller = sellers[seller_id]
             today = now.astimezone(ZoneInfo(seller.time_zone)).date()
             policy = seller.numbering_policy
-            its = partial(numbering.series_id, *owner, policy, partition=partition)
+            its = partial(numbering.series_id, seller_id, kind, policy, partition=partition)
             next_years = its(year=today.year + 1)
             names[owner] = next_years if next_years in begun else its(year=today.year)
-            wanted[names[owner]] = ledger.Wanted(owner[0], policy, today, 0)
+            # Of a series in one run over all partitions once.
+            wanted.setdefault(names[owner], ledger.Wanted(seller_id, policy, today, 0))
         series_id = names[owner]
         wanted[series_id] = wanted[series_id]._replace(numbers=wanted[series_id].numbers + 1)
         series_of.append(series_id)
     return series_of, wanted
 
 
-def _next_years(fresh: list[Content], sellers: Mapping[str, SellerRow], now: datetime) -> set[str]:
+def _next_years(fresh: Sequence[Content], sellers: Mapping[str, SellerRow], now: datetime) -> set[str]:
     """The series of the year to come, of sellers who number by the year."""
     found = set()
     for seller_id, kind in {(content.key.seller_id, content.key.kind) for content in fresh}:

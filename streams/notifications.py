@@ -6,7 +6,7 @@ order's way, and a crash neither loses a delivery nor writes it twice.
 
 import os
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -32,12 +32,13 @@ from sinks.postgres.webhooks import envelope
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
 from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.work import Part
 from streams.webhook_events import Told, tell, type_of
 
 AGENT = "notifications"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 #: No buyer waits for it: what it gathers leaves the cores to the agents that somebody does wait for.
-_PACE_S = (0.4, 0.5)
+_GATHER_S = 0.4
 #: More digits don't fit into the journal's column.
 _SEQ_DIGITS_MAX = 18
 
@@ -92,7 +93,7 @@ def run(settings: Settings) -> None:
     def work(reads: Session) -> NotificationsWork:
         return NotificationsWork(topics, reads, lambda: datetime.now(UTC), os.urandom)
 
-    run_agent(AGENT, settings, lambda _: Wired(work, BATCH_BYTES_MAX, pace_s=_PACE_S))
+    run_agent(AGENT, settings, lambda _: Wired(work, BATCH_BYTES_MAX, gather_s=_GATHER_S))
 
 
 class NotificationsWork:
@@ -150,15 +151,18 @@ class NotificationsWork:
         """It trusts no hint."""
         return False
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedNotifications) -> None:
+    async def apply(self, connection: Connection, parts: Sequence[Part[PreparedNotifications]]) -> None:
         """Write the deliveries, each with its place in the sequence of its order."""
-        prepared.made = []
-        now = await believed(connection, self._now()) if prepared.wanted or prepared.dead else self._now()
-        if prepared.wanted:
-            await self._write(connection, batch, prepared, now)
-        if prepared.dead:
-            output = {catalog.DEAD_LETTERS.name: dated(prepared.dead, now)}
-            await journal.append_all(connection, batch.partition, output)
+        is_empty = not any(part.prepared.wanted or part.prepared.dead for part in parts)
+        now = self._now() if is_empty else await believed(connection, self._now())
+        fresh = [(part, await _fresh(connection, part)) for part in parts]
+        await self._write(connection, fresh, now)
+        output: dict[journal.OutputKey, list[JournalRow]] = {}
+        for part in parts:
+            # A partition of two topics has its dead letters in one output.
+            rows = output.setdefault((catalog.DEAD_LETTERS.name, part.batch.partition), [])
+            rows += dated(part.prepared.dead, now)
+        await journal.append(connection, output)
 
     async def committed(self, batch: Batch, prepared: PreparedNotifications) -> None:
         """Count."""
@@ -166,38 +170,34 @@ class NotificationsWork:
             MADE.labels(name).inc()
 
     async def _write(
-        self, connection: Connection, batch: Batch, prepared: PreparedNotifications, now: datetime
+        self,
+        connection: Connection,
+        fresh: Sequence[tuple[Part[PreparedNotifications], Sequence[Wanted]]],
+        now: datetime,
     ) -> None:
-        place = {"topic": batch.topic, "partition": batch.partition}
-        cursor = await connection.execute(SQL["read_notified_seq"], place)
-        row = await cursor.fetchone()
-        last_seq = 0 if row is None else int(row[0])
-        # The relay may have repeated them, also within the batch.
-        fresh: dict[int, Wanted] = {}
-        for each in prepared.wanted:
-            if each.seq > last_seq:
-                fresh.setdefault(each.seq, each)
-        if not fresh:
+        orders = [(endpoint, each.order_id) for _, events in fresh for each in events for endpoint in each.endpoint_ids]
+        if not orders:
             return
-        events = [fresh[seq] for seq in sorted(fresh)]
-        orders = [(endpoint, each.order_id) for each in events for endpoint in each.endpoint_ids]
         # Last ones after all of them: the first of each pair is that less their number, plus one.
         last = await ledger.take_sequences(connection, orders)
         left = Counts(orders)
         rows = []
-        for each in events:
-            for endpoint in each.endpoint_ids:
-                pair = (endpoint, each.order_id)
-                left[pair] -= 1
-                sequence = last[pair] - left[pair]
-                payload = envelope(each.told.type, each.told.at, sequence, each.told.data)
-                made = ledger.delivery_id(now, self._chance(CHANCE_BYTES))
-                rows.append(
-                    NewDelivery(made, endpoint, each.seller_id, each.order_id, sequence, each.told.type, payload)
-                )
+        for part, events in fresh:
+            for each in events:
+                for endpoint in each.endpoint_ids:
+                    pair = (endpoint, each.order_id)
+                    left[pair] -= 1
+                    sequence = last[pair] - left[pair]
+                    payload = envelope(each.told.type, each.told.at, sequence, each.told.data)
+                    made = ledger.delivery_id(now, self._chance(CHANCE_BYTES))
+                    rows.append(
+                        NewDelivery(made, endpoint, each.seller_id, each.order_id, sequence, each.told.type, payload)
+                    )
+                    part.prepared.made.append(each.told.type)
         await ledger.insert_deliveries(connection, rows, now)
-        await connection.execute(SQL["write_notified_seq"], {**place, "seq": events[-1].seq})
-        prepared.made = [row.type for row in rows]
+        for part, events in fresh:
+            if events:
+                await connection.execute(SQL["write_notified_seq"], {**_place(part.batch), "seq": events[-1].seq})
 
     def _decode(self, batch: Batch, prepared: PreparedNotifications) -> Iterable[_Decoded]:
         topic = self._topics[batch.topic]
@@ -215,6 +215,26 @@ class NotificationsWork:
             name = type_of(schema, body)
             if name is not None:
                 yield _Decoded(record, schema, body, name)
+
+
+def _place(batch: Batch) -> dict[str, object]:
+    return {"topic": batch.topic, "partition": batch.partition}
+
+
+async def _fresh(connection: Connection, part: Part[PreparedNotifications]) -> list[Wanted]:
+    """What of a batch was not notified of before, in the order of the journal."""
+    part.prepared.made = []
+    if not part.prepared.wanted:
+        return []
+    cursor = await connection.execute(SQL["read_notified_seq"], _place(part.batch))
+    row = await cursor.fetchone()
+    last_seq = 0 if row is None else int(row[0])
+    # The relay may have repeated them, also within the batch.
+    fresh: dict[int, Wanted] = {}
+    for each in part.prepared.wanted:
+        if each.seq > last_seq:
+            fresh.setdefault(each.seq, each)
+    return [fresh[seq] for seq in sorted(fresh)]
 
 
 async def _read_endpoints(connection: Connection, seller_ids: set[str]) -> dict[str, list[WantedEndpoint]]:

@@ -22,6 +22,7 @@ from domain.credit import (
 from domain.moments import micros
 from domain.money import NotDecimalError, minor, minor_text
 from domain.order import OrderIdentity, OrderState, OrderStep, PaymentAction, StepTaken, StockAction, Trigger
+from domain.payment import Action
 from domain.records import (
     CreditNoteRequest,
     InvoiceDetails,
@@ -38,9 +39,10 @@ from domain.reservation import Change, Shelf, Sku, wanted_of
 from runtime import traces
 from schemas import catalog
 from schemas.codec import decode, decode_field, encode
-from sinks.postgres import journal, orders, refunds
+from sinks.postgres import journal, orders, payments, refunds
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.orders import LockedOrder
+from sinks.postgres.payments import NewAttempt, new_attempt
 from sinks.postgres.refunds import DONE, FAILED, REQUESTED, RefundRow
 from sinks.postgres.session import Connection
 from streams.stock_events import stock_changed
@@ -77,10 +79,9 @@ class _Order:
 
 
 class OrderBook:
-    """Orders of one partition, in one transaction."""
+    """Orders in one transaction."""
 
-    def __init__(self, partition: int, now: datetime) -> None:
-        self._partition = partition
+    def __init__(self, now: datetime) -> None:
         self._now = now
         #: The trace that what is done next follows from.
         self.traceparent: str | None = None
@@ -89,9 +90,8 @@ class OrderBook:
         self._new_refunds: list[RefundRow] = []
         self._settled: list[RefundRow] = []
         self._refunded: set[OrderIdentity] = set()
-        self._order_events: list[JournalRow] = []
-        self._stock_events: list[JournalRow] = []
-        self._invoice_requests: list[JournalRow] = []
+        self._attempts: list[NewAttempt] = []
+        self._output: dict[journal.OutputKey, list[JournalRow]] = {}
         #: Each step that was taken, for the log.
         self.steps: list[Mapping[str, object]] = []
 
@@ -103,7 +103,6 @@ class OrderBook:
                 standing, OrderState(standing.state), standing.version, standing.reason, standing.was_delivered
             )
             for each, standing in found.items()
-            if standing.partition == self._partition
         }
         with_lines = [each for each in self._orders if self._needs_lines(each, tuple(wanted[each]))]
         with_refunds = [each for each in with_lines if self._orders[each].state not in rules.CLAIMING]
@@ -115,9 +114,9 @@ class OrderBook:
         skus = {sku for each in with_lines for sku in self._claim(each)}
         self._shelf = Shelf(await orders.lock_stock(connection, skus))
 
-    def has(self, order: OrderIdentity) -> bool:
+    def has(self, order: OrderIdentity, partition: int) -> bool:
         """Whether there is such an order in this partition."""
-        return order in self._orders
+        return order in self._orders and self._orders[order].standing.partition == partition
 
     def move(self, order: OrderIdentity, trigger: Trigger, detail: str = "", command_id: str = "") -> bool:
         """Take the table's step, if it has one, and say whether it did. Not for refunds."""
@@ -152,7 +151,7 @@ class OrderBook:
                 self._add_refund(order, note, everything, detail, for_all_left=True)
             self._ask_payment(order, "void", step.payment, its.standing.gross_minor)
         if step.invoices:
-            self._invoice_requests.append(self._row(order, its.standing.invoice_request))
+            self.say(catalog.INVOICE_REQUESTS, order, its.standing.invoice_request)
         return True
 
     def command(self, order: OrderIdentity, command: Trigger, detail: str, command_id: str) -> Refusal | None:
@@ -273,16 +272,16 @@ class OrderBook:
         payload = self._orders[order].standing.invoice_request
         return decode(payload, catalog.INVOICE_REQUEST, bytes_max=_BYTES_MAX)[1]
 
-    def settle_refund(self, order: OrderIdentity, refund_id: str, *, succeeded: bool) -> None:
-        """The money of a refund has moved, or never will."""
+    def settle_refund(self, order: OrderIdentity, refund_id: str, *, succeeded: bool) -> bool:
+        """The money of a refund has moved, or never will; whether that is news."""
         its = self._orders[order]
         refund = its.refunds.get(refund_id)
         if refund is None or refund.state != REQUESTED:
-            return
+            return False
         refund = its.refunds[refund_id] = refund._replace(state=DONE if succeeded else FAILED)
         self._settled.append(refund)
         if succeeded:
-            self._invoice_requests.append(self._row(order, refund.credit_note_request))
+            self.say(catalog.INVOICE_REQUESTS, order, refund.credit_note_request)
         else:
             for line, quantity in refund.lines.items():
                 its.refunded[line] -= quantity
@@ -294,9 +293,19 @@ class OrderBook:
             nothing_left = done >= its.standing.gross_minor
         if all_settled and nothing_left and rules.step(its.state, Trigger.REFUNDED_IN_FULL) is not None:
             self.move(order, Trigger.REFUNDED_IN_FULL)
+        return True
 
-    def answer(self, order: OrderIdentity, command_id: str, action: str, refusal: Refusal | None, offset: int) -> None:
-        """Say what became of the command at `offset` of its topic, in the orders' partition."""
+    def answer(
+        self,
+        order: OrderIdentity,
+        command_id: str,
+        action: str,
+        refusal: Refusal | None,
+        *,
+        partition: int,
+        offset: int,
+    ) -> None:
+        """Say what became of the command at `offset` of the `partition` of its topic, in the orders' partition."""
         value: OrderCommandAnswered = {
             "seller_id": order.seller_id,
             "order_id": order.order_id,
@@ -306,37 +315,34 @@ class OrderBook:
             "reason": "" if refusal is None else refusal.reason,
             "detail": "" if refusal is None else refusal.detail,
             "occurred_at": micros(self._now),
-            "source_partition": self._partition,
+            "source_partition": partition,
             "source_offset": offset,
         }
-        payload = encode(catalog.ORDER_COMMAND_ANSWERED, value)
-        self._order_events.append(self._row(order, payload))
+        self._append(catalog.ORDER_EVENTS, partition, order, encode(catalog.ORDER_COMMAND_ANSWERED, value))
 
-    async def write(self, connection: Connection, dead: list[JournalRow]) -> None:
-        """Write what changed, and say it; `dead` goes along."""
+    async def write(self, connection: Connection, dead: Mapping[int, list[JournalRow]]) -> None:
+        """Write what changed, and say it; `dead` goes along, by partition."""
         await orders.write_states(connection, {each: its.steps for each, its in self._orders.items()})
         await orders.write_stock(connection, self._shelf.levels, self._shelf.changed)
         await refunds.write_refunded(connection, {each: self._orders[each].refunded for each in self._refunded})
         await refunds.insert_refunds(connection, self._new_refunds, self._now)
         await refunds.write_refund_states(connection, self._settled)
-        await journal.append_all(
-            connection,
-            self._partition,
-            {
-                catalog.DEAD_LETTERS.name: dead,
-                catalog.INVENTORY_EVENTS.name: self._stock_events,
-                catalog.INVOICE_REQUESTS.name: self._invoice_requests,
-                catalog.ORDER_EVENTS.name: self._order_events,
-            },
-        )
+        await payments.insert_attempts(connection, self._attempts, self._now)
+        letters = {(catalog.DEAD_LETTERS.name, partition): rows for partition, rows in dead.items()}
+        await journal.append(connection, letters | self._output)
 
     def identity(self, order: OrderIdentity) -> dict[str, object]:
         """Whose step is taken, for the log: the order, and the trace if there is one."""
         trace = {} if self.traceparent is None else {"trace_id": traces.trace_id(self.traceparent)}
         return {**order._asdict(), **trace}
 
-    def _row(self, order: OrderIdentity, payload: bytes) -> JournalRow:
-        return JournalRow(order.order_id.encode(), payload, self._now, self.traceparent)
+    def say(self, topic: catalog.Topic, order: OrderIdentity, payload: bytes) -> None:
+        """Write an event about an order that is loaded, or a request of it."""
+        self._append(topic, self._orders[order].standing.partition, order, payload)
+
+    def _append(self, topic: catalog.Topic, partition: int, order: OrderIdentity, payload: bytes) -> None:
+        row = JournalRow(order.order_id.encode(), payload, self._now, self.traceparent)
+        self._output.setdefault((topic.name, partition), []).append(row)
 
     def _needs_lines(self, order: OrderIdentity, triggers: tuple[Trigger | None, ...]) -> bool:
         state = self._orders[order].state
@@ -374,8 +380,7 @@ class OrderBook:
             "command_id": command_id,
             "occurred_at": taken.at,
         }
-        payload = encode(catalog.ORDER_STATE_CHANGED, value)
-        self._order_events.append(self._row(order, payload))
+        self.say(catalog.ORDER_EVENTS, order, encode(catalog.ORDER_STATE_CHANGED, value))
         its.steps.append(taken)
         self.steps.append(
             {
@@ -419,13 +424,23 @@ class OrderBook:
             "currency": self._orders[order].standing.currency,
             "occurred_at": micros(self._now),
         }
-        payload = encode(catalog.PAYMENT_REQUESTED, value)
-        self._order_events.append(self._row(order, payload))
+        self.say(catalog.ORDER_EVENTS, order, encode(catalog.PAYMENT_REQUESTED, value))
+        standing = self._orders[order].standing
+        attempt = new_attempt(
+            order,
+            standing.partition,
+            request_id,
+            Action(action.value),
+            amount_minor,
+            standing.currency,
+            traceparent=self.traceparent,
+        )
+        self._attempts.append(attempt)
 
     def _say_stock(self, order: OrderIdentity, cause: str, changes: list[Change]) -> None:
-        self._stock_events.append(
-            stock_changed(order.seller_id, order.order_id, cause, changes, self._now, self.traceparent)
-        )
+        row = stock_changed(order.seller_id, order.order_id, cause, changes, self._now, self.traceparent)
+        output = (catalog.INVENTORY_EVENTS.name, self._orders[order].standing.partition)
+        self._output.setdefault(output, []).append(row)
 
 
 def _of_pieces(

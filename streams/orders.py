@@ -5,23 +5,20 @@ It reads what payments came to and what storefronts want, and looks for holds th
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from prometheus_client import Counter
-
 from domain.checkout import check_name
-from domain.credit import CANCELLATION, REFUND_ID_CHARS_MAX
+from domain.credit import REFUND_ID_CHARS_MAX
 from domain.dead_letter import DeadLetterReason
 from domain.invoice import check_order_id, check_segment
 from domain.numbering import SELLER_ID
 from domain.order import COMMANDS, REASON_CHARS_MAX, OrderIdentity, Trigger
-from domain.payment import Action
+from domain.payment import Action, AttemptState
 from domain.records import OrderCommand, PaymentAttemptFinished
 from domain.refusals import INVALID_FIELD, UNKNOWN_ORDER, Refusal
 from runtime.logs import tell_decisions
-from runtime.metrics import REGISTRY
 from runtime.outages import POSTGRES
 from runtime.settings import Settings
 from schemas import catalog
@@ -32,30 +29,21 @@ from sinks.postgres.session import OUTAGES, TOO_SLOW, Connection, Session, belie
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
 from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.work import Part
 from streams.order_book import OrderBook, Wanted
+from streams.payment_outcomes import AUTHORIZED, REFUND, STEPS, pay, trigger_of
 
 _log = logging.getLogger(__name__)
 
+_ACTIONS = frozenset(action.value for action in Action)
 AGENT = "orders"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
+#: Most that it reads are payments' outcomes that have moved their orders already.
+_GATHER_S = 0.1
 #: How late a hold may expire.
 _EXPIRY_PAUSE_S = 1.0
 _EXPIRED_MAX = 500
 
-STEPS = Counter(
-    "gapless_order_inputs_total",
-    "Triggers on orders, by whether the table permitted them.",
-    ["trigger", "outcome"],
-    registry=REGISTRY,
-)
-
-_AUTHORIZED = {
-    "succeeded": Trigger.PAYMENT_AUTHORIZED,
-    "declined": Trigger.PAYMENT_DECLINED,
-    "failed": Trigger.PAYMENT_FAILED,
-}
-_ACTIONS = frozenset(action.value for action in Action)
-_REFUND = "refund:"
 _CHARS_MAX = {"reason": REASON_CHARS_MAX, "refund_id": REFUND_ID_CHARS_MAX, "request_id": 64, "command_id": 64}
 
 
@@ -71,12 +59,21 @@ class _Command:
 
 @dataclass(slots=True)
 class _Payment:
-    """A record that says what a payment attempt came to; no trigger for a void or a refund."""
+    """A record that says what a payment attempt came to.
+
+    Who finished the attempt has moved the order already, so that it means nothing, unless that was an older release.
+    """
 
     record: Record
     order: OrderIdentity
-    trigger: Trigger | None
+    action: Action
+    outcome: AttemptState
     body: PaymentAttemptFinished
+
+    @property
+    def trigger(self) -> Trigger | None:
+        """As `trigger_of`."""
+        return trigger_of(self.action, self.outcome)
 
 
 @dataclass(slots=True)
@@ -94,7 +91,12 @@ def run(settings: Settings) -> None:
     """Run an orders worker until SIGTERM."""
     work = OrdersWork(lambda: datetime.now(UTC))
     session = Session(settings.postgres_url.get_secret_value())
-    wired = Wired(lambda _: work, BATCH_BYTES_MAX, service=lambda: expire_holds(session, lambda: datetime.now(UTC)))
+    wired = Wired(
+        lambda _: work,
+        BATCH_BYTES_MAX,
+        gather_s=_GATHER_S,
+        service=lambda: expire_holds(session, lambda: datetime.now(UTC)),
+    )
     run_agent(AGENT, settings, lambda _: wired)
 
 
@@ -123,38 +125,26 @@ class OrdersWork:
         """Nothing here relies on a hint."""
         return False
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedTriggers) -> None:
+    async def apply(self, connection: Connection, parts: Sequence[Part[PreparedTriggers]]) -> None:
         """Take each input's step, in the order of arrival."""
         now = await believed(connection, self._now())
-        prepared.outcomes = []
-        dead = dated(prepared.dead, now)
+        inputs = [each for part in parts for each in part.prepared.inputs]
         wanted: dict[OrderIdentity, list[Trigger | None]] = {}
-        for each in prepared.inputs:
+        for each in inputs:
             wanted.setdefault(each.order, []).append(each.trigger)
-        book = OrderBook(batch.partition, now)
+        book = OrderBook(now)
         await book.load(connection, wanted)
-        payments = [_attempt(each) for each in prepared.inputs if isinstance(each, _Payment)]
+        payments = [_attempt(each) for each in inputs if isinstance(each, _Payment)]
         attempts = await orders.read_attempts(connection, payments) if payments else {}
-        for each in prepared.inputs:
-            offset = each.record.offset
-            book.traceparent = batch.traces.follow(offset)
-            if isinstance(each, _Command):
-                refusal = _obey(book, each)
-                book.answer(each.order, each.body["command_id"], each.body["action"], refusal, offset)
-                outcome = "applied" if refusal is None else refusal.reason
-            # Whoever can write to the topic must not be able to confirm an order: the attempt's row says what happened.
-            elif not book.has(each.order) or attempts.get(_attempt(each)) != each.body["outcome"]:
-                error = "no attempt of an order in this partition has come to this"
-                dead.append(dead_letter(AGENT, batch, each.record, DeadLetterReason.FOREIGN, error, now))
-                outcome = "dead letter"
-            else:
-                outcome = "applied" if _pay(book, each) else "no effect"
-            trigger = each.trigger or each.body["action"]
-            prepared.outcomes.append((trigger, outcome))
-            if book.traceparent is not None:
-                batch.traces.decision(offset, {**each.order._asdict(), "trigger": trigger, "outcome": outcome})
+        dead: dict[int, list[JournalRow]] = {}
+        for part in parts:
+            # A partition of two topics has its dead letters in one output.
+            letters = dead.setdefault(part.batch.partition, [])
+            letters += dated(part.prepared.dead, now)
+            begin = len(book.steps)
+            letters += _take_steps(book, part, attempts, now)
+            part.prepared.steps = book.steps[begin:]
         await book.write(connection, dead)
-        prepared.steps = book.steps
 
     async def committed(self, batch: Batch, prepared: PreparedTriggers) -> None:
         """Count."""
@@ -186,19 +176,52 @@ async def expire_once(session: Session, now: datetime, at_once: int = _EXPIRED_M
     async with session.connection() as connection:
         now = await believed(connection, now)
         due = await orders.read_expired(connection, now, at_once)
-    by_partition: dict[int, list[OrderIdentity]] = {}
-    for order, partition in due:
-        by_partition.setdefault(partition, []).append(order)
-    for partition, expired in sorted(by_partition.items()):
+    if due:
         async with session.pipelined_transaction() as connection:
-            book = OrderBook(partition, now)
-            await book.load(connection, {order: [Trigger.HOLD_EXPIRED] for order in expired})
+            book = OrderBook(now)
+            await book.load(connection, {order: [Trigger.HOLD_EXPIRED] for order in due})
             # Under their locks: whoever was paid meanwhile is not pending any more, and stays.
-            moved = sum(book.move(order, Trigger.HOLD_EXPIRED) for order in expired)
-            await book.write(connection, [])
+            moved = sum(book.move(order, Trigger.HOLD_EXPIRED) for order in due)
+            await book.write(connection, {})
         STEPS.labels(Trigger.HOLD_EXPIRED.value, "applied").inc(moved)
         tell_decisions(_log, "moved", book.steps)
     return len(due)
+
+
+def _take_steps(
+    book: OrderBook,
+    part: Part[PreparedTriggers],
+    attempts: Mapping[tuple[OrderIdentity, str], str],
+    now: datetime,
+) -> list[JournalRow]:
+    """Take the steps of a batch's inputs; return the dead letters of those that are not to be believed."""
+    batch, prepared = part.batch, part.prepared
+    dead = []
+    prepared.outcomes = []
+    for each in prepared.inputs:
+        offset = each.record.offset
+        book.traceparent = batch.traces.follow(offset)
+        is_here = book.has(each.order, batch.partition)
+        if isinstance(each, _Command):
+            refusal = _obey(book, each) if is_here else Refusal(UNKNOWN_ORDER, "order_id", "there is no such order")
+            body = each.body
+            at = {"partition": batch.partition, "offset": offset}
+            book.answer(each.order, body["command_id"], body["action"], refusal, **at)
+            outcome = "applied" if refusal is None else refusal.reason
+        # Whoever can write to the topic must not be able to confirm an order: the attempt's row says what happened.
+        elif not is_here or attempts.get(_attempt(each)) != each.body["outcome"]:
+            error = "no attempt of an order in this partition has come to this"
+            dead.append(dead_letter(AGENT, batch, each.record, DeadLetterReason.FOREIGN, error, now))
+            outcome = "dead letter"
+        else:
+            request_id, reason = each.body["request_id"], each.body["reason"]
+            moved = pay(book, each.order, each.action, request_id, each.outcome, reason)
+            outcome = "applied" if moved else "no effect"
+        trigger = each.trigger or each.body["action"]
+        prepared.outcomes.append((trigger, outcome))
+        if book.traceparent is not None:
+            batch.traces.decision(offset, {**each.order._asdict(), "trigger": trigger, "outcome": outcome})
+    return dead
 
 
 def _attempt(each: _Payment) -> tuple[OrderIdentity, str]:
@@ -220,12 +243,11 @@ def _read_payment(record: Record) -> _Payment:
     _, body = decode(record.value, catalog.PAYMENT_ATTEMPT_FINISHED, bytes_max=catalog.PAYMENT_EVENTS.value_bytes_max)
     order = OrderIdentity(body["seller_id"], body["order_id"])
     _check_texts(order, reason=body["reason"], request_id=body["request_id"])
-    if body["outcome"] not in _AUTHORIZED:
+    if body["outcome"] not in AUTHORIZED:
         raise DecodeError(f"no such outcome: {body['outcome'][:40]!r}")
     if body["action"] not in _ACTIONS:
         raise DecodeError(f"no such action: {body['action'][:40]!r}")
-    trigger = _AUTHORIZED[body["outcome"]] if body["action"] == Action.AUTHORIZE else None
-    return _Payment(record, order, trigger, body)
+    return _Payment(record, order, Action(body["action"]), AttemptState(body["outcome"]), body)
 
 
 _READ: dict[str, Callable[[Record], _Command | _Payment]] = {
@@ -244,36 +266,11 @@ def _check_texts(order: OrderIdentity, **texts: str) -> None:
             raise DecodeError(str(refusal))
 
 
-def _pay(book: OrderBook, each: _Payment) -> bool:
-    """What a payment's outcome means for its order; whether it meant anything."""
-    body = each.body
-    if each.trigger is not None:
-        return book.move(each.order, each.trigger, body["reason"])
-    succeeded = body["outcome"] == "succeeded"
-    if body["action"] == "void":
-        book.settle_refund(each.order, CANCELLATION, succeeded=succeeded)
-    elif body["action"] == "refund":
-        book.settle_refund(each.order, body["request_id"].removeprefix(_REFUND), succeeded=succeeded)
-    if not succeeded:
-        _log.error(
-            "the %s of order %s of %s has %s at the provider (%s): somebody must look at it",
-            body["action"],
-            each.order.order_id,
-            each.order.seller_id,
-            body["outcome"],
-            body["reason"],
-            extra=book.identity(each.order),
-        )
-    return succeeded
-
-
 def _obey(book: OrderBook, each: _Command) -> Refusal | None:
     body, trigger = each.body, each.trigger
-    if not book.has(each.order):
-        return Refusal(UNKNOWN_ORDER, "order_id", "there is no such order")
     if trigger is not Trigger.REFUND:
         return book.command(each.order, trigger, body["reason"], body["command_id"])
-    if body["command_id"] != _REFUND + body["refund_id"]:
+    if body["command_id"] != REFUND + body["refund_id"]:
         return Refusal(INVALID_FIELD, "command_id", "must be refund: and the refund_id")
     refusal = check_segment("refund_id", body["refund_id"])
     if refusal is not None:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
@@ -67,7 +67,7 @@ class Policy:
     #: How long a row is ours; a worker that ends and doesn't start again delays its orders by this. Longer than asking
     #: and sending take together.
     lease_seconds: float = 30.0
-    #: How often rows are looked for that are due; new ones of this worker don't wait for it.
+    #: How often rows are looked for that are due; new ones don't wait for it.
     poll_seconds: float = 0.5
     in_flight_max: int = 256
     #: Attempts in memory that wait for their call; the rest waits in its rows.
@@ -80,8 +80,6 @@ class Policy:
     breaker_trials: int = 3
     backoff_first_seconds: float = 0.5
     backoff_longest_seconds: float = 60.0
-    #: How long after the hold's end an authorisation may still come through.
-    give_up_after_hold_seconds: float = 30.0
     #: How long the calls under way may take when the worker stops.
     stop_seconds: float = 4.0
 
@@ -98,7 +96,7 @@ class _Waiting(NamedTuple):
 
 
 class Caller:
-    """Calls the provider for attempts that are handed over, and for rows that are due. Made on the running loop."""
+    """Calls the provider for rows that are due. Made on the running loop."""
 
     def __init__(
         self,
@@ -131,7 +129,6 @@ class Caller:
         self._queue: deque[_Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
-        self._has_begun = False
         self._stopping = False
         self._hopeless_at = 0.0
         self._bug: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -140,19 +137,6 @@ class Caller:
     def slot(self) -> str:
         """The worker's among those of its role."""
         return self.rows.slot
-
-    @property
-    def room(self) -> int:
-        """How many more attempts can be handed over; what is more must wait in its rows."""
-        # Before it has begun, what it leased would be taken for its predecessor's.
-        if not self._has_begun or self._stopping or self._breaker.gate(_clock()) is not Gate.CLOSED:
-            return 0
-        return max(0, self.policy.queued_max - len(self._queue))
-
-    def offer(self, leased: Sequence[Leased], lease_ends_at: float) -> None:
-        """Hand over attempts whose rows are committed, with their lease taken until `lease_ends_at`."""
-        self._queue.extend(_Waiting(each, lease_ends_at) for each in leased)
-        self._start_calls()
 
     def wake(self) -> None:
         """There are rows that are due."""
@@ -165,8 +149,7 @@ class Caller:
             ended = await self.rows.end_leases()
             if ended:
                 _log.info("%d payments were under way when this slot's last worker ended; they are asked for", ended)
-            self._has_begun = True
-            polling += [asyncio.create_task(self._poll()), asyncio.create_task(self._count())]
+            polling += [asyncio.create_task(each()) for each in (self._poll, self._listen, self._count)]
             await asyncio.wait({self._bug, *polling}, return_when=asyncio.FIRST_COMPLETED)
             for each in (self._bug, *polling):
                 if each.done():
@@ -190,7 +173,7 @@ class Caller:
             await provider.close()
 
     async def _poll(self) -> None:
-        """Take up rows that are due: left by a crash, due again, or too many to be handed over."""
+        """Take up rows that are due: new, due again, or left by a crash."""
         policy = self.policy
         while True:
             self._start_calls()
@@ -218,6 +201,10 @@ class Caller:
                         await self._awake.wait()
             else:
                 await asyncio.sleep(policy.poll_seconds)
+
+    async def _listen(self) -> None:
+        async for _ in self.rows.awaited():
+            self.wake()
 
     async def _give_up_hopeless(self) -> None:
         """End what needs no provider, while there is none: it would stand before those that could find it back."""
@@ -369,8 +356,7 @@ class Caller:
             )
             return Retried(attempt.provider_key, attempt.tries, after)
         event = finished_event(attempt, step, leased.provider, self._now())
-        key = attempt.order_id.encode()
-        return Finished(attempt.provider_key, step.state, step.reference, step.reason, key, event)
+        return Finished(attempt, step, event, leased.traceparent)
 
 
 def _clock() -> float:

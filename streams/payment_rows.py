@@ -6,15 +6,19 @@ or the lease runs out.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
 from prometheus_client import Counter
 
 from domain.moments import micros
-from domain.payment import Attempt, Finish
+from domain.order import OrderIdentity, Trigger
+from domain.payment import Action, Attempt, AttemptState, Finish
 from domain.records import PaymentAttemptFinished
+from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.outages import POSTGRES
 from schemas import catalog
@@ -22,7 +26,11 @@ from schemas.codec import encode
 from sinks.microbatch import MicroBatch
 from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, Leased, Retried
-from sinks.postgres.session import OUTAGES, TOO_SLOW, Connection, Session
+from sinks.postgres.session import OUTAGES, TOO_SLOW, Connection, Session, believed
+from streams.order_book import OrderBook
+from streams.payment_outcomes import STEPS, name_of, pay, trigger_of
+
+_log = logging.getLogger(__name__)
 
 _Value = TypeVar("_Value")
 _Row = TypeVar("_Row")
@@ -38,7 +46,12 @@ _IN_ORDER = {**_BY_KEY, "enable_sort": "off"}
 #: Outcomes in one transaction: bounds its size; under load some dozens gather while the last one is written.
 WRITTEN_MAX = 500
 #: Between two such transactions: each costs some 10 ms of CPU with what it sets off elsewhere.
-_WRITE_PACE_S = 0.1
+_WRITE_PACE_S = 0.03
+
+
+_Begin = Callable[[], AbstractAsyncContextManager[Connection]]
+#: Writes rows, and returns what is to be done after the commit, if anything.
+_Write = Callable[[Connection, Sequence[_Row]], Awaitable[Callable[[], None] | None]]
 
 
 class Settling(NamedTuple):
@@ -64,6 +77,7 @@ class PaymentRows:
         self._takes = Session(url, **_IN_ORDER)
         self._writes = Session(url, **_BY_KEY)
         self._counts = Session(url)
+        self._listens = Session(url)
         self._written = MicroBatch[Finished | Retried | Settling, bool](
             self._write, questions_max=WRITTEN_MAX, pace_s=_WRITE_PACE_S
         )
@@ -76,15 +90,26 @@ class PaymentRows:
                 connection, limit, self.slot, self._lease_seconds, self._provider, hopeless=hopeless
             )
 
-        return await self._patiently(self._takes, take)
+        return await self._patiently(self._takes.connection, take)
 
     async def end_leases(self) -> int:
         """Make due what was under way when this slot's last worker ended; return how many."""
-        return await self._patiently(self._takes, self._end_leases)
+        return await self._patiently(self._takes.connection, self._end_leases)
 
     async def count_open(self) -> tuple[int, float]:
         """How many attempts are open, of all workers, and the age of the oldest in seconds."""
-        return await self._patiently(self._counts, ledger.count_open)
+        return await self._patiently(self._counts.connection, ledger.count_open)
+
+    async def awaited(self) -> AsyncIterator[None]:
+        """Yield where there may be new rows, until cancelled."""
+        while True:
+            try:
+                async with self._listens.connection() as connection:
+                    async for _ in ledger.await_attempts(connection):
+                        yield
+            except OUTAGES as error:
+                POSTGRES.failed(error)
+                await asyncio.sleep(_OUTAGE_PAUSE_MAX_S)
 
     async def write(self, outcome: Finished | Retried) -> None:
         """Write an outcome, with others that come at the same time."""
@@ -101,7 +126,7 @@ class PaymentRows:
         with contextlib.suppress(*OUTAGES):
             async with self._writes.connection() as connection:
                 await self._end_leases(connection)
-        for session in (self._takes, self._writes, self._counts):
+        for session in (self._takes, self._writes, self._counts, self._listens):
             await session.close()
 
     async def _end_leases(self, connection: Connection) -> int:
@@ -117,33 +142,51 @@ class PaymentRows:
                 if await ledger.settle_attempt(connection, row.provider_key):
                     settling.add(row.provider_key)
 
-        await self._in_parts([each for each in asked if isinstance(each, Settling)], settle)
-        await self._in_parts([each for each in asked if isinstance(each, Finished)], self._finish)
-        await self._in_parts([each for each in asked if isinstance(each, Retried)], ledger.retry_attempts)
+        alone, transaction = self._writes.connection, self._writes.pipelined_transaction
+        await self._in_parts(alone, [each for each in asked if isinstance(each, Settling)], settle)
+        await self._in_parts(transaction, [each for each in asked if isinstance(each, Finished)], self._finish)
+        await self._in_parts(alone, [each for each in asked if isinstance(each, Retried)], ledger.retry_attempts)
         return [not isinstance(each, Settling) or each.provider_key in settling for each in asked]
 
-    async def _in_parts(
-        self, rows: Sequence[_Row], write: Callable[[Connection, Sequence[_Row]], Awaitable[None]]
-    ) -> None:
+    async def _in_parts(self, begin: _Begin, rows: Sequence[_Row], write: _Write[_Row]) -> None:
         """Write the rows in one transaction; in halves where they take too long in one, as they would for ever."""
         try:
             if rows:
                 gives_up = TOO_SLOW if len(rows) > 1 else ()
-                await self._patiently(self._writes, lambda connection: write(connection, rows), gives_up)
+                tell = await self._patiently(begin, lambda connection: write(connection, rows), gives_up)
+                if tell is not None:
+                    tell()
         except TOO_SLOW:
             half = len(rows) // 2
-            await self._in_parts(rows[:half], write)
-            await self._in_parts(rows[half:], write)
+            await self._in_parts(begin, rows[:half], write)
+            await self._in_parts(begin, rows[half:], write)
 
-    async def _finish(self, connection: Connection, rows: Sequence[Finished]) -> None:
-        done = await ledger.finish_attempts(connection, catalog.PAYMENT_EVENTS.name, rows, self._now())
+    async def _finish(self, connection: Connection, rows: Sequence[Finished]) -> Callable[[], None]:
+        """Finish the attempts, move their orders, and say both; return what is told once that is committed."""
+        # An attempt may be here twice: taken up again while its first call was under way. What came first counts.
+        rows = list({row.provider_key: row for row in reversed(rows)}.values())
+        now = await believed(connection, self._now())
+        book = OrderBook(now)
+        wanted: dict[OrderIdentity, list[Trigger | None]] = {}
         for row in rows:
-            if row.provider_key in done:
-                FINISHED.labels(row.state.value).inc()
+            wanted.setdefault(_order(row), []).append(trigger_of(row.attempt.action, row.finish.state))
+        # Orders are locked before attempts, here as everywhere.
+        await book.load(connection, wanted)
+        done = await ledger.finish_attempts(connection, rows, now)
+        finished = [row for row in rows if row.provider_key in done]
+        outcomes = []
+        for row in finished:
+            attempt, finish = row.attempt, row.finish
+            book.traceparent = row.traceparent
+            book.say(catalog.PAYMENT_EVENTS, _order(row), row.payload)
+            meant = pay(book, _order(row), attempt.action, attempt.request_id, finish.state, finish.reason)
+            outcomes.append((name_of(attempt.action, finish.state), "applied" if meant else "no effect"))
+        await book.write(connection, {})
+        return lambda: _tell(finished, outcomes, book.steps)
 
     async def _patiently(
         self,
-        session: Session,
+        begin: _Begin,
         act: Callable[[Connection], Awaitable[_Value]],
         gives_up: tuple[type[Exception], ...] = (),
     ) -> _Value:
@@ -151,7 +194,7 @@ class PaymentRows:
         pause = _OUTAGE_PAUSE_FIRST_S
         while True:
             try:
-                async with session.connection() as connection:
+                async with begin() as connection:
                     done = await act(connection)
             except gives_up:
                 raise
@@ -162,6 +205,30 @@ class PaymentRows:
             else:
                 POSTGRES.answered()
                 return done
+
+
+def _order(row: Finished) -> OrderIdentity:
+    return OrderIdentity(row.attempt.seller_id, row.attempt.order_id)
+
+
+def _tell(
+    finished: Sequence[Finished], outcomes: Iterable[tuple[str, str]], steps: Sequence[Mapping[str, object]]
+) -> None:
+    for trigger, outcome in outcomes:
+        STEPS.labels(trigger, outcome).inc()
+    for row in finished:
+        state = row.finish.state
+        FINISHED.labels(state.value).inc()
+        if row.attempt.action is not Action.AUTHORIZE and state is not AttemptState.SUCCEEDED:
+            _log.error(
+                "the %s of order %s of %s has %s at the provider (%s): somebody must look at it",
+                row.attempt.action,
+                row.attempt.order_id,
+                row.attempt.seller_id,
+                state,
+                row.finish.reason,
+            )
+    tell_decisions(_log, "moved", steps)
 
 
 def finished_event(attempt: Attempt, finish: Finish, provider: str, now: datetime) -> bytes:

@@ -1,13 +1,13 @@
-"""The payments agent: what orders ask of the provider becomes rows, in the batch's transaction; the calls follow."""
+"""The payments agent: calls the provider for the rows of what orders ask for, and looks after the rows themselves."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from domain import payment
 from domain.dead_letter import DeadLetterReason
-from domain.payment import Action, AttemptState, Finish
+from domain.order import OrderIdentity
+from domain.payment import Action
 from domain.records import OrderPlaced, PaymentRequested
 from providers.provider import Provider
 from runtime.settings import ENV_PREFIX, Settings, SettingsError
@@ -16,19 +16,19 @@ from schemas.codec import DecodeError, decode, schema_of
 from sinks.postgres import journal
 from sinks.postgres import payments as ledger
 from sinks.postgres.journal import JournalRow
-from sinks.postgres.payments import Leased, NewAttempt
+from sinks.postgres.payments import NewAttempt, new_attempt
 from sinks.postgres.session import Connection, believed
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
 from streams.engine.dead_letters import dated, dead_letter
 from streams.engine.transport import BatchApp
+from streams.engine.work import Part
 from streams.payment_calls import Caller, Policy
-from streams.payment_rows import FINISHED, finished_event
 
 AGENT = "payments"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
-#: A buyer waits for the payment; and of what it reads only the orders just placed are work.
-_PACE_S = (0.1, 0.15)
+#: Nearly all that it reads has its row already; a buyer waits for the rows.
+_GATHER_S = 0.2
 
 _ID_CHARS_MAX = 128
 #: Of the year 9999, in microseconds since 1970.
@@ -46,13 +46,6 @@ class PreparedPayments:
     wanted: dict[tuple[str, str, str], tuple[NewAttempt, Record]] = field(default_factory=dict)
     noticed: set[tuple[str, str]] = field(default_factory=set)
     dead: list[JournalRow] = field(default_factory=list)
-    #: What was inserted with its lease, to be called once it is committed, and until when.
-    leased: list[Leased] = field(default_factory=list)
-    lease_ends_at: float = 0.0
-    #: There are rows that are due.
-    is_due: bool = False
-    #: Attempts that needed no provider.
-    finished: int = 0
 
 
 def run(settings: Settings, policy: Policy | None = None) -> None:
@@ -66,8 +59,8 @@ def run(settings: Settings, policy: Policy | None = None) -> None:
             settings.worker_slot,
             former=connect(settings.former()) if settings.former_provider is not None else None,
         )
-        work = PaymentsWork(caller, settings.provider, lambda: datetime.now(UTC))
-        return Wired(lambda _: work, BATCH_BYTES_MAX, pace_s=_PACE_S, service=caller.run)
+        work = PaymentsWork(caller, lambda: datetime.now(UTC))
+        return Wired(lambda _: work, BATCH_BYTES_MAX, gather_s=_GATHER_S, service=caller.run)
 
     _check(settings)
     if settings.former_provider is not None:
@@ -96,15 +89,21 @@ def _check(settings: Settings, names: str = "PROVIDER") -> None:
 
 
 class PaymentsWork:
-    """Writes the attempts, and hands them to the caller once they are committed."""
+    """Sees to it that what is asked for has its attempt, and hastens those that the provider has told of.
+
+    Whoever asks has made the attempt's row already; unless that was an older release.
+    """
 
     agent = AGENT
     outages: tuple[type[Exception], ...] = ()
 
-    def __init__(self, caller: Caller, provider: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, caller: Caller, now: Callable[[], datetime], give_up_after: timedelta = payment.GIVE_UP_AFTER_HOLD
+    ) -> None:
+        """`give_up_after` is how long after the end of its hold an order's payment is waited for."""
         self._caller = caller
-        self._provider = provider
         self._now = now
+        self._give_up_after = give_up_after
 
     async def prepare(self, batch: Batch) -> PreparedPayments:
         """Decode what asks for a payment."""
@@ -116,7 +115,7 @@ class PaymentsWork:
                 if is_notices:
                     prepared.noticed.add(_noticed(record))
                 else:
-                    wanted = self._wanted(record)
+                    wanted = self._wanted(record, batch.partition)
                     if wanted is not None:
                         traceparent = batch.traces.follow(record.offset)
                         if traceparent is not None:
@@ -132,58 +131,32 @@ class PaymentsWork:
         """It trusts no hint."""
         return False
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedPayments) -> None:
-        """Write the rows, and the answers of those that need no provider."""
-        prepared.leased, prepared.finished, prepared.is_due = [], 0, False
+    async def apply(self, connection: Connection, parts: Sequence[Part[PreparedPayments]]) -> None:
+        """Write the rows that are missing."""
         now = await believed(connection, self._now())
-        dead = dated(prepared.dead, now)
-        events: list[JournalRow] = []
-        if prepared.wanted:
-            made = await self._insert(connection, batch, prepared)
-            for key, leased in made.items():
-                row, record = prepared.wanted[key]
-                if row.state is not AttemptState.OPEN:
-                    event = finished_event(leased.attempt, Finish(row.state), leased.provider, now)
-                    events.append(JournalRow(record.key, event, now, row.traceparent))
-                    prepared.finished += 1
-                elif row.is_leased:
-                    prepared.leased.append(leased)
-                else:
-                    prepared.is_due = True
-            dead += await _without_order(connection, batch, prepared, set(made), now)
-        if prepared.noticed:
-            prepared.is_due = await ledger.hasten_attempts(connection, sorted(prepared.noticed)) > 0
-        output = {catalog.DEAD_LETTERS.name: dead, catalog.PAYMENT_EVENTS.name: events}
-        await journal.append_all(connection, batch.partition, output)
+        wanted = [row for part in parts for row, _ in part.prepared.wanted.values()]
+        await ledger.insert_attempts(connection, wanted, now)
+        known = await ledger.known_attempts(connection, [row.id for row in wanted]) if wanted else set()
+        noticed = sorted(order for part in parts for order in part.prepared.noticed)
+        if noticed:
+            await ledger.hasten_attempts(connection, noticed)
+        output: dict[journal.OutputKey, list[JournalRow]] = {}
+        for part in parts:
+            # A partition of two topics has its dead letters in one output.
+            dead = output.setdefault((catalog.DEAD_LETTERS.name, part.batch.partition), [])
+            dead += dated(part.prepared.dead, now)
+            for row, record in part.prepared.wanted.values():
+                if row.id not in known:
+                    error = "no order of ours owes this: it is not the relay's"
+                    dead.append(dead_letter(AGENT, part.batch, record, DeadLetterReason.FOREIGN, error, now))
+        await journal.append(connection, output)
 
     async def committed(self, batch: Batch, prepared: PreparedPayments) -> None:
-        """Have the new ones called. Not before: without its row, a call would be forgotten by a crash."""
-        if prepared.leased:
-            self._caller.offer(prepared.leased, prepared.lease_ends_at)
-        if prepared.is_due:
+        """Have a look at the rows. Not before: without its row, a call would be forgotten by a crash."""
+        if prepared.wanted or prepared.noticed:
             self._caller.wake()
-        FINISHED.labels(AttemptState.SUCCEEDED.value).inc(prepared.finished)
 
-    async def _insert(
-        self, connection: Connection, batch: Batch, prepared: PreparedPayments
-    ) -> dict[tuple[str, str, str], Leased]:
-        # Read before the transaction's time, so that the lease ends here first.
-        prepared.lease_ends_at = asyncio.get_running_loop().time() + self._caller.policy.lease_seconds
-        room = self._caller.room
-        rows = []
-        for row, _ in prepared.wanted.values():
-            is_leased = row.state is AttemptState.OPEN and room > 0
-            room -= is_leased
-            rows.append(row._replace(is_leased=is_leased))
-        prepared.wanted = {
-            row.id: (row, record) for row, (_, record) in zip(rows, prepared.wanted.values(), strict=True)
-        }
-        caller = self._caller
-        return await ledger.insert_attempts(
-            connection, batch.partition, rows, caller.slot, caller.policy.lease_seconds, self._provider
-        )
-
-    def _wanted(self, record: Record) -> NewAttempt | None:
+    def _wanted(self, record: Record, partition: int) -> NewAttempt | None:
         """The attempt that an event asks for. Raises `DecodeError`."""
         if record.value is not None and schema_of(record.value) in _OTHERS:
             return None
@@ -191,47 +164,33 @@ class PaymentsWork:
         if catalog.ORDER_PLACED.describes(event, schema):
             if not 0 <= event["hold_expires_at"] <= _MICROS_MAX:
                 raise DecodeError("hold_expires_at is no time that Postgres can hold")
-            give_up_at = event["hold_expires_at"] / 1e6 + self._caller.policy.give_up_after_hold_seconds
-            return _new_attempt(event, Action.AUTHORIZE, Action.AUTHORIZE.value, event["gross_minor"], give_up_at)
+            give_up_at = event["hold_expires_at"] / 1e6 + self._give_up_after.total_seconds()
+            amount = event["gross_minor"]
+            return _new_attempt(event, partition, Action.AUTHORIZE, Action.AUTHORIZE.value, amount, give_up_at)
         if catalog.PAYMENT_REQUESTED.describes(event, schema):
             request_id = event["request_id"]
             action = payment.action_of(request_id)
             if action is None or action is Action.AUTHORIZE or event["action"] != action.value:
                 raise DecodeError(f"request_id and action don't belong together: {event['action'][:20]!r}")
-            return _new_attempt(event, action, request_id, event["amount_minor"], 0.0)
+            return _new_attempt(event, partition, action, request_id, event["amount_minor"], None)
         raise LookupError(f"a {schema.name} asks for no payment")
 
 
 def _new_attempt(
-    event: OrderPlaced | PaymentRequested, action: Action, request_id: str, amount_minor: int, give_up_at: float
+    event: OrderPlaced | PaymentRequested,
+    partition: int,
+    action: Action,
+    request_id: str,
+    amount_minor: int,
+    give_up_at: float | None,
 ) -> NewAttempt:
-    """The attempt, not leased. Raises `DecodeError` for what Postgres can't hold."""
+    """The attempt. Raises `DecodeError` for what Postgres can't hold."""
     seller_id, order_id, currency = event["seller_id"], event["order_id"], event["currency"]
     _check_ids(seller_id, order_id, request_id, currency)
     if amount_minor < 0:
         raise DecodeError("amount_minor is negative")
-    key = payment.provider_key(seller_id, order_id, request_id)
-    state = AttemptState.SUCCEEDED if amount_minor == 0 else AttemptState.OPEN
-    return NewAttempt(
-        seller_id, order_id, request_id, action, amount_minor, currency, key, "", state, give_up_at, False
-    )
-
-
-async def _without_order(
-    connection: Connection,
-    batch: Batch,
-    prepared: PreparedPayments,
-    made: set[tuple[str, str, str]],
-    now: datetime,
-) -> list[JournalRow]:
-    """Dead letters for what was neither made nor there before: no order of ours owes it."""
-    left = [key for key in prepared.wanted if key not in made]
-    if not left:
-        return []
-    known = await ledger.known_attempts(connection, left)
-    error = "no order of ours owes this: it is not the relay's"
-    foreign = [prepared.wanted[key][1] for key in left if key not in known]
-    return [dead_letter(AGENT, batch, record, DeadLetterReason.FOREIGN, error, now) for record in foreign]
+    order = OrderIdentity(seller_id, order_id)
+    return new_attempt(order, partition, request_id, action, amount_minor, currency, give_up_at)
 
 
 def _noticed(record: Record) -> tuple[str, str]:

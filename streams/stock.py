@@ -36,6 +36,7 @@ from sinks.postgres.session import OUTAGES, Connection, Session, believed
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
 from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.work import Part
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ _FREED = {"reserved": -1, "retaken": -1, "released": 1, "shipped": 0, "adjusted"
 _PIECES_MAX = 10**15
 
 #: No buyer waits for it: what it gathers leaves the cores to the agents that somebody does wait for.
-_PACE_S = (0.4, 0.5)
+_GATHER_S = 0.4
 
 
 def run(settings: Settings) -> None:
@@ -89,7 +90,7 @@ def run(settings: Settings) -> None:
     kept = Mirror(settings.redis_url.get_secret_value())
     keeper = Keeper(kept, settings.postgres_url.get_secret_value())
     work = StockWork(kept, lambda: datetime.now(UTC), on_missed=keeper.compare_soon, on_sellers=keeper.heard_of)
-    wired = Wired(lambda _: work, BATCH_BYTES_MAX, pace_s=_PACE_S, service=keeper.run)
+    wired = Wired(lambda _: work, BATCH_BYTES_MAX, gather_s=_GATHER_S, service=keeper.run)
     run_agent(AGENT, settings, lambda _: wired)
 
 
@@ -151,13 +152,16 @@ class StockWork:
         """It trusts no hint."""
         return False
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: PreparedStock) -> None:
+    async def apply(self, connection: Connection, parts: Sequence[Part[PreparedStock]]) -> None:
         """Keep what could not be read."""
-        if prepared.dead:
-            topic = catalog.DEAD_LETTERS.name
-            dead = dated(prepared.dead, await believed(connection, self._now()))
-            first = await journal.take_seqs(connection, topic, batch.partition, len(dead))
-            await journal.append(connection, topic, batch.partition, first, dead)
+        if any(part.prepared.dead for part in parts):
+            now = await believed(connection, self._now())
+            output: dict[journal.OutputKey, list[JournalRow]] = {}
+            for part in parts:
+                # A partition of several topics has its dead letters in one output.
+                rows = output.setdefault((catalog.DEAD_LETTERS.name, part.batch.partition), [])
+                rows += dated(part.prepared.dead, now)
+            await journal.append(connection, output)
 
     async def committed(self, batch: Batch, prepared: PreparedStock) -> None:
         """Nothing: it is done already."""

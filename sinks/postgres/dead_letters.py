@@ -285,16 +285,16 @@ def _read_journal(connection: Connection, partition: int, after_seq: int) -> lis
     cursor = connection.execute(
         SQL["read_journal"],
         {
-            "topic": catalog.DEAD_LETTERS.name,
-            "partition": partition,
-            "after_seq": after_seq,
-            "limit": _COPIED_MAX,
+            "topics": [catalog.DEAD_LETTERS.name],
+            "partitions": [partition],
+            "after_seqs": [after_seq],
+            "limits": [_COPIED_MAX],
+            "sinces": [None],
             "bytes_max": _COPIED_BYTES_MAX,
-            "since": "-infinity",
         },
         binary=True,
     )
-    return [(seq, _decode(payload), occurred_at) for seq, _, payload, occurred_at, _ in cursor.fetchall()]
+    return [(seq, _decode(payload), occurred_at) for _, _, seq, _, payload, occurred_at, _ in cursor.fetchall()]
 
 
 def _decode(payload: bytes) -> DeadLetter:

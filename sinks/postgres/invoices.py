@@ -12,7 +12,7 @@ from sinks.postgres.session import SQL, Connection, fetch_dicts
 
 
 class InvoiceRow(NamedTuple):
-    """A row of `invoices`, less the source partition: of an invoice or a credit note."""
+    """A row of `invoices`: of an invoice or a credit note."""
 
     series_id: str
     number: int
@@ -27,13 +27,15 @@ class InvoiceRow(NamedTuple):
     tax_minor: int
     gross_minor: int
     content_sha256: bytes
+    source_partition: int
     source_offset: int
     event_seq: int
 
 
 class RefusedRow(NamedTuple):
-    """A request that got no number: a row of `refused_requests`, less topic, partition and time."""
+    """A request that got no number: a row of `refused_requests`, less topic and time."""
 
+    partition: int
     log_offset: int
     seller_id: str
     order_id: str
@@ -107,43 +109,31 @@ async def begun_series(connection: Connection, series_ids: Collection[str]) -> s
 
 
 async def take_numbers(connection: Connection, wanted: Mapping[str, Wanted], now: datetime) -> dict[str, TakenAt]:
-    """Take as many numbers of each series as are wanted; `wanted` is by series id.
-
-    Series are locked in the order of their ids, so two batches can't wait for each other.
-    """
-    cursors = [
-        (
-            series_id,
-            each.numbers,
-            await connection.execute(SQL["take_numbers"], {"series_id": series_id, **each._asdict(), "issued_at": now}),
-        )
-        for series_id, each in sorted(wanted.items())
-    ]
+    """Take as many numbers of each series as are wanted; `wanted` is by series id."""
+    if not wanted:
+        return {}
+    names = ("seller_ids", "policies", "issue_dates", "numbers")
+    columns = {name: list(column) for name, column in zip(names, zip(*wanted.values(), strict=True), strict=True)}
+    cursor = await connection.execute(SQL["take_numbers"], {"series_ids": list(wanted), "issued_at": now, **columns})
     taken = {}
-    for series_id, count, cursor in cursors:
-        row = await cursor.fetchone()
-        if row is None:
-            raise LookupError(f"series {series_id} gave no numbers")
-        taken[series_id] = TakenAt(NumberRange(series_id, row[0], count), *row[1:])
+    for series_id, next_number, *issued in await cursor.fetchall():
+        count = wanted[series_id].numbers
+        taken[series_id] = TakenAt(NumberRange(series_id, next_number - count, count), *issued)
     return taken
 
 
-async def insert_invoices(connection: Connection, partition: int, rows: Sequence[InvoiceRow]) -> None:
+async def insert_invoices(connection: Connection, rows: Sequence[InvoiceRow]) -> None:
     """Insert; raises `psycopg.errors.UniqueViolation` where an order or a number is already there."""
     names = (
         "series_ids numbers seller_ids order_ids kinds refund_ids invoice_numbers issued_ats currencies"
-        " nets taxes grosses digests offsets event_seqs"
+        " nets taxes grosses digests partitions offsets event_seqs"
     ).split()
     columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-    await connection.execute(SQL["insert_invoices"], {"partition": partition, **columns})
+    await connection.execute(SQL["insert_invoices"], columns)
 
 
-async def insert_refused(
-    connection: Connection, topic: str, partition: int, rows: Sequence[RefusedRow], now: datetime
-) -> None:
-    """Record conflicts and rejections."""
-    names = ["offsets", "seller_ids", "order_ids", "kinds", "refund_ids", "outcomes", "reasons", "details", "digests"]
+async def insert_refused(connection: Connection, topic: str, rows: Sequence[RefusedRow], now: datetime) -> None:
+    """Record conflicts and rejections of requests on `topic`."""
+    names = ("partitions offsets seller_ids order_ids kinds refund_ids outcomes reasons details digests").split()
     columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-    await connection.execute(
-        SQL["insert_refused_requests"], {"topic": topic, "partition": partition, "occurred_at": now, **columns}
-    )
+    await connection.execute(SQL["insert_refused_requests"], {"topic": topic, "occurred_at": now, **columns})

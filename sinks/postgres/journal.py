@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from psycopg import AsyncCursor
+from psycopg.rows import TupleRow
+
 from sinks.postgres.session import SQL, Connection
 
 
@@ -17,47 +20,41 @@ class JournalRow(NamedTuple):
     traceparent: str | None = None
 
 
-async def take_seqs(connection: Connection, topic: str, partition: int, count: int) -> int:
-    """Take `count` sequence numbers and return the first. The head stays locked until the transaction ends."""
-    cursor = await connection.execute(SQL["take_seqs"], {"topic": topic, "partition": partition, "count": count})
-    row = await cursor.fetchone()
-    if row is None:
-        raise LookupError(f"journal head of {topic}/{partition} returned nothing")
-    return int(row[0])
+#: An output: a topic's name and a partition.
+OutputKey = tuple[str, int]
 
 
-async def append(
-    connection: Connection, topic: str, partition: int, first_seq: int, rows: Sequence[JournalRow]
-) -> None:
-    """Append rows under the sequence numbers taken for them."""
-    await connection.execute(
+async def append(connection: Connection, output: Mapping[OutputKey, Sequence[JournalRow]]) -> None:
+    """Append the rows of each output; those without rows are left alone.
+
+    Heads stay locked until the transaction ends, and are the last that it locks: call this once.
+    """
+    await _append(connection, output)
+
+
+async def append_numbered(
+    connection: Connection, output: Mapping[OutputKey, Sequence[JournalRow]]
+) -> dict[OutputKey, int]:
+    """As `append`; return the seq of each output's first row."""
+    cursor = await _append(connection, output)
+    return {} if cursor is None else {(topic, partition): first for topic, partition, first in await cursor.fetchall()}
+
+
+async def _append(
+    connection: Connection, output: Mapping[OutputKey, Sequence[JournalRow]]
+) -> AsyncCursor[TupleRow] | None:
+    rows = [(*key, row) for key, its_rows in output.items() for row in its_rows]
+    if not rows:
+        return None
+    return await connection.execute(
         SQL["append_journal"],
         {
-            "topic": topic,
-            "partition": partition,
-            "first": first_seq,
-            "keys": [row.key for row in rows],
-            "payloads": [row.payload for row in rows],
-            "occurred_ats": [row.occurred_at for row in rows],
-            "traceparents": traceparents_of(rows),
-        },
-    )
-
-
-async def append_all(connection: Connection, partition: int, output: Mapping[str, Sequence[JournalRow]]) -> None:
-    """Take sequence numbers and append rows to several topics of one partition; topics without rows are left alone."""
-    rows = [(topic, row) for topic, its_rows in sorted(output.items()) for row in its_rows]
-    if not rows:
-        return
-    await connection.execute(
-        SQL["append_output"],
-        {
-            "partition": partition,
-            "topics": [topic for topic, _ in rows],
-            "keys": [row.key for _, row in rows],
-            "payloads": [row.payload for _, row in rows],
-            "occurred_ats": [row.occurred_at for _, row in rows],
-            "traceparents": traceparents_of([row for _, row in rows]),
+            "topics": [topic for topic, _, _ in rows],
+            "partitions": [partition for _, partition, _ in rows],
+            "keys": [row.key for *_, row in rows],
+            "payloads": [row.payload for *_, row in rows],
+            "occurred_ats": [row.occurred_at for *_, row in rows],
+            "traceparents": traceparents_of(row for *_, row in rows),
         },
     )
 

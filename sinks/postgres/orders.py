@@ -14,10 +14,11 @@ from sinks.postgres.session import SQL, Connection
 
 
 class OrderRow(NamedTuple):
-    """A row of `orders`, in the order of its columns there, less the partition and what is the same for a batch."""
+    """A row of `orders`, in the order of its columns there, less what is the same for a transaction."""
 
     seller_id: str
     order_id: str
+    partition: int
     customer: str
     state: str
     history: str
@@ -106,7 +107,6 @@ async def write_stock(connection: Connection, levels: Mapping[Sku, Level], chang
 
 async def insert_orders(
     connection: Connection,
-    partition: int,
     rows: Sequence[OrderRow],
     lines: Sequence[LineRow],
     *,
@@ -115,12 +115,12 @@ async def insert_orders(
 ) -> None:
     """Insert; raises `psycopg.errors.UniqueViolation` if an order exists already."""
     names = (
-        "seller_ids order_ids customers states histories currencies nets taxes grosses digests tokens requests shorts"
-        " offsets"
+        "seller_ids order_ids partitions customers states histories currencies nets taxes grosses digests tokens"
+        " requests shorts offsets"
     ).split()
     columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     times = {"placed_at": placed_at, "hold_expires_at": hold_expires_at}
-    await connection.execute(SQL["insert_orders"], {"partition": partition, **times, **columns})
+    await connection.execute(SQL["insert_orders"], {**times, **columns})
     if lines:
         names = ["seller_ids", "order_ids", "lines", "skus", "quantities"]
         columns = {name: list(column) for name, column in zip(names, zip(*lines, strict=True), strict=True)}
@@ -164,10 +164,10 @@ async def write_states(connection: Connection, steps: Mapping[OrderIdentity, Seq
     )
 
 
-async def read_expired(connection: Connection, now: datetime, limit: int) -> list[tuple[OrderIdentity, int]]:
-    """Orders whose hold has expired before their payment was known, and their partitions; oldest first, not locked."""
+async def read_expired(connection: Connection, now: datetime, limit: int) -> list[OrderIdentity]:
+    """Orders whose hold has expired before their payment was known; oldest first, not locked."""
     cursor = await connection.execute(SQL["read_expired_holds"], {"now": now, "limit": limit})
-    return [(OrderIdentity(row[0], row[1]), row[2]) for row in await cursor.fetchall()]
+    return [OrderIdentity(*row) for row in await cursor.fetchall()]
 
 
 async def read_attempts(

@@ -1,30 +1,29 @@
 """Payment attempts: each row is committed before the provider is called, and open until its outcome is certain."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from domain.payment import Action, Attempt, AttemptState, Prior
+from domain.order import OrderIdentity
+from domain.payment import Action, Attempt, AttemptState, Finish, Prior, provider_key
 from sinks.postgres.journal import traceparents_of
 from sinks.postgres.session import SQL, Connection
 
 
 class NewAttempt(NamedTuple):
-    """A row to be made; `state` is other than open where nothing needs to be asked of the provider."""
+    """A row to be made."""
 
     seller_id: str
     order_id: str
     request_id: str
+    #: The order's.
+    partition: int
     action: Action
     amount_minor: int
     currency: str
     provider_key: str
-    reference: str
-    state: AttemptState
-    #: When an authorisation is given up, in seconds since 1970; 0 for what is not.
-    give_up_at: float
-    #: Called at once by who inserts it.
-    is_leased: bool
+    #: When an authorisation is given up, in seconds since 1970; None for what is not.
+    give_up_at: float | None
     #: The trace that it follows from.
     traceparent: str | None = None
 
@@ -32,6 +31,21 @@ class NewAttempt(NamedTuple):
     def id(self) -> tuple[str, str, str]:
         """The row's key."""
         return self.seller_id, self.order_id, self.request_id
+
+
+def new_attempt(
+    order: OrderIdentity,
+    partition: int,
+    request_id: str,
+    action: Action,
+    amount_minor: int,
+    currency: str,
+    give_up_at: float | None = None,
+    traceparent: str | None = None,
+) -> NewAttempt:
+    """The row of what an order asks for, under its key at the provider."""
+    key = provider_key(*order, request_id)
+    return NewAttempt(*order, request_id, partition, action, amount_minor, currency, key, give_up_at, traceparent)
 
 
 class Leased(NamedTuple):
@@ -48,12 +62,16 @@ class Leased(NamedTuple):
 class Finished(NamedTuple):
     """An attempt's certain outcome, and its event."""
 
-    provider_key: str
-    state: AttemptState
-    reference: str
-    reason: str
-    key: bytes
+    attempt: Attempt
+    finish: Finish
     payload: bytes
+    #: The trace that it follows from.
+    traceparent: str | None = None
+
+    @property
+    def provider_key(self) -> str:
+        """The attempt's."""
+        return self.attempt.provider_key
 
 
 class Retried(NamedTuple):
@@ -68,55 +86,37 @@ _NEW_COLUMNS = (
     "seller_ids",
     "order_ids",
     "request_ids",
+    "partitions",
     "actions",
     "amounts",
     "currencies",
     "provider_keys",
-    "references",
-    "states",
     "give_up_ats",
-    "is_leaseds",
     "traceparents",
 )
-_FINISHED_COLUMNS = ("provider_keys", "states", "references", "reasons", "keys", "payloads")
 
 
-async def insert_attempts(
-    connection: Connection, partition: int, rows: Sequence[NewAttempt], slot: str, lease_seconds: float, provider: str
-) -> dict[tuple[str, str, str], Leased]:
-    """Insert those not yet there, in the caller's transaction; return the new ones by their ids.
+async def insert_attempts(connection: Connection, rows: Sequence[NewAttempt], now: datetime) -> None:
+    """Insert those not yet there, due at once, in the caller's transaction, and wake who takes them up.
 
-    Those with `is_leased` are for `lease_seconds` the worker's in this slot. Authorisations are `provider`'s.
-
-    Left out are those that exist, those without an order, and those that ask for more than their order's whole sum.
+    Left out are those that exist, those without an order in their partition, and those that ask for more than their
+    order's whole sum.
     """
+    if not rows:
+        return
     columns: dict[str, list[Any] | None] = dict(zip(_NEW_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
     columns["actions"] = [str(row.action) for row in rows]
-    columns["states"] = [str(row.state) for row in rows]
     columns["traceparents"] = traceparents_of(rows)
-    cursor = await connection.execute(
-        SQL["insert_payment_attempts"],
-        {**columns, "partition": partition, "slot": slot, "lease": lease_seconds, "provider": provider},
-    )
-    asked = {row.id: row for row in rows}
-    made = {}
-    for *key, expired, token, auth_state, auth_reference, capture_state, whose in await cursor.fetchall():
-        row = asked[key[0], key[1], key[2]]
-        attempt = Attempt(
-            *row.id,
-            partition,
-            row.action,
-            row.amount_minor,
-            row.currency,
-            row.provider_key,
-            tries=1,
-            may_have_acted=False,
-            expired=expired,
-            authorization=_prior(auth_state, auth_reference),
-            capture=_prior(capture_state, ""),
-        )
-        made[row.id] = Leased(attempt, token, whose, row.traceparent)
-    return made
+    await connection.execute(SQL["insert_payment_attempts"], {**columns, "now": now})
+    await connection.execute(SQL["wake_payments"])
+
+
+async def await_attempts(connection: Connection) -> AsyncIterator[None]:
+    """Yield where there are new rows, as soon as their transaction is committed; first once it is listened for."""
+    await connection.execute(SQL["await_payments"])
+    yield
+    async for _ in connection.notifies():
+        yield
 
 
 async def known_attempts(connection: Connection, ids: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
@@ -157,14 +157,21 @@ async def end_leases(connection: Connection, slot: str) -> int:
     return len(await cursor.fetchall())
 
 
-async def finish_attempts(connection: Connection, topic: str, rows: Sequence[Finished], now: datetime) -> set[str]:
-    """Finish those that are still open, each with its event in the journal; none that settles as a success. Commits.
+async def finish_attempts(connection: Connection, rows: Sequence[Finished], now: datetime) -> set[str]:
+    """Finish those that are still open, in the caller's transaction; none that settles as a success.
 
     Returns the provider keys that this call has finished; if it is repeated after a lost answer, none.
     """
-    columns = dict(zip(_FINISHED_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
-    columns["states"] = [str(each) for each in columns["states"]]
-    cursor = await connection.execute(SQL["finish_payment_attempts"], {**columns, "topic": topic, "now": now})
+    cursor = await connection.execute(
+        SQL["finish_payment_attempts"],
+        {
+            "provider_keys": [row.provider_key for row in rows],
+            "states": [str(row.finish.state) for row in rows],
+            "references": [row.finish.reference for row in rows],
+            "reasons": [row.finish.reason for row in rows],
+            "now": now,
+        },
+    )
     return {provider_key for (provider_key,) in await cursor.fetchall()}
 
 

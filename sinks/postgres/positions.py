@@ -1,12 +1,21 @@
 """Positions: the next offset of each agent in each partition."""
 
 from collections.abc import Sequence
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from sinks.postgres.session import SQL, Connection
 
 #: Postgres' id of the transaction that moved a position.
 TransactionId = NewType("TransactionId", str)
+
+
+class Move(NamedTuple):
+    """A position's move in a partition, from one offset to another."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
 
 
 async def read_positions(connection: Connection, agent: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
@@ -21,26 +30,21 @@ async def read_positions(connection: Connection, agent: str, topic: str, partiti
     return {partition: offset for its_topic, partition, offset in rows if its_topic == topic and partition in wanted}
 
 
-async def move_position(
-    connection: Connection, agent: str, topic: str, partition: int, first_offset: int, next_offset: int
-) -> TransactionId | int:
-    """Move the position from `first_offset` to `next_offset`, inside the caller's transaction.
+async def move_positions(connection: Connection, agent: str, moves: Sequence[Move]) -> TransactionId | None:
+    """Move the positions, each of a partition of its own, inside the caller's transaction.
 
-    Returns the transaction's id if it moved, else where it stands: the transaction must then write nothing.
+    Returns the transaction's id if all of them stood at their first offset. Otherwise None, and none has moved: the
+    transaction must then write nothing.
     """
-    cursor = await connection.execute(
-        SQL["move_position"],
-        {
-            "agent": agent,
-            "topic": topic,
-            "partition": partition,
-            "first_offset": first_offset,
-            "next_offset": next_offset,
-        },
-    )
+    names = ("topics", "partitions", "first_offsets", "next_offsets")
+    columns = {name: list(column) for name, column in zip(names, zip(*moves, strict=True), strict=True)}
+    cursor = await connection.execute(SQL["move_positions"], {"agent": agent, **columns})
     moved = await cursor.fetchone()
-    if moved is not None:
-        return TransactionId(moved[0])
+    return None if moved is None else TransactionId(moved[0])
+
+
+async def read_position(connection: Connection, agent: str, topic: str, partition: int) -> int:
+    """Where the position stands now."""
     cursor = await connection.execute(SQL["read_position"], {"agent": agent, "topic": topic, "partition": partition})
     row = await cursor.fetchone()
     if row is None:

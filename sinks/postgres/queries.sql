@@ -1,9 +1,20 @@
 -- All statements of the agents and the relay. Arrays are sent in binary and unnested: one round trip per batch.
 
--- name: move_position
--- Moved first: it locks the row, so a second worker waits here, before it takes anything.
-UPDATE positions SET next_offset = %(next_offset)s
-WHERE agent = %(agent)s AND topic = %(topic)s AND partition = %(partition)s AND next_offset = %(first_offset)s
+-- name: move_positions
+-- All of them or none. Moved first: it locks the rows, in one order, so a second worker waits here, before it takes
+-- anything. A row is looked at again after the wait.
+WITH wanted AS (
+    SELECT * FROM unnest(%(topics)b::text[], %(partitions)b::int[], %(first_offsets)b::bigint[],
+                         %(next_offsets)b::bigint[]) AS wanted (topic, partition, first_offset, next_offset)
+), locked AS (
+    SELECT p.topic, p.partition FROM wanted JOIN positions p USING (topic, partition)
+    WHERE p.agent = %(agent)s AND p.next_offset = wanted.first_offset
+    ORDER BY p.topic, p.partition FOR UPDATE OF p
+)
+UPDATE positions p SET next_offset = wanted.next_offset
+FROM wanted JOIN locked USING (topic, partition)
+WHERE p.agent = %(agent)s AND p.topic = wanted.topic AND p.partition = wanted.partition
+  AND (SELECT count(*) FROM locked) = (SELECT count(*) FROM wanted)
 RETURNING pg_current_xact_id()::text
 
 -- name: read_position
@@ -83,70 +94,64 @@ LEFT JOIN journal j ON j.topic = 'invoice-events' AND j.partition = i.source_par
 WHERE i.kind = 'invoice' AND i.refund_id = ''
 
 -- name: take_numbers
--- k numbers at once; the row stays locked until commit, so a rollback gives them back.
+-- k numbers of each series at once; the rows stay locked until commit, so a rollback gives them back. Series are locked in
+-- the order of their ids, so two batches can't wait for each other.
 -- Neither time nor date runs backwards along the numbers, whatever clocks do and whatever zone the seller has now.
 INSERT INTO series AS s (series_id, seller_id, policy, next_number, last_issued_at, last_issue_date)
-VALUES (%(series_id)s, %(seller_id)s, %(policy)s, 1 + %(numbers)s, %(issued_at)s, %(issue_date)s)
+SELECT series_id, seller_id, policy, 1 + numbers, %(issued_at)s, issue_date
+FROM unnest(%(series_ids)b::text[], %(seller_ids)b::text[], %(policies)b::text[], %(issue_dates)b::date[],
+            %(numbers)b::bigint[]) AS row (series_id, seller_id, policy, issue_date, numbers)
+ORDER BY series_id
 ON CONFLICT (series_id) DO UPDATE
-SET next_number = s.next_number + %(numbers)s, last_issued_at = greatest(s.last_issued_at, excluded.last_issued_at),
+SET next_number = s.next_number + excluded.next_number - 1,
+    last_issued_at = greatest(s.last_issued_at, excluded.last_issued_at),
     last_issue_date = greatest(s.last_issue_date, excluded.last_issue_date)
-RETURNING s.next_number - %(numbers)s AS first, s.last_issued_at AS issued_at, s.last_issue_date AS issue_date
+RETURNING s.series_id, s.next_number, s.last_issued_at, s.last_issue_date
 
 -- name: read_series
 SELECT series_id FROM series WHERE series_id = ANY(%(series_ids)s)
 
--- name: take_seqs
-INSERT INTO journal_heads AS h (topic, partition, next_seq) VALUES (%(topic)s, %(partition)s, 1 + %(count)s)
-ON CONFLICT (topic, partition) DO UPDATE SET next_seq = h.next_seq + %(count)s
-RETURNING h.next_seq - %(count)s AS first
-
--- name: append_output
--- Heads are locked in the order of their topics' names, here as everywhere: two agents can't wait for each other. All in one
--- statement, for at a trickle it is the statements that cost.
+-- name: append_journal
+-- Heads are locked in one order, by topic and partition, here as everywhere: two agents can't wait for each other. All in
+-- one statement, for at a trickle it is the statements that cost. Returns the first seq of each output.
 WITH rows AS (
-    SELECT topic, key, payload, occurred_at, traceparent, count(*) OVER (PARTITION BY topic) AS rows,
-           row_number() OVER (PARTITION BY topic ORDER BY ordinality) AS place
-    FROM unnest(%(topics)b::text[], %(keys)b::bytea[], %(payloads)b::bytea[], %(occurred_ats)b::timestamptz[],
-                %(traceparents)b::text[])
-        WITH ORDINALITY AS row (topic, key, payload, occurred_at, traceparent, ordinality)
+    SELECT topic, partition, key, payload, occurred_at, traceparent, count(*) OVER output AS rows,
+           row_number() OVER (output ORDER BY ordinality) AS place
+    FROM unnest(%(topics)b::text[], %(partitions)b::int[], %(keys)b::bytea[], %(payloads)b::bytea[],
+                %(occurred_ats)b::timestamptz[], %(traceparents)b::text[])
+        WITH ORDINALITY AS row (topic, partition, key, payload, occurred_at, traceparent, ordinality)
+    WINDOW output AS (PARTITION BY topic, partition)
 ), heads AS (
     INSERT INTO journal_heads AS h (topic, partition, next_seq)
-    SELECT topic, %(partition)s, 1 + count(*) FROM rows GROUP BY topic ORDER BY topic
+    SELECT topic, partition, 1 + count(*) FROM rows GROUP BY topic, partition ORDER BY topic, partition
     ON CONFLICT (topic, partition) DO UPDATE SET next_seq = h.next_seq + excluded.next_seq - 1
-    RETURNING h.topic, h.next_seq
+    RETURNING h.topic, h.partition, h.next_seq
+), appended AS (
+    INSERT INTO journal (topic, partition, seq, key, payload, occurred_at, traceparent)
+    SELECT topic, partition, heads.next_seq - rows.rows + rows.place - 1, key, payload, occurred_at, traceparent
+    FROM rows JOIN heads USING (topic, partition)
 )
-INSERT INTO journal (topic, partition, seq, key, payload, occurred_at, traceparent)
-SELECT topic, %(partition)s, heads.next_seq - rows.rows + rows.place - 1, key, payload, occurred_at, traceparent
-FROM rows JOIN heads USING (topic)
-
--- name: append_journal
-INSERT INTO journal (topic, partition, seq, key, payload, occurred_at, traceparent)
-SELECT %(topic)s, %(partition)s, %(first)s + row.ordinality - 1, row.key, row.payload, row.occurred_at, row.traceparent
-FROM unnest(%(keys)b::bytea[], %(payloads)b::bytea[], %(occurred_ats)b::timestamptz[], %(traceparents)b::text[])
-    WITH ORDINALITY AS row (key, payload, occurred_at, traceparent)
+SELECT topic, partition, heads.next_seq - rows.rows FROM rows JOIN heads USING (topic, partition) WHERE rows.place = 1
 
 -- name: insert_invoices
 -- No ON CONFLICT: a repeat at this point is a bug or a lost hint, and must roll back the numbers with it.
 INSERT INTO invoices (series_id, number, seller_id, order_id, kind, refund_id, invoice_number, issued_at, currency,
                       net_minor, tax_minor, gross_minor, content_sha256, source_partition, source_offset, event_seq)
-SELECT row.series_id, row.number, row.seller_id, row.order_id, row.kind, row.refund_id, row.invoice_number,
-       row.issued_at, row.currency, row.net_minor, row.tax_minor, row.gross_minor, row.content_sha256,
-       %(partition)s, row.source_offset, row.event_seq
+SELECT row.*
 FROM unnest(%(series_ids)b::text[], %(numbers)b::bigint[], %(seller_ids)b::text[], %(order_ids)b::text[],
             %(kinds)b::text[], %(refund_ids)b::text[], %(invoice_numbers)b::text[], %(issued_ats)b::timestamptz[],
             %(currencies)b::text[], %(nets)b::bigint[], %(taxes)b::bigint[], %(grosses)b::bigint[], %(digests)b::bytea[],
-            %(offsets)b::bigint[], %(event_seqs)b::bigint[])
+            %(partitions)b::int[], %(offsets)b::bigint[], %(event_seqs)b::bigint[])
     AS row (series_id, number, seller_id, order_id, kind, refund_id, invoice_number, issued_at, currency,
-            net_minor, tax_minor, gross_minor, content_sha256, source_offset, event_seq)
+            net_minor, tax_minor, gross_minor, content_sha256, source_partition, source_offset, event_seq)
 
 -- name: insert_refused_requests
 INSERT INTO refused_requests (topic, partition, log_offset, seller_id, order_id, kind, refund_id, outcome, reason,
                               detail, content_sha256, occurred_at)
-SELECT %(topic)s, %(partition)s, row.log_offset, row.seller_id, row.order_id, row.kind, row.refund_id, row.outcome,
-       row.reason, row.detail, row.content_sha256, %(occurred_at)s
-FROM unnest(%(offsets)b::bigint[], %(seller_ids)b::text[], %(order_ids)b::text[], %(kinds)b::text[],
+SELECT %(topic)s, row.*, %(occurred_at)s
+FROM unnest(%(partitions)b::int[], %(offsets)b::bigint[], %(seller_ids)b::text[], %(order_ids)b::text[], %(kinds)b::text[],
             %(refund_ids)b::text[], %(outcomes)b::text[], %(reasons)b::text[], %(details)b::text[], %(digests)b::bytea[])
-    AS row (log_offset, seller_id, order_id, kind, refund_id, outcome, reason, detail, content_sha256)
+    AS row (partition, log_offset, seller_id, order_id, kind, refund_id, outcome, reason, detail, content_sha256)
 
 -- name: read_invoice_states
 SELECT i.series_id, i.number, j.payload, d.key IS NOT NULL AS has_document
@@ -175,16 +180,17 @@ WHERE next_seq - 1 > coalesce(published_seq, 0)
 -- name: read_journal
 -- `since` spares the months before it; a caller that misses rows asks again without it. Lengths are read without the
 -- payloads, so that rows behind `bytes_max` cost no more than their look-up.
-SELECT seq, key, payload, occurred_at, traceparent
-FROM (
-    SELECT seq, key, payload, occurred_at, traceparent, sum(octet_length(payload)) OVER (ORDER BY seq) AS bytes FROM journal
-    WHERE topic = %(topic)s AND partition = %(partition)s AND seq > %(after_seq)s
-      -- Parameters travel in the smallest type that holds them: two of them added overflow at 32,767 without the cast.
-      AND seq <= %(after_seq)s::bigint + %(limit)s
-      AND occurred_at >= %(since)s
-) AS rows
-WHERE bytes <= %(bytes_max)s OR bytes = octet_length(payload)
-ORDER BY seq
+SELECT wanted.topic, wanted.partition, rows.seq, rows.key, rows.payload, rows.occurred_at, rows.traceparent
+FROM unnest(%(topics)b::text[], %(partitions)b::int[], %(after_seqs)b::bigint[], %(limits)b::bigint[],
+            %(sinces)b::timestamptz[]) AS wanted (topic, partition, after_seq, count, since),
+    LATERAL (
+        SELECT seq, key, payload, occurred_at, traceparent, sum(octet_length(payload)) OVER (ORDER BY seq) AS bytes
+        FROM journal j
+        WHERE j.topic = wanted.topic AND j.partition = wanted.partition AND j.seq > wanted.after_seq
+          AND j.seq <= wanted.after_seq + wanted.count AND j.occurred_at >= coalesce(wanted.since, '-infinity')
+    ) AS rows
+WHERE rows.bytes <= %(bytes_max)s OR rows.bytes = octet_length(rows.payload)
+ORDER BY rows.seq
 
 -- name: read_journal_end
 -- In seconds since 1970: the end of the last month that `make_journal_months` has created.
@@ -209,8 +215,11 @@ SELECT pg_advisory_unlock(%(topic_number)s, %(partition)s)
 
 -- name: mark_published
 INSERT INTO journal_published AS p (topic, partition, published_seq)
-SELECT topic, partition, %(seq)s FROM journal_heads
-WHERE topic = %(topic)s AND partition = %(partition)s AND %(seq)s < next_seq
+SELECT topic, partition, published.seq
+FROM unnest(%(topics)b::text[], %(partitions)b::int[], %(seqs)b::bigint[]) AS published (topic, partition, seq)
+JOIN journal_heads h USING (topic, partition)
+WHERE published.seq < h.next_seq
+ORDER BY topic, partition
 ON CONFLICT (topic, partition) DO UPDATE SET published_seq = excluded.published_seq
 WHERE p.published_seq < excluded.published_seq
 
@@ -274,15 +283,15 @@ WHERE s.seller_id = row.seller_id AND s.sku = row.sku
 INSERT INTO orders (seller_id, order_id, partition, customer, state, version, history, currency, net_minor, tax_minor,
                     gross_minor, content_sha256, payment_token, invoice_request, short, hold_expires_at, placed_at,
                     source_offset)
-SELECT row.seller_id, row.order_id, %(partition)s, row.customer, row.state, jsonb_array_length(row.history::jsonb),
+SELECT row.seller_id, row.order_id, row.partition, row.customer, row.state, jsonb_array_length(row.history::jsonb),
        row.history::jsonb, row.currency, row.net_minor, row.tax_minor, row.gross_minor, row.content_sha256,
        row.payment_token, row.invoice_request, row.short::jsonb, %(hold_expires_at)s, %(placed_at)s, row.source_offset
-FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(customers)b::text[], %(states)b::text[],
-            %(histories)b::text[], %(currencies)b::text[], %(nets)b::bigint[], %(taxes)b::bigint[],
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(partitions)b::int[], %(customers)b::text[],
+            %(states)b::text[], %(histories)b::text[], %(currencies)b::text[], %(nets)b::bigint[], %(taxes)b::bigint[],
             %(grosses)b::bigint[], %(digests)b::bytea[], %(tokens)b::text[], %(requests)b::bytea[],
             %(shorts)b::text[], %(offsets)b::bigint[])
-    AS row (seller_id, order_id, customer, state, history, currency, net_minor, tax_minor, gross_minor, content_sha256,
-            payment_token, invoice_request, short, source_offset)
+    AS row (seller_id, order_id, partition, customer, state, history, currency, net_minor, tax_minor, gross_minor,
+            content_sha256, payment_token, invoice_request, short, source_offset)
 
 -- name: insert_order_lines
 INSERT INTO order_lines (seller_id, order_id, line, sku, quantity)
@@ -309,7 +318,7 @@ FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(states)b::text[], %
 WHERE o.seller_id = row.seller_id AND o.order_id = row.order_id
 
 -- name: read_expired_holds
-SELECT seller_id, order_id, partition FROM orders
+SELECT seller_id, order_id FROM orders
 WHERE state = 'PAYMENT_PENDING' AND hold_expires_at <= %(now)s ORDER BY hold_expires_at LIMIT %(limit)s
 
 -- name: read_refunds
@@ -347,45 +356,27 @@ FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text
 JOIN payment_attempts p USING (seller_id, order_id, request_id)
 
 -- name: insert_payment_attempts
--- The first so many are called at once by who inserts them; the rest waits in its rows. Only what an order can owe gets
--- in. `token` and what stands before an attempt travel back, so that calling it needs no further question.
-WITH asked AS (
-    SELECT row.*
-    FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text[], %(actions)b::text[],
-                %(amounts)b::bigint[], %(currencies)b::text[], %(provider_keys)b::text[], %(references)b::text[],
-                %(states)b::text[], %(give_up_ats)b::float8[], %(is_leaseds)b::boolean[], %(traceparents)b::text[])
-        AS row (seller_id, order_id, request_id, action, amount_minor, currency, provider_key, reference, state,
-                give_up_at, is_leased, traceparent)
-    JOIN orders o USING (seller_id, order_id)
-    WHERE o.currency = row.currency AND row.amount_minor <= o.gross_minor
-), inserted AS (
-    INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,
-                                  provider_key, state, tries, next_try_at, leased_by, give_up_at, reference,
-                                  created_at, finished_at, provider, traceparent)
-    SELECT seller_id, order_id, request_id, %(partition)s, action, amount_minor, currency, provider_key, state,
-           is_leased::int, now() + CASE WHEN is_leased THEN make_interval(secs => %(lease)s) ELSE interval '0' END,
-           CASE WHEN is_leased THEN %(slot)s END,
-           CASE WHEN action = 'authorize' THEN to_timestamp(give_up_at) END, reference, now(),
-           CASE WHEN state <> 'open' THEN now() END, CASE WHEN action = 'authorize' THEN %(provider)s END,
-           traceparent
-    FROM asked
-    ON CONFLICT DO NOTHING
-    RETURNING seller_id, order_id, request_id, give_up_at
-)
--- Joined by the order's key, not back to `asked`: that has no index, and the planner compares each with each.
-SELECT i.seller_id, i.order_id, i.request_id, coalesce(i.give_up_at <= now(), false), o.payment_token,
-       a.state, a.reference, c.state,
-       -- Of a payment that an older release had authorised its reference tells: Stripe's begin with pi_.
-       coalesce(a.provider, CASE WHEN a.reference LIKE 'pi\_%%' THEN 'stripe' WHEN a.reference <> '' THEN 'local' END,
-                %(provider)s)
-FROM inserted i
-JOIN orders o ON o.seller_id = i.seller_id AND o.order_id = i.order_id
-LEFT JOIN payment_attempts a
-    ON a.seller_id = i.seller_id AND a.order_id = i.order_id AND a.request_id = 'authorize'
-    AND i.request_id <> 'authorize'
-LEFT JOIN payment_attempts c
-    ON c.seller_id = i.seller_id AND c.order_id = i.order_id AND c.request_id = 'capture'
-    AND i.request_id LIKE 'refund:%%'
+-- Only what an order can owe gets in. Whoever takes a row up notes whom the payment is with.
+INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency, provider_key,
+                              state, next_try_at, give_up_at, created_at, traceparent)
+SELECT row.seller_id, row.order_id, row.request_id, row.partition, row.action, row.amount_minor, row.currency,
+       row.provider_key, 'open', now(), to_timestamp(row.give_up_at), %(now)s, row.traceparent
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text[], %(partitions)b::int[],
+            %(actions)b::text[], %(amounts)b::bigint[], %(currencies)b::text[], %(provider_keys)b::text[],
+            %(give_up_ats)b::float8[], %(traceparents)b::text[])
+    AS row (seller_id, order_id, request_id, partition, action, amount_minor, currency, provider_key, give_up_at,
+            traceparent)
+JOIN orders o USING (seller_id, order_id)
+WHERE o.partition = row.partition AND o.currency = row.currency AND row.amount_minor <= o.gross_minor
+ORDER BY row.seller_id, row.order_id, row.request_id
+ON CONFLICT DO NOTHING
+
+-- name: wake_payments
+-- With the commit. A commit that notifies waits for others that do, and there are some dozens a second.
+NOTIFY payment_attempts
+
+-- name: await_payments
+LISTEN payment_attempts
 
 -- name: read_payment_attempts
 SELECT p.seller_id, p.order_id, p.request_id
@@ -421,36 +412,22 @@ LEFT JOIN payment_attempts c
     ON c.seller_id = t.seller_id AND c.order_id = t.order_id AND c.request_id = 'capture' AND t.action = 'refund'
 
 -- name: finish_payment_attempts
--- One statement, hence one transaction: whoever changes the row from open also writes its event, and nobody else does.
--- Heads are locked in the order of the partitions. `state || ''` keeps the planner from the index of what is open: after
--- an outage that is long, and would be read from end to end for each batch.
+-- Whoever changes a row from open also writes its event, and what follows for its order; nobody else does.
+-- `state || ''` keeps the planner from the index of what is open: after an outage that is long, and would be read from
+-- end to end for each batch.
 WITH done AS (
-    SELECT p.seller_id, p.order_id, p.request_id, row.state, row.reference, row.reason, row.key, row.payload
-    FROM unnest(%(provider_keys)b::text[], %(states)b::text[], %(references)b::text[], %(reasons)b::text[],
-                %(keys)b::bytea[], %(payloads)b::bytea[])
-        AS row (provider_key, state, reference, reason, key, payload)
+    SELECT p.seller_id, p.order_id, p.request_id, row.state, row.reference, row.reason
+    FROM unnest(%(provider_keys)b::text[], %(states)b::text[], %(references)b::text[], %(reasons)b::text[])
+        AS row (provider_key, state, reference, reason)
     JOIN payment_attempts p USING (provider_key)
     WHERE p.state || '' = 'open' AND NOT (p.settling AND row.state = 'succeeded')
     ORDER BY p.provider_key FOR UPDATE OF p
-), finished AS (
-    UPDATE payment_attempts p
-    SET state = done.state, reference = done.reference, reason = done.reason, finished_at = believed(%(now)s)
-    FROM done
-    WHERE (p.seller_id, p.order_id, p.request_id) = (done.seller_id, done.order_id, done.request_id)
-    RETURNING p.partition, p.provider_key, done.key, done.payload, p.traceparent
-), heads AS (
-    INSERT INTO journal_heads AS h (topic, partition, next_seq)
-    SELECT %(topic)s, partition, 1 + count(*) FROM finished GROUP BY partition ORDER BY partition
-    ON CONFLICT (topic, partition) DO UPDATE SET next_seq = h.next_seq + excluded.next_seq - 1
-    RETURNING h.partition, h.next_seq
-), appended AS (
-    INSERT INTO journal (topic, partition, seq, key, payload, occurred_at, traceparent)
-    SELECT %(topic)s, f.partition,
-           heads.next_seq - row_number() OVER (PARTITION BY f.partition ORDER BY f.provider_key),
-           f.key, f.payload, believed(%(now)s), f.traceparent
-    FROM finished f JOIN heads USING (partition)
 )
-SELECT provider_key FROM finished
+UPDATE payment_attempts p
+SET state = done.state, reference = done.reference, reason = done.reason, finished_at = %(now)s
+FROM done
+WHERE (p.seller_id, p.order_id, p.request_id) = (done.seller_id, done.order_id, done.request_id)
+RETURNING p.provider_key
 
 -- name: settle_payment_attempt
 UPDATE payment_attempts SET settling = true

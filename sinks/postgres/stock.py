@@ -155,8 +155,7 @@ class Stock:
             parameters = {**key, "key": wish.key, "adjust": wish.adjust, "version": after.version, "now": now}
             await connection.execute(_WRITE_ADJUSTMENT, parameters)
         partition = partition_of(wish.sku.encode(), partitions)
-        first_seq = await journal.take_seqs(connection, self._events, partition, 1)
-        await journal.append(connection, self._events, partition, first_seq, [_event(wish, level, after, now)])
+        await journal.append(connection, {(self._events, partition): [_event(wish, level, after, now)]})
         return _row(wish, after)
 
 

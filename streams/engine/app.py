@@ -25,10 +25,11 @@ from sinks.agreement import await_agreement, watch_agreement
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import OUTAGES, Connection, Session
 from streams.engine.batch import transactions
+from streams.engine.combiner import Combiner, Executor
 from streams.engine.in_place import InPlace
 from streams.engine.log_probe import make_log_probe
 from streams.engine.transport import BatchApp, make_app
-from streams.engine.work import ProbeLog, Work, Worker
+from streams.engine.work import Work, Worker
 
 _log = logging.getLogger(__name__)
 
@@ -40,20 +41,22 @@ _STOP_DEADLINE_S = 10.0
 #: A loop that does nothing for so long is stuck; the largest batch takes it a few seconds.
 _STANDSTILL_S_MAX = 30
 _POSITIONS_PAUSE_S = 0.5
-_PACE_A_RECORD_S = 0.006
+#: Transactions at once: while one waits for Postgres, another is prepared.
+_EXECUTORS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Wired:
     """What an agent's module makes of its settings."""
 
-    #: Does the batches of all topics that the role reads; `Batch.topic` tells them apart. Made once a partition, with
-    #: the session that is the partition's own: no two of them ever share one.
+    #: Does the batches of all topics that the role reads; `Batch.topic` tells them apart. Made once an executor, with
+    #: the session that its transactions are on, which is free while a batch is prepared.
     work: Callable[[Session], Work[Any]]
     #: Bytes of values in one transaction: bounds its memory and its time, whatever the records are.
     batch_bytes_max: int
-    #: From the beginning of a partition's batch to that of its next, at least and at most: see `_pace_s`.
-    pace_s: tuple[float, float] = (0.1, 0.5)
+    #: How long the brokers gather records while some come; after a silence they answer at once. Each fetch sets off a
+    #: transaction, which costs up to 10 ms of CPU with all that follows from it: the buyer's wait against the machine.
+    gather_s: float = 0.03
     #: Runs beside the batches until it is cancelled; its end, other than that, is a bug.
     service: Callable[[], Awaitable[None]] | None = None
     #: Called when the worker stops.
@@ -120,10 +123,20 @@ async def _serve(
     )
     health.checks["partitions"] = app.partitions_state
     wired = wire(app)
+    app.gather_s = wired.gather_s
     probe = make_log_probe(settings.kafka_bootstrap)
+    sessions = [Session(url) for _ in range(_EXECUTORS)]
+    combiner = Combiner(
+        [
+            Executor(Worker(session, probe), InPlace(wired.work(session), partitions, lambda: datetime.now(UTC)))
+            for session in sessions
+        ],
+        records_max=batch_records_max,
+        bytes_max=wired.batch_bytes_max,
+    )
 
     def consume(stream: Any) -> AsyncIterator[None]:
-        return _consume(stream, wired, url, probe, partitions, batch_records_max)
+        return _consume(stream, combiner, wired.batch_bytes_max, batch_records_max)
 
     for topic in READERS[role]:
         source = app.topic(topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
@@ -132,43 +145,21 @@ async def _serve(
         await _run_until_stopped(app, wired.service)
     finally:
         wired.close()
-        await positions.close()
+        await combiner.close()
+        for session in (positions, *sessions):
+            await session.close()
 
 
-async def _consume(
-    stream: Any, wired: Wired, postgres_url: str, probe: ProbeLog, partitions: int, batch_records_max: int
-) -> AsyncIterator[None]:
-    """Do the batches of one partition until it is revoked or the worker stops; the session ends with it."""
-    loop = asyncio.get_running_loop()
-    begin_at = 0.0
-    session = Session(postgres_url)
-    worker = Worker(session, probe)
-    work: InPlace[Any] = InPlace(wired.work(session), partitions, lambda: datetime.now(UTC))
-    try:
-        async for event in stream.events():
-            await asyncio.sleep(begin_at - loop.time())
-            began_at = loop.time()
-            events = [event, *_waiting(stream.channel.queue, batch_records_max - len(event.message.batch.records))]
-            records = sum(len(each.message.batch.records) for each in events)
-            begin_at = began_at + _pace_s(records, *wired.pace_s)
-            for batch in transactions((each.message.batch for each in events), wired.batch_bytes_max):
-                await worker.run(work, batch)
-            # Faust acknowledges the first itself.
-            for each in events[1:]:
-                each.ack()
-            yield
-    finally:
-        await session.close()
-
-
-def _pace_s(records: int, at_least: float, at_most: float) -> float:
-    """From the beginning of a batch of so many records to that of the next; after a silence nothing is waited for.
-
-    A transaction costs up to 10 ms of CPU with what it sets off elsewhere, however few records it is for. Begun sooner,
-    the agents of a small machine are so busy with it that all of them are slower: the more comes, the longer it pays to
-    gather.
-    """
-    return min(at_least + records * _PACE_A_RECORD_S, at_most)
+async def _consume(stream: Any, combiner: Combiner, bytes_max: int, records_max: int) -> AsyncIterator[None]:
+    """Have the batches of one partition done until it is revoked or the worker stops."""
+    async for event in stream.events():
+        events = [event, *_waiting(stream.channel.queue, records_max - len(event.message.batch.records))]
+        for batch in transactions((each.message.batch for each in events), bytes_max):
+            await combiner.do(batch)
+        # Faust acknowledges the first itself.
+        for each in events[1:]:
+            each.ack()
+        yield
 
 
 def _waiting(queue: Any, records_max: int) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 One place for all agents: `streams.engine.app` runs no work but through it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -14,7 +14,7 @@ from sinks.postgres.journal import JournalRow
 from sinks.postgres.session import Connection
 from streams.engine.batch import Batch
 from streams.engine.dead_letters import dead_letter
-from streams.engine.work import Work
+from streams.engine.work import Part, Work
 
 
 class HasDead(Protocol):
@@ -56,9 +56,9 @@ class InPlace(Work[Prepared]):
         prepared.dead.extend(strays.values())
         return prepared
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
+    async def apply(self, connection: Connection, parts: Sequence[Part[Prepared]]) -> None:
         """As the work does."""
-        await self._work.apply(connection, batch, prepared)
+        await self._work.apply(connection, parts)
 
     async def committed(self, batch: Batch, prepared: Prepared) -> None:
         """As the work does."""

@@ -5,9 +5,7 @@ Faust spends 0.17 ms of Python on each event; with a batch as its event it spend
 the consumer group's committed offset, which may run ahead of the effects; ours starts at the agent's position.
 """
 
-import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -32,9 +30,12 @@ _log = logging.getLogger(__name__)
 #: so ours.
 FAUST_LOG = logging.getLogger("faust.gapless")
 
-#: From taking what was fetched to taking more. A fetch costs some 2 ms of CPU, here and at the broker, and is asked for
-#: again as soon as its records are taken: under load that would be every few records. After a silence none waits.
-_TAKE_PACE_S = 0.04
+#: Who gathers records for a while answers sooner where there are so many.
+_GATHER_BYTES = 256 * 1024
+#: What brokers do after a silence: they answer with the first record, or after so long.
+_IDLE_WAIT_S = 0.5
+#: Silence is where nothing came for so many times the gathering's time.
+_SILENCE = 5
 #: `(topic, partitions) -> next offset of each`, from the positions in Postgres.
 ReadPositions = Callable[[str, list[int]], Awaitable[Mapping[int, int]]]
 
@@ -57,6 +58,8 @@ class BatchApp(faust.App):
     #: Of each topic.
     partitions: int
     read_positions: ReadPositions
+    #: How long brokers gather records while some come.
+    gather_s: float
 
     def partitions_state(self) -> str:
         """Whether the partitions that are this worker's share, be it none, are taken up: "ok", or why not."""
@@ -89,7 +92,7 @@ class BatchConsumer(AiokafkaConsumer):
     logger = FAUST_LOG
 
     app: BatchApp
-    _take_at = 0.0
+    _gathers = False
 
     def _new_consumer_thread(self) -> CommittedThread:
         return CommittedThread(self, loop=self.loop, beacon=self.beacon)
@@ -157,18 +160,31 @@ class BatchConsumer(AiokafkaConsumer):
                 )
 
     async def _wait_next_records(self, timeout: float) -> Any:
-        await asyncio.sleep(self._take_at - time.monotonic())
+        if self._gathers:
+            timeout = min(timeout, _SILENCE * self.app.gather_s)
         records, active = await super()._wait_next_records(timeout)
+        self._gather(bool(records))
         if records:
-            # A table that is rebuilt is waited for.
-            if not any(map(self._is_changelog_tp, records)):
-                self._take_at = time.monotonic() + _TAKE_PACE_S
             records = {
                 tp: fetched if self._is_changelog_tp(tp) else [Batch(tp.topic, tp.partition, fetched)]
                 for tp, fetched in records.items()
                 if fetched
             }
         return records, active
+
+    def _gather(self, gathers: bool) -> None:
+        """Whether brokers gather for a while, or answer with the first record.
+
+        A fetch costs some 2 ms of CPU, here and at the broker, and is asked for again as soon as its records are taken:
+        under load that would be every few records.
+        """
+        consumer = self._thread._consumer
+        if gathers is not self._gathers and consumer is not None:
+            self._gathers = gathers
+            # aiokafka looks at both each time that it asks.
+            fetcher = consumer._fetcher
+            fetcher._fetch_max_wait_ms = int(1_000 * (self.app.gather_s if gathers else _IDLE_WAIT_S))
+            fetcher._fetch_min_bytes = _GATHER_BYTES if gathers else 1
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, Batch):

@@ -1,4 +1,6 @@
-"""One batch, one transaction: the loop that every agent runs, whatever its work.
+"""Batches of several partitions, one transaction: the loop that every agent runs, whatever its work.
+
+What is in the way of one batch must not delay the others: batches that can't be done together are done by themselves.
 
 A refusal is data of the work. An outage is waited out here, the partition standing still. Anything else is a bug and
 ends the process before the batch is acknowledged: nothing is lost, for the restart reads from the position.
@@ -6,8 +8,9 @@ ends the process before the batch is acknowledged: nothing is lost, for the rest
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import psycopg
 from prometheus_client import Counter, Histogram
@@ -17,7 +20,7 @@ from runtime.exits import fatal
 from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.outages import OBJECT_STORE, POSTGRES
-from sinks.postgres.positions import TransactionId, move_position, was_committed
+from sinks.postgres.positions import Move, TransactionId, move_positions, read_position, was_committed
 from sinks.postgres.session import OUTAGES, TOO_SLOW, Connection, Session
 from streams.engine.batch import Batch, Record
 
@@ -53,8 +56,18 @@ BATCH_SECONDS = Histogram(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Part(Generic[Prepared]):
+    """A batch in the transaction that it is done in, with what it was prepared into."""
+
+    batch: Batch
+    prepared: Prepared
+    #: Where the position must stand.
+    first_offset: int
+
+
 class Work(Protocol[Prepared]):
-    """What an agent does with a batch."""
+    """What an agent does with batches, each of a partition of its own."""
 
     #: Names the agent in positions, metrics and logs.
     agent: str
@@ -65,8 +78,8 @@ class Work(Protocol[Prepared]):
         """Everything that needs no transaction: decode, decide, render. May be called again for the same batch."""
         ...
 
-    async def apply(self, connection: Connection, batch: Batch, prepared: Prepared) -> None:
-        """Write the effects and the journal rows. The position has moved; the caller commits."""
+    async def apply(self, connection: Connection, parts: Sequence[Part[Prepared]]) -> None:
+        """Write the effects and the journal rows of all. The positions have moved; the caller commits."""
         ...
 
     async def committed(self, batch: Batch, prepared: Prepared) -> None:
@@ -93,7 +106,7 @@ class _Unanswered(NamedTuple):
 
 
 class Worker:
-    """Runs the batches of one partition, one after the other, on a session of its own."""
+    """Does batches on a session of its own, one transaction after the other."""
 
     def __init__(
         self, session: Session, probe_log: ProbeLog, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -101,87 +114,118 @@ class Worker:
         self._session = session
         self._probe_log = probe_log
         self._sleep = sleep
-        self._unanswered: _Unanswered | None = None
+        #: By topic and partition.
+        self._unanswered: dict[tuple[str, int], _Unanswered] = {}
 
-    async def run(self, work: Work[Prepared], batch: Batch) -> None:
-        """Return when the batch is done, by whomever. Never raises but to be cancelled: a bug ends the process."""
-        self._unanswered = None
+    async def run(self, work: Work[Prepared], *batches: Batch) -> None:
+        """Return when the batches are done, by whomever. Never raises but to be cancelled: a bug ends the process.
+
+        Each is of a partition of its own.
+        """
+        self._unanswered.clear()
         with BATCH_SECONDS.labels(work.agent).time():
-            # What is left to be done, in pieces of at most so many records.
-            left: Batch | None = batch.traced()
-            records_max = len(batch.records)
+            # What is left to be done, in groups of one transaction each; in the one order in which all take positions.
+            groups = [[batch.traced() for batch in sorted(batches, key=lambda each: (each.topic, each.partition))]]
+            # Of a batch that is done by itself.
+            records_max = sum(len(batch.records) for batch in batches)
             pause_s = _BACKOFF_FIRST_S
-            while left is not None:
-                piece = left.first(records_max)
+            while groups:
+                group = groups[0] if len(groups[0]) > 1 else [groups[0][0].first(records_max)]
                 try:
-                    undone = await self._attempt(work, piece)
+                    undone = await self._attempt(work, group)
                 except TOO_SLOW as error:
                     # Of the same size it would take as long for ever. A single record waits like any outage: it is
                     # small, so that the server is too slow now, or others hold its locks.
-                    records_max = max(1, len(piece.records) // 2)
-                    await self._wait(work, piece, error, pause_s)
+                    if len(group) > 1:
+                        groups[:1] = _apart(group)
+                    else:
+                        records_max = max(1, len(group[0].records) // 2)
+                    await self._wait(work, group, error, pause_s)
                 except (*OUTAGES, *work.outages) as error:  # type: ignore[misc]  # a tuple of two, spread
-                    await self._wait(work, piece, error, pause_s)
-                # GeneratorExit and CancelledError are Faust taking the partition away: nothing was committed, go.
+                    await self._wait(work, group, error, pause_s)
+                # GeneratorExit and CancelledError are the worker's end: nothing was committed, go.
                 except (asyncio.CancelledError, GeneratorExit):
                     raise
                 except BaseException as error:  # noqa: BLE001
-                    fatal(f"{work.agent} failed on {piece}", error)
+                    fatal(f"{work.agent} failed on {_named(group)}", error)
                 else:
                     POSTGRES.answered()
                     OBJECT_STORE.answered()
-                    left = left.since(undone.first_offset) if undone else left.after(piece)
+                    if len(group) == 1:
+                        [batch] = groups[0]
+                        left = batch.since(undone[0].first_offset) if undone else batch.after(group[0])
+                        undone = [left] if left else []
+                    groups[:1] = _apart(undone)
                     pause_s = _BACKOFF_FIRST_S
                     continue
                 pause_s = min(2 * pause_s, _BACKOFF_MAX_S)
 
-    async def _wait(self, work: Work[Prepared], piece: Batch, error: Exception, pause_s: float) -> None:
+    async def _wait(self, work: Work[Prepared], group: Sequence[Batch], error: Exception, pause_s: float) -> None:
         OUTAGE_RETRIES.labels(work.agent).inc()
         (POSTGRES if isinstance(error, OUTAGES) else OBJECT_STORE).failed(error)
-        _log.debug("%s waits with %s: %s", work.agent, piece, error)
+        _log.debug("%s waits with %s: %s", work.agent, _named(group), error)
         await self._sleep(pause_s)
 
-    async def _attempt(self, work: Work[Prepared], batch: Batch) -> Batch | None:
-        """Try once; return what is left to be done."""
-        batch.dead.clear()
-        prepared = await work.prepare(batch)
-        position = await self._commit(work, batch, prepared, batch.first_offset)
-        if position is not None and standing(batch.first_offset, batch.next_offset, position) is Standing.EARLY:
-            await self._step_over_hole(work, batch, position)
-            position = await self._commit(work, batch, prepared, position)
-        if position is None:
-            BATCHES.labels(work.agent, Standing.NEXT.value).inc()
-            await _committed(work, batch, prepared)
-            return None
-        found = standing(batch.first_offset, batch.next_offset, position)
-        if found is Standing.DONE and self._unanswered is not None:
-            async with self._session.connection() as connection:
-                committed = await was_committed(connection, self._unanswered.transaction)
-            if committed:
-                await _committed(work, batch, self._unanswered.prepared)
-        BATCHES.labels(work.agent, found.value).inc()
-        return batch.since(position) if found in (Standing.PARTLY_DONE, Standing.NEXT) else None
+    async def _attempt(self, work: Work[Prepared], group: Sequence[Batch]) -> list[Batch]:
+        """Try once; return what is left to be done. Of several batches that is all or nothing."""
+        parts = []
+        for batch in group:
+            batch.dead.clear()
+            parts.append(Part(batch, await work.prepare(batch), batch.first_offset))
+        if await self._commit(work, parts):
+            for part in parts:
+                await self._is_done(work, part)
+            return []
+        return list(group) if len(parts) > 1 else await self._stands_elsewhere(work, parts[0])
 
-    async def _commit(self, work: Work[Prepared], batch: Batch, prepared: Prepared, first_offset: int) -> int | None:
+    async def _stands_elsewhere(self, work: Work[Prepared], part: Part[Prepared]) -> list[Batch]:
+        """Do what can be done of a batch that does not begin at the position; return what is left to be done."""
+        batch = part.batch
+        async with self._session.connection() as connection:
+            position = await read_position(connection, work.agent, batch.topic, batch.partition)
+        found = standing(batch.first_offset, batch.next_offset, position)
+        if found is Standing.EARLY:
+            await self._step_over_hole(work, batch, position)
+            if await self._commit(work, [replace(part, first_offset=position)]):
+                await self._is_done(work, part)
+                return []
+            # Somebody else has moved it meanwhile: look again.
+            return [batch]
+        unanswered = self._unanswered.get((batch.topic, batch.partition))
+        if found is Standing.DONE and unanswered is not None:
+            async with self._session.connection() as connection:
+                committed = await was_committed(connection, unanswered.transaction)
+            if committed:
+                await _committed(work, batch, unanswered.prepared)
+        BATCHES.labels(work.agent, found.value).inc()
+        return [] if found is Standing.DONE else [batch.since(position)]
+
+    async def _is_done(self, work: Work[Prepared], part: Part[Prepared]) -> None:
+        BATCHES.labels(work.agent, Standing.NEXT.value).inc()
+        await _committed(work, part.batch, part.prepared)
+
+    async def _commit(self, work: Work[Prepared], parts: Sequence[Part[Prepared]]) -> bool:
         """As `_transact`; once more, without hints, where one of them was wrong."""
         try:
-            return await self._transact(work, batch, prepared, first_offset)
+            return await self._transact(work, parts)
         except psycopg.errors.UniqueViolation:
-            if not work.distrust(prepared):
+            if True not in {work.distrust(part.prepared) for part in parts}:
                 raise
-        return await self._transact(work, batch, prepared, first_offset)
+        return await self._transact(work, parts)
 
-    async def _transact(self, work: Work[Prepared], batch: Batch, prepared: Prepared, first_offset: int) -> int | None:
-        """Move the position from `first_offset` and apply, in one transaction; else return where it stands."""
+    async def _transact(self, work: Work[Prepared], parts: Sequence[Part[Prepared]]) -> bool:
+        """Move the positions and apply, in one transaction; False, and nothing, where one of them stands elsewhere."""
+        moves = [
+            Move(part.batch.topic, part.batch.partition, part.first_offset, part.batch.next_offset) for part in parts
+        ]
         async with self._session.pipelined_transaction() as connection:
-            moved = await move_position(
-                connection, work.agent, batch.topic, batch.partition, first_offset, batch.next_offset
-            )
-            if isinstance(moved, int):
-                return moved
-            await work.apply(connection, batch, prepared)
-            self._unanswered = _Unanswered(moved, prepared)
-        return None
+            moved = await move_positions(connection, work.agent, moves)
+            if moved is None:
+                return False
+            await work.apply(connection, parts)
+            for part in parts:
+                self._unanswered[part.batch.topic, part.batch.partition] = _Unanswered(moved, part.prepared)
+        return True
 
     async def _step_over_hole(self, work: Work[Prepared], batch: Batch, position: int) -> None:
         """Return if the log itself has nothing in [position, first offset); else records were lost on the way here."""
@@ -199,6 +243,15 @@ class Worker:
                 position,
                 log_start - 1,
             )
+
+
+def _apart(batches: Sequence[Batch]) -> list[list[Batch]]:
+    """A group for each."""
+    return [[batch] for batch in batches]
+
+
+def _named(group: Sequence[Batch]) -> str:
+    return ", ".join(map(str, group))
 
 
 async def _committed(work: Work[Prepared], batch: Batch, prepared: Prepared) -> None:

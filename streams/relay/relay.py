@@ -6,7 +6,8 @@ not dead, loses them too. What the stopped one still sends when it wakes are rep
 from what was marked, so whatever way their records interleave, a consumer that ignores seq ≤ the last it saw has each
 event once and sees no hole.
 
-Each partition is sent, acknowledged and marked for itself: one that the brokers don't take delays no other.
+Each partition is sent and acknowledged for itself: one that the brokers don't take delays no other. What several ask of
+Postgres at the same moment is one statement.
 """
 
 import functools
@@ -14,8 +15,9 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from itertools import starmap
 from typing import Any
 
 import psycopg
@@ -37,12 +39,17 @@ from streams.relay.headers import event_headers
 from streams.relay.steps import (
     RELAYS_LOCK,
     AwaitAcknowledgements,
+    MarkPublished,
     Output,
     Produce,
+    ReadJournal,
     RelayProgress,
     RunStatement,
     Steps,
+    mark_statement,
     publish,
+    read_statement,
+    rows_by_output,
     share_outputs,
 )
 
@@ -84,6 +91,8 @@ _OUTAGE_PAUSE_S = 0.5
 _REACHES_S_MAX = 2.0
 #: A relay that stops waits so long for what is under way.
 _LAST_ACKNOWLEDGEMENTS_S = 1.0
+#: Outputs that are read at once: with `BYTES_MAX` of each they bound what an answer holds.
+_READ_MAX = 32
 #: The largest record: above every topic's `max.message.bytes`.
 _ROW_BYTES_MAX = 8 * 1024 * 1024
 
@@ -243,34 +252,54 @@ class Relay:
             _, count = heads.get(output, (0, 0))
             UNPUBLISHED.labels(output.topic, output.partition).set(count)
         self._behind = set(heads)
-        for output in self._owned & heads.keys() - self._publications.keys():
-            after_seq, count = heads[output]
-            steps = publish(output, after_seq, count, self._since.get(output))
+        begun = sorted(self._owned & heads.keys() - self._publications.keys())
+        for output in begun:
+            steps = publish(output, *heads[output], self._since.get(output))
             self._publications[output] = _Publication(steps)
-            self._advance(connection, output)
-            worked = True
-        return worked
+        self._advance(connection, begun)
+        return worked or bool(begun)
 
     def _go_on(self, connection: psycopg.Connection[Any]) -> bool:
         """Finish what the brokers have acknowledged in full; return whether there was any."""
         self._producer.poll(0)
         acknowledged = [output for output, each in self._publications.items() if not each.unacknowledged]
-        for output in acknowledged:
-            self._advance(connection, output)
+        self._advance(connection, acknowledged)
         return bool(acknowledged)
 
-    def _advance(self, connection: psycopg.Connection[Any], output: Output) -> None:
-        """Do the steps of a publication up to where it waits for the brokers, or to its end."""
+    def _advance(self, connection: psycopg.Connection[Any], outputs: Iterable[Output]) -> None:
+        """Do the steps of publications up to where they wait for the brokers, or to their end."""
+        answers: dict[Output, Any] = dict.fromkeys(outputs)
+        while answers:
+            asked = [step for step in starmap(self._step, answers.items()) if step is not None]
+            answers = {}
+            reads = [step for step in asked if isinstance(step, ReadJournal)]
+            marks = [step for step in asked if isinstance(step, MarkPublished)]
+            try:
+                for first in range(0, len(reads), _READ_MAX):
+                    some = reads[first : first + _READ_MAX]
+                    answers |= rows_by_output(some, self._ask(connection, read_statement(some)))
+                if marks:
+                    self._ask(connection, mark_statement(marks))
+                    answers |= dict.fromkeys(step.output for step in marks)
+            except OUTAGES:
+                # Whether a mark was written is unknown; begun anew, it repeats at most.
+                for step in asked:
+                    del self._publications[step.output]
+                raise
+
+    def _step(self, output: Output, answer: Any) -> ReadJournal | MarkPublished | None:
+        """Go on with a publication; what it asks of Postgres, or None where it waits for the brokers or has ended."""
         publication = self._publications[output]
-        answer: Any = None
         try:
             while True:
                 step = publication.steps.send(answer)
+                if isinstance(step, ReadJournal | MarkPublished):
+                    return step
                 if isinstance(step, AwaitAcknowledgements):
-                    return
+                    return None
                 if isinstance(step, Produce):
                     self._send(step, publication)
-                answer = self._ask(connection, step) if isinstance(step, RunStatement) else None
+                answer = None
         except StopIteration as end:
             del self._publications[output]
             published: RelayProgress = end.value
@@ -278,10 +307,7 @@ class Relay:
             for span in publication.spans:
                 span.end()
             PUBLISHED.labels(output.topic).inc(published.rows)
-        except OUTAGES:
-            # Whether its mark was written is unknown; begun anew, it repeats at most.
-            del self._publications[output]
-            raise
+            return None
 
     def _ask(self, connection: psycopg.Connection[Any], step: RunStatement) -> Any:
         cursor = connection.execute(SQL[step.statement], step.parameters, binary=step.binary)

@@ -4,7 +4,7 @@ The steps are generators: they yield what they ask of Postgres and of Kafka, and
 everything rests on, send, then await, then mark, stands in one place, and can be tried under every interleaving.
 """
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -49,6 +49,23 @@ class Produce(NamedTuple):
     traceparent: str | None = None
 
 
+class ReadJournal(NamedTuple):
+    """Read the next rows of an output; the answer is these rows. Several may be read by one `read_statement`."""
+
+    output: Output
+    after_seq: int
+    rows_max: int
+    #: The rows are no older than this; None for all.
+    since: datetime | None
+
+
+class MarkPublished(NamedTuple):
+    """Note that an output is published up to a row. Several may be noted by one `mark_statement`."""
+
+    output: Output
+    seq: int
+
+
 class AwaitAcknowledgements(NamedTuple):
     """Go on when the brokers have all that these steps have sent; other outputs go on meanwhile."""
 
@@ -62,8 +79,8 @@ class RelayProgress(NamedTuple):
 
 
 _Answer = TypeVar("_Answer")
-Steps = Generator[RunStatement | Produce | AwaitAcknowledgements, Any, _Answer]
-_Row = tuple[int, bytes | None, bytes, datetime, str | None]
+Steps = Generator[RunStatement | ReadJournal | MarkPublished | Produce | AwaitAcknowledgements, Any, _Answer]
+Row = tuple[int, bytes | None, bytes, datetime, str | None]
 
 
 def share_outputs(
@@ -109,19 +126,52 @@ def publish(output: Output, after_seq: int, count: int, since: datetime | None) 
     yield AwaitAcknowledgements()
     seq, _, _, occurred_at, _ = rows[-1]
     # After the acknowledgement: a crash between repeats rows, never loses them.
-    yield RunStatement("mark_published", {"topic": output.topic, "partition": output.partition, "seq": seq})
+    yield MarkPublished(output, seq)
     return RelayProgress(len(rows), occurred_at - CLOCK_SLACK)
 
 
-def _read(output: Output, after_seq: int, count: int, since: datetime | None) -> Steps[Sequence[_Row]]:
-    query = {"topic": output.topic, "partition": output.partition, "after_seq": after_seq, "limit": count}
+def _read(output: Output, after_seq: int, count: int, since: datetime | None) -> Steps[Sequence[Row]]:
     for start in (since, None):
-        rows: Sequence[_Row] = yield RunStatement(
-            "read_journal", {**query, "bytes_max": BYTES_MAX, "since": start or "-infinity"}, binary=True
-        )
+        rows: Sequence[Row] = yield ReadJournal(output, after_seq, count, start)
         if rows and [row[0] for row in rows] == list(range(after_seq + 1, after_seq + 1 + len(rows))):
             return rows
     return fatal(
         f"the journal of {output.topic}/{output.partition} has no row of seq {after_seq + 1}, or one of those behind it"
         " is missing: rows were deleted before they were published"
     )
+
+
+def read_statement(reads: Sequence[ReadJournal]) -> RunStatement:
+    """Reads for several outputs; see `rows_by_output`."""
+    return RunStatement(
+        "read_journal",
+        {
+            **_outputs(reads),
+            "after_seqs": [each.after_seq for each in reads],
+            "limits": [each.rows_max for each in reads],
+            "sinces": [each.since for each in reads],
+            "bytes_max": BYTES_MAX,
+        },
+        binary=True,
+    )
+
+
+def rows_by_output(reads: Iterable[ReadJournal], found: Iterable[Sequence[Any]]) -> dict[Output, list[Row]]:
+    """The rows that the statement has found, by output; an output without rows has none."""
+    rows: dict[Output, list[Row]] = {each.output: [] for each in reads}
+    for topic, partition, seq, key, payload, occurred_at, traceparent in found:
+        rows[Output(topic, partition)].append((seq, key, payload, occurred_at, traceparent))
+    return rows
+
+
+def mark_statement(marks: Sequence[MarkPublished]) -> RunStatement:
+    """Marks several outputs."""
+    return RunStatement("mark_published", {**_outputs(marks), "seqs": [each.seq for each in marks]})
+
+
+def _outputs(steps: Iterable[ReadJournal | MarkPublished]) -> dict[str, list[Any]]:
+    outputs = [each.output for each in steps]
+    return {
+        "topics": [output.topic for output in outputs],
+        "partitions": [output.partition for output in outputs],
+    }

@@ -19,17 +19,16 @@ WAY = {
     "checkouts: process checkout-requests": "gateway: publish checkout-requests",
     "relay: publish inventory-events": "checkouts: process checkout-requests",
     "payments: process order-events": "checkouts: process checkout-requests",
-    "payments: authorize payment": "payments: process order-events",
-    "relay: publish payment-events": "payments: process order-events",
-    "orders: process payment-events": "payments: process order-events",
-    "relay: publish invoice-requests": "orders: process payment-events",
-    "invoices: process invoice-requests": "orders: process payment-events",
+    "payments: authorize payment": "checkouts: process checkout-requests",
+    "relay: publish payment-events": "checkouts: process checkout-requests",
+    "orders: process payment-events": "checkouts: process checkout-requests",
+    "relay: publish invoice-requests": "checkouts: process checkout-requests",
+    "invoices: process invoice-requests": "checkouts: process checkout-requests",
     "documents: process invoice-events": "invoices: process invoice-requests",
 }
 #: Of topics that several of the above write to.
 WAY_MORE = {
     ("relay: publish order-events", "checkouts: process checkout-requests"),
-    ("relay: publish order-events", "orders: process payment-events"),
     ("relay: publish invoice-events", "invoices: process invoice-requests"),
     ("relay: publish invoice-events", "documents: process invoice-events"),
 }
@@ -89,7 +88,7 @@ async def test_a_trace_goes_from_the_request_to_the_document_and_the_log_names_i
         ("documents-1", "stored"),
         ("gateway", "request"),
         ("invoices-1", "issued"),
-        ("orders-1", "moved"),
+        ("payments-1", "moved"),
         ("payments-1", "payment attempt finished"),
     ]
 

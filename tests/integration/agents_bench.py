@@ -16,7 +16,6 @@ from runtime.settings import load
 from schemas import catalog
 from sinks.object_store.store import open_store
 from sinks.postgres.documents import Logos
-from sinks.postgres.payments import Leased
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
 from streams.checkouts import CheckoutsWork
@@ -31,7 +30,6 @@ from streams.rendering import Renderer
 from streams.stock import StockWork
 from streams.stock_events import stock_changed
 from tests.conftest import Services
-from tests.integration.payments_world import QUICK
 from tests.integration.shop import HOLD, checkout_body, command, paid
 from tests.integration.test_invoices_work import NOW, FakeTable, Sent
 from tests.records import written
@@ -46,13 +44,6 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 class NoCaller:
     """Stands for what calls the provider, which is not asked here."""
-
-    room = 10
-    policy = QUICK
-    slot = "0"
-
-    def offer(self, leased: Sequence[Leased], lease_ends_at: float) -> None:
-        """Leave them."""
 
     def wake(self) -> None:
         """Sleep on."""
@@ -82,7 +73,7 @@ class Bench:
         now = lambda: NOW  # noqa: E731
         self.works: dict[str, Any] = {
             "checkouts": CheckoutsWork(table, now, HOLD),
-            "payments": PaymentsWork(caller, "local", now),
+            "payments": PaymentsWork(caller, now),
             "orders": OrdersWork(now),
             "stock": StockWork(self.mirror, now, on_missed=self._miss),
             "invoices": InvoicesWork(other_table, now),
@@ -149,7 +140,9 @@ class Bench:
         self.query(
             "INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,"
             " provider_key, state, tries, next_try_at, created_at) VALUES ('demo', %s, 'authorize', 0, 'authorize', 0,"
-            " 'EUR', %s, %s, 1, now() + interval '1 hour', now())",
+            " 'EUR', %s, %s, 1, now() + interval '1 hour', now())"
+            " ON CONFLICT (seller_id, order_id, request_id) DO UPDATE"
+            " SET state = excluded.state, tries = excluded.tries, next_try_at = excluded.next_try_at",
             order_id, order_id, state,
         )  # fmt: skip
 

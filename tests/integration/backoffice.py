@@ -132,7 +132,9 @@ class Backoffice:
         await connection.execute(
             "INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,"
             " provider_key, state, reason, next_try_at, created_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now(), now())",
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now(), now())"
+            " ON CONFLICT (seller_id, order_id, request_id) DO UPDATE"
+            " SET state = excluded.state, reason = excluded.reason, provider_key = excluded.provider_key",
             (
                 event["seller_id"], event["order_id"], request_id, partition, action, amount, event["currency"],
                 f"{event['seller_id']}:{event['order_id']}:{request_id}", outcome, reason,

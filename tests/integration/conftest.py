@@ -131,9 +131,9 @@ def lose_an_answer(monkeypatch: pytest.MonkeyPatch, worker: Worker) -> None:
     commit = worker._commit
     losses = iter([True, False])
 
-    async def commit_and_lose(*arguments: Any) -> int | None:
+    async def commit_and_lose(*arguments: Any) -> bool:
         outcome = await commit(*arguments)
-        if next(losses):
+        if next(losses, False):
             raise psycopg.OperationalError("the server closed the connection unexpectedly")
         return outcome
 

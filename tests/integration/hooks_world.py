@@ -18,9 +18,10 @@ from domain.delivery import Channel
 from domain.refusals import Refusal
 from providers.webhooks import WebhookCalls, secret_text
 from schemas import catalog
-from sinks.postgres import webhooks
+from sinks.postgres import journal, webhooks
+from sinks.postgres.journal import JournalRow
 from sinks.postgres.positions import read_positions
-from sinks.postgres.session import SQL, Session
+from sinks.postgres.session import Session
 from sinks.postgres.webhooks import Endpoint, Secrets
 from streams.deliveries import WebhookChannel
 from streams.delivery_rows import DeliveryRows
@@ -191,13 +192,9 @@ class Hooks:
         records = []
         async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as connection:
             for value in values:
-                cursor = await connection.execute(SQL["take_seqs"], {"topic": topic.name, "partition": 0, "count": 1})
-                [seq] = await cursor.fetchone() or (0,)
-                await connection.execute(
-                    "INSERT INTO journal (topic, partition, seq, key, payload, occurred_at)"
-                    " VALUES (%s, 0, %s, 'key', %s, now())",
-                    (topic.name, seq, value),
-                )
+                row = JournalRow(b"key", value, datetime.now(UTC))
+                firsts = await journal.append_numbered(connection, {(topic.name, 0): [row]})
+                seq = firsts[topic.name, 0]
                 records.append(Sent(-1, b"key", value, ((catalog.SEQ_HEADER, str(seq).encode()),)))
         return records
 

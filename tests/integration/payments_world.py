@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import psycopg
 
+from domain.payment import GIVE_UP_AFTER_HOLD
 from local.layout import free_port
 from providers.local import LocalProvider
 from providers.provider import Provider
@@ -133,13 +134,14 @@ class Payments:
         slot: str = "0",
         *,
         former: Provider | None = None,
+        give_up_after: timedelta = GIVE_UP_AFTER_HOLD,
     ) -> None:
         self.url = url
         self.policy = policy
         self.session = Session(url)
         self.provider: Provider = LocalProvider(provider, API_KEY) if isinstance(provider, str) else provider
         self.caller = Caller(self.provider, url, policy, slot, former=former, chance=lambda: 0.5)
-        self.work = PaymentsWork(self.caller, self.provider.name, lambda: datetime.now(UTC))
+        self.work = PaymentsWork(self.caller, lambda: datetime.now(UTC), give_up_after)
         self.worker = Worker(self.session, self._no_log)
         self._service: asyncio.Task[None] | None = None
         self._offsets = {EVENTS: 0, NOTICES: 0}
@@ -150,8 +152,6 @@ class Payments:
             for topic in (EVENTS, NOTICES):
                 self._offsets[topic] = (await read_positions(connection, AGENT, topic, [0]))[0]
         self._service = asyncio.create_task(self.caller.run())
-        while not self.caller.room and not self._service.done():  # noqa: ASYNC110 - it tells nobody.
-            await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
         """End as a process does that is told to."""
@@ -248,6 +248,14 @@ def outcomes(query: Query) -> dict[tuple[str, str], tuple[str, str]]:
         assert key not in found, f"{key} is announced twice"
         found[key] = (event["outcome"], event["reason"])
     return found
+
+
+async def until_taken_up(query: Query, seconds: float = 20.0) -> None:
+    """Wait until every attempt is being called for."""
+    deadline = time.monotonic() + seconds
+    while query("SELECT 1 FROM payment_attempts HAVING min(tries) > 0") == []:
+        assert time.monotonic() < deadline, "nobody takes the attempts up"
+        await asyncio.sleep(0.01)
 
 
 async def until_finished(query: Query, count: int, seconds: float = 20.0) -> dict[tuple[str, str], tuple[str, str]]:

@@ -73,7 +73,7 @@ class Shop:
         self.query(
             "INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,"
             " provider_key, state, next_try_at, created_at) VALUES ('demo', %s, %s, 0, %s, 0, 'EUR', %s, %s, now(),"
-            " now()) ON CONFLICT DO NOTHING",
+            " now()) ON CONFLICT (seller_id, order_id, request_id) DO UPDATE SET state = excluded.state",
             order_id, request_id, action, f"{order_id}:{request_id}", outcome,
         )  # fmt: skip
         await self.worker.run(self.orders, self.batch(catalog.PAYMENT_EVENTS.name, [

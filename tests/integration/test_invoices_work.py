@@ -76,6 +76,12 @@ class Agent:
     async def run(self, *records: Sent, partition: int = 0) -> None:
         await self.worker.run(self.work, Batch(TOPIC, partition, records))
 
+    async def run_together(self, *batches: Sequence[Sent]) -> None:
+        """A batch of each partition."""
+        await self.worker.run(
+            self.work, *(Batch(TOPIC, partition, records) for partition, records in enumerate(batches))
+        )
+
 
 def sent(offset: int, order_id: str, **changes: Any) -> Sent:
     body = request(order_id=order_id, **changes)
@@ -241,8 +247,8 @@ async def test_a_connection_lost_before_the_commit_is_tried_again_with_the_same_
     apply = agent.work.apply
     losses = iter([True, False])
 
-    async def apply_and_lose(connection: Any, batch: Batch, prepared: Any) -> None:
-        await apply(connection, batch, prepared)
+    async def apply_and_lose(connection: Any, parts: Any) -> None:
+        await apply(connection, parts)
         if next(losses):
             query("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
 
@@ -270,8 +276,8 @@ async def test_what_somebody_else_has_done_meanwhile_is_not_taken_for_ours(
     batch = [sent(0, "A"), sent(1, "B")]
     apply = agent.work.apply
 
-    async def apply_and_lose(connection: Any, batch: Batch, prepared: Any) -> None:
-        await apply(connection, batch, prepared)
+    async def apply_and_lose(connection: Any, parts: Any) -> None:
+        await apply(connection, parts)
         query("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
 
     async def sleep(_: float) -> None:
@@ -331,3 +337,50 @@ def events(query: Query) -> list[tuple[str, dict[str, Any]]]:
     rows = query("SELECT payload FROM journal WHERE topic = 'invoice-events' ORDER BY partition, seq")
     decoded = [codec.decode(payload, *catalog.INVOICE_EVENTS.schemas, bytes_max=10**7) for (payload,) in rows]
     return [(schema.name.removeprefix("gapless."), dict(event)) for schema, event in decoded]
+
+
+async def test_the_batches_of_several_partitions_are_one_transaction(agent: Agent, query: Query) -> None:
+    await agent.run_together([sent(0, "A"), sent(1, "B")], [sent(0, "C"), Sent(1, b"?", b"key")])
+    assert query("SELECT order_id, number, source_partition, event_seq FROM invoices ORDER BY order_id") == [
+        ("A", 1, 0, 1),
+        ("B", 2, 0, 2),
+        ("C", 1, 1, 1),
+    ]
+    written = "SELECT DISTINCT xmin::text FROM {} WHERE partition < 2"
+    [position] = query(written.format("positions"))
+    assert query(written.format("journal")) == [position]
+    assert query("SELECT topic, partition, seq FROM journal ORDER BY 1, 2, 3") == [
+        ("dead-letters", 1, 1),
+        ("invoice-events", 0, 1),
+        ("invoice-events", 0, 2),
+        ("invoice-events", 1, 1),
+    ]
+
+
+async def test_a_seller_who_numbers_in_one_run_does_so_over_the_partitions_of_a_transaction(
+    agent: Agent, query: Query
+) -> None:
+    query("UPDATE sellers SET numbering_policy = 'continuous', number_format = '{year}-{number}'")
+    await agent.run_together([sent(0, "A"), sent(1, "B")], [sent(0, "C")])
+    assert numbers(query) == [("A", 1), ("B", 2), ("C", 3)]
+    await agent.run_together([sent(2, "D")], [sent(1, "E")])
+    assert numbers(query)[3:] == [("D", 4), ("E", 5)]
+
+
+async def test_what_is_in_the_way_of_one_partition_does_not_delay_the_others(agent: Agent, query: Query) -> None:
+    """The second's batch is half done, by somebody else; the third's is done."""
+    await agent.run(sent(0, "B"), partition=1)
+    await agent.run(sent(0, "D"), partition=2)
+    await agent.run_together([sent(0, "A")], [sent(0, "B"), sent(1, "C")], [sent(0, "D")])
+    assert sorted(numbers(query)) == [("A", 1), ("B", 1), ("C", 2), ("D", 1)]
+    positions = query("SELECT partition, next_offset FROM positions WHERE agent = 'invoices' ORDER BY partition")
+    assert positions == [(0, 1), (1, 2), (2, 1), (3, 0)]
+
+
+async def test_a_lost_answer_about_several_partitions_is_found_out_and_not_repeated(
+    agent: Agent, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_an_answer(monkeypatch, agent.worker)
+    await agent.run_together([sent(0, "A")], [sent(0, "B")])
+    assert sorted(numbers(query)) == [("A", 1), ("B", 1)]
+    assert len(agent.table.numbers) == 2

@@ -26,6 +26,7 @@ from tests.integration.payments_world import (
     requested,
     simulator,
     until_finished,
+    until_taken_up,
 )
 
 OK, DECLINED = ("succeeded", ""), ("declined", "card_declined")
@@ -99,7 +100,7 @@ async def test_nothing_to_pay_succeeds_without_the_provider(
 ) -> None:
     add_order(payments.url, "A", gross=0)
     await payments.run(placed("A", gross=0), requested("A", "capture", 0))
-    assert outcomes(query) == {("A", "authorize"): OK, ("A", "capture"): OK}
+    assert await until_finished(query, 2) == {("A", "authorize"): OK, ("A", "capture"): OK}
     assert await provider.ledger() == []
     await payments.run(placed("A", gross=0))
     assert len(outcomes(query)) == 2
@@ -247,5 +248,6 @@ async def test_a_worker_that_is_told_to_stop_ends_the_calls_under_way(
     await payments.start()
     add_order(ledger_url, "A")
     await payments.run(placed("A"))
+    await until_taken_up(query)
     await payments.stop()
     assert outcomes(query) == {("A", "authorize"): OK}

@@ -20,6 +20,7 @@ from tests.integration.payments_world import (
     requested,
     simulator,
     until_finished,
+    until_taken_up,
 )
 
 
@@ -57,6 +58,7 @@ async def test_open_attempts_are_not_sent_to_the_new_provider(
     await before.start()
     old.kill()
     await before.run(placed("A"))
+    await until_taken_up(query)
     await before.crash()
     old.start()
     seen = FOREIGN.labels("local")._value.get()

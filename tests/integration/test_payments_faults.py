@@ -8,18 +8,21 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from domain.payment import Action, Attempt, AttemptState, Known, ProviderAnswer, provider_key
+from domain.order import OrderIdentity
+from domain.payment import Action, Attempt, AttemptState, Finish, Known, ProviderAnswer, provider_key
 from providers.local import LocalProvider
+from schemas import catalog
 from sinks.postgres import payments as ledger
-from sinks.postgres.payments import Finished, NewAttempt
+from sinks.postgres.payments import Finished, new_attempt
 from sinks.postgres.session import Session
 from streams.payment_calls import Caller
+from streams.payment_rows import PaymentRows, finished_event
 from tests.integration.conftest import lose_an_answer
 from tests.integration.payments_world import (
     API_KEY,
@@ -39,6 +42,8 @@ SEED = int(os.environ.get("TEST_SEED", "1"))
 OK = ("succeeded", "")
 GAVE_UP = ("failed", "gave-up")
 EACH = 200
+#: After the hold's end.
+AT_ONCE = timedelta(0)
 
 
 def check_charges(charges: list[dict[str, Any]], orders: int) -> None:
@@ -164,7 +169,7 @@ async def test_an_authorisation_that_never_gets_an_answer_is_settled_and_given_u
     tmp_path: Path, ledger_url: str, query: Query
 ) -> None:
     with simulator(tmp_path / "provider") as provider:
-        payments = Payments(ledger_url, provider.url, replace(QUICK, give_up_after_hold_seconds=0))
+        payments = Payments(ledger_url, provider.url, give_up_after=AT_ONCE)
         await payments.start()
         add_order(ledger_url, "A", "tok_timeout_always")
         await payments.run(placed("A", hold_seconds=1.5))
@@ -181,7 +186,7 @@ async def test_a_charge_that_arrives_after_it_was_given_up_finds_it_void(
 ) -> None:
     with simulator(tmp_path / "provider") as provider:
         await provider.behave(late_s=2.5)
-        payments = Payments(ledger_url, provider.url, replace(QUICK, give_up_after_hold_seconds=0))
+        payments = Payments(ledger_url, provider.url, give_up_after=AT_ONCE)
         await payments.start()
         add_order(ledger_url, "A", "tok_late")
         await payments.run(placed("A", hold_seconds=0.3))
@@ -196,7 +201,7 @@ async def test_an_authorisation_found_after_its_time_has_succeeded_late(
     tmp_path: Path, ledger_url: str, query: Query
 ) -> None:
     with simulator(tmp_path / "provider") as provider:
-        payments = Payments(ledger_url, provider.url, replace(QUICK, give_up_after_hold_seconds=0))
+        payments = Payments(ledger_url, provider.url, give_up_after=AT_ONCE)
         await payments.start()
         add_order(ledger_url, "A", "tok_timeout_charged")
         await payments.run(placed("A", hold_seconds=0.2))
@@ -208,7 +213,7 @@ async def test_an_authorisation_found_after_its_time_has_succeeded_late(
 async def test_what_was_never_called_is_given_up_without_the_provider(
     tmp_path: Path, ledger_url: str, query: Query
 ) -> None:
-    payments = Payments(ledger_url, "http://127.0.0.1:9", replace(QUICK, give_up_after_hold_seconds=0))
+    payments = Payments(ledger_url, "http://127.0.0.1:9", give_up_after=AT_ONCE)
     await payments.start()
     add_order(ledger_url, "A")
     await payments.run(placed("A", hold_seconds=-1))
@@ -218,8 +223,8 @@ async def test_what_was_never_called_is_given_up_without_the_provider(
 
 async def test_what_nobody_called_for_is_given_up_while_the_breaker_is_open(ledger_url: str, query: Query) -> None:
     """More than a few of them would else stand before those that find the provider back."""
-    policy = replace(QUICK, breaker_failures=1, breaker_seconds=60, give_up_after_hold_seconds=0, in_flight_max=5)
-    payments = Payments(ledger_url, "http://127.0.0.1:9", policy)
+    policy = replace(QUICK, breaker_failures=1, breaker_seconds=60, in_flight_max=5)
+    payments = Payments(ledger_url, "http://127.0.0.1:9", policy, give_up_after=AT_ONCE)
     await payments.start()
     ids = [f"O-{number}" for number in range(600)]
     add_orders(ledger_url, [(each, "tok_ok") for each in ids])
@@ -364,7 +369,6 @@ async def test_a_worker_that_is_stopped_while_it_waits_for_the_ledger_lets_go_of
     caller = Caller(provider, "postgresql://nobody@127.0.0.1:9/nothing", QUICK, "0")
     running = asyncio.create_task(caller.run())
     await asyncio.sleep(0)
-    assert caller.room == 0
     running.cancel()
     await asyncio.wait({running})
     assert provider.is_closed
@@ -389,6 +393,24 @@ async def test_two_workers_that_ask_for_the_same_payment_write_one_outcome(
         assert outcomes(query) == found
         charges = await provider.ledger()
         assert [charge["acted"] for charge in charges] == [1] * 20
+
+
+async def test_an_outcome_that_is_written_twice_at_once_takes_effect_once(ledger_url: str, query: Query) -> None:
+    """The attempt was taken up again, by the same worker, while its first call was under way."""
+    add_order(ledger_url, "A")
+    rows = PaymentRows(ledger_url, "0", lease_seconds=60, provider="local", now=lambda: datetime.now(UTC))
+    session = Session(ledger_url)
+    async with session.connection() as connection:
+        row = new_attempt(OrderIdentity("demo", "A"), 0, "authorize", Action.AUTHORIZE, 4798, "EUR")
+        await ledger.insert_attempts(connection, [row], datetime.now(UTC))
+    [leased] = await rows.take(1)
+    finish = Finish(AttemptState.SUCCEEDED)
+    event = finished_event(leased.attempt, finish, "local", datetime.now(UTC))
+    await asyncio.gather(*(rows.write(Finished(leased.attempt, finish, event)) for _ in range(2)))
+    await rows.close()
+    await session.close()
+    assert outcomes(query) == {("A", "authorize"): OK}
+    assert query("SELECT count(*) FROM journal WHERE topic = %s", catalog.INVOICE_REQUESTS.name) == [(1,)]
 
 
 async def test_the_ledger_away_delays_the_outcome_and_loses_nothing(
@@ -416,7 +438,9 @@ async def test_the_ledger_away_delays_the_outcome_and_loses_nothing(
         found = await until_finished(query, 200)
         await payments.stop()
         assert set(found.values()) == {OK}
-        assert query("SELECT count(*), min(seq), max(seq) FROM journal") == [(200, 1, 200)]
+        for topic in (catalog.PAYMENT_EVENTS, catalog.INVOICE_REQUESTS):
+            appended = query("SELECT count(*), min(seq), max(seq) FROM journal WHERE topic = %s", topic.name)
+            assert appended == [(200, 1, 200)]
         assert {charge["acted"] for charge in await provider.ledger()} == {1}
 
 
@@ -473,15 +497,15 @@ async def test_what_is_being_voided_can_not_succeed_any_more(ledger_url: str, qu
     """Whoever still heard of a success: the void may be acted on in the next moment."""
     session = Session(ledger_url)
     add_order(ledger_url, "O-1")
-    key = provider_key("demo", "O-1", "authorize")
-    row = NewAttempt("demo", "O-1", "authorize", Action.AUTHORIZE, 4798, "EUR", key, "", AttemptState.OPEN, 0.0, False)
+    row = new_attempt(OrderIdentity("demo", "O-1"), 0, "authorize", Action.AUTHORIZE, 4798, "EUR", 0.0)
+    key = row.provider_key
 
     async def finish(state: AttemptState) -> set[str]:
-        outcome = Finished(key, state, "", "", b"O-1", b"payload")
-        return await ledger.finish_attempts(connection, "payment-events", [outcome], datetime.now(UTC))
+        outcome = Finished(taken.attempt, Finish(state), b"payload")
+        return await ledger.finish_attempts(connection, [outcome], datetime.now(UTC))
 
     async with session.connection() as connection:
-        await ledger.insert_attempts(connection, 0, [row], "0", 0.0, "local")
+        await ledger.insert_attempts(connection, [row], datetime.now(UTC))
         assert await ledger.settle_attempt(connection, key)
         [taken] = await ledger.take_attempts(connection, 1, "0", 0.0, "local")
         assert taken.attempt.settling
@@ -489,5 +513,4 @@ async def test_what_is_being_voided_can_not_succeed_any_more(ledger_url: str, qu
         assert await finish(AttemptState.FAILED) == {key}
         assert not await ledger.settle_attempt(connection, key)
     assert query("SELECT state FROM payment_attempts") == [("failed",)]
-    assert query("SELECT count(*) FROM journal") == [(1,)]
     await session.close()

@@ -1,12 +1,12 @@
 """A batch that takes Postgres too long is done in smaller ones; what else waits, waits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Connection, Session
 from streams.engine.batch import Batch
-from streams.engine.work import Worker
+from streams.engine.work import Part, Worker
 from tests.integration.world import Sent
 
 TOPIC = "invoice-requests"
@@ -26,9 +26,10 @@ class Slow:
     async def prepare(self, batch: Batch) -> None:
         """Nothing."""
 
-    async def apply(self, connection: Connection, batch: Batch, _: None) -> None:
-        self.tried.append(len(batch.records))
-        await connection.execute("SELECT pg_sleep(%s)", (len(batch.records) * self._record_seconds(),))
+    async def apply(self, connection: Connection, parts: Sequence[Part[None]]) -> None:
+        records = sum(len(part.batch.records) for part in parts)
+        self.tried.append(records)
+        await connection.execute("SELECT pg_sleep(%s)", (records * self._record_seconds(),))
 
     async def committed(self, batch: Batch, _: None) -> None:
         self.done += [record.offset for record in batch.records]
@@ -37,12 +38,16 @@ class Slow:
         return False
 
 
-async def run(url: str, work: Slow, records: int, **settings: str) -> None:
+async def run(url: str, work: Slow, *records: int, **settings: str) -> None:
+    """Have so many records of each partition done."""
     session = Session(url, **settings)
     async with session.connection() as connection:
-        await read_positions(connection, "invoices", TOPIC, [0])
-    batch = Batch(TOPIC, 0, [Sent(offset, b"value", b"key") for offset in range(records)])
-    await Worker(session, no_log).run(work, batch)
+        await read_positions(connection, "invoices", TOPIC, range(len(records)))
+    batches = [
+        Batch(TOPIC, partition, [Sent(offset, b"value", b"key") for offset in range(count)])
+        for partition, count in enumerate(records)
+    ]
+    await Worker(session, no_log).run(work, *batches)
     await session.close()
 
 
@@ -59,6 +64,15 @@ async def test_a_transaction_that_takes_too_long_is_tried_with_half_its_records(
     assert work.done == list(range(8))
     assert work.tried == [8, 4, 2, 2, 2, 2]
     assert query("SELECT next_offset FROM positions WHERE agent = 'invoices' AND partition = 0") == [(8,)]
+
+
+async def test_what_takes_too_long_together_is_tried_by_each_partition_itself(
+    ledger_url: str, query: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    work = Slow(lambda: 0.4)
+    await run(ledger_url, work, 3, 2, transaction_timeout="1500ms")
+    assert work.tried == [5, 3, 2]
+    assert query("SELECT partition, next_offset FROM positions WHERE agent = 'invoices' ORDER BY 1") == [(0, 3), (1, 2)]
 
 
 async def test_a_statement_that_takes_too_long_is_one_too(ledger_url: str) -> None:

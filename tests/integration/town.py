@@ -109,7 +109,10 @@ class Town:
                 "INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor,"
                 " currency, provider_key, state, next_try_at, reference, created_at, finished_at) SELECT 'demo',"
                 " order_id, 'authorize', partition, 'authorize', gross_minor, currency, order_id, 'succeeded', now(),"
-                " 'ref', now(), now() FROM orders WHERE order_id = ANY(%s) RETURNING order_id, amount_minor",
+                " 'ref', now(), now() FROM orders WHERE order_id = ANY(%s)"
+                " ON CONFLICT (seller_id, order_id, request_id) DO UPDATE SET state = excluded.state,"
+                " provider_key = excluded.provider_key, reference = excluded.reference,"
+                " finished_at = excluded.finished_at RETURNING order_id, amount_minor",
                 (list(orders),),
             ).fetchall()
             for order_id, amount in rows:

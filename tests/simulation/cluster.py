@@ -1,9 +1,10 @@
 """The processes of a history: gateway, workers with the product's own work, relays; and their faults."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 from schemas import catalog
@@ -17,18 +18,23 @@ from streams.engine.work import Worker
 from streams.relay.steps import (
     RELAYS_LOCK,
     AwaitAcknowledgements,
+    MarkPublished,
     Output,
     Produce,
+    ReadJournal,
     RelayProgress,
     RunStatement,
     Steps,
+    mark_statement,
     publish,
+    read_statement,
+    rows_by_output,
     share_outputs,
 )
 from tests.simulation.choices import Choices
 from tests.simulation.judge import Judge
 from tests.simulation.objects import FakeStore
-from tests.simulation.payments import Provider
+from tests.simulation.payments import GIVE_UP_AFTER, Provider
 from tests.simulation.payments import Rows as PaymentRows
 from tests.simulation.postgres import Database, Key
 from tests.simulation.scheduler import Process, Scheduler
@@ -52,7 +58,7 @@ class Agent:
 
     name: str
     topic: str
-    make: Callable[["Cluster", Process, int], Any]
+    make: Callable[["Cluster", Process], Any]
 
 
 @dataclass
@@ -90,6 +96,34 @@ class Table:
         self.covered = (start, next_offset) if start <= first_offset <= end else (first_offset, next_offset)
 
 
+class Tables:
+    """The tables of a worker's partitions."""
+
+    def __init__(self, cluster: "Cluster", name: str) -> None:
+        self._cluster = cluster
+        self._name = name
+        self._opened: dict[int, Table] = {}
+
+    def of(self, partition: int) -> Table:
+        """A partition's, as it is since the worker has it."""
+        if partition not in self._opened:
+            cluster, key = self._cluster, (self._name, partition)
+            # The folder of a worker that has moved is another one; it may also be lost.
+            if key not in cluster.tables or cluster.faults_now(30):
+                cluster.tables[key] = Table(cluster)
+            self._opened[partition] = cluster.tables[key]
+        return self._opened[partition]
+
+    def known(self, partition: int, digests: list[bytes]) -> list[bool]:
+        return self.of(partition).known(partition, digests)
+
+    def covers(self, partition: int, offset: int) -> bool:
+        return self.of(partition).covers(partition, offset)
+
+    def mark(self, partition: int, *rest: Any) -> None:
+        self.of(partition).mark(partition, *rest)
+
+
 class Cluster(Scheduler):
     """All processes and services of a history."""
 
@@ -109,7 +143,7 @@ class Cluster(Scheduler):
         self.outputs: dict[Output, int] = {}
         self.tables: dict[tuple[str, int], Table] = {}
         #: What the consumer groups have committed, which decides nothing.
-        self.groups: dict[tuple[str, int], int] = {}
+        self.groups: dict[tuple[str, str, int], int] = {}
         self.skew = timedelta(0)
         #: Whether payments are part of the history.
         self.pays = False
@@ -198,37 +232,51 @@ class Cluster(Scheduler):
         if self.trace is not None:
             self.note(f"commit: {', '.join(f'{table} {key}' for table, key in writes)}")
 
-    def worker(self, agent: Agent, partition: int) -> Callable[[Process], Coroutine[Any, None, None]]:
-        """A worker of an agent, as `streams/engine/app.py` runs it."""
+    def worker(self, agents: Sequence[tuple[Agent, int]]) -> Callable[[Process], Coroutine[Any, None, None]]:
+        """A worker of an agent that has these partitions of its topics, as `streams/engine/app.py` runs it."""
 
         async def body(process: Process) -> None:
             session = SimulatedSession(self, process)
-            at = await self._starting_offset(session, agent, partition)
-            work = agent.make(self, process, partition)
+            at = {
+                (each.topic, partition): await self._starting_offset(session, each, partition)
+                for each, partition in agents
+            }
+            agent, _ = agents[0]
+            work = agent.make(self, process)
             if agent.name in self.rules.works:
                 work = self.rules.works[agent.name](work)
             worker = self.rules.worker(session, self._probe(), self._sleep)
-            log = self.log(agent.topic, partition)
             while True:
-                if log.end <= at:
-                    await Step(partial(_has_grown, log, at))
-                fetched = []
-                for _ in range(1 + self.choices.below(2)):
-                    at = self._misread(process, log, at)
-                    records = log.read(at, 1 + self.choices.below(4))
-                    if records:
-                        at = records[-1].offset + 1
-                        fetched.append(Batch(agent.topic, partition, records))
-                if not fetched:
-                    at = log.end
-                    continue
-                self.groups[(agent.name, partition)] = at
-                for batch in batches.transactions(fetched, BATCH_BYTES_MAX):
+                if not _have_grown(self.logs, at):
+                    await Step(partial(_have_grown, self.logs, at))
+                # Of each partition what is in hand: the first batches of all of them together, then the next.
+                in_hand = [self._fetch(process, agent, source, at) for source in list(at)]
+                for batches_of_all in zip_longest(*in_hand):
+                    together = [batch for batch in batches_of_all if batch is not None]
                     if self.trace is not None:
-                        self.note(f"{process.name} begins {batch}")
-                    await worker.run(work, batch)
+                        self.note(f"{process.name} begins {', '.join(map(str, together))}")
+                    await worker.run(work, *together)
 
         return body
+
+    def _fetch(self, process: Process, agent: Agent, source: Source, at: dict[Source, int]) -> list[Batch]:
+        """What some fetches of a partition bring, in the batches to be done."""
+        log = self.log(*source)
+        # The others' may come first.
+        if log.end <= at[source] or (len(at) > 1 and self.choices.chance(20)):
+            return []
+        fetched = []
+        for _ in range(1 + self.choices.below(2)):
+            at[source] = self._misread(process, log, at[source])
+            records = log.read(at[source], 1 + self.choices.below(4))
+            if records:
+                at[source] = records[-1].offset + 1
+                fetched.append(Batch(*source, records))
+        if not fetched:
+            at[source] = log.end
+            return []
+        self.groups[(agent.name, *source)] = at[source]
+        return list(batches.transactions(fetched, BATCH_BYTES_MAX))
 
     def _misread(self, process: Process, log: Log, at: int) -> int:
         """Where the next fetch begins: after the last one, unless records are redelivered or lost in transit."""
@@ -253,7 +301,7 @@ class Cluster(Scheduler):
                 await STEP
         require(found[partition] <= self.log(agent.topic, partition).end, "the position lies beyond the log")
         if self.rules.starts_at_group:
-            return self.groups.get((agent.name, partition), 0)
+            return self.groups.get((agent.name, agent.topic, partition), 0)
         return found[partition]
 
     def fatal(self, message: str, error: BaseException | None = None) -> NoReturn:
@@ -381,14 +429,22 @@ class Cluster(Scheduler):
                 output = (step.output.topic, step.output.partition)
                 process.outbox.setdefault(output, []).append((step.seq, step.key, step.payload))
                 await STEP
+            elif isinstance(step, ReadJournal):
+                answer = rows_by_output([step], await _ask(connection, read_statement([step])))[step.output]
+            elif isinstance(step, MarkPublished):
+                await _ask(connection, mark_statement([step]))
             elif isinstance(step, RunStatement):
-                answer = await (await connection.execute(SQL[step.statement], step.parameters)).fetchall()
+                answer = await _ask(connection, step)
             elif isinstance(step, AwaitAcknowledgements):
                 return None
 
 
-def _has_grown(log: Log, at: int) -> bool:
-    return log.end > at
+async def _ask(connection: Connection, step: RunStatement) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(SQL[step.statement], step.parameters)).fetchall()
+
+
+def _have_grown(logs: Mapping[Source, Log], at: Mapping[Source, int]) -> bool:
+    return any(source in logs and logs[source].end > offset for source, offset in at.items())
 
 
 _current: list[Cluster] = []
@@ -410,33 +466,28 @@ class FakeRenderer:
         return [render(event, self._edition) for event, _ in items]
 
 
-def _table(cluster: Cluster, name: str, partition: int) -> Any:
-    # The folder of a worker that has moved is another one; it may also be lost.
-    if (name, partition) not in cluster.tables or cluster.faults_now(30):
-        cluster.tables[(name, partition)] = Table(cluster)
-    return cluster.tables[(name, partition)]
+def _invoices(cluster: Cluster, _: Process) -> Any:
+    table: Any = Tables(cluster, "invoices")
+    return invoices.InvoicesWork(table, cluster.now_utc)
 
 
-def _invoices(cluster: Cluster, _: Process, partition: int) -> Any:
-    return invoices.InvoicesWork(_table(cluster, "invoices", partition), cluster.now_utc)
+def _checkouts(cluster: Cluster, _: Process) -> Any:
+    table: Any = Tables(cluster, "checkouts")
+    return checkouts.CheckoutsWork(table, cluster.now_utc, HOLD, GIVE_UP_AFTER)
 
 
-def _checkouts(cluster: Cluster, _: Process, partition: int) -> Any:
-    return checkouts.CheckoutsWork(_table(cluster, "checkouts", partition), cluster.now_utc, HOLD)
-
-
-def _orders(cluster: Cluster, _: Process, __: int) -> Any:
+def _orders(cluster: Cluster, _: Process) -> Any:
     return orders.OrdersWork(cluster.now_utc)
 
 
-def _documents(cluster: Cluster, process: Process, _: int) -> Any:
+def _documents(cluster: Cluster, process: Process) -> Any:
     renderer: Any = FakeRenderer(EDITIONS[int(cluster.faults_now(20))])
     return documents.DocumentsWork(
         cluster.rules.store(cluster), renderer, Logos(), SimulatedSession(cluster, process), cluster.now_utc
     )
 
 
-def _payments(cluster: Cluster, _: Process, __: int) -> Any:
+def _payments(cluster: Cluster, _: Process) -> Any:
     return PaymentRows(cluster)
 
 

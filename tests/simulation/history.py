@@ -115,12 +115,16 @@ class _History:
 
     def _cast(self, partitions: int) -> None:
         cluster, choices = self._cluster, self._choices
+        for name in dict.fromkeys(agent.name for agent in self._agents):
+            sources = [(agent, each) for agent in self._agents if agent.name == name for each in range(partitions)]
+            # One worker has them all, or each its own.
+            shares = [sources] if choices.chance(70) else [[source] for source in sources]
+            if choices.chance(40 if name == DOCUMENTS.name else 20):
+                # Started twice: they don't know of each other.
+                shares += [sources] if choices.chance(50) else [[source] for source in sources]
+            for number, share in enumerate(shares):
+                cluster.start(f"{name} {number}", cluster.worker(share))
         for partition in range(partitions):
-            for agent in self._agents:
-                cluster.start(f"{agent.name}-{partition}", cluster.worker(agent, partition))
-                if choices.chance(40 if agent is DOCUMENTS else 15):
-                    # Started twice: they don't know of each other.
-                    cluster.start(f"{agent.name}-{partition} too", cluster.worker(agent, partition))
             requests = [self._request(partition) for _ in range(1 + choices.below(REQUESTS_MAX))]
             cluster.start(f"gateway-{partition}", self._gateway(partition, requests))
         if self._relayed:

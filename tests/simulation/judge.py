@@ -52,6 +52,8 @@ class Judge:
         self._numbers: dict[str, int] = {}
         self._seqs: dict[Source, int] = {}
         self._dates: dict[str, Any] = {}
+        #: What the transaction that is judged covers.
+        self._moved: set[Source] = set()
         #: What each consumer of an output topic saw last.
         self._seen: dict[Source, int] = {}
 
@@ -68,17 +70,20 @@ class Judge:
             for key, position in written.get("positions", {}).items()
             if position != 0 or self._row("positions", key) is not None
         ]
+        self._moved = {(topic, partition) for (_, topic, partition), *_ in moves}
         for (agent, topic, partition), before, position in moves:
             require(position > before, f"the position of {agent} in {partition} goes back from {before} to {position}")
             records = self._logs[(topic, partition)].between(before, position)
             getattr(self, f"_judge_{agent}")((topic, partition), records, written)
         effects = {"invoices", "refused", "orders", "stock", "documents"} & written.keys()
-        if not moves and effects and effects <= {"orders", "stock"}:
+        if not moves and any(row.state != "open" for row in written.get("attempts", {}).values()):
+            require(effects <= {"orders", "stock"}, f"a payment's outcome has effects: {sorted(effects)}")
+            self._judge_paid(written)
+        elif not moves and effects and effects <= {"orders", "stock"}:
             self._judge_expiry(written)
         else:
             require(bool(moves) or not effects, f"effects without a move of the position: {sorted(effects)}")
-        if "attempts" in written:
-            self._judge_attempts(written)
+        self._judge_attempts(written)
         if "stock" in written:
             self._judge_stock(written)
 
@@ -158,8 +163,9 @@ class Judge:
             next_number, *_ = written.get("series", {}).get(series_id) or self._row("series", series_id)
             require(next_number > last, f"{series_id} would give {next_number} again")
             last_at = self._dates.get(series_id)
-            offsets = [row.source_offset for _, row in rows]
-            require(offsets == sorted(offsets), f"{series_id} numbers the offsets {offsets} in this order")
+            for partition in {row.source_partition for _, row in rows}:
+                offsets = [row.source_offset for _, row in rows if row.source_partition == partition]
+                require(offsets == sorted(offsets), f"{series_id} numbers the offsets {offsets} in this order")
             for _, row in rows:
                 require(last_at is None or row.issued_at >= last_at, f"the dates of {series_id} go back")
                 last_at = row.issued_at
@@ -176,9 +182,9 @@ class Judge:
                 dead += 1
             elif outcome != "repeat":
                 refused[record.offset] = outcome
-        rows = written.get("invoices", {}).values()
+        rows = [row for row in written.get("invoices", {}).values() if row.source_partition == source[1]]
         self._compare("issued", {row.source_offset: (tuple(row.key), row.content_sha256) for row in rows}, fresh)
-        self._judge_refused(refused, dead, written)
+        self._judge_refused(source, refused, dead, written)
         events = {key[2]: row for key, row in written.get("journal", {}).items() if key[:2] == (EVENTS, source[1])}
         require(len(events) == len(fresh) + len(refused), f"{len(events)} events of {len(fresh)} + {len(refused)}")
         for row in rows:
@@ -186,7 +192,7 @@ class Judge:
             require(event is not None, f"the event of {row.key} isn't at {row.event_seq}")
             require(event is None or event[0] == row.key[1].encode(), f"the event of {row.key} is another's")
 
-    def _judge_checkouts(self, _: Source, records: list[Any], written: Written) -> None:
+    def _judge_checkouts(self, source: Source, records: list[Any], written: Written) -> None:
         fresh, refused, dead = {}, {}, 0
         for record in records:
             meaning = MEANINGS[record.value]
@@ -201,13 +207,19 @@ class Judge:
                 dead += 1
             elif outcome != "repeat":
                 refused[record.offset] = outcome
-        orders = written.get("orders", {}).values()
+        orders = [row for row in written.get("orders", {}).values() if row.partition == source[1]]
+        pending = {key for key, row in written.get("orders", {}).items() if row.state == "PAYMENT_PENDING"}
+        asked = {key[:2] for key in written.get("attempts", {})}
+        require(asked == pending, f"{asked} are to be paid, and {pending} were placed")
         self._compare("placed", {row.source_offset: (row.content_sha256, row.state) for row in orders}, fresh)
-        self._judge_refused(refused, dead, written)
+        self._judge_refused(source, refused, dead, written)
 
     def _judge_orders(self, source: Source, records: list[Any], written: Written) -> None:
-        changed = written.get("orders", {})
-        is_paid = source[0] == PAYMENT_EVENTS
+        changed = {key: row for key, row in written.get("orders", {}).items() if row.partition == source[1]}
+        is_paid = (PAYMENT_EVENTS, source[1]) in self._moved
+        if is_paid and source[0] != PAYMENT_EVENTS:
+            # Payments and commands in one: the payments' turn is another.
+            changed = {}
         if not is_paid:
             asked = {MEANINGS[record.value].key for record in records}
             require(changed.keys() <= asked, f"{changed.keys() - asked} changed unasked")
@@ -217,14 +229,14 @@ class Judge:
                 attempt = self._row("attempts", (*key, "authorize"))
                 require(attempt is not None and attempt.state == "succeeded", f"{key} is confirmed and not paid")
         require(not any(key[0] == DEAD for key in written.get("journal", ())), "the agents don't understand each other")
-        if is_paid:
+        if source[0] == PAYMENT_EVENTS:
             return
         for key, row in written.get("journal", {}).items():
             schema, event = self._event(row[1]) if key[:2] == (ORDER_EVENTS, source[1]) else (None, {})
             if schema is catalog.ORDER_COMMAND_ANSWERED:
                 order = (event["seller_id"], event["order_id"])
                 # An order that was placed meanwhile may have been unknown: nobody was told yet that there is one.
-                after = changed.get(order) or self._row("orders", order)
+                after = written.get("orders", {}).get(order) or self._row("orders", order)
                 is_cancelled = after is not None and after.state == "CANCELLED"
                 require(
                     (event["outcome"] == "applied") == is_cancelled, f"the answer about {order} isn't what was done"
@@ -240,12 +252,20 @@ class Judge:
 
     def _judge_attempts(self, written: Written) -> None:
         finished = 0
-        for key, row in written["attempts"].items():
+        for key, row in written.get("attempts", {}).items():
             before = self._row("attempts", key)
             require(before is None or before.state == "open", f"{key} is {before and before.state} and written again")
             finished += row.state != "open"
         events = sum(key[0] == PAYMENT_EVENTS for key in written.get("journal", ()))
         require(events == finished, f"{events} events of {finished} payments")
+
+    def _judge_paid(self, written: Written) -> None:
+        for key, row in written.get("orders", {}).items():
+            finished = {each[2]: each_row.state for each, each_row in written["attempts"].items() if each[:2] == key}
+            require(bool(finished), f"{key} changes, and no payment of it has come to anything")
+            self._step(key, row, None)
+            if row.state == "CONFIRMED":
+                require(finished.get("authorize") == "succeeded", f"{key} is confirmed and not paid")
 
     def _judge_expiry(self, written: Written) -> None:
         for key, row in written.get("orders", {}).items():
@@ -288,9 +308,10 @@ class Judge:
         require(body in {render(event, edition) for edition in EDITIONS}, f"the document {row[2]} isn't its event's")
         require(hashlib.sha256(body).digest() == row[3], f"the document {row[2]} isn't the one recorded")
 
-    def _judge_refused(self, refused: dict[int, str], dead: int, written: Written) -> None:
-        self._compare("refused", {key[2]: row for key, row in written.get("refused", {}).items()}, refused)
-        letters = sum(key[0] == DEAD for key in written.get("journal", ()))
+    def _judge_refused(self, source: Source, refused: dict[int, str], dead: int, written: Written) -> None:
+        rows = {key[2]: row for key, row in written.get("refused", {}).items() if key[:2] == source}
+        self._compare("refused", rows, refused)
+        letters = sum(key[:2] == (DEAD, source[1]) for key in written.get("journal", ()))
         require(letters == dead, f"{letters} dead letters, not {dead}")
 
     def _judge_stock(self, written: Written) -> None:

@@ -25,7 +25,7 @@ def mark_before_the_commit_and_trust_it(rules: Rules) -> Iterator[None]:
 
         async def trusting(batch: Batch) -> Any:
             prepared = await prepare(batch)
-            known = {each for each, digest in prepared.digests.items() if digest in table.numbers}
+            known = {each for each, digest in prepared.digests.items() if digest in table.of(batch.partition).numbers}
             table.mark(
                 batch.partition, batch.first_offset, batch.next_offset, [(d, 0) for d in prepared.digests.values()]
             )
@@ -105,7 +105,7 @@ def on_conflict_do_nothing(rules: Rules) -> Iterator[None]:
     """A repeat is found by the unique constraint after its number was taken, and skipped."""
 
     def insert(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        rows = [statements.Invoice(p["partition"], row) for row in columns(p, statements.INVOICE_COLUMNS)]
+        rows = [statements.Invoice(row) for row in columns(p, statements.INVOICE_COLUMNS)]
         for row in rows:
             tx.lock("issued", row.key)
         new = [row for row in rows if tx.read("issued", row.key) is None]
@@ -122,11 +122,12 @@ def numbers_from_a_sequence(rules: Rules) -> Iterator[None]:
     """Numbers come from a counter that a rollback does not reset."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        first = (1, p["issued_at"], p["issue_date"])
-        next_number, at, day = tx.database.table("series").get(p["series_id"]) or first
-        row = (next_number + p["numbers"], max(at, p["issued_at"]), max(day, p["issue_date"]))
-        tx.write_outside("series", p["series_id"], row)
-        return ((next_number, *row[1:]),)
+        found = []
+        for series_id, count, date in statements.series_of(p):
+            row = statements.following(tx.database.table("series").get(series_id), p["issued_at"], date, count)
+            tx.write_outside("series", series_id, row)
+            found.append((series_id, *row))
+        return found
 
     rules.statements["take_numbers"] = take
     yield
@@ -137,10 +138,12 @@ def numbers_without_the_series_lock(rules: Rules) -> Iterator[None]:
     """The next number is read without a lock, and written later."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        next_number, at, day = tx.read("series", p["series_id"]) or (1, p["issued_at"], p["issue_date"])
-        issued = (max(at, p["issued_at"]), max(day, p["issue_date"]))
-        tx.write("series", p["series_id"], (next_number + p["numbers"], *issued))
-        return ((next_number, *issued),)
+        found = []
+        for series_id, count, date in statements.series_of(p):
+            row = statements.following(tx.read("series", series_id), p["issued_at"], date, count)
+            tx.write("series", series_id, row)
+            found.append((series_id, *row))
+        return found
 
     rules.statements["take_numbers"] = take
     yield
@@ -162,8 +165,7 @@ def dates_by_the_workers_clock(rules: Rules) -> Iterator[None]:
     """An invoice is dated by its worker's clock, even if the one before it has a later date."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        ((first, _, day),) = statements.take_numbers(tx, p)
-        return ((first, p["issued_at"], day),)
+        return [(series_id, after, p["issued_at"], day) for series_id, after, _, day in statements.take_numbers(tx, p)]
 
     rules.statements["take_numbers"] = take
     yield
@@ -188,8 +190,7 @@ def stock_locked_in_the_order_of_the_lines(rules: Rules) -> Iterator[None]:
     def lock(tx: Backend, p: Mapping[str, Any]) -> Rows:
         skus = list(columns(p, "seller_ids skus"))
         # Any order that isn't the same for all.
-        partition = next((key[1][2] for key in tx.held if key[0] == "positions" and isinstance(key[1], tuple)), 0)
-        found = [sku for sku in (skus[::-1] if partition else skus) if tx.read("stock", sku) is not None]
+        found = [sku for sku in (skus[::-1] if int(tx.transaction) % 2 else skus) if tx.read("stock", sku) is not None]
         for sku in found:
             if ("stock", sku) not in tx.held:
                 tx.lock("stock", sku)

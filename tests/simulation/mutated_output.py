@@ -7,11 +7,19 @@ from unittest.mock import patch
 from domain import documents as naming
 from sinks.postgres import journal
 from streams.engine.batch import Batch
-from streams.relay.steps import AwaitAcknowledgements, Produce, RelayProgress, RunStatement, Steps, publish
+from streams.relay.steps import (
+    AwaitAcknowledgements,
+    MarkPublished,
+    Produce,
+    RelayProgress,
+    RunStatement,
+    Steps,
+    publish,
+)
 from tests.simulation.cluster import Cluster, Rules, current_cluster
 from tests.simulation.mutation import mutation
 from tests.simulation.objects import FakeStore
-from tests.simulation.postgres import Backend, Rows
+from tests.simulation.postgres import Backend, Rows, columns
 from tests.simulation.sessions import STEP
 
 
@@ -20,27 +28,34 @@ def seqs_from_a_counter_outside(rules: Rules) -> Iterator[None]:
     """The journal's seq comes from a sequence: a rollback leaves a gap, and commits overtake each other."""
 
     def take(tx: Backend, p: Mapping[str, Any]) -> Rows:
-        key = (p["topic"], p["partition"])
-        next_seq, published = tx.database.table("heads").get(key) or (1, 0)
-        tx.write_outside("heads", key, (next_seq + p["count"], published))
-        return ((next_seq,),)
+        found = []
+        for topic, partition, *row in columns(p, "topics partitions keys payloads occurred_ats"):
+            key = (topic, partition)
+            next_seq, published = tx.database.table("heads").get(key) or (1, 0)
+            tx.write_outside("heads", key, (next_seq + 1, published))
+            tx.insert("journal", {(*key, next_seq): (*row, None)})
+            found.append((*key, next_seq))
+        # The first of each.
+        return found[::-1]
 
-    rules.statements["take_seqs"] = take
+    rules.statements["append_journal"] = take
     yield
 
 
 @mutation
 def publish_before_the_commit(_: Rules) -> Iterator[None]:
     """Events are sent when they are made, whatever becomes of the transaction."""
-    append = journal.append
+    append = journal.append_numbered
 
-    async def eager(connection: Any, topic: str, partition: int, first_seq: int, rows: Any) -> None:
-        for seq, row in enumerate(rows, first_seq):
-            await STEP
-            current_cluster().judge.published(topic, partition, seq, row.payload)
-        await append(connection, topic, partition, first_seq, rows)
+    async def eager(connection: Any, output: Any) -> Any:
+        firsts = await append(connection, output)
+        for key, first in firsts.items():
+            for seq, row in enumerate(output[key], first):
+                await STEP
+                current_cluster().judge.published(*key, seq, row.payload)
+        return firsts
 
-    with patch("sinks.postgres.journal.append", eager):
+    with patch("sinks.postgres.journal.append_numbered", eager):
         yield
 
 
@@ -100,11 +115,11 @@ def publish_from_what_was_sent_last(rules: Rules) -> Iterator[None]:
             except StopIteration as end:
                 ended: RelayProgress = end.value
                 return ended
-            if isinstance(step, RunStatement) and step.statement == "mark_published":
+            if isinstance(step, MarkPublished):
                 heads = yield RunStatement("read_unpublished")
-                mine = (step.parameters["topic"], step.parameters["partition"])
-                seq = max([head[3] - 1 for head in heads if head[:2] == mine], default=step.parameters["seq"])
-                step = RunStatement("mark_published", {**step.parameters, "seq": seq})
+                mine = (step.output.topic, step.output.partition)
+                seq = max([head[3] - 1 for head in heads if head[:2] == mine], default=step.seq)
+                step = step._replace(seq=seq)
             answer = yield step
 
     rules.publish = hasty

@@ -19,6 +19,7 @@ from domain.payment import (
     step_after_asking,
 )
 from providers.provider import UnknownOutcomeError
+from sinks.postgres import payments as ledger
 from streams.order_book import OrderBook
 from tests.simulation import order_statements
 from tests.simulation.cluster import Rules
@@ -87,6 +88,26 @@ def finish_what_is_finished(rules: Rules) -> Iterator[None]:
         return order_statements.finish_payment_attempts(tx, p, ("open", "succeeded", "declined", "failed"))
 
     rules.statements["finish_payment_attempts"] = finish
+    yield
+
+
+@mutation
+def move_whatever_has_become_of_the_attempt(_: Rules) -> Iterator[None]:
+    """An outcome moves its order, also where the attempt had another one before, or is about to be voided."""
+    finish = ledger.finish_attempts
+
+    async def hopeful(connection: Any, rows: Any, now: Any) -> set[str]:
+        await finish(connection, rows, now)
+        return {row.provider_key for row in rows}
+
+    with patch("sinks.postgres.payments.finish_attempts", hopeful):
+        yield
+
+
+@mutation
+def place_without_an_attempt(rules: Rules) -> Iterator[None]:
+    """The placing transaction leaves the attempt to who reads the event; unread, nobody would ask for the payment."""
+    rules.statements["insert_payment_attempts"] = lambda *_: ()
     yield
 
 

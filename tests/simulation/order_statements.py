@@ -36,14 +36,14 @@ class Paying(NamedTuple):
     state: str
     tries: int
     next_try_at: float
-    give_up_at: float
+    give_up_at: float | None
     reference: str
     created_at: float
     settling: bool = False
     leased_by: str | None = None
 
 
-_ORDER_COLUMNS = "seller_ids order_ids states histories currencies grosses requests digests offsets tokens"
+_ORDER_COLUMNS = "seller_ids order_ids partitions states histories currencies grosses requests digests offsets tokens"
 
 
 def read_order_digests(tx: Backend, p: Parameters) -> Rows:
@@ -58,9 +58,9 @@ def read_order_digests(tx: Backend, p: Parameters) -> Rows:
 def insert_orders(tx: Backend, p: Parameters) -> Rows:
     found = list(columns(p, _ORDER_COLUMNS))
     rows = {}
-    for seller_id, order_id, state, history, currency, gross, request, digest, offset, token in found:
+    for seller_id, order_id, partition, state, history, currency, gross, request, digest, offset, token in found:
         rows[(seller_id, order_id)] = Order(
-            p["partition"],
+            partition,
             state,
             len(json.loads(history)),
             json.loads(history)[-1]["reason"],
@@ -109,7 +109,7 @@ def write_order_states(tx: Backend, p: Parameters) -> Rows:
 
 def read_expired_holds(tx: Backend, p: Parameters) -> Rows:
     return [
-        (*key, order.partition)
+        key
         for key, order in tx.database.table("orders").items()
         if order.state == "PAYMENT_PENDING" and order.hold_expires_at <= p["now"]
     ][: p["limit"]]
@@ -166,42 +166,23 @@ def _of_attempts(tx: Backend, p: Parameters, rest: Callable[[Paying], tuple[Any,
     return [(*key, *rest(row)) for key in keys if (row := tx.read("attempts", key)) is not None]
 
 
-_ATTEMPT_COLUMNS = (
-    "seller_ids order_ids request_ids actions amounts currencies provider_keys references states give_up_ats is_leaseds"
-)
+_ATTEMPT_COLUMNS = "seller_ids order_ids request_ids partitions actions amounts currencies provider_keys give_up_ats"
 
 
 def insert_payment_attempts(tx: Backend, p: Parameters) -> Rows:
     now = tx.database.clock()
     rows = {}
-    for (
-        seller_id,
-        order_id,
-        request_id,
-        action,
-        amount,
-        currency,
-        key,
-        reference,
-        state,
-        give_up_at,
-        is_leased,
-    ) in columns(p, _ATTEMPT_COLUMNS):
-        order = tx.read("orders", (seller_id, order_id))
-        if order is not None and order.currency == currency and amount <= order.gross_minor:
-            tries, next_try_at = int(is_leased), now + (p["lease"] if is_leased else 0)
-            rows[(seller_id, order_id, request_id)] = Paying(
-                p["partition"], action, amount, currency, key, state, tries, next_try_at, give_up_at, reference, now
-            )._replace(leased_by=p["slot"] if is_leased else None)
-    for attempt in rows:
+    for *names, partition, action, amount, currency, key, give_up_at in columns(p, _ATTEMPT_COLUMNS):
+        order = tx.read("orders", tuple(names[:2]))
+        owes = order is not None and (order.partition, order.currency) == (partition, currency)
+        if owes and amount <= order.gross_minor:
+            rows[tuple(names)] = Paying(partition, action, amount, currency, key, "open", 0, now, give_up_at, "", now)
+    for attempt in sorted(rows):
         tx.lock("attempts", attempt)
-    found = []
     for attempt, row in rows.items():
         if tx.read("attempts", attempt) is None:
             tx.write("attempts", attempt, row)
-            order = tx.read("orders", attempt[:2])
-            found.append((*attempt, _expired(row, now), order.payment_token, *_prior(tx, attempt), None, p["provider"]))
-    return found
+    return ()
 
 
 def take_payment_attempts(tx: Backend, p: Parameters) -> Rows:
@@ -225,7 +206,7 @@ def take_payment_attempts(tx: Backend, p: Parameters) -> Rows:
 
 
 def _expired(row: Paying, now: float) -> bool:
-    return row.action == "authorize" and row.give_up_at <= now
+    return row.give_up_at is not None and row.give_up_at <= now
 
 
 def _prior(tx: Backend, key: tuple[str, str, str]) -> tuple[str | None, str | None]:
@@ -234,27 +215,18 @@ def _prior(tx: Backend, key: tuple[str, str, str]) -> tuple[str | None, str | No
 
 
 def finish_payment_attempts(tx: Backend, p: Parameters, among: Collection[str] = ("open",)) -> Rows:
-    outcomes = {row[0]: row for row in columns(p, "provider_keys states references keys payloads")}
+    outcomes = {row[0]: row for row in columns(p, "provider_keys states references")}
     open_ones = _by_provider_key(tx, outcomes, among)
     for key in open_ones.values():
         tx.lock("attempts", key)
-    done = {}
+    done = []
     for name, key in open_ones.items():
+        _, state, reference = outcomes[name]
         row = tx.read("attempts", key)
-        if row.state in among and not (row.settling and outcomes[name][1] == "succeeded"):
-            done[name] = key
-    partitions = sorted({tx.read("attempts", key).partition for key in done.values()})
-    for partition in partitions:
-        tx.lock("heads", (p["topic"], partition))
-    for name, key in sorted(done.items()):
-        _, state, reference, event_key, payload = outcomes[name]
-        row = tx.read("attempts", key)
-        tx.write("attempts", key, row._replace(state=state, reference=reference))
-        head = (p["topic"], row.partition)
-        next_seq, published = tx.read("heads", head) or (1, 0)
-        tx.write("heads", head, (next_seq + 1, published))
-        tx.write("journal", (*head, next_seq), (event_key, payload, p["now"], None))
-    return [(name,) for name in done]
+        if row.state in among and not (row.settling and state == "succeeded"):
+            tx.write("attempts", key, row._replace(state=state, reference=reference))
+            done.append((name,))
+    return done
 
 
 def settle_payment_attempt(tx: Backend, p: Parameters) -> Rows:

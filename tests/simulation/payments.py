@@ -1,6 +1,7 @@
 """Payments: the product's agent and its calls, against a provider that acts and doesn't answer, late, or not at all."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from domain.payment import Absent, Action, Attempt, Declined, Known, ProviderAnswer, Succeeded
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 #: Short, so that leases run out within a history. A step is a tenth of a second.
-POLICY = Policy(lease_seconds=4.0, timeout_seconds=1.0, backoff_first_seconds=1.0, give_up_after_hold_seconds=3.0)
+POLICY = Policy(lease_seconds=4.0, timeout_seconds=1.0, backoff_first_seconds=1.0)
+GIVE_UP_AFTER = timedelta(seconds=3)
 SLOT = "0"
 
 
@@ -128,10 +130,10 @@ class SimulatedRows(PaymentRows):
         [is_open] = await self._write([Settling(provider_key)])
         return is_open
 
-    async def _patiently(self, session: Any, act: Callable[[Any], Awaitable[Any]], _: Any = ()) -> Any:
+    async def _patiently(self, begin: Callable[[], Any], act: Callable[[Any], Awaitable[Any]], _: Any = ()) -> Any:
         while True:
             try:
-                async with session.connection() as connection:
+                async with begin() as connection:
                     return await act(connection)
             except OUTAGES:
                 await STEP
@@ -182,12 +184,7 @@ class Rows(PaymentsWork):
 
     def __init__(self, cluster: "Cluster") -> None:
         caller: Any = self
-        super().__init__(caller, Provider.name, cluster.now_utc)
-        self.policy = POLICY
+        super().__init__(caller, cluster.now_utc, GIVE_UP_AFTER)
 
     def wake(self) -> None:
         """The rows are seen as it is."""
-
-    async def _insert(self, connection: Any, batch: Any, prepared: Any) -> Any:
-        rows = [row for row, _ in prepared.wanted.values()]
-        return await ledger.insert_attempts(connection, batch.partition, rows, SLOT, POLICY.lease_seconds, "local")

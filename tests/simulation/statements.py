@@ -28,17 +28,25 @@ COLUMNS: dict[str, list[str]] = {SQL["read_sellers"]: SELLER_COLUMNS}
 
 Parameters = Mapping[str, Any]
 #: Statements that only the connection or the planner notices.
-WITHOUT_EFFECT = ("SELECT 1", "DISCARD PLANS")
+WITHOUT_EFFECT = ("SELECT 1", "DISCARD PLANS", SQL["wake_payments"])
 
 
-def move_position(tx: Backend, p: Parameters) -> Rows:
-    key = (p["agent"], p["topic"], p["partition"])
-    if tx.read("positions", key) != p["first_offset"]:
+def moves_of(p: Parameters) -> list[tuple[tuple[str, str, int], int, int]]:
+    """The position's key, where it must stand, and where it goes: in the order in which they are locked."""
+    rows = columns(p, "topics partitions first_offsets next_offsets")
+    return sorted(((p["agent"], topic, partition), first, after) for topic, partition, first, after in rows)
+
+
+def move_positions(tx: Backend, p: Parameters) -> Rows:
+    moves = moves_of(p)
+    for key, first, _ in moves:
+        # Rows that match are locked, whatever becomes of the others.
+        if tx.read("positions", key) == first:
+            tx.lock("positions", key)
+    if any(tx.read("positions", key) != first for key, first, _ in moves):
         return ()
-    tx.lock("positions", key)
-    if tx.read("positions", key) != p["first_offset"]:
-        return ()
-    tx.write("positions", key, p["next_offset"])
+    for key, _, after in moves:
+        tx.write("positions", key, after)
     return ((tx.transaction,),)
 
 
@@ -131,47 +139,45 @@ def read_order_owners(tx: Backend, p: Parameters) -> Rows:
     return found
 
 
+def series_of(p: Parameters) -> list[tuple[str, int, Any]]:
+    """Each series with how many numbers it gives, and the date, in the order in which they are locked."""
+    return sorted(columns(p, "series_ids numbers issue_dates"))
+
+
 def take_numbers(tx: Backend, p: Parameters) -> Rows:
-    key, count = p["series_id"], p["numbers"]
-    tx.lock("series", key)
-    next_number, last_issued_at, last_issue_date = tx.read("series", key) or (1, p["issued_at"], p["issue_date"])
-    issued = (max(last_issued_at, p["issued_at"]), max(last_issue_date, p["issue_date"]))
-    tx.write("series", key, (next_number + count, *issued))
-    return ((next_number, *issued),)
+    for series_id, _, _ in series_of(p):
+        tx.lock("series", series_id)
+    found = []
+    for series_id, count, date in series_of(p):
+        row = following(tx.read("series", series_id), p["issued_at"], date, count)
+        tx.write("series", series_id, row)
+        found.append((series_id, *row))
+    return found
+
+
+def following(row: Any, issued_at: Any, date: Any, count: int) -> tuple[int, Any, Any]:
+    """A series' row after it has given so many numbers."""
+    next_number, last_issued_at, last_issue_date = row or (1, issued_at, date)
+    return (next_number + count, max(last_issued_at, issued_at), max(last_issue_date, date))
 
 
 def read_series(tx: Backend, p: Parameters) -> Rows:
     return [(each,) for each in p["series_ids"] if tx.read("series", each) is not None]
 
 
-def take_seqs(tx: Backend, p: Parameters) -> Rows:
-    key = (p["topic"], p["partition"])
-    tx.lock("heads", key)
-    next_seq, published_seq = tx.read("heads", key) or (1, 0)
-    tx.write("heads", key, (next_seq + p["count"], published_seq))
-    return ((next_seq,),)
-
-
 def append_journal(tx: Backend, p: Parameters) -> Rows:
-    rows = [(*row, None) for row in columns(p, "keys payloads occurred_ats")]
-    tx.insert("journal", {(p["topic"], p["partition"], seq): row for seq, row in enumerate(rows, p["first"])})
-    return ()
-
-
-def append_output(tx: Backend, p: Parameters) -> Rows:
-    """What the two above do, for several topics."""
-    of_topic: dict[str, list[tuple[Any, ...]]] = {}
-    for topic, *row in columns(p, "topics keys payloads occurred_ats"):
-        of_topic.setdefault(topic, []).append(tuple(row))
-    for topic in sorted(of_topic):
-        tx.lock("heads", (topic, p["partition"]))
-    for topic, rows in of_topic.items():
-        head = {"topic": topic, "partition": p["partition"], "count": len(rows)}
-        [(first,)] = take_seqs(tx, head)
-        names = ("keys", "payloads", "occurred_ats")
-        appended = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        append_journal(tx, {**head, **appended, "first": first})
-    return ()
+    rows: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+    for topic, partition, *row in columns(p, "topics partitions keys payloads occurred_ats"):
+        rows.setdefault((topic, partition), []).append((*row, None))
+    for output in sorted(rows):
+        tx.lock("heads", output)
+    found = []
+    for output, its_rows in rows.items():
+        first, published_seq = tx.read("heads", output) or (1, 0)
+        tx.write("heads", output, (first + len(its_rows), published_seq))
+        tx.insert("journal", {(*output, seq): row for seq, row in enumerate(its_rows, first)})
+        found.append((*output, first))
+    return found
 
 
 class Invoice:
@@ -189,21 +195,21 @@ class Invoice:
         "source_partition",
     )
 
-    def __init__(self, partition: int, row: tuple[Any, ...]) -> None:
+    def __init__(self, row: tuple[Any, ...]) -> None:
         self.series_id, self.number = row[0], row[1]
         self.key = row[2:6]
         self.invoice_number, self.issued_at, self.content_sha256 = row[6:9]
-        self.source_partition = partition
-        self.source_offset, self.event_seq = row[9], row[10]
+        self.source_partition, self.source_offset, self.event_seq = row[9:12]
 
 
 INVOICE_COLUMNS = (
-    "series_ids numbers seller_ids order_ids kinds refund_ids invoice_numbers issued_ats digests offsets event_seqs"
+    "series_ids numbers seller_ids order_ids kinds refund_ids invoice_numbers issued_ats digests partitions offsets"
+    " event_seqs"
 )
 
 
 def insert_invoices(tx: Backend, p: Parameters) -> Rows:
-    rows = [Invoice(p["partition"], row) for row in columns(p, INVOICE_COLUMNS)]
+    rows = [Invoice(row) for row in columns(p, INVOICE_COLUMNS)]
     tx.insert("invoices", unique("invoices", {(row.series_id, row.number): row for row in rows}, len(rows)))
     tx.insert("issued", unique("issued", {row.key: row for row in rows}, len(rows)))
     printed = {(row.key[0], row.invoice_number): row for row in rows}
@@ -212,8 +218,8 @@ def insert_invoices(tx: Backend, p: Parameters) -> Rows:
 
 
 def insert_refused(tx: Backend, p: Parameters) -> Rows:
-    rows = columns(p, "offsets outcomes")
-    tx.insert("refused", {(p["topic"], p["partition"], offset): outcome for offset, outcome in rows})
+    rows = columns(p, "partitions offsets outcomes")
+    tx.insert("refused", {(p["topic"], partition, offset): outcome for partition, offset, outcome in rows})
     return ()
 
 
@@ -251,10 +257,11 @@ def read_unpublished(tx: Backend, _: Parameters) -> Rows:
 
 def read_journal(tx: Backend, p: Parameters) -> Rows:
     found = []
-    for seq in range(p["after_seq"] + 1, p["after_seq"] + p["limit"] + 1):
-        row = tx.read("journal", (p["topic"], p["partition"], seq))
-        if row is not None and (p["since"] == "-infinity" or row[2] >= p["since"]):
-            found.append((seq, *row))
+    for topic, partition, after_seq, limit, since in columns(p, "topics partitions after_seqs limits sinces"):
+        for seq in range(after_seq + 1, after_seq + limit + 1):
+            row = tx.read("journal", (topic, partition, seq))
+            if row is not None and (since is None or row[2] >= since):
+                found.append((topic, partition, seq, *row))
     return found
 
 
@@ -281,16 +288,18 @@ def unlock_output(tx: Backend, p: Parameters) -> Rows:
 
 
 def mark_published(tx: Backend, p: Parameters) -> Rows:
-    key = (p["topic"], p["partition"])
+    marks = sorted(((topic, partition), seq) for topic, partition, seq in columns(p, "topics partitions seqs"))
 
-    def matches() -> bool:
+    def matches(key: tuple[str, int], seq: int) -> bool:
         next_seq, published = tx.read("heads", key)
-        return bool(published < p["seq"] < next_seq)
+        return bool(published < seq < next_seq)
 
-    if matches():
-        tx.lock("heads", key)
-        if matches():
-            tx.write("heads", key, (tx.read("heads", key)[0], p["seq"]))
+    for key, seq in marks:
+        if matches(key, seq):
+            tx.lock("heads", key)
+    for key, seq in marks:
+        if matches(key, seq):
+            tx.write("heads", key, (tx.read("heads", key)[0], seq))
     return ()
 
 
@@ -316,7 +325,7 @@ def nothing(_: Backend, __: Parameters) -> Rows:
 
 #: By name, as in `queries.sql`.
 NAMED: dict[str, Statement] = {
-    "move_position": move_position,
+    "move_positions": move_positions,
     "believed": believed,
     "was_committed": was_committed,
     "read_position": read_position,
@@ -330,9 +339,7 @@ NAMED: dict[str, Statement] = {
     "read_order_owners": read_order_owners,
     "take_numbers": take_numbers,
     "read_series": read_series,
-    "take_seqs": take_seqs,
     "append_journal": append_journal,
-    "append_output": append_output,
     "insert_invoices": insert_invoices,
     "insert_refused_requests": insert_refused,
     "read_invoice_states": read_invoice_states,

@@ -21,9 +21,11 @@ class Ledger:
     async def pipelined_transaction(self) -> Any:
         yield self
 
+    connection = pipelined_transaction
+
     async def execute(self, _: str, parameters: Any) -> Any:
-        moves = parameters.get("first_offset") == self.position
-        rows = [("7",)] if moves else [(self.position,)] if "first_offset" not in parameters else []
+        moves = parameters.get("first_offsets") == [self.position]
+        rows = [("7",)] if moves else [(self.position,)] if "first_offsets" not in parameters else []
 
         async def fetchone() -> Any:
             return rows[0] if rows else None
@@ -44,7 +46,7 @@ class Hinted:
     async def prepare(self, batch: Batch) -> None:
         self.believes = True
 
-    async def apply(self, _: Any, batch: Batch, __: None) -> None:
+    async def apply(self, _: Any, __: Any) -> None:
         if self.believes:
             raise UniqueViolation("the order is there already")
 

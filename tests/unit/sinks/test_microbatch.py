@@ -108,3 +108,15 @@ async def test_what_was_gathered_goes_in_one_call() -> None:
     await batch.ask(1)
     assert await asyncio.gather(*(batch.ask(n) for n in (2, 3, 4))) == [4, 6, 8]
     assert service.calls == [[1], [2, 3, 4]]
+
+
+async def test_who_asks_a_moment_later_is_in_the_same_call() -> None:
+    """Those who ask together need some turns of the loop for it."""
+    service = Service()
+    batch = MicroBatch(service.ask_all, gather_s=0.05)
+    first = batch.ask(1)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    second = batch.ask(2)
+    assert (await first, await second) == (2, 4)
+    assert service.calls == [[1, 2]]

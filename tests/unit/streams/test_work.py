@@ -41,7 +41,9 @@ class Doubting:
     async def prepare(self, batch: Batch) -> set[int]:
         return next(self._wrong)
 
-    async def apply(self, _: Any, batch: Batch, wrong: set[int]) -> None:
+    async def apply(self, _: Any, parts: Any) -> None:
+        [part] = parts
+        batch, wrong = part.batch, part.prepared
         for record in batch.records:
             if record.offset in wrong:
                 dead_letter("doubting", batch, record, DeadLetterReason.FOREIGN, "private words", datetime.now(UTC))
