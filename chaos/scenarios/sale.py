@@ -27,6 +27,8 @@ _CONNECTIONS = 500
 _WAIT_S = 5
 _KILL_EVERY_S = 3.0
 _REDIS_KILL_EVERY_S = 1.5
+#: Time limit for a killed worker to be ready again.
+_RUNNING_SECONDS_MAX = 90.0
 #: Holds as long as by default: these scenarios are not about slow payments.
 _GROUND = Ground(environment={"GAPLESS_HOLD_SECONDS": "600"})
 
@@ -181,7 +183,7 @@ async def sales(world: World) -> None:
     faults: dict[str, Callable[[], AbstractAsyncContextManager[None]]] = {
         "nothing is killed": contextlib.nullcontext,
         "Redis is killed": lambda: _again_and_again(_REDIS_KILL_EVERY_S, lambda: world.restart("redis")),
-        "checkouts workers are killed": lambda: _again_and_again(_KILL_EVERY_S, lambda: world.restart(next(workers))),
+        "checkouts workers are killed": lambda: _again_and_again(_KILL_EVERY_S, lambda: _kill(world, next(workers))),
     }
     for pieces, what in zip((stock, 1), world.chance.sample(list(faults), 2), strict=True):
         sale = Buyers(world, f"{world.prefix}-{pieces}", pieces)
@@ -196,12 +198,11 @@ async def sales(world: World) -> None:
 
 @asynccontextmanager
 async def _again_and_again(every_s: float, do: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Call `do` at once and then every `every_s` seconds, until the block ends."""
+    """Call `do` at once and then every `every_s` seconds, or when it has returned, until the block ends."""
 
     async def repeat() -> None:
         while True:
-            await do()
-            await asyncio.sleep(every_s)
+            await asyncio.gather(do(), asyncio.sleep(every_s))
 
     repeating = asyncio.create_task(repeat())
     try:
@@ -210,3 +211,19 @@ async def _again_and_again(every_s: float, do: Callable[[], Awaitable[None]]) ->
         repeating.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await repeating
+
+
+async def _kill(world: World, name: str) -> None:
+    """Kill a worker, and return when it is ready again.
+
+    On a busy machine a start takes longer than the time between two kills: all would be killed before their first
+    batch, and no order would be decided.
+    """
+    killed = world.stack.process_pid(name)
+    await world.restart(name)
+    await world.until(lambda: _runs(world, name, killed), f"{name} is ready again", _RUNNING_SECONDS_MAX)
+
+
+def _runs(world: World, name: str, killed: int | None) -> bool:
+    [its] = [each for each in world.stack.status()["processes"] if each["name"] == name]
+    return its["state"] == "running" and its["pid"] not in (None, killed)
