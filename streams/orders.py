@@ -1,6 +1,6 @@
-"""The orders agent: the only place where an order's state changes, by the table in `domain.order`.
+"""The orders agent: moves orders by the table in `domain.order`, on what storefronts want and when a hold has expired.
 
-It reads what payments came to and what storefronts want, and looks for holds that have expired.
+It also reads what payments came to, and applies what has not been applied: see `streams.payment_rows`.
 """
 
 import asyncio

@@ -129,7 +129,7 @@ class Command:
 
 
 class Commands:
-    """Accepts commands. The orders agent answers them; it alone changes orders."""
+    """Accepts commands. The orders agent obeys and answers them."""
 
     def __init__(
         self,
