@@ -66,7 +66,7 @@ def parse_mailbox(text: str) -> Mailbox:
     if local.startswith(".") or local.endswith(".") or ".." in local:
         raise NotAnAddressError("has a dot too many before the @")
     try:
-        ascii_domain = idna.encode(domain, uts46=True, std3_rules=True).decode()
+        ascii_domain = idna.encode(domain, uts46=True).decode()
     except (idna.IDNAError, UnicodeError):
         raise NotAnAddressError("has a domain that can't exist") from None
     if ascii_domain.endswith("."):

@@ -99,6 +99,8 @@ class MailServer:
     behave: Behave = take
     #: What RCPT is answered.
     recipient: str = "250 ok"
+    #: What RSET is answered.
+    again: str = "250 ok"
     received: list[Received] = field(default_factory=list)
     #: How often it was connected to.
     connections: int = 0
@@ -110,6 +112,10 @@ class MailServer:
         """Any recipient."""
         envelope.rcpt_tos.append(to)
         return self.recipient
+
+    async def handle_RSET(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        """Whether the connection may be used again."""
+        return self.again
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """Any mail."""

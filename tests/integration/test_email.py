@@ -267,6 +267,32 @@ async def test_a_connection_that_the_server_has_closed_costs_no_try(
     assert query("SELECT error FROM delivery_attempts") == [("",)] * 2
 
 
+async def test_a_connection_that_the_server_wants_no_longer_costs_no_try(
+    world: Mails, inbox: MailServer, query: Query
+) -> None:
+    inbox.again = "421 enough of this connection"
+    await world.turn_on()
+    for count, order_id in enumerate(("A-1", "B-1"), 1):
+        await world.order(order_id)
+        await world.happen(changed(order_id))
+        await until_state(query, "delivered", count)
+    assert inbox.connections == 2
+    assert query("SELECT error FROM delivery_attempts") == [("",)] * 2
+
+
+async def test_refused_mails_keep_no_other_waiting(
+    world: Mails, inbox: MailServer, query: Query, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server has answered each of them: it is well."""
+    inbox.recipient = "550 no such user"
+    await world.turn_on()
+    for number in range(1, 9):
+        await world.order(f"A-{number}")
+        await world.happen(changed(f"A-{number}"))
+        await until_state(query, "dead", number)
+    assert "does not answer" not in caplog.text
+
+
 async def test_a_sender_that_is_killed_sends_again_what_it_had_under_way(
     ledger_url: str, tmp_path: Path, query: Query
 ) -> None:
@@ -395,7 +421,11 @@ async def test_a_bounce_is_noted_on_its_delivery(
         assert query("SELECT state, bounce FROM deliveries") == [("delivered", "transient: mailbox full")]
         assert await bounce("demo", message_id, "no such user", True) is True
         assert await bounce("demo", message_id, "mailbox full", False) is True
-    assert query("SELECT state, bounce FROM deliveries") == [("bounced", "permanent: no such user")]
+        assert query("SELECT state, bounce FROM deliveries") == [("bounced", "permanent: no such user")]
+        # One that is given up stays so.
+        query("UPDATE deliveries SET state = 'dead'")
+        assert await bounce("demo", message_id, "no such user", True) is True
+    assert query("SELECT state, bounce FROM deliveries") == [("dead", "permanent: no such user")]
 
 
 async def test_settings_are_replaced_and_turned_off(
