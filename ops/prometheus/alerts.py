@@ -117,6 +117,14 @@ def alerts(faster: float = 1.0) -> list[Alert]:
             "No payments worker can reach the payment provider",
         ),
         Alert(
+            "EmailLate",
+            # Three tries take a quarter of an hour: what is older waits for the mail server.
+            f'max(gapless_deliveries_oldest_seconds{{channel="email"}}) > {seconds(3600)}',
+            300 / faster,
+            TICKET,
+            "A mail has been waiting for {{ $value | humanizeDuration }}",
+        ),
+        Alert(
             "RedisDrift",
             # Longer than the window: what one outage of Redis has left is corrected once, and no news.
             f"sum(increase(gapless_stock_drift_pieces_total[{window(600)}])) > 0",

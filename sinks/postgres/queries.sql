@@ -643,7 +643,7 @@ WHERE w.endpoint_id = ANY(%(endpoint_ids)b) AND w.channel = 'webhook'
 -- name: count_due_deliveries
 SELECT count(*), coalesce(extract(epoch FROM now() - min(d.created_at))::float8, 0)
 FROM deliveries d JOIN webhook_endpoints e ON e.endpoint_id = d.destination
-WHERE d.next_try_at IS NOT NULL AND e.channel = %(channel)s
+WHERE d.next_try_at IS NOT NULL AND e.channel = %(channel)s AND e.state = 'active'
 
 -- name: purge_deliveries
 -- Ids begin with the time.
