@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from aiohttp import web
 
 from domain.email import ATTACHED
 from domain.refusals import Refusal
@@ -18,7 +19,7 @@ from sinks.postgres import email as store
 from sinks.postgres.deliveries import CHANCE_BYTES, Disabled
 from streams.email import DOCUMENT_BYTES_MAX
 from tests.integration.gateways import until
-from tests.integration.hooks_world import Query, accept, changed, receiver
+from tests.integration.hooks_world import Query, accept, changed, hooks, receiver
 from tests.integration.mail_world import PDF, Mails, MailServer, Received, mail_server, mails
 
 
@@ -394,6 +395,23 @@ async def test_a_seller_is_told_of_a_webhook_endpoint_that_was_disabled(
     [mail] = await inbox.until(1)
     assert mail.recipients == ["ops@shop.example"]
     assert "http://127.0.0.1:9/hooks" in mail.text
+
+
+async def test_the_sender_that_disables_an_endpoint_tells_its_seller(
+    world: Mails, inbox: MailServer, ledger_url: str, query: Query
+) -> None:
+    await world.turn_on("order.shipped")
+
+    async def gone(_: Any) -> web.Response:
+        return web.Response(status=410)
+
+    async with receiver(gone) as there, hooks(ledger_url) as webhooks:
+        await webhooks.add(there.url)
+        await webhooks.happen(changed("A-1"))
+        [mail] = await inbox.until(1)
+    assert there.url in mail.text
+    assert query("SELECT state FROM webhook_endpoints WHERE channel = 'webhook'") == [("disabled",)]
+    assert query("SELECT count(*) FROM deliveries WHERE type = 'webhook.disabled'") == [(1,)]
 
 
 async def test_a_bounce_is_noted_on_its_delivery(
