@@ -96,11 +96,13 @@ class Hints:
         """Whether the last call succeeded, or enough time has passed to retry."""
         return self._breaker.gate(monotonic()) is not Gate.OPEN
 
-    async def known(self, seller_id: str, order_id: str) -> bytes | Silence | None:
+    def known(self, seller_id: str, order_id: str) -> "asyncio.Future[bytes | Silence | None]":
         """The digest of the content that was accepted for the order; None if no order was accepted lately."""
-        if not self.available:
-            return UNAVAILABLE
-        return await self._reads.ask(OrderIdentity(seller_id, order_id))
+        if self.available:
+            return self._reads.ask(OrderIdentity(seller_id, order_id))
+        unavailable: asyncio.Future[bytes | Silence | None] = asyncio.get_running_loop().create_future()
+        unavailable.set_result(UNAVAILABLE)
+        return unavailable
 
     async def remember(self, seller_id: str, order_id: str, content_sha256: bytes) -> bool:
         """Record that the order is accepted with this content; returns whether Redis has it."""

@@ -10,8 +10,8 @@ that of all before it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar, cast
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from domain.iso import CURRENCY_EXPONENTS
 from domain.money import (
@@ -62,8 +62,7 @@ ROUNDING = "Rounding"
 NO_NETS: Mapping[int, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
+class Sums(NamedTuple):
     """What a request amounts to."""
 
     nets_minor: tuple[int, ...]
@@ -79,12 +78,13 @@ def add_up(entries: Sequence[Entry]) -> Sums:
     taxables: dict[tuple[str, int], int] = {}
     for category, rate, net in entries:
         taxables[category, rate] = taxables.get((category, rate), 0) + net
-    per_rate = tuple(
-        rate_total(category, rate, taxable, divide_half_away(taxable * rate, RATE_MAX))
-        for (category, rate), taxable in sorted(taxables.items())
-    )
-    nets = tuple([net for _, _, net in entries])
-    return Sums(nets, per_rate, sum(nets), sum([total["tax_minor"] for total in per_rate]))
+    per_rate = []
+    net_minor = tax_minor = 0
+    for (category, rate), taxable in sorted(taxables.items()):
+        tax = divide_half_away(taxable * rate, RATE_MAX)
+        per_rate.append(rate_total(category, rate, taxable, tax))
+        net_minor, tax_minor = net_minor + taxable, tax_minor + tax
+    return Sums(tuple([net for _, _, net in entries]), tuple(per_rate), net_minor, tax_minor)
 
 
 def add_up_all(lines: Sequence[Entry], details: InvoiceDetails, currency: str) -> Sums:
@@ -178,6 +178,7 @@ def rate_total(vat_category: str, rate: int, taxable_minor: int, tax_minor: int)
     }
 
 
+@lru_cache(maxsize=1_024)
 def rate_text(rate: int) -> str:
     """A rate in 10^-4 percent, as text with two decimals, or up to four where it has them."""
     text = f"{rate // 10_000}.{rate % 10_000:04d}"

@@ -29,6 +29,7 @@ FIRST: Mapping[str, Any] = {
 #: Of a request for an invoice, which has no refund id, reason and totals, and no net amounts of its lines.
 _HEAD_FIELDS = len(FIRST) - 3
 _LINE_FIELDS = len(_LINE) - 1
+_BUYER_FIELDS = len(FIRST["buyer"])
 
 #: The fields that addresses gained: all others of a request gained `details`.
 _LATER_IN_ADDRESS = ("line2", "line3", "subdivision")
@@ -76,9 +77,9 @@ def _is_first(request: Mapping[str, Any]) -> bool:
     return (
         "received_at" in request
         and _says_no_more(request, _HEAD_FIELDS)
-        and _says_no_more(buyer, len(FIRST["buyer"]))
+        and _says_no_more(buyer, _BUYER_FIELDS)
         and _says_no_more(buyer["address"], len(_ADDRESS), _LATER_IN_ADDRESS)
-        and all(_says_no_more(line, _LINE_FIELDS) for line in request["lines"])
+        and all(len(line) == _LINE_FIELDS or _says_no_more(line, _LINE_FIELDS) for line in request["lines"])
     )
 
 

@@ -7,8 +7,8 @@ What few requests have, such as allowances, is in `domain.amounts` and `domain.t
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from domain.amounts import Entry, add_up, add_up_all, line_minor
 from domain.content import digest
@@ -55,8 +55,7 @@ _OLD_RATE = 10 ** (RATE_DECIMALS - 2)
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(NamedTuple):
     """A request that may be invoiced: the net of each line, the totals, and the digest of its content (32 bytes)."""
 
     nets_minor: tuple[int, ...]
@@ -250,6 +249,7 @@ def _line_amounts(line: RequestedLine | InvoiceLine) -> tuple[int, int, int] | R
     return (quantity, unit_price, rate) if refusal is None else refusal
 
 
+@lru_cache(maxsize=65_536)
 def _old_text(value: int, unit: int) -> str:
     """The value in the units of version 1 of the content, as it always was where it is a whole number of them."""
     whole, rest = divmod(value, unit)

@@ -198,6 +198,7 @@ def check_category(path: str, category: str, rate_text: str) -> Iterator[Refusal
     yield check_rate(path, category, rate)
 
 
+@lru_cache(maxsize=1_024)
 def check_rate(path: str, category: str, rate: int) -> Refusal | None:
     """A rate in 10^-4 percent of one of the `VAT_CATEGORIES`."""
     if not 0 <= rate <= RATE_MAX:

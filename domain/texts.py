@@ -58,6 +58,8 @@ def check_lines(field: str, text: str, chars_max: int, *, required: bool = False
 
 def check_note(text: str) -> Refusal | None:
     """The note, which may also have tabs and carriage returns."""
+    if not text:
+        return None
     if len(text) > TEXT_CHARS_MAX["note"] or _CONTROL_IN_NOTE.search(text):
         chars_max = TEXT_CHARS_MAX["note"]
         return _invalid("note", f"must have at most {chars_max} characters, no control character among them")

@@ -342,7 +342,7 @@ async def _around(request: web.Request, handler: _Handler) -> web.StreamResponse
         answer = problems.response(ProblemError(problems.INTERNAL, "the request failed; the cause is in our log"))
     answer.headers["Server"] = SERVER
     seconds = monotonic() - began
-    telemetry.REQUEST_SECONDS.labels(_route(request), str(answer.status)).observe(seconds)
+    telemetry.request_seconds(_route(request), answer.status).observe(seconds)
     telemetry.note(request, answer.status, seconds)
     if span is not None:
         telemetry.end_span(span, request, answer.status)

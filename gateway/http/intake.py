@@ -4,7 +4,7 @@ import asyncio
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from time import monotonic
 from typing import cast
@@ -47,14 +47,28 @@ _place: "ContextVar[_Place]" = ContextVar("place")
 
 
 class _Place:
-    """One request under way: its time in the backlog, its trace, and the bytes received of its body."""
+    """One request under way: its time in the backlog, its trace, and the bytes received of its body.
 
-    __slots__ = ("_bytes", "_held_bytes", "_seller_id", "stay", "traceparent")
+    It is taken while its block runs, by the task that enters it.
+    """
 
-    def __init__(self, stay: Stay, of_all: Shares, seller_id: str | None, traceparent: str | None) -> None:
+    __slots__ = ("_bytes", "_held_bytes", "_outer", "_requests", "_seller_id", "stay", "traceparent")
+
+    def __init__(
+        self, stay: Stay, requests: Shares, of_all: Shares, seller_id: str | None, traceparent: str | None
+    ) -> None:
         self.stay, self.traceparent = stay, traceparent
-        self._bytes, self._seller_id = of_all, seller_id
+        self._requests, self._bytes, self._seller_id = requests, of_all, seller_id
         self._held_bytes = 0
+
+    def __enter__(self) -> None:
+        self._outer = _place.set(self)
+        self._requests.take(self._seller_id, 1)
+
+    def __exit__(self, *_: object) -> None:
+        _place.reset(self._outer)
+        self._requests.give(self._seller_id, 1)
+        self._bytes.give(self._seller_id, self._held_bytes)
 
     def take(self, count: int) -> None:
         """Count received bytes; raises `ProblemError` if they exceed a limit."""
@@ -66,10 +80,6 @@ class _Place:
             raise refusal
         self._bytes.take(self._seller_id, count)
         self._held_bytes += count
-
-    def give_back(self) -> None:
-        """Release the body's bytes."""
-        self._bytes.give(self._seller_id, self._held_bytes)
 
 
 class Intake:
@@ -95,8 +105,7 @@ class Intake:
         is_recent = monotonic() - self._unacknowledged_at < FAILING_SECONDS
         return is_recent and self._unacknowledged_run >= FAILING_RUN
 
-    @contextmanager
-    def place(self, request: web.Request, seller_id: str | None) -> Iterator[None]:
+    def place(self, request: web.Request, seller_id: str | None) -> AbstractContextManager[None]:
         """A place among the seller's requests under way; None for a request that needs no key.
 
         Raises `ProblemError` if there is no place, or the request's head forbids it.
@@ -114,15 +123,7 @@ class Intake:
         stay = cast(BoundedHandler, request.protocol).stay
         stay.join(seller_id)
         of_all = self._keyless_bytes if seller_id is None else self._bytes
-        place = _Place(stay, of_all, seller_id, request.get(telemetry.TRACEPARENT))
-        outer = _place.set(place)
-        requests.take(seller_id, 1)
-        try:
-            yield
-        finally:
-            _place.reset(outer)
-            requests.give(seller_id, 1)
-            place.give_back()
+        return _Place(stay, requests, of_all, seller_id, request.get(telemetry.TRACEPARENT))
 
     async def keep(self, topic: str, key: bytes, payload: bytes) -> Delivered:
         """Publish, with the request's trace; return when all in-sync replicas have the record.
@@ -191,16 +192,25 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
         raise too_large(bytes_max)
     place = _place.get(None)
     body = bytearray()
+
+    async def receive() -> None:
+        await cast(BoundedHandler, request.protocol).ask_for_body(request)
+        while not request.content.at_eof():
+            chunk = await request.content.readany()
+            if len(body) + len(chunk) > bytes_max:
+                raise too_large(bytes_max)
+            if place is not None:
+                place.take(len(chunk))
+            body.extend(chunk)
+            request[telemetry.REQUEST_BYTES] = len(body)
+
     try:
-        async with asyncio.timeout(BODY_SECONDS_MAX):
-            await cast(BoundedHandler, request.protocol).ask_for_body(request)
-            while chunk := await request.content.readany():
-                if len(body) + len(chunk) > bytes_max:
-                    raise too_large(bytes_max)
-                if place is not None:
-                    place.take(len(chunk))
-                body += chunk
-                request[telemetry.REQUEST_BYTES] = len(body)
+        if request.content.is_eof():
+            # It came with its head, as most do, and nothing is waited for.
+            await receive()
+        else:
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                await receive()
         whole = bytes(body)
         if coding is not None:
             whole = decode(coding, whole, bytes_max)
@@ -232,6 +242,8 @@ class DecodedTooLargeError(Exception):
 
 def coding_of(headers: MultiMapping[str]) -> str | None:
     """The coding of a body, None for a plain one; raises `ProblemError` for an unsupported one, and for several."""
+    if "Content-Encoding" not in headers:
+        return None
     names = [name.strip().lower() for line in headers.getall("Content-Encoding", ()) for name in line.split(",")]
     codings = [name for name in names if name not in ("", "identity")]
     if not codings:

@@ -1,6 +1,5 @@
 """POST /v1/invoices: accept a request, store it in Kafka, and respond."""
 
-import asyncio
 from dataclasses import KW_ONLY, dataclass
 from time import time_ns
 from typing import cast
@@ -91,9 +90,10 @@ class InvoiceAccepting:
             if broken is not None:
                 await self._refuse_unless_issued(record, priced, broken)
             payload = encode(INVOICE_REQUEST, record)
-            hint, ordered = await asyncio.gather(
-                self._hints.known(seller_id, order_id), self._hints.known(of_checkouts(seller_id), order_id)
-            )
+            # Both are asked before one is awaited: in one call to Redis.
+            of_invoice = self._hints.known(seller_id, order_id)
+            of_order = self._hints.known(of_checkouts(seller_id), order_id)
+            hint, ordered = await of_invoice, await of_order
             if isinstance(ordered, bytes):
                 await self._refuse_ordered(seller_id, order_id, is_ours=isinstance(hint, bytes))
             if isinstance(hint, bytes) and hint != priced.content_sha256:

@@ -132,10 +132,10 @@ class Checkouts:
     ) -> OrderView | None:
         """The order if it is confirmed within the wait; None if it is only accepted. Raises `ProblemError`."""
         deadline = monotonic() + wait
-        hint, invoiced = await asyncio.gather(
-            self._hints.known(of_checkouts(checkout.seller_id), checkout.order_id),
-            self._hints.known(checkout.seller_id, checkout.order_id),
-        )
+        # Both are asked before one is awaited: in one call to Redis.
+        of_order = self._hints.known(of_checkouts(checkout.seller_id), checkout.order_id)
+        of_invoice = self._hints.known(checkout.seller_id, checkout.order_id)
+        hint, invoiced = await of_order, await of_invoice
         if isinstance(invoiced, bytes):
             await self._refuse_invoiced(checkout, is_ours=isinstance(hint, bytes))
         order = await self._find_or_admit(request, checkout, hint, waiter, deadline)
