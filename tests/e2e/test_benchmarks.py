@@ -21,6 +21,7 @@ from tests.records import written
 
 #: Benchmark → what makes it short (the constants of its module), and how many figures it yields.
 SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
+    "gateway": ("gateway", {"REQUESTS": 40, "ROUNDS": 1, "CLIENTS": 8, "SKUS": 5}, 2),
     "checkouts_agent": ("agents", {"REQUESTS": 600, "SPREAD_SKUS": 50}, 3),
     "invoices_agent": ("agents", {"REQUESTS": 600}, 2),
     "documents": ("documents", {"RUNS": 1, "DOCUMENTS_PER_RUN": 20}, 7),
