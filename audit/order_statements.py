@@ -158,8 +158,22 @@ SELECT i.seller_id, i.order_id, i.refund_id FROM invoices i
 WHERE i.kind = 'credit_note' AND NOT EXISTS (
     SELECT FROM refunds r
     WHERE r.seller_id = i.seller_id AND r.order_id = i.order_id AND r.refund_id = i.refund_id AND r.state = 'done'
+) AND NOT EXISTS (
+    SELECT FROM invoice_credits c
+    WHERE c.seller_id = i.seller_id AND c.order_id = i.order_id AND c.credit_note_id = i.refund_id
 )
 """
+#: Credits of invoices that were asked for directly, without the credit note that was made of them, or of an order.
+CREDITS_AMISS: LiteralString = """
+SELECT c.seller_id, c.order_id, c.credit_note_id, i.number IS NULL FROM invoice_credits c
+LEFT JOIN invoices i ON i.seller_id = c.seller_id AND i.order_id = c.order_id AND i.kind = 'credit_note'
+     AND i.refund_id = c.credit_note_id
+LEFT JOIN orders o ON o.seller_id = c.seller_id AND o.order_id = c.order_id
+WHERE i.number IS NULL OR o.order_id IS NOT NULL
+"""
+CREDITS_AMISS_OF = CREDITS_AMISS.replace(
+    "FROM invoice_credits c\n", f"FROM {WANTED_ORDERS} JOIN invoice_credits c USING (seller_id, order_id)\n"
+)
 CREDIT_NOTES_WITHOUT_REFUND_OF = CREDIT_NOTES_WITHOUT_REFUND.replace(
     "FROM invoices i\n", f"FROM {WANTED_ORDERS} JOIN invoices i USING (seller_id, order_id)\n"
 )

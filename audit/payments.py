@@ -28,6 +28,7 @@ class Money(NamedTuple):
     attempts_without_order: Iterable[tuple[Any, ...]]
     lines_refunded_otherwise: Iterable[tuple[Any, ...]]
     credit_notes_without_refund: Iterable[tuple[Any, ...]]
+    credits_amiss: Iterable[tuple[Any, ...]]
 
 
 def check_payments(snapshot: Snapshot, report: AuditReport) -> Pending:
@@ -40,6 +41,7 @@ def check_payments(snapshot: Snapshot, report: AuditReport) -> Pending:
             snapshot.stream(order_statements.ATTEMPTS_WITHOUT_ORDER),
             snapshot.stream(order_statements.LINES_REFUNDED_OTHERWISE),
             snapshot.stream(order_statements.CREDIT_NOTES_WITHOUT_REFUND),
+            snapshot.stream(order_statements.CREDITS_AMISS),
         ),
     )
 
@@ -73,6 +75,9 @@ def judge_money(report: AuditReport, money: Money) -> Pending:
         )
     for seller_id, order_id, refund_id in money.credit_notes_without_refund:
         report.add("payment", f"order {seller_id}/{order_id}", f"has a credit note {refund_id}, but no such refund")
+    for seller_id, order_id, credit_note_id, has_no_note in money.credits_amiss:
+        why = "without a credit note" if has_no_note else "although its invoice is a checkout's"
+        report.add("payment", f"order {seller_id}/{order_id}", f"was credited by {credit_note_id}, {why}")
     return ours
 
 

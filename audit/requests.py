@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from confluent_kafka import Message
 
@@ -18,14 +18,31 @@ from audit.outcomes import (
     judge_surplus,
 )
 from domain import credit
-from domain.invoice import KINDS, check_order_id, price
+from domain.crediting import CheckedCredit, check_credit
+from domain.invoice import KINDS, Priced, check_order_id, price
 from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, InvoiceIdentity
 from domain.numbering import SELLER_ID
-from domain.records import CreditNoteRequest, InvoiceRequest
-from domain.refusals import ALREADY_ORDERED, TAX_RULE, UNKNOWN_SELLER, Refusal
+from domain.records import CreditNoteRequest, CreditRequest, InvoiceRequest
+from domain.refusals import (
+    ALREADY_ORDERED,
+    CREDIT_TOO_LARGE,
+    INVALID_FIELD,
+    TAX_RULE,
+    TOTALS_DISAGREE,
+    UNKNOWN_SELLER,
+    Refusal,
+)
 from schemas import placement
-from schemas.catalog import CREDIT_NOTE_REQUEST, INVOICE_REQUEST, INVOICE_REQUESTS
+from schemas.catalog import CREDIT_NOTE_REQUEST, CREDIT_REQUEST, INVOICE_REQUEST, INVOICE_REQUESTS
 from schemas.codec import DecodeError, decode
+
+_Body: TypeAlias = InvoiceRequest | CreditNoteRequest | CreditRequest
+#: What depends on the seller, the owner of the order id, or what was credited before, as it was at the time.
+_BY_CIRCUMSTANCE = {
+    "kind": (UNKNOWN_SELLER, ALREADY_ORDERED, TAX_RULE),
+    "refund_id": (UNKNOWN_SELLER, ALREADY_ORDERED, TAX_RULE),
+    "credit_note_id": (UNKNOWN_SELLER, ALREADY_ORDERED, CREDIT_TOO_LARGE, INVALID_FIELD, TOTALS_DISAGREE),
+}
 
 
 class _Request(NamedTuple):
@@ -36,7 +53,7 @@ class _Request(NamedTuple):
     value: bytes | None
     #: Why it is in the wrong place; None if it isn't.
     stray: str | None
-    body: InvoiceRequest | CreditNoteRequest | None
+    body: _Body | None
     identity: InvoiceIdentity | None
 
 
@@ -112,6 +129,9 @@ def _request(message: Message, partitions: int) -> _Request:
     if CREDIT_NOTE_REQUEST.describes(body, schema):
         identity = InvoiceIdentity(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
         storable = not credit.check_refund_id(identity.refund_id)
+    elif CREDIT_REQUEST.describes(body, schema):
+        identity = InvoiceIdentity(body["seller_id"], body["order_id"], CREDIT_NOTE, body["credit_note_id"])
+        storable = not credit.check_refund_id(identity.refund_id)
     elif INVOICE_REQUEST.describes(body, schema):
         identity = InvoiceIdentity(body["seller_id"], body["order_id"], body["kind"])
         storable = identity.kind in KINDS
@@ -161,23 +181,29 @@ def _judge_not_invoiced(request: _Request, partition: int, preceding: IssuedInvo
     return "rejected", ""
 
 
+def _checked(body: _Body) -> Priced | CheckedCredit | Refusal:
+    if "credit_note_id" in body:
+        return check_credit(body)
+    return credit.check(body) if "refund_id" in body else price(body)
+
+
 def _judge_decoded(
     request: _Request,
-    body: InvoiceRequest | CreditNoteRequest,
+    body: _Body,
     partition: int,
     refusal: RefusedRequestRow | None,
     invoice: IssuedInvoice | None,
 ) -> tuple[str, str]:
-    whose, what = ("refund", "credit note") if "refund_id" in body else ("order", "invoice")
-    priced = credit.check(body) if "refund_id" in body else price(body)
+    whose, what = ("order", "invoice") if "kind" in body else ("refund", "credit note")
+    priced = _checked(body)
     outcome = refusal.outcome if refusal is not None else None
     if isinstance(priced, Refusal):
         if outcome == "rejected" and refusal is not None and refusal.reason == priced.reason:
             return "rejected", ""
         return "wrong", f"breaks a rule ({priced}), and was not rejected for it"
     if outcome == "rejected" and refusal is not None:
-        # The seller as it was at the time is unknown; the owner of the order id is checked by `_judge_owner`.
-        known = refusal.reason in (UNKNOWN_SELLER, ALREADY_ORDERED, TAX_RULE)
+        # The owner of the order id is checked by `_judge_owner`.
+        known = refusal.reason in next(reasons for name, reasons in _BY_CIRCUMSTANCE.items() if name in body)
         return ("rejected", "") if known else ("wrong", f"was rejected for {refusal.reason}, but breaks no rule")
     if invoice is None:
         return "lost", f"its {whose} has no {what}"

@@ -121,11 +121,13 @@ FROM refused_requests
 WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset = ANY(%(offsets)s::bigint[])
 """
 INVOICES_BY_ORDER = """
-SELECT i.seller_id, i.order_id, i.kind, i.refund_id, i.content_sha256, i.source_partition, i.source_offset,
-       i.invoice_number
+SELECT i.seller_id, i.order_id, i.kind, i.refund_id, coalesce(c.asked_sha256, i.content_sha256), i.source_partition,
+       i.source_offset, i.invoice_number
 FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[], %(kinds)s::text[], %(refund_ids)s::text[])
     AS wanted (seller_id, order_id, kind, refund_id)
 JOIN invoices i USING (seller_id, order_id, kind, refund_id)
+LEFT JOIN invoice_credits c ON i.kind = 'credit_note' AND c.seller_id = i.seller_id AND c.order_id = i.order_id
+     AND c.credit_note_id = i.refund_id
 """
 #: The number of requests of a partition, from an offset on, that became invoices.
 COUNT_ISSUED = """

@@ -120,23 +120,23 @@ def line_minor(line: RequestedLine | InvoiceLine, currency: str) -> int:
     return amount - allowed + sum(minor(each["amount"], currency) for each in details["charges"])
 
 
-def part_minor(line: RequestedLine, pieces: int, currency: str) -> int:
-    """What so many of a line's pieces amount to, rounded once; all of them to what the line does.
+def part_minor(line: RequestedLine, part: int, currency: str) -> int:
+    """What a part of a line's quantity, in 10^-6, amounts to, rounded once; all of it to what the line does.
 
-    Its allowances and charges are shared among its pieces. Of a discount, whose quantity is negative, it is negative.
+    Its allowances and charges are shared in proportion. Of a line whose quantity is negative, it is negative.
     """
     details = line.get("details")
     unit = 10 ** CURRENCY_EXPONENTS[currency]
-    product = pieces * scaled(line["unit_price"], PRICE_DECIMALS) * unit
-    if details is None:
-        return divide_half_away(product, PRICE_SCALE)
     quantity = scaled(line["quantity"], SCALE_DECIMALS)
+    product = part * scaled(line["unit_price"], PRICE_DECIMALS) * unit
+    signed = product if quantity > 0 else -product
+    if details is None:
+        return divide_half_away(signed, PRICE_SCALE * SCALE)
     base = scaled(details["base_quantity"], SCALE_DECIMALS) if details["base_quantity"] else SCALE
-    signed = product * SCALE if quantity > 0 else -product * SCALE
     added = line_minor(line, currency) - _priced(line, details, currency)
-    # signed / (price scale x base) + added x pieces / |quantity|
+    # signed / (price scale x base) + added x part / |quantity|
     below, beside = PRICE_SCALE * base, abs(quantity)
-    return divide_half_away(signed * beside + added * pieces * SCALE * below, below * beside)
+    return divide_half_away(signed * beside + added * part * below, below * beside)
 
 
 def net_of_gross(gross_minor: int, rate: int) -> int:

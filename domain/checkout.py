@@ -87,11 +87,6 @@ def sku_of(line: RequestedLine) -> str:
     return "" if claims_no_stock(line) else line["sku"]
 
 
-def whole_pieces(line: RequestedLine) -> int:
-    """The pieces of a line of an order; below zero of a discount."""
-    return int(line["quantity"].partition(".")[0])
-
-
 def _pieces(line: RequestedLine) -> int | Refusal:
     match = _PIECES.fullmatch(line["quantity"])
     count = int(match[2]) if match is not None else 0

@@ -1,4 +1,4 @@
-"""Credit notes: what so many pieces of an order's lines amount to.
+"""Credit notes: what parts of an invoice's lines amount to. Quantities are integers of 10^-6.
 
 Several credit notes of one invoice must add up to it, to the cent, and rounding each by itself would not: so each is
 the difference between all that is credited after it and all that was credited before it.
@@ -23,7 +23,7 @@ from domain.amounts import (
     rate_text,
     rate_total,
 )
-from domain.checkout import check_name, whole_pieces
+from domain.checkout import check_name
 from domain.invoice import Priced, check_segment, price, price_as
 from domain.iso import CURRENCY_EXPONENTS
 from domain.money import (
@@ -66,7 +66,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class CreditedLine:
-    """Pieces of one line of the order. `line` is its position, from 0."""
+    """A part of one line of the order, in 10^-6 of its unit. `line` is its position, from 0."""
 
     line: int
     quantity: int
@@ -111,9 +111,9 @@ def is_same_refund(before: AskedRefund, asked: AskedRefund) -> bool:
 
 
 def credit(order: InvoiceRequest, before: Mapping[int, int], now: Mapping[int, int]) -> Credit:
-    """Credit `now` pieces by line, after `before` pieces were credited; both within what was ordered.
+    """Credit quantities `now` by line, in 10^-6, after `before` was credited; both within what was ordered.
 
-    `price` has accepted `order`, whose quantities are whole numbers. With everything credited,
+    `price` has accepted `order`. With everything credited,
     all credits together are exactly the invoice: as long as none is taken back that a later one was made after. Of
     three pieces at 0.664, credited one by one, the second is 0.67; with the first taken back and the other two
     credited at 1.33, 2.00 of 1.99 are. So a credit that may still fail has to end before the next one is made.
@@ -377,7 +377,7 @@ def _check_totals(totals: Totals) -> Refusal | None:
 
 @dataclass(frozen=True, slots=True)
 class _Credited:
-    """What so many pieces of an order amount to."""
+    """What parts of an order's lines amount to."""
 
     nets: dict[int, int]
     per_rate: dict[tuple[str, int], tuple[int, int]]
@@ -405,7 +405,7 @@ def _sums(order: InvoiceRequest, pieces: Mapping[int, int]) -> _Credited:
         wholes[_group(order, index)] = wholes.get(_group(order, index), 0) + line_minor(line, currency)
     for category, rate, amount in entries:
         parts[category, rate] = parts.get((category, rate), 0) + amount
-    is_whole = all(pieces.get(index, 0) == abs(whole_pieces(line)) for index, line in enumerate(order["lines"]))
+    is_whole = all(pieces.get(index, 0) == quantity for index, quantity in enumerate(quantities(order)))
 
     def share(allowance: Allowance) -> int:
         amount = minor(allowance["amount"], currency)
@@ -495,17 +495,20 @@ def _rate_group(total: RateTotal) -> tuple[str, int]:
 
 
 def credited_line(line: RequestedLine, each: CreditedLine, currency: str) -> InvoiceLine:
-    """A line of a credit note: so many pieces of a line of its order, with their share of its allowances."""
+    """A line of a credit note: a part of a line of its order, with its share of the line's allowances."""
     details = line.get("details")
-    sign = "-" if whole_pieces(line) < 0 else ""
+    whole = scaled(line["quantity"], SCALE_DECIMALS)
+    quantity = quantity_text(each.quantity if whole > 0 else -each.quantity)
     if details is None:
-        return {**line, "quantity": f"{sign}{each.quantity}", "net_minor": each.net_minor, "details": None}
+        # What was taken back on the invoice is checked as allowances are.
+        its = PLAIN_LINE if whole < 0 else None
+        return {**line, "quantity": quantity, "net_minor": each.net_minor, "details": its}
     added = line_minor(line, currency) - line_minor(
         {**line, "details": {**details, "allowances": [], "charges": []}}, currency
     )
-    share = divide_half_away(added * each.quantity, abs(whole_pieces(line)))
-    its = (details["allowances"] or details["charges"])[:1]
-    reason = its[0] if its else None
+    share = divide_half_away(added * each.quantity, abs(whole))
+    its_first = (details["allowances"] or details["charges"])[:1]
+    reason = its_first[0] if its_first else None
     change: Allowance = {
         "amount": minor_text(abs(share), currency),
         "percent": "",
@@ -520,7 +523,19 @@ def credited_line(line: RequestedLine, each: CreditedLine, currency: str) -> Inv
         "allowances": [change] if share < 0 else [],
         "charges": [change] if share > 0 else [],
     }
-    return {**line, "quantity": f"{sign}{each.quantity}", "net_minor": each.net_minor, "details": mine}
+    return {**line, "quantity": quantity, "net_minor": each.net_minor, "details": mine}
+
+
+def quantities(order: InvoiceRequest) -> list[int]:
+    """The quantity of each line, in 10^-6 and without its sign."""
+    return [abs(scaled(line["quantity"], SCALE_DECIMALS)) for line in order["lines"]]
+
+
+def quantity_text(quantity: int) -> str:
+    """A quantity in 10^-6 as decimal text: `quantity_text(2_500_000) == "2.5"`."""
+    whole, rest = divmod(abs(quantity), SCALE)
+    text = f"{whole}.{rest:0{SCALE_DECIMALS}d}".rstrip("0").rstrip(".") if rest else str(whole)
+    return f"-{text}" if quantity < 0 else text
 
 
 def _group(order: InvoiceRequest, line: int) -> tuple[str, int]:

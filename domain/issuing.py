@@ -1,15 +1,17 @@
 """Which requests of a batch become invoices and credit notes: the first of each order or refund, in offset order."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from domain.refusals import Refusal
+
 INVOICE = "invoice"
 CREDIT_NOTE = "credit_note"
-#: What has numbers. Only refunds and cancellations make credit notes: a storefront can't ask for one.
+#: What has numbers.
 KINDS = (INVOICE, CREDIT_NOTE)
 
-#: Why a credit note was rejected whose order has no invoice before it. No storefront asked, so none is answered so.
+#: Why a credit note was rejected whose order has no invoice before it.
 NOT_INVOICED = "not-invoiced"
 
 
@@ -53,17 +55,29 @@ class Decision:
     repeats: int
     #: Credit notes of orders that have no invoice before them: to reject.
     not_invoiced: list[Content]
+    #: What would be new, and what its order does not permit: to reject.
+    refused: list[tuple[Content, Refusal]]
+
+    @classmethod
+    def nothing(cls) -> "Decision":
+        """That of no requests."""
+        return cls([], [], 0, [], [])
 
 
-def decide(requests: Iterable[Content], issued: Mapping[InvoiceIdentity, bytes]) -> Decision:
+def decide(
+    requests: Iterable[Content],
+    issued: Mapping[InvoiceIdentity, bytes],
+    accept: Callable[[Content], Refusal | None] = lambda _: None,
+) -> Decision:
     """`issued` maps each key of the batch that was issued before to the digest of the content that stands.
 
-    For a credit note the key of its order's invoice is one of them.
+    For a credit note the key of its order's invoice is one of them. `accept` is asked of each request that is new.
     """
     standing = dict(issued)
     fresh: list[Content] = []
     conflicts: list[Conflict] = []
     not_invoiced: list[Content] = []
+    refused: list[tuple[Content, Refusal]] = []
     repeats = 0
     for request in requests:
         key = request.key
@@ -73,10 +87,14 @@ def decide(requests: Iterable[Content], issued: Mapping[InvoiceIdentity, bytes])
             if key.kind == CREDIT_NOTE and key.invoice not in standing:
                 not_invoiced.append(request)
                 continue
+            refusal = accept(request)
+            if refusal is not None:
+                refused.append((request, refusal))
+                continue
             standing[key] = request.content_sha256
             fresh.append(request)
         elif first == request.content_sha256:
             repeats += 1
         else:
             conflicts.append(Conflict(request, first))
-    return Decision(fresh, conflicts, repeats, not_invoiced)
+    return Decision(fresh, conflicts, repeats, not_invoiced, refused)

@@ -524,6 +524,37 @@ class CreditNoteRequest(TypedDict):
 
 
 @final
+class CreditedPart(TypedDict):
+    """A part of one line of an invoice."""
+
+    #: The line's position, from 0.
+    line: int
+    #: Decimal text, above zero, at most 6 decimals.
+    quantity: str
+
+
+@final
+class CreditRequest(TypedDict):
+    """A storefront asks to credit an invoice that was asked for directly: lines, an amount, or all that is left. Key:
+    order_id in UTF-8."""
+
+    #: When the gateway accepted it, UTC. Not part of the content that a repeat must equal.
+    received_at: int
+    #: Whose invoice: with order_id its identity.
+    seller_id: str
+    #: The invoice's order id.
+    order_id: str
+    #: 1-40 characters, unique within the order.
+    credit_note_id: str
+    #: Why, in words, printed on the credit note; may be empty.
+    reason: str
+    #: What is credited; empty for an amount, and for all that is left.
+    lines: list[CreditedPart]
+    #: Decimal text, with tax; empty for lines, and for all that is left.
+    amount: str
+
+
+@final
 class DeadLetter(TypedDict):
     """A record that could not be decoded or applied, with all that is needed to send it again. Key: the record's
     key."""

@@ -29,6 +29,8 @@ UNKNOWN_SELLER = "unknown-seller"
 NOT_PERMITTED = "not-permitted"
 #: More of a line is to be refunded than is left of it.
 REFUND_TOO_LARGE = "refund-too-large"
+#: More of an invoice is to be credited than is left of it.
+CREDIT_TOO_LARGE = "credit-too-large"
 #: A refund's id came again with other lines.
 REFUND_CONFLICT = "refund-conflict"
 #: Another refund of the order is not finished; this one may be sent again.
@@ -49,6 +51,7 @@ REASONS = (
     UNKNOWN_SELLER,
     NOT_PERMITTED,
     REFUND_TOO_LARGE,
+    CREDIT_TOO_LARGE,
     REFUND_CONFLICT,
     REFUND_IN_PROGRESS,
     UNKNOWN_ORDER,

@@ -30,6 +30,7 @@ from gateway.http.problems import ProblemError
 from gateway.http.server import SERVER, BoundedHandler, BoundedRunner
 from gateway.http.waiting import Tail, Waiters
 from gateway.invoices.accepting import InvoiceAccepting
+from gateway.invoices.crediting import InvoiceCrediting
 from gateway.invoices.reading import InvoiceReading
 from gateway.notices import NoticeIntake
 from gateway.orders.checkouts import Checkouts
@@ -282,6 +283,7 @@ class Gateway:
         invoice_waiters, order_waiters = self._invoice_waiters, self._order_waiters
         return [
             *InvoiceAccepting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
+            *InvoiceCrediting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceReading(self._reader, hints, documents).routes(),
             *Checkouts(intake, hints, admission, orders, order_waiters, topic=topics.checkout_requests).routes(),
             *OrderReading(orders, hints, admission).routes(),

@@ -22,6 +22,7 @@ _NAMES = {
     "GET /v1/invoices/{order_id}": "get_invoice",
     "GET /v1/invoices/{order_id}/document": "get_invoice_document",
     "GET /v1/invoices/{order_id}/credit-notes": "get_credit_notes",
+    "POST /v1/invoices/{order_id}/credit-notes": "credit_invoice",
     "GET /v1/invoices/{order_id}/credit-notes/{refund_id}/document": "get_credit_note_document",
     "GET /v1/series": "get_series",
     "GET /v1/series/{series_id}/numbers/{number}": "get_number",
@@ -263,7 +264,7 @@ def _method(method: str, path: str, operation: Mapping[str, Any], *, is_async: b
         how.append(f"query={{{', '.join(query)}}}")
     if any(each["name"] == "Idempotency-Key" for each in parameters):
         properties = _document()["components"]["schemas"][_body(operation)["$ref"].removeprefix(_REF)]["properties"]
-        how.append(f'key="{next(each for each in ("refund_id", "order_id") if each in properties)}"')
+        how.append(f'key="{next(each for each in ("credit_note_id", "refund_id", "order_id") if each in properties)}"')
     elif method == "POST" and not any(each["name"] == "Prefer" for each in parameters):
         # Commands name what they are about, and change it once; of the others, each is another.
         how.append("is_repeatable=False")

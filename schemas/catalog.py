@@ -126,6 +126,7 @@ STOCK_CHANGED = Schema(records.StockChanged, (17,))
 PAYMENT_NOTICE = Schema(records.PaymentNotice, (18,))
 CREDIT_NOTE_REQUEST = Schema(records.CreditNoteRequest, (19, 24))
 CREDIT_NOTE_ISSUED = Schema(records.CreditNoteIssued, (20, 26))
+CREDIT_REQUEST = Schema(records.CreditRequest, (29,))
 
 
 def is_issued(
@@ -168,7 +169,7 @@ class Topic:
 CHECKOUT_REQUESTS = Topic("checkout-requests", (CHECKOUT_REQUEST,), None, 2 * _MIB)
 ORDER_COMMANDS = Topic("order-commands", (ORDER_COMMAND,), None, 256 * 1024)
 #: Filled by the gateways, and by the relay with what confirmed and refunded orders ask for.
-INVOICE_REQUESTS = Topic("invoice-requests", (INVOICE_REQUEST, CREDIT_NOTE_REQUEST), None, 2 * _MIB)
+INVOICE_REQUESTS = Topic("invoice-requests", (INVOICE_REQUEST, CREDIT_NOTE_REQUEST, CREDIT_REQUEST), None, 2 * _MIB)
 #: Only says that there is something to ask the provider about.
 PAYMENT_NOTICES = Topic("payment-notices", (PAYMENT_NOTICE,), 3 * _DAY_MS, 64 * 1024)
 #: Orders' states stand in Postgres; these are for those who follow along.

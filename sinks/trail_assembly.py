@@ -29,6 +29,7 @@ REQUESTS = {
     catalog.CHECKOUT_REQUEST: "checkout",
     catalog.INVOICE_REQUEST: "invoice request",
     catalog.CREDIT_NOTE_REQUEST: "credit note request",
+    catalog.CREDIT_REQUEST: "credit request",
     catalog.ORDER_COMMAND: "command",
 }
 #: Steps of a history up to this version are the checkouts agent's.

@@ -43,11 +43,12 @@ def issued(
     issue_date: date,
     preceding: tuple[str, str] | None,
     *,
-    was_ordered: bool,
+    is_paid: bool,
 ) -> bytes:
     """`InvoiceIssued`, or `CreditNoteIssued` where there is a preceding invoice: its number as printed, and its date.
 
-    `was_ordered` if the invoice is that of an order, which is confirmed because its payment is known.
+    `is_paid` if an order asked for it: for its invoice once the payment is known, for a refund's credit note once the
+    money has moved.
     """
     body, priced = request.body, request.priced
     event: dict[str, Any] = {
@@ -71,14 +72,12 @@ def issued(
             "per_rate": list(priced.per_rate),
             "details": priced.details,
         },
-        "paid_on": issue_date.isoformat() if was_ordered else "",
+        "paid_on": issue_date.isoformat() if is_paid else "",
         "template_version": TEMPLATE_VERSION,
     }
     if preceding is None or "refund_id" not in body:
         return encode(catalog.INVOICE_ISSUED, cast(InvoiceIssued, event))
     event["preceding_invoice_number"], event["preceding_issue_date"] = preceding
-    # Credit notes are asked for once the money has moved.
-    event["paid_on"] = issue_date.isoformat()
     return encode(catalog.CREDIT_NOTE_ISSUED, cast(CreditNoteIssued, event))
 
 

@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 from prometheus_client import Counter
 
 from domain import credit, invoice, numbering
 from domain.buyer import buyer_key
+from domain.crediting import check_credit
 from domain.dead_letter import DeadLetterReason
 from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, Conflict, Content, Decision, InvoiceIdentity, decide
 from domain.order import OrderIdentity
-from domain.records import CreditNoteRequest, InvoiceRequest
+from domain.records import CreditNoteRequest, CreditRequest, InvoiceRequest
 from domain.refusals import ALREADY_ORDERED, UNKNOWN_SELLER, Refusal
 from domain.rules import check_rules
 from runtime.logs import tell_decisions
@@ -28,6 +30,7 @@ from sinks.postgres import journal, order_ids
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.sellers import SellerRow
 from sinks.postgres.session import Connection, believed
+from streams.credit_book import AskedCredit, CreditBook
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch
 from streams.engine.dead_letters import dated, dead_letter
@@ -37,6 +40,7 @@ from streams.engine.work import Part
 from streams.invoice_events import PricedRequest, conflicted, issued, rejected
 
 _log = logging.getLogger(__name__)
+_Body: TypeAlias = InvoiceRequest | CreditNoteRequest | CreditRequest
 
 AGENT = "invoices"
 #: Some 4 s of pricing at the worst; an ordinary batch of 1,000 has a tenth of it.
@@ -49,6 +53,8 @@ class PreparedInvoices:
     """A batch decoded and checked, and what the table says of it."""
 
     requests: dict[int, PricedRequest] = field(default_factory=dict)
+    #: Requests to credit invoices that were asked for directly.
+    credits: dict[int, AskedCredit] = field(default_factory=dict)
     rejected: list[tuple[Content, Refusal]] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
     digests: dict[InvoiceIdentity, bytes] = field(default_factory=dict)
@@ -73,7 +79,9 @@ class _Out:
 
     batch: Batch
     prepared: PreparedInvoices
-    decision: Decision
+    decision: Decision = field(default_factory=Decision.nothing)
+    #: The credit notes that were decided, by the offsets of their requests.
+    credited: dict[int, PricedRequest] = field(default_factory=dict)
     rows: list[ledger.InvoiceRow] = field(default_factory=list)
     events: list[tuple[int, JournalRow]] = field(default_factory=list)
     refused: list[ledger.RefusedRow] = field(default_factory=list)
@@ -118,18 +126,15 @@ class InvoicesWork:
                 # Its identity can't be stored, so it can't be shown under it either.
                 prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(refusal), now))
                 continue
-            priced = credit.check(body) if "refund_id" in body else invoice.price(body)
-            if isinstance(priced, Refusal):
-                prepared.rejected.append((Content(record.offset, key, b""), priced))
+            refusal = _check(prepared, record.offset, key, body)
+            if refusal is not None:
+                prepared.rejected.append((Content(record.offset, key, b""), refusal))
                 continue
-            prepared.requests[record.offset] = PricedRequest(
-                Content(record.offset, key, priced.content_sha256), body, priced
-            )
             if key not in prepared.digests:
                 prepared.digests[key] = _digest(key)
                 if key.refund_id:
                     prepared.preceding[key.invoice] = None
-                else:
+                elif "kind" in body:
                     prepared.buyer_keys[key] = buyer_key(body["buyer"]["email"])
         prepared.look_up = must_look_up(self._table, batch, prepared.digests)
         return prepared
@@ -151,12 +156,16 @@ class InvoicesWork:
             [key for each in batches for key in each.look_up],
         )
         preceding = await ledger.read_preceding(connection, [key for each in batches for key in each.preceding])
-        issued_before = issued_before | {key: each.content_sha256 for key, each in preceding.items()}
+        book = CreditBook(preceding, now)
+        credits = [asked for each in batches for asked in each.credits.values()]
+        await book.load(connection, {OrderIdentity(*asked.content.key[:2]) for asked in credits})
+        issued_before = issued_before | {key: each.content_sha256 for key, each in preceding.items()} | book.asked
         owners = await _find_owners(connection, batches, sellers)
-        outs = [_decide(part, sellers, owners, issued_before, now) for part in parts]
+        outs = [_decide(part, sellers, owners, issued_before, book, now) for part in parts]
         invoice_numbers = {key: (each.invoice_number, _issue_date(each.event)) for key, each in preceding.items()}
         await self._issue(connection, outs, sellers, invoice_numbers, now)
         await self._write(connection, outs, now)
+        await book.write(connection)
         for out in outs:
             _tell(out)
 
@@ -191,7 +200,7 @@ class InvoicesWork:
         for (out, content), series_id, number in zip(fresh, series_of, numbers, strict=True):
             prepared, batch = out.prepared, out.batch
             prepared.numbers[content.key] = number
-            request = prepared.requests[content.offset]
+            request = out.credited.get(content.offset) or prepared.requests[content.offset]
             key, priced = content.key, request.priced
             seller, its = sellers[key.seller_id], taken[series_id]
             number_format = seller.number_format
@@ -215,14 +224,15 @@ class InvoicesWork:
                 priced.net_minor,
                 priced.tax_minor,
                 priced.gross_minor,
-                content.content_sha256,
+                priced.content_sha256,
                 batch.partition,
                 content.offset,
                 0,  # The event's seq: known once all events of the batch are.
             )
             out.rows.append(row)
-            was_ordered = content.offset in prepared.of_orders
-            event = issued(request, seller, row, its.issue_date, preceding, was_ordered=was_ordered)
+            is_refund = bool(key.refund_id) and content.offset not in prepared.credits
+            is_paid = is_refund or content.offset in prepared.of_orders
+            event = issued(request, seller, row, its.issue_date, preceding, is_paid=is_paid)
             traceparent = batch.traces.follow(content.offset)
             out.events.append((content.offset, JournalRow(key.order_id.encode(), event, its.issued_at, traceparent)))
 
@@ -264,6 +274,7 @@ def _decide(
     sellers: Mapping[str, SellerRow],
     owners: Mapping[OrderIdentity, order_ids.Owner],
     issued_before: Mapping[InvoiceIdentity, bytes],
+    book: CreditBook,
     now: datetime,
 ) -> _Out:
     """Which of a batch's requests are numbered, and what is said of the others."""
@@ -272,8 +283,7 @@ def _decide(
     known: list[Content] = []
     values = {record.offset: record.value or b"" for record in batch.records} if owners else {}
     prepared.of_orders = set()
-    for request in prepared.requests.values():
-        content = request.content
+    for content in _contents(prepared):
         owner = owners.get(OrderIdentity(*content.key[:2])) if content.key.kind == INVOICE else None
         # The order's own request for its invoice equals the one in its row.
         is_own = owner is not None and owner.asks_by(sha256(values[content.offset]).digest())
@@ -285,11 +295,30 @@ def _decide(
         elif owner is not None and not is_own:
             detail = "this order_id belongs to a checkout, which has an invoice of its own: use another one"
             refused.append((content, Refusal(ALREADY_ORDERED, "order_id", detail)))
+        elif content.offset in prepared.credits and OrderIdentity(*content.key[:2]) in book.checkouts:
+            detail = "this invoice is a checkout's: refund its order, and the refund has its credit note"
+            refused.append((content, Refusal(ALREADY_ORDERED, "order_id", detail)))
         else:
             known.append(content)
     allowed, broken = _obey_rules(prepared, known, issued_before, sellers)
     refused += broken
-    out = _Out(batch, prepared, decide(allowed, issued_before))
+    out = _Out(batch, prepared)
+
+    def accept(content: Content) -> Refusal | None:
+        asked = prepared.credits.get(content.offset)
+        if asked is None:
+            body = prepared.requests[content.offset].body
+            if prepared.credits and "kind" in body:
+                book.add_invoice(content.key, body)
+            return None
+        note = book.decide(asked)
+        if isinstance(note, Refusal):
+            return note
+        out.credited[content.offset] = note
+        return None
+
+    out.decision = decide(allowed, issued_before, accept)
+    refused += out.decision.refused
     for content in out.decision.not_invoiced:
         detail = "the order has no invoice before this request, so there is nothing to credit"
         refused.append((content, Refusal(NOT_INVOICED, "order_id", detail)))
@@ -334,7 +363,7 @@ def _issue_date(event: bytes | None) -> str:
 
 def _reject(out: _Out, content: Content, refusal: Refusal, now: datetime) -> None:
     key, batch = content.key, out.batch
-    detail = _with_refund(key, str(refusal))
+    detail = _with_refund(out, content, str(refusal))
     row = ledger.RefusedRow(batch.partition, content.offset, *key, "rejected", refusal.reason, detail, None)
     out.refused.append(row)
     payload = rejected(batch, content, refusal.reason, detail, now)
@@ -345,8 +374,8 @@ def _reject(out: _Out, content: Content, refusal: Refusal, now: datetime) -> Non
 def _record_conflict(out: _Out, conflict: Conflict, now: datetime) -> None:
     content, batch = conflict.content, out.batch
     key = content.key
-    what = "refund" if key.refund_id else "order"
-    detail = _with_refund(key, f"the {what} id was used before with other content; the first stands")
+    what = "order" if not key.refund_id else "credit note" if content.offset in out.prepared.credits else "refund"
+    detail = _with_refund(out, content, f"the {what} id was used before with other content; the first stands")
     row = ledger.RefusedRow(
         batch.partition, content.offset, *key, "conflict", "conflict", detail, content.content_sha256
     )
@@ -388,9 +417,35 @@ def _tell(out: _Out) -> None:
     }
 
 
-def _with_refund(key: InvoiceIdentity, detail: str) -> str:
+def _with_refund(out: _Out, content: Content, detail: str) -> str:
     # The events' schemas have no place for it.
-    return f"refund {key.refund_id}: {detail}" if key.refund_id else detail
+    refund_id = content.key.refund_id
+    what = "credit note" if content.offset in out.prepared.credits else "refund"
+    return f"{what} {refund_id}: {detail}" if refund_id else detail
+
+
+def _contents(prepared: PreparedInvoices) -> list[Content]:
+    """All that is asked for, in offset order."""
+    contents = [each.content for each in prepared.requests.values()]
+    if prepared.credits:
+        contents += [each.content for each in prepared.credits.values()]
+        contents.sort(key=lambda content: content.offset)
+    return contents
+
+
+def _check(prepared: PreparedInvoices, offset: int, key: InvoiceIdentity, body: _Body) -> Refusal | None:
+    """Keep what may be issued; return what is wrong with it otherwise."""
+    if "credit_note_id" in body:
+        checked = check_credit(body)
+        if isinstance(checked, Refusal):
+            return checked
+        prepared.credits[offset] = AskedCredit(Content(offset, key, checked.content_sha256), body, checked)
+        return None
+    priced = credit.check(body) if "refund_id" in body else invoice.price(body)
+    if isinstance(priced, Refusal):
+        return priced
+    prepared.requests[offset] = PricedRequest(Content(offset, key, priced.content_sha256), body, priced)
+    return None
 
 
 def _digest(key: InvoiceIdentity) -> bytes:
@@ -398,29 +453,33 @@ def _digest(key: InvoiceIdentity) -> bytes:
     return digest(key if key.refund_id else key[:3])
 
 
-def _decode(payload: bytes | None) -> InvoiceRequest | CreditNoteRequest:
+def _decode(payload: bytes | None) -> _Body:
     """Raises `DecodeError`."""
     topic = catalog.INVOICE_REQUESTS
     schema, body = decode(payload, *topic.schemas, bytes_max=topic.value_bytes_max)
     if catalog.INVOICE_REQUEST.describes(body, schema) or catalog.CREDIT_NOTE_REQUEST.describes(body, schema):
         return body
+    if catalog.CREDIT_REQUEST.describes(body, schema):
+        return body
     raise LookupError(f"no way to number a {schema.name}")
 
 
-def _key(body: InvoiceRequest | CreditNoteRequest) -> InvoiceIdentity:
+def _key(body: _Body) -> InvoiceIdentity:
+    if "credit_note_id" in body:
+        return InvoiceIdentity(body["seller_id"], body["order_id"], CREDIT_NOTE, body["credit_note_id"])
     if "refund_id" in body:
         return InvoiceIdentity(body["seller_id"], body["order_id"], CREDIT_NOTE, body["refund_id"])
     return InvoiceIdentity(body["seller_id"], body["order_id"], body["kind"])
 
 
-def _refuse_key(body: InvoiceRequest | CreditNoteRequest, key: InvoiceIdentity) -> Refusal | None:
-    if "refund_id" not in body and key.kind not in invoice.KINDS:
+def _refuse_key(body: _Body, key: InvoiceIdentity) -> Refusal | None:
+    if "kind" in body and key.kind not in invoice.KINDS:
         return Refusal("invalid-field", "kind", f"must be one of {', '.join(invoice.KINDS)}")
     if not numbering.SELLER_ID.fullmatch(key.seller_id):
         return Refusal("invalid-field", "seller_id", "must be 1 to 40 of a-z, 0-9 and -")
     refusal = invoice.check_order_id(key.order_id)
-    if refusal is None and "refund_id" in body:
-        refusal = credit.check_refund_id(body["refund_id"])
+    if refusal is None and key.kind == CREDIT_NOTE:
+        refusal = credit.check_refund_id(key.refund_id)
     return refusal
 
 

@@ -5,36 +5,25 @@ and `write` everything is plain decisions.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from domain import crediting
 from domain import order as rules
-from domain.credit import (
-    CANCELLATION,
-    AskedRefund,
-    Credit,
-    credit,
-    credit_amount,
-    credited_line,
-    is_same_refund,
-    left_to_credit,
-)
+from domain.credit import CANCELLATION, AskedRefund, credit, is_same_refund
+from domain.crediting import Given, decide_credit, of_lines
 from domain.moments import micros
-from domain.money import NotDecimalError, minor, minor_text
+from domain.money import SCALE, NotDecimalError, minor
 from domain.order import OrderIdentity, OrderState, OrderStep, PaymentAction, StepTaken, StockAction, Trigger
 from domain.payment import Action
 from domain.records import (
     CreditNoteRequest,
-    InvoiceDetails,
-    InvoiceLine,
     InvoiceRequest,
     OrderCommandAnswered,
     OrderStateChanged,
     PaymentRequested,
-    RateTotal,
-    Totals,
 )
-from domain.refusals import INVALID_FIELD, REFUND_CONFLICT, REFUND_IN_PROGRESS, REFUND_TOO_LARGE, Refusal
+from domain.refusals import CREDIT_TOO_LARGE, REFUND_CONFLICT, REFUND_IN_PROGRESS, REFUND_TOO_LARGE, Refusal
 from domain.reservation import Change, Shelf, Sku, wanted_of
 from runtime import traces
 from schemas import catalog
@@ -147,7 +136,8 @@ class OrderBook:
             if was is OrderState.CONFIRMED:
                 everything = {line: quantity for line, (_, quantity) in enumerate(its.lines)}
                 request = self._invoice_request(order)
-                note = _of_pieces(request, CANCELLATION, detail, credit(request, {}, everything), self._now)
+                whole = credit(request, {}, _scaled(everything))
+                note = of_lines(request, whole, CANCELLATION, detail, micros(self._now))
                 self._add_refund(order, note, everything, detail, for_all_left=True)
             self._ask_payment(order, "void", step.payment, its.standing.gross_minor)
         if step.invoices:
@@ -185,58 +175,16 @@ class OrderBook:
             return Refusal(REFUND_IN_PROGRESS, "refund_id", detail)
         if refund_id == CANCELLATION:
             return Refusal(REFUND_CONFLICT, "refund_id", f"{CANCELLATION} is kept for cancelled orders: use another")
-        if wanted.amount:
-            return self._refund_amount(order, refund_id, wanted, reason)
-        left = {line: quantity - its.refunded[line] for line, (_, quantity) in enumerate(its.lines)}
-        pieces = dict(asked) or {line: quantity for line, quantity in left.items() if quantity}
-        if not pieces and not self._has_amounts(order):
-            return Refusal(REFUND_TOO_LARGE, "lines", "nothing is left to refund")
-        for line, quantity in sorted(pieces.items()):
-            if line not in left or quantity < 1:
-                return Refusal(INVALID_FIELD, "lines", f"the order has no {quantity} pieces of a line {line}")
-            if quantity > left[line]:
-                return Refusal(REFUND_TOO_LARGE, "lines", f"of line {line} {left[line]} are left, not {quantity}")
-        request = self._invoice_request(order)
-        if self._has_amounts(order):
-            due = left_to_credit(request, self._credited(order))
-            gross = sum(taxable + tax for taxable, tax in due.values())
-            if not asked:
-                if gross <= 0:
-                    return Refusal(REFUND_TOO_LARGE, "lines", "nothing is left to refund")
-                lines, totals = credit_amount(request, due, gross, reason)
-                note = _credit_note(request, refund_id, reason, lines, totals, None, self._now)
-                self._note_refund(order, note, pieces, reason, for_all_left=True)
-                return None
-        else:
-            gross = its.standing.gross_minor
-        credited = credit(request, its.refunded, pieces)
-        if credited.gross_minor < 0:
-            return Refusal(INVALID_FIELD, "lines", "amount to less than zero: name the lines that were paid for, too")
-        if credited.gross_minor > gross:
-            said = minor_text(gross, its.standing.currency)
-            return Refusal(REFUND_TOO_LARGE, "lines", f"{said} is left, after refunds of amounts")
-        self._note_refund(order, _of_pieces(request, refund_id, reason, credited, self._now), pieces, reason,
-                          for_all_left=not asked)  # fmt: skip
-        return None
-
-    def _refund_amount(self, order: OrderIdentity, refund_id: str, wanted: Wanted, reason: str) -> Refusal | None:
-        request = self._invoice_request(order)
-        amount = self._minor(order, wanted.amount)
-        due = left_to_credit(request, self._credited(order))
-        left = sum(taxable + tax for taxable, tax in due.values())
-        if any(taxable < 0 or tax < 0 for taxable, tax in due.values()):
-            detail = (
-                "can't be shared among rates of which one is below zero: name lines, or nothing for all that is left"
-            )
-            return Refusal(INVALID_FIELD, "amount", detail)
-        if amount <= 0:
-            return Refusal(INVALID_FIELD, "amount", "must be above zero, with no more decimals than the currency has")
-        if amount > left:
-            said = minor_text(left, request["currency"])
-            return Refusal(REFUND_TOO_LARGE, "amount", f"{said} is left, not {wanted.amount}")
-        lines, totals = credit_amount(request, due, amount, reason)
-        note = _credit_note(request, refund_id, reason, lines, totals, None, self._now)
-        self._note_refund(order, note, {}, reason, for_all_left=False)
+        given = [_given(each) for each in its.refunds.values() if each.state != FAILED]
+        decided = decide_credit(
+            self._invoice_request(order), given, crediting.Wanted(_scaled(asked), wanted.amount), refund_id, reason,
+            micros(self._now),
+        )  # fmt: skip
+        if isinstance(decided, Refusal):
+            too_large = decided.reason == CREDIT_TOO_LARGE
+            return replace(decided, reason=REFUND_TOO_LARGE) if too_large else decided
+        pieces = {line: quantity // SCALE for line, quantity in decided.lines.items()}
+        self._note_refund(order, decided.note, pieces, reason, for_all_left=not asked and not wanted.amount)
         return None
 
     def _note_refund(
@@ -256,17 +204,6 @@ class OrderBook:
     def _has_amounts(self, order: OrderIdentity) -> bool:
         """Whether an amount was refunded, beside pieces."""
         return any(not each.lines and each.state != FAILED for each in self._orders[order].refunds.values())
-
-    def _credited(self, order: OrderIdentity) -> list[list[RateTotal]]:
-        """What was credited of the order, or will be, by category and rate."""
-        found = []
-        for each in self._orders[order].refunds.values():
-            if each.state != FAILED:
-                payload = each.credit_note_request
-                found.append(
-                    decode_field(payload, catalog.CREDIT_NOTE_REQUEST, "totals", bytes_max=_BYTES_MAX)["per_rate"]
-                )
-        return found
 
     def _invoice_request(self, order: OrderIdentity) -> InvoiceRequest:
         payload = self._orders[order].standing.invoice_request
@@ -443,42 +380,12 @@ class OrderBook:
         self._output.setdefault(output, []).append(row)
 
 
-def _of_pieces(
-    request: InvoiceRequest, refund_id: str, reason: str, credited: Credit, now: datetime
-) -> CreditNoteRequest:
-    """What a refund of pieces asks for."""
-    currency = request["currency"]
-    lines = [credited_line(request["lines"][each.line], each, currency) for each in credited.lines]
-    totals: Totals = {
-        "net_minor": credited.net_minor,
-        "tax_minor": credited.tax_minor,
-        "gross_minor": credited.gross_minor,
-        "per_rate": list(credited.per_rate),
-        "details": credited.totals_details,
-    }
-    return _credit_note(request, refund_id, reason, lines, totals, credited.details, now)
+def _given(refund: RefundRow) -> Given:
+    payload = refund.credit_note_request
+    totals = decode_field(payload, catalog.CREDIT_NOTE_REQUEST, "totals", bytes_max=_BYTES_MAX)
+    return Given(_scaled(refund.lines), totals["per_rate"])
 
 
-def _credit_note(
-    request: InvoiceRequest,
-    refund_id: str,
-    reason: str,
-    lines: list[InvoiceLine],
-    totals: Totals,
-    details: InvoiceDetails | None,
-    now: datetime,
-) -> CreditNoteRequest:
-    """What a refund asks for."""
-    return {
-        "received_at": micros(now),
-        "seller_id": request["seller_id"],
-        "order_id": request["order_id"],
-        "refund_id": refund_id,
-        "reason": reason,
-        "currency": request["currency"],
-        "note": None,
-        "buyer": request["buyer"],
-        "lines": lines,
-        "totals": totals,
-        "details": details,
-    }
+def _scaled(pieces: Mapping[int, int]) -> dict[int, int]:
+    """Pieces by line as quantities in 10^-6."""
+    return {line: quantity * SCALE for line, quantity in pieces.items()}

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from domain.credit import credit
+from domain.credit import credit, quantity_text
+from domain.money import SCALE
 from domain.records import CreditNoteRequest, InvoiceRequest
 
 
@@ -10,7 +11,7 @@ def credit_note_request(
     order: InvoiceRequest, refund_id: str, now: Mapping[int, int], before: Mapping[int, int] | None = None
 ) -> CreditNoteRequest:
     """Credit `now` pieces by line of `order`, after `before` pieces were credited."""
-    credited = credit(order, before or {}, now)
+    credited = credit(order, of_pieces(before or {}), of_pieces(now))
     return {
         "received_at": 0,
         "seller_id": order["seller_id"],
@@ -21,7 +22,7 @@ def credit_note_request(
         "note": order["note"],
         "buyer": order["buyer"],
         "lines": [
-            {**order["lines"][each.line], "quantity": str(each.quantity), "net_minor": each.net_minor}
+            {**order["lines"][each.line], "quantity": quantity_text(each.quantity), "net_minor": each.net_minor}
             for each in credited.lines
         ],
         "totals": {
@@ -31,3 +32,8 @@ def credit_note_request(
             "per_rate": list(credited.per_rate),
         },
     }
+
+
+def of_pieces(pieces: Mapping[int, int]) -> dict[int, int]:
+    """Pieces by line as quantities in 10^-6."""
+    return {line: quantity * SCALE for line, quantity in pieces.items()}

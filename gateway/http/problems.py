@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from domain import refusals
+from domain.issuing import NOT_INVOICED as NOT_INVOICED_REASON
 
 CONTENT_TYPE = "application/problem+json"
 #: A type is the path under which the gateway itself explains it.
@@ -31,6 +32,8 @@ class ProblemKind:
 MALFORMED = ProblemKind("malformed", 400, "The request can't be read")
 ORDER_ID_MISSING = ProblemKind("order-id-missing", 400, "The order has no id")
 ORDER_ID_AMBIGUOUS = ProblemKind("order-id-ambiguous", 400, "The order has two ids")
+CREDIT_NOTE_ID_MISSING = ProblemKind("credit-note-id-missing", 400, "The credit note has no id")
+CREDIT_NOTE_ID_AMBIGUOUS = ProblemKind("credit-note-id-ambiguous", 400, "The credit note has two ids")
 UNAUTHORIZED = ProblemKind("unauthorized", 401, "A valid API key is needed")
 UNSIGNED = ProblemKind("unsigned", 401, "The notice's signature is missing or wrong")
 NOT_FOUND = ProblemKind("not-found", 404, "The resource does not exist")
@@ -51,6 +54,9 @@ NOT_PERMITTED = ProblemKind(refusals.NOT_PERMITTED, 409, "The order's state does
 REFUND_TOO_LARGE = ProblemKind(refusals.REFUND_TOO_LARGE, 409, "The refund is larger than what is left")
 REFUND_CONFLICT = ProblemKind(refusals.REFUND_CONFLICT, 409, "The refund id was already used with different lines")
 REFUND_IN_PROGRESS = ProblemKind(refusals.REFUND_IN_PROGRESS, 409, "Another refund of the order is under way")
+NOT_INVOICED = ProblemKind(NOT_INVOICED_REASON, 409, "The order has no invoice yet")
+CREDIT_TOO_LARGE = ProblemKind(refusals.CREDIT_TOO_LARGE, 409, "The credit is larger than what is left")
+CREDIT_CONFLICT = ProblemKind("credit-conflict", 409, "The credit note's id was already used with different content")
 ALREADY_INVOICED = ProblemKind(refusals.ALREADY_INVOICED, 409, "The order id already has an invoice")
 ALREADY_ORDERED = ProblemKind(refusals.ALREADY_ORDERED, 409, "The order id belongs to a checkout")
 STOCK_RESERVED = ProblemKind("stock-reserved", 409, "Open orders claim more than would be left")
@@ -117,7 +123,7 @@ def refused(refusal: refusals.Refusal) -> ProblemError:
 def rejected(reason: str, detail: str) -> ProblemError:
     """A rejection by an agent as a problem."""
     kind = KINDS.get(reason, INVALID_FIELD)
-    return ProblemError(kind, detail, retry_after_seconds=1 if kind is REFUND_IN_PROGRESS else None)
+    return ProblemError(kind, detail, retry_after_seconds=1 if kind in (REFUND_IN_PROGRESS, NOT_INVOICED) else None)
 
 
 def conflict(order_id: str, path: str) -> ProblemError:

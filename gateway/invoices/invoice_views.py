@@ -11,7 +11,7 @@ from domain.records import InvoiceIssued, Totals
 from domain.refusals import ALREADY_ORDERED
 from schemas.catalog import INVOICE_EVENTS, INVOICE_ISSUED
 from schemas.codec import DecodeError, decode_field
-from sinks.postgres.invoices_reader import Invoice, InvoiceOutcome
+from sinks.postgres.invoices_reader import Invoice, InvoiceOutcome, RefusedCredit
 from sinks.postgres.refusals_reader import RefusedRequest
 
 ACCEPTED, ISSUED, STORED, CONFLICT, REJECTED = "accepted", "issued", "stored", "conflict", "rejected"
@@ -103,9 +103,28 @@ class InvoiceView(NumberView):
 
 
 class CreditNoteView(Numbered):
-    """A credit note; its totals are the amounts returned to the buyer."""
+    """A credit note; its totals are the amounts returned to the buyer. A refund's has the refund's id as its own."""
 
+    credit_note_id: str
     refund_id: str
+
+
+class AcceptedCredit(TypedDict):
+    """A credit that is accepted, and not decided yet; `links` lead to the invoice's credit notes."""
+
+    order_id: str
+    credit_note_id: str
+    status: str
+    links: InvoiceLinks
+
+
+class RejectedCredit(TypedDict):
+    """A credit note that was asked for and that its invoice doesn't permit."""
+
+    credit_note_id: str
+    reason: str
+    detail: str
+    rejected_at: str
 
 
 def path_of(order_id: str) -> str:
@@ -199,6 +218,7 @@ def number_of(invoice: Invoice) -> NumberView:
 def credit_note(invoice: Invoice) -> CreditNoteView:
     """A credit note; its totals are the amounts returned to the buyer."""
     return {
+        "credit_note_id": invoice.refund_id,
         "refund_id": invoice.refund_id,
         "status": ISSUED if invoice.document_sha256 is None else STORED,
         "series_id": invoice.series_id,
@@ -211,9 +231,30 @@ def credit_note(invoice: Invoice) -> CreditNoteView:
     }
 
 
+def credit_notes_path(order_id: str) -> str:
+    """Where an invoice's credit notes are."""
+    return f"{path_of(order_id)}/credit-notes"
+
+
+def accepted_credit(order_id: str, credit_note_id: str) -> AcceptedCredit:
+    """A credit that is accepted, and not decided yet."""
+    links: InvoiceLinks = {"self": credit_notes_path(order_id)}
+    return {"order_id": order_id, "credit_note_id": credit_note_id, "status": ACCEPTED, "links": links}
+
+
+def rejected_credit(refused: RefusedCredit) -> RejectedCredit:
+    """A credit note that was asked for and that its invoice doesn't permit."""
+    return {
+        "credit_note_id": refused.credit_note_id,
+        "reason": refused.reason,
+        "detail": refused.detail,
+        "rejected_at": time_text(refused.occurred_at),
+    }
+
+
 def credit_note_path(order_id: str, refund_id: str) -> str:
     """Where the document of a refund's credit note is."""
-    return f"{path_of(order_id)}/credit-notes/{quote(refund_id, safe='')}/document"
+    return f"{credit_notes_path(order_id)}/{quote(refund_id, safe='')}/document"
 
 
 def _document_path(invoice: Invoice) -> str:

@@ -16,7 +16,14 @@ from gateway.http.openapi import DeclaredResponse, ForSellers, Parameter, operat
 from gateway.http.parameters import ORDER_ID, entity_tags, order_id_of, whole_number
 from gateway.http.problems import ProblemError
 from gateway.invoices import invoice_views
-from gateway.invoices.invoice_views import AcceptedInvoice, CreditNoteView, InvoiceView, NumberView, RejectedInvoice
+from gateway.invoices.invoice_views import (
+    AcceptedInvoice,
+    CreditNoteView,
+    InvoiceView,
+    NumberView,
+    RejectedCredit,
+    RejectedInvoice,
+)
 from sinks.object_store.store import NotStoredError, ObjectStore, StoreUnavailableError
 from sinks.postgres.invoices_reader import Invoice, InvoicesReader
 from sinks.postgres.lanes import PostgresUnavailableError
@@ -59,10 +66,11 @@ class SeriesList(TypedDict):
 
 
 class CreditNoteList(TypedDict):
-    """An order's credit notes."""
+    """An order's credit notes, and the latest that were asked for and rejected."""
 
     order_id: str
     credit_notes: list[CreditNoteView]
+    rejected: list[RejectedCredit]
 
 
 def _document_operation(summary: str, *parameters: Parameter) -> ForSellers:
@@ -149,7 +157,16 @@ class InvoiceReading:
         """GET /v1/invoices/{order_id}/credit-notes."""
         order_id = order_id_of(request)
         found = await self._credit_notes(seller_id, order_id)
-        return json_answer({"order_id": order_id, "credit_notes": [invoice_views.credit_note(each) for each in found]})
+        try:
+            refused = await self._reader.refused_credits(seller_id, order_id)
+        except PostgresUnavailableError:
+            raise problems.postgres_unavailable() from None
+        body: CreditNoteList = {
+            "order_id": order_id,
+            "credit_notes": [invoice_views.credit_note(each) for each in found],
+            "rejected": [invoice_views.rejected_credit(each) for each in refused if each.is_rejected],
+        }
+        return json_answer(body)
 
     @_document_operation(
         "A credit note's document",

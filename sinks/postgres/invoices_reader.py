@@ -14,6 +14,8 @@ from sinks.postgres.session import Session, fetch_dicts
 #: Events up to this size are read with their invoice; larger ones are read alone, to bound the memory of a batch.
 _EVENT_BYTES_MAX = 64 * 1024
 _OUTCOMES_MAX = 200
+#: Refused credits read per order, the latest.
+_REFUSED_CREDITS_MAX = 20
 #: Keys changed in this period are read again, since a row's time is when its transaction began, not its commit.
 _KEYS_OVERLAP = timedelta(minutes=5)
 
@@ -46,6 +48,21 @@ class Invoice:
     document_size_bytes: int | None
     #: The `InvoiceIssued` record; None if it is large, or no longer in the journal.
     event: bytes | None = None
+    #: Of a credit note that was asked for directly: what a repeat must equal.
+    asked_sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCredit:
+    """A credit note that was asked for and not made: a conflict with one that was, or rejected."""
+
+    credit_note_id: str
+    is_rejected: bool
+    reason: str
+    detail: str
+    occurred_at: datetime
+    partition: int
+    log_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +116,20 @@ _READ_NUMBER: LiteralString = """
 _READ_CREDIT_NOTES: LiteralString = """
     SELECT i.seller_id, i.order_id, i.kind, i.refund_id, i.series_id, i.number, i.invoice_number, i.issued_at,
         i.currency, i.net_minor, i.tax_minor, i.gross_minor, i.content_sha256, i.source_partition, i.event_seq,
-        d.key AS document_key, d.sha256 AS document_sha256, d.size_bytes AS document_size_bytes
+        d.key AS document_key, d.sha256 AS document_sha256, d.size_bytes AS document_size_bytes, c.asked_sha256
     FROM invoices i LEFT JOIN documents d ON d.series_id = i.series_id AND d.number = i.number
+    LEFT JOIN invoice_credits c
+        ON c.seller_id = i.seller_id AND c.order_id = i.order_id AND c.credit_note_id = i.refund_id
     WHERE i.seller_id = %(seller_id)s AND i.order_id = %(order_id)s AND i.kind = 'credit_note'
     ORDER BY i.issued_at, i.number
+"""
+
+_READ_REFUSED_CREDITS: LiteralString = """
+    SELECT refund_id AS credit_note_id, outcome = 'rejected' AS is_rejected, reason, detail, occurred_at, partition,
+        log_offset
+    FROM refused_requests
+    WHERE seller_id = %(seller_id)s AND order_id = %(order_id)s AND kind = 'credit_note'
+    ORDER BY occurred_at DESC, log_offset DESC LIMIT %(limit)s
 """
 
 _READ_EVENT: LiteralString = """
@@ -179,6 +206,11 @@ class InvoicesReader:
         """The order's credit notes, oldest first."""
         rows = await self._for_the_rest.query(_READ_CREDIT_NOTES, seller_id=seller_id, order_id=order_id)
         return [Invoice(**row) for row in rows]
+
+    async def refused_credits(self, seller_id: str, order_id: str) -> list[RefusedCredit]:
+        """The credit notes of this order that were refused, the latest first."""
+        parameters = {"seller_id": seller_id, "order_id": order_id, "limit": _REFUSED_CREDITS_MAX}
+        return [RefusedCredit(**row) for row in await self._for_the_rest.query(_READ_REFUSED_CREDITS, **parameters)]
 
     async def series_list(self, seller_id: str, after: str, limit: int) -> list[Series]:
         """The seller's series in the order of their ids, after `after`."""

@@ -145,6 +145,18 @@ FROM unnest(%(series_ids)b::text[], %(numbers)b::bigint[], %(seller_ids)b::text[
     AS row (series_id, number, seller_id, order_id, kind, refund_id, invoice_number, issued_at, currency,
             net_minor, tax_minor, gross_minor, content_sha256, source_partition, source_offset, event_seq)
 
+-- name: read_credits
+SELECT c.seller_id, c.order_id, c.credit_note_id, c.lines, c.asked_sha256, c.credit_note_request
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN invoice_credits c USING (seller_id, order_id)
+
+-- name: insert_credits
+INSERT INTO invoice_credits (seller_id, order_id, credit_note_id, lines, asked_sha256, credit_note_request)
+SELECT row.seller_id, row.order_id, row.credit_note_id, row.lines::jsonb, row.asked_sha256, row.credit_note_request
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(credit_note_ids)b::text[], %(lines)b::text[],
+            %(digests)b::bytea[], %(requests)b::bytea[])
+    AS row (seller_id, order_id, credit_note_id, lines, asked_sha256, credit_note_request)
+
 -- name: insert_refused_requests
 INSERT INTO refused_requests (topic, partition, log_offset, seller_id, order_id, kind, refund_id, outcome, reason,
                               detail, content_sha256, occurred_at)

@@ -7,10 +7,9 @@ import pytest
 
 from audit.arithmetic import check_sums
 from chaos.judge import amounts as judged
-from domain.checkout import whole_pieces
-from domain.credit import credit
+from domain.credit import credit, quantities
 from domain.invoice import Priced, compare_claims, price
-from domain.money import minor, minor_text
+from domain.money import SCALE, minor, minor_text
 from domain.records import InvoiceIssued, InvoiceRequest
 from domain.refusals import TAX_RULE, TOTALS_DISAGREE, Refusal
 from domain.rules import SellerFacts, check_rules
@@ -204,14 +203,14 @@ def test_what_was_invoiced_is_credited_to_the_cent(case: Right) -> None:
     A credit note says it in positive amounts, and whole or piece by piece it comes to the sample's totals.
     """
     order = read(case.body)
-    whole = {index: whole_pieces(each) for index, each in enumerate(order["lines"])}
+    whole = dict(enumerate(quantities(order)))
     at_once = credit(order, {}, whole)
     said = (at_once.net_minor, at_once.tax_minor, at_once.gross_minor)
     assert said == tuple(minor(text, order["currency"]) for text in (case.net, case.tax, case.gross))
     given = dict.fromkeys(whole, 0)
     notes = []
     for index, pieces in whole.items():
-        for _ in range(pieces):
-            notes.append(credit(order, given, {index: 1}))
-            given[index] += 1
+        for _ in range(pieces // SCALE):
+            notes.append(credit(order, given, {index: SCALE}))
+            given[index] += SCALE
     assert tuple(sum(getattr(each, name) for each in notes) for name in ("net_minor", "tax_minor")) == said[:2]

@@ -45,6 +45,7 @@ IDS = {
     "gapless.PaymentNotice": (18,),
     "gapless.CreditNoteRequest": (19, 24),
     "gapless.CreditNoteIssued": (20, 26),
+    "gapless.CreditRequest": (29,),
 }
 
 by_record = pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.record)

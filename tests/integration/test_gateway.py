@@ -19,6 +19,7 @@ from tests.cases.requests import BROKEN, EN16931, SHOP
 from tests.conftest import Services
 from tests.integration.gateways import (
     KEYS,
+    Answer,
     Client,
     Topics,
     kept,
@@ -486,3 +487,108 @@ async def test_what_is_due_is_shown_beside_what_leads_to_it(client: Client, issu
     whole = await client.post(order(new_id()) | {"payment": {"due_date": "2026-12-31"}}, Prefer="wait=20")
     assert whole.json["totals"]["payable"] == whole.json["totals"]["gross"]
     assert {"prepaid", "rounding"}.isdisjoint(whole.json["totals"])
+
+
+async def credit(client: Client, order_id: str, body: dict[str, Any], **headers: str) -> Answer:
+    return await client.call("POST", f"/v1/invoices/{order_id}/credit-notes", headers, json=body)
+
+
+async def test_an_invoice_is_credited_in_parts_until_nothing_is_left(client: Client, issuer: Issuer) -> None:
+    order_id = new_id()
+    await client.post(order(order_id), Prefer="wait=20")
+    line = {"credit_note_id": "CR-1", "lines": [{"line": 0, "quantity": "1"}], "reason": "broken"}
+    first = await credit(client, order_id, line, Prefer="wait=20")
+    assert (first.status, first.json["credit_note_id"], first.json["status"]) == (200, "CR-1", "issued")
+    assert first.json["totals"] == {"net": "19.99", "tax": "4.00", "gross": "23.99"}
+    again = await credit(client, order_id, line, Prefer="wait=20")
+    assert (again.status, again.json) == (200, first.json)
+    amount = await credit(client, order_id, {"amount": "3.99"}, Idempotency_Key="CR-2", Prefer="wait=20")
+    assert (amount.status, amount.json["totals"]["gross"]) == (200, "3.99")
+    rest = await credit(client, order_id, {"credit_note_id": "CR-3"}, Prefer="wait=20")
+    assert (rest.status, rest.json["totals"]["gross"]) == (200, "20.00")
+    beyond = await credit(client, order_id, {"credit_note_id": "CR-4", "amount": "0.01"}, Prefer="wait=20")
+    assert (beyond.status, beyond.json["type"]) == (409, "/problems/credit-too-large")
+    shown = (await client.get(f"/v1/invoices/{order_id}/credit-notes")).json
+    assert [each["credit_note_id"] for each in shown["credit_notes"]] == ["CR-1", "CR-2", "CR-3"]
+    assert [(each["credit_note_id"], each["reason"]) for each in shown["rejected"]] == [("CR-4", "credit-too-large")]
+    assert len({each["number"] for each in shown["credit_notes"]}) == 3
+
+
+async def test_a_credit_under_a_used_id_says_so_at_once(client: Client, issuer: Issuer) -> None:
+    order_id = new_id()
+    await client.post(order(order_id), Prefer="wait=20")
+    await credit(client, order_id, {"credit_note_id": "CR-1", "amount": "1"}, Prefer="wait=20")
+    for other in ({"amount": "2"}, {"amount": "1", "reason": "why"}, {}, {"lines": [{"line": 0, "quantity": "1"}]}):
+        answer = await credit(client, order_id, {"credit_note_id": "CR-1", **other})
+        assert (answer.status, answer.json["type"]) == (409, "/problems/credit-conflict")
+    same = await credit(client, order_id, {"credit_note_id": "CR-1", "amount": "1.00"})
+    assert same.status == 200
+
+
+async def test_of_two_credits_at_once_under_one_id_one_stands(client: Client, issuer: Issuer) -> None:
+    order_id = new_id()
+    await client.post(order(order_id), Prefer="wait=20")
+    bodies = [{"credit_note_id": "CR-1", "amount": amount} for amount in ("1", "2")]
+    answers = await asyncio.gather(*(credit(client, order_id, body, Prefer="wait=20") for body in bodies))
+    assert sorted(answer.status for answer in answers) == [200, 409]
+    shown = (await client.get(f"/v1/invoices/{order_id}/credit-notes")).json
+    assert len(shown["credit_notes"]) == 1
+
+
+async def test_a_credit_is_found_although_its_event_does_not_come(client: Client, issuer: Issuer) -> None:
+    """Both what was made and what was refused: Postgres has them."""
+    order_id = new_id()
+    await client.post(order(order_id), Prefer="wait=20")
+    issuer.publishes = False
+    made = await credit(client, order_id, {"credit_note_id": "CR-1", "amount": "1"}, Prefer="wait=20")
+    assert made.status == 200
+    refused = await credit(client, order_id, {"credit_note_id": "CR-2", "amount": "1000"}, Prefer="wait=20")
+    assert (refused.status, refused.json["type"]) == (409, "/problems/credit-too-large")
+
+
+async def test_what_has_no_invoice_yet_is_to_be_asked_again_and_what_has_none_is_not_found(client: Client) -> None:
+    """Nobody issues here."""
+    order_id = new_id()
+    await client.post(order(order_id))
+    answer = await credit(client, order_id, {"credit_note_id": "CR-1"})
+    assert (answer.status, answer.json["type"]) == (409, "/problems/not-invoiced")
+    assert "Retry-After" in answer.headers
+    unknown = await credit(client, new_id(), {"credit_note_id": "CR-1"})
+    assert (unknown.status, unknown.json["type"]) == (404, "/problems/not-found")
+
+
+async def test_a_credit_without_a_wait_is_accepted_and_found_later(client: Client, issuer: Issuer) -> None:
+    order_id = new_id()
+    await client.post(order(order_id), Prefer="wait=20")
+    answer = await credit(client, order_id, {"credit_note_id": "CR-1"}, Prefer="wait=0")
+    path = f"/v1/invoices/{order_id}/credit-notes"
+    assert (answer.status, answer.headers["Location"]) == (202, path)
+    assert answer.json == {
+        "order_id": order_id, "credit_note_id": "CR-1", "status": "accepted", "links": {"self": path},
+    }  # fmt: skip
+    shown = await until(lambda: client.get(path), lambda got: got.json["credit_notes"])
+    assert shown.json["credit_notes"][0]["credit_note_id"] == "CR-1"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({}, 400, "credit_note_id"),
+        ({"credit_note_id": "cancellation"}, 422, "credit_note_id"),
+        ({"credit_note_id": "A", "lines": []}, 422, "lines"),
+        ({"credit_note_id": "A", "amount": ""}, 422, "amount"),
+        ({"credit_note_id": "A", "amount": "-1"}, 422, "amount"),
+        ({"credit_note_id": "A", "amount": "1", "lines": [{"line": 0, "quantity": "1"}]}, 422, "amount"),
+        ({"credit_note_id": "A", "lines": [{"line": -1, "quantity": "1"}]}, 422, "lines[0].line"),
+        ({"credit_note_id": "A", "lines": [{"line": 0, "quantity": "0"}]}, 422, "lines[0].quantity"),
+        ({"credit_note_id": "A", "lines": [{"line": 0, "quantity": "1"}] * 2}, 422, "lines[1].line"),
+        ({"credit_note_id": "A", "reason": "x" * 501}, 422, "reason"),
+        ({"credit_note_id": "A", "lines": [{"line": 0, "quantity": 1}]}, 400, "lines[0].quantity"),
+        ({"credit_note_id": "A", "price": "1"}, 400, "price"),
+    ],
+)
+async def test_a_credit_that_cannot_be_right_is_named_by_its_field(
+    client: Client, body: dict[str, Any], status: int, field: str
+) -> None:
+    answer = await credit(client, new_id(), body)
+    assert (answer.status, answer.json.get("field")) == (status, field), answer.json

@@ -8,8 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from audit.arithmetic import check_credit
-from domain.credit import NO_STOCK, check, credit, credit_amount, left_to_credit
+from domain.credit import NO_STOCK, check, credit, left_to_credit, quantities
+from domain.crediting import Given, Wanted, decide_credit, of_lines
 from domain.invoice import Priced, price
+from domain.money import minor
 from domain.records import (
     Allowance,
     CreditNoteIssued,
@@ -17,13 +19,12 @@ from domain.records import (
     InvoiceDetails,
     InvoiceRequest,
     LineDetails,
-    RateTotal,
     RequestedLine,
 )
+from domain.refusals import CREDIT_TOO_LARGE, INVALID_FIELD, Refusal
 from schemas import catalog
 from schemas.codec import decode, encode
-from streams import order_book
-from tests.credit_notes import credit_note_request
+from tests.credit_notes import credit_note_request, of_pieces
 from tests.invoice_events import credited
 from tests.unit.domain.test_invoice import line, request
 
@@ -110,7 +111,7 @@ def test_any_split_into_refunds_credits_exactly_the_invoice(split: Split) -> Non
     rates = {(total["vat_category"], total["vat_rate"]): [0, 0] for total in invoice.per_rate}
     sums = [0, 0, 0]
     for before, now in zip(befores(split.refunds), split.refunds, strict=True):
-        part = credit(split.order, before, now)
+        part = credit(split.order, of_pieces(before), of_pieces(now))
         for each in part.lines:
             nets[each.line] += each.net_minor
         for total in part.per_rate:
@@ -132,11 +133,11 @@ def test_any_split_into_refunds_credits_exactly_the_invoice(split: Split) -> Non
 def test_no_part_of_a_credit_is_negative_and_each_adds_up_by_itself(split: Split) -> None:
     """Lines of an order have whole pieces and prices of 0 or more."""
     for before, now in zip(befores(split.refunds), split.refunds, strict=True):
-        part = credit(split.order, before, now)
+        part = credit(split.order, of_pieces(before), of_pieces(now))
         amounts = [each.net_minor for each in part.lines]
         amounts += [amount for total in part.per_rate for amount in (total["taxable_minor"], total["tax_minor"])]
         assert min(amounts) >= 0
-        assert [(each.line, each.quantity) for each in part.lines] == [pair for pair in sorted(now.items()) if pair[1]]
+        assert {each.line: each.quantity for each in part.lines} == of_pieces({k: v for k, v in now.items() if v})
         assert part.net_minor == sum(each.net_minor for each in part.lines)
         assert part.net_minor == sum(total["taxable_minor"] for total in part.per_rate)
         assert part.tax_minor == sum(total["tax_minor"] for total in part.per_rate)
@@ -203,7 +204,8 @@ def test_refunds_of_an_order_with_allowances_add_up_to_its_invoice(split: Split)
     invoice = price(split.order)
     assert isinstance(invoice, Priced)
     credits = [
-        credit(split.order, before, now) for before, now in zip(befores(split.refunds), split.refunds, strict=True)
+        credit(split.order, of_pieces(before), of_pieces(now))
+        for before, now in zip(befores(split.refunds), split.refunds, strict=True)
     ]
     assert sum(each.net_minor for each in credits) == invoice.net_minor
     assert sum(each.tax_minor for each in credits) == invoice.tax_minor
@@ -215,9 +217,9 @@ def test_refunds_of_an_order_with_allowances_add_up_to_its_invoice(split: Split)
 @given(extended())
 def test_each_credit_note_of_such_an_order_is_one_that_can_be_issued(split: Split) -> None:
     for before, now in zip(befores(split.refunds), split.refunds, strict=True):
-        if credit(split.order, before, now).gross_minor < 0:
+        if credit(split.order, of_pieces(before), of_pieces(now)).gross_minor < 0:
             continue
-        note = order_book._of_pieces(split.order, "R-1", "why", credit(split.order, before, now), NOW)
+        note = of_lines(split.order, credit(split.order, of_pieces(before), of_pieces(now)), "R-1", "why", 0)
         assert isinstance(check(note), Priced), check(note)
         told = encode(catalog.CREDIT_NOTE_ISSUED, issued_of(note))
         assert list(check_credit(decode(told, catalog.CREDIT_NOTE_ISSUED, bytes_max=10**7)[1])) == []
@@ -226,28 +228,36 @@ def test_each_credit_note_of_such_an_order_is_one_that_can_be_issued(split: Spli
 
 
 @settings(deadline=None, max_examples=60)
-@given(extended() | splits(), st.lists(st.integers(1, 500_000), max_size=4))
-def test_refunds_of_amounts_add_up_to_the_invoice_too(split: Split, amounts: list[int]) -> None:
+@given(extended() | splits(), st.data())
+def test_credits_of_lines_and_amounts_never_exceed_the_invoice_and_all_of_them_are_it(
+    split: Split, data: st.DataObject
+) -> None:
+    """Whatever is asked for in whatever order; what is refused changes nothing."""
     invoice = price(split.order)
     assert isinstance(invoice, Priced)
-    given_back: list[list[RateTotal]] = []
-    for amount in [*amounts, 10**15]:
-        due = left_to_credit(split.order, given_back)
-        left = sum(taxable + tax for taxable, tax in due.values())
-        if left <= 0:
-            break
-        # Where a rate is below zero, a refund of an amount is refused.
-        assume(all(taxable >= 0 and tax >= 0 for taxable, tax in due.values()))
-        asked = min(amount, left)
-        lines, totals = credit_amount(split.order, due, asked, "why")
-        assert totals["gross_minor"] == asked
-        given_back.append(totals["per_rate"])
-        note = order_book._credit_note(split.order, "R-1", "why", lines, totals, None, NOW)
+    whole = quantities(split.order)
+    given_back: list[Given] = []
+    parts = st.dictionaries(st.integers(0, len(whole)), st.integers(1, 4 * 10**6), min_size=1, max_size=3)
+    asks = st.builds(Wanted, parts) | st.builds(
+        lambda amount: Wanted({}, amount), st.sampled_from(["0.01", "3", "250"])
+    )
+    for wanted in [*data.draw(st.lists(asks, max_size=6)), Wanted({})]:
+        decided = decide_credit(split.order, given_back, wanted, "R-1", "why", 0)
+        if isinstance(decided, Refusal):
+            assert decided.reason in (CREDIT_TOO_LARGE, INVALID_FIELD)
+            continue
+        totals = decided.note["totals"]
+        if wanted.amount:
+            assert totals["gross_minor"] == minor(wanted.amount, split.order["currency"])
+        given_back.append(Given({} if wanted.amount else decided.lines, totals["per_rate"]))
+        left = left_to_credit(split.order, [each.per_rate for each in given_back])
+        assert sum(taxable + tax for taxable, tax in left.values()) >= 0
         if totals["net_minor"] >= 0:
-            assert isinstance(check(note), Priced), check(note)
-            event = decode(
-                encode(catalog.CREDIT_NOTE_ISSUED, issued_of(note)), catalog.CREDIT_NOTE_ISSUED, bytes_max=10**7
-            )[1]
-            assert list(check_credit(event)) == []
-    if amounts and invoice.gross_minor > 0:
-        assert sum(taxable + tax for taxable, tax in left_to_credit(split.order, given_back).values()) == 0
+            assert isinstance(check(decided.note), Priced), check(decided.note)
+            told = encode(catalog.CREDIT_NOTE_ISSUED, issued_of(decided.note))
+            assert list(check_credit(decode(told, catalog.CREDIT_NOTE_ISSUED, bytes_max=10**7)[1])) == []
+    for place, quantity in enumerate(whole):
+        assert sum(each.lines.get(place, 0) for each in given_back) <= quantity
+    # The last asked for all that is left.
+    left = left_to_credit(split.order, [each.per_rate for each in given_back])
+    assert sum(taxable + tax for taxable, tax in left.values()) == 0

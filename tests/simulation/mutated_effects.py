@@ -1,6 +1,7 @@
 """Mutations of repeats, numbers and stock: plausible mistakes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -55,11 +56,11 @@ def unknown_means_new(_: Rules) -> Iterator[None]:
 def repeats_within_a_batch_are_new(_: Rules) -> Iterator[None]:
     """Requests are compared with earlier ones, but not with others of the batch."""
 
-    def forgetful(requests: Sequence[Content], issued: Mapping[Any, bytes]) -> Decision:
+    def forgetful(requests: Sequence[Content], issued: Mapping[Any, bytes], *_: Any) -> Decision:
         fresh: list[Content] = []
         for request in requests:
             fresh += decide([request], issued).fresh
-        return Decision(fresh, [], 0, [])
+        return replace(Decision.nothing(), fresh=fresh)
 
     with patch("streams.invoices.decide", forgetful), patch("streams.checkouts.decide", forgetful):
         yield
@@ -69,7 +70,7 @@ def repeats_within_a_batch_are_new(_: Rules) -> Iterator[None]:
 def the_last_content_stands(_: Rules) -> Iterator[None]:
     """Of two contents of one order in a batch the later one is accepted."""
 
-    def backwards(requests: Sequence[Content], issued: Mapping[Any, bytes]) -> Decision:
+    def backwards(requests: Sequence[Content], issued: Mapping[Any, bytes], *_: Any) -> Decision:
         decision = decide(sorted(requests, key=lambda each: -each.offset), issued)
         decision.fresh.sort(key=lambda each: each.offset)
         return decision

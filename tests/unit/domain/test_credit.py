@@ -10,7 +10,7 @@ from domain.credit import CANCELLATION, check, check_refund_id, credit
 from domain.invoice import Priced
 from domain.records import CreditNoteRequest
 from domain.refusals import INVALID_FIELD, TOTALS_DISAGREE, Refusal
-from tests.credit_notes import credit_note_request
+from tests.credit_notes import credit_note_request, of_pieces
 from tests.unit.domain.test_invoice import line, request
 
 ORDER = request(
@@ -35,14 +35,14 @@ def checked(body: CreditNoteRequest) -> Priced:
 
 def test_each_credit_is_the_difference_to_what_was_credited_before() -> None:
     """3 x 0.335 = 1.005 makes 1.01: 0.34 + 0.33 + 0.34, where each by itself would be 0.34."""
-    nets = [credit(ORDER, {0: before}, {0: 1}).net_minor for before in range(3)]
+    nets = [credit(ORDER, of_pieces({0: before}), of_pieces({0: 1})).net_minor for before in range(3)]
     assert nets == [34, 33, 34]
 
 
 def test_a_credit_names_only_the_lines_and_rates_it_has_pieces_of() -> None:
     """Other lines were perhaps credited before: they are no part of this one."""
-    part = credit(ORDER, {0: 3}, {0: 0, 1: 2})
-    assert [(each.line, each.quantity, each.net_minor) for each in part.lines] == [(1, 2, 220)]
+    part = credit(ORDER, of_pieces({0: 3}), of_pieces({0: 0, 1: 2}))
+    assert [(each.line, each.quantity, each.net_minor) for each in part.lines] == [(1, 2_000_000, 220)]
     assert list(part.per_rate) == [{"vat_category": "S", "vat_rate": "5.50", "taxable_minor": 220, "tax_minor": 12}]
     assert part.gross_minor == 232
 

@@ -316,20 +316,26 @@ class AcceptedInvoice(TypedDict):
     status: str
 
 
-class RejectedInvoice(TypedDict):
-    """A rejected order, which has no number."""
+class CreditLine(TypedDict):
+    """A part of one line of the invoice; the first line is 0."""
 
-    detail: str
-    links: InvoiceLinks
-    order_id: str
-    reason: str
-    rejected_at: str
-    status: str
+    line: int
+    quantity: str
+
+
+class CreditCommand(TypedDict):
+    """The body of a credit; without lines and amount it is of all that is left."""
+
+    credit_note_id: NotRequired[str]
+    lines: NotRequired[list[CreditLine] | None]
+    amount: NotRequired[str | None]
+    reason: NotRequired[str | None]
 
 
 class CreditNoteView(TypedDict):
-    """A credit note; its totals are the amounts returned to the buyer."""
+    """A credit note; its totals are the amounts returned to the buyer. A refund's has the refund's id as its own."""
 
+    credit_note_id: str
     currency: str
     document: DocumentView | None
     invoice_number: str
@@ -341,11 +347,41 @@ class CreditNoteView(TypedDict):
     totals: InvoiceTotals
 
 
+class AcceptedCredit(TypedDict):
+    """A credit that is accepted, and not decided yet; `links` lead to the invoice's credit notes."""
+
+    credit_note_id: str
+    links: InvoiceLinks
+    order_id: str
+    status: str
+
+
+class RejectedCredit(TypedDict):
+    """A credit note that was asked for and that its invoice doesn't permit."""
+
+    credit_note_id: str
+    detail: str
+    reason: str
+    rejected_at: str
+
+
 class CreditNoteList(TypedDict):
-    """An order's credit notes."""
+    """An order's credit notes, and the latest that were asked for and rejected."""
 
     credit_notes: list[CreditNoteView]
     order_id: str
+    rejected: list[RejectedCredit]
+
+
+class RejectedInvoice(TypedDict):
+    """A rejected order, which has no number."""
+
+    detail: str
+    links: InvoiceLinks
+    order_id: str
+    reason: str
+    rejected_at: str
+    status: str
 
 
 class SeriesView(TypedDict):

@@ -23,6 +23,16 @@ class Operations(ABC):
         answer: models.InvoiceView | models.AcceptedInvoice = self._call("POST", "/v1/invoices", body=body, wait_seconds=wait_seconds, key="order_id")
         return answer
 
+    def credit_invoice(self, order_id: str, body: models.CreditCommand | None = None, *, wait_seconds: int | None = None) -> models.CreditNoteView | models.AcceptedCredit:
+        """Credit an invoice, or a part of it. If it takes longer, the answer says only that it was accepted."""
+        answer: models.CreditNoteView | models.AcceptedCredit = self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes", body=body or {}, wait_seconds=wait_seconds, key="credit_note_id")
+        return answer
+
+    def get_credit_notes(self, order_id: str) -> models.CreditNoteList:
+        """An order's credit notes, oldest first."""
+        answer: models.CreditNoteList = self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes")
+        return answer
+
     def get_invoice(self, order_id: str) -> models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice:
         """An order's invoice."""
         answer: models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice = self._call("GET", f"/v1/invoices/{_quoted(order_id)}")
@@ -31,11 +41,6 @@ class Operations(ABC):
     def get_invoice_document(self, order_id: str) -> bytes:
         """An invoice's document."""
         answer: bytes = self._call("GET", f"/v1/invoices/{_quoted(order_id)}/document", is_json=False)
-        return answer
-
-    def get_credit_notes(self, order_id: str) -> models.CreditNoteList:
-        """An order's credit notes, oldest first."""
-        answer: models.CreditNoteList = self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes")
         return answer
 
     def get_credit_note_document(self, order_id: str, refund_id: str) -> bytes:
@@ -265,6 +270,16 @@ class AsyncOperations(ABC):
         answer: models.InvoiceView | models.AcceptedInvoice = await self._call("POST", "/v1/invoices", body=body, wait_seconds=wait_seconds, key="order_id")
         return answer
 
+    async def credit_invoice(self, order_id: str, body: models.CreditCommand | None = None, *, wait_seconds: int | None = None) -> models.CreditNoteView | models.AcceptedCredit:
+        """Credit an invoice, or a part of it. If it takes longer, the answer says only that it was accepted."""
+        answer: models.CreditNoteView | models.AcceptedCredit = await self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes", body=body or {}, wait_seconds=wait_seconds, key="credit_note_id")
+        return answer
+
+    async def get_credit_notes(self, order_id: str) -> models.CreditNoteList:
+        """An order's credit notes, oldest first."""
+        answer: models.CreditNoteList = await self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes")
+        return answer
+
     async def get_invoice(self, order_id: str) -> models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice:
         """An order's invoice."""
         answer: models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice = await self._call("GET", f"/v1/invoices/{_quoted(order_id)}")
@@ -273,11 +288,6 @@ class AsyncOperations(ABC):
     async def get_invoice_document(self, order_id: str) -> bytes:
         """An invoice's document."""
         answer: bytes = await self._call("GET", f"/v1/invoices/{_quoted(order_id)}/document", is_json=False)
-        return answer
-
-    async def get_credit_notes(self, order_id: str) -> models.CreditNoteList:
-        """An order's credit notes, oldest first."""
-        answer: models.CreditNoteList = await self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes")
         return answer
 
     async def get_credit_note_document(self, order_id: str, refund_id: str) -> bytes:
