@@ -41,10 +41,10 @@ class Asked:
 
 @dataclass(slots=True)
 class Commanded:
-    """A command on an order: a shipment, a delivery, a cancellation or a refund."""
+    """A command on an order: a shipment, a delivery, a cancellation or a refund; or a credit of an invoice."""
 
     order_id: str
-    #: The last part of its path: `shipments`, `deliveries`, `cancellations`, `refunds`.
+    #: The last part of its path: `shipments`, `deliveries`, `cancellations`, `refunds`, `credit-notes`.
     what: str
     body: Mapping[str, Any]
     answers: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)

@@ -19,6 +19,8 @@ _SHARES: Mapping[str, float] = {
     "twins": 3,
     "command": 7,
 }
+#: The share of invoices that are credited.
+_CREDITED = 0.1
 #: Payment tokens, by weight: most pay, and each kind of failure occurs.
 TOKENS: Mapping[str, float] = {
     "tok_ok": 85,
@@ -183,7 +185,10 @@ class Traffic:
                 asked = self.shop.checkout() if chance.random() < 0.5 else self.shop.invoice()
                 await asyncio.gather(*(self.post(each, wait_s=wait_s) for each in (asked, self.shop.twin(asked))))
             elif what == "invoice":
-                await self.post(self.shop.invoice(), wait_s=wait_s)
+                asked = self.shop.invoice()
+                await self.post(asked, wait_s=wait_s)
+                if chance.random() < _CREDITED:
+                    await self._credit(asked.order_id)
             else:
                 asked = self.shop.checkout()
                 answer = await self.post(asked, wait_s=wait_s)
@@ -212,6 +217,18 @@ class Traffic:
                 self._shipped.append(order_id)
         else:
             await self._commanded(order_id, "cancellations", {}, lambda: client.cancel(order_id))
+
+    async def _credit(self, order_id: str) -> None:
+        """Credit a part of an invoice twice under one id, and all that is left at the same time."""
+        ids = ("CR-1", "1.00"), ("CR-1", "1.00"), ("CR-2", None)
+        await asyncio.gather(*(self.credit(order_id, *each) for each in ids))
+
+    async def credit(self, order_id: str, credit_note_id: str, amount: str | None) -> GatewayAnswer | None:
+        """Credit an invoice, by so much or all that is left, and record the answer."""
+        body = {"credit_note_id": credit_note_id, "amount": amount}
+        return await self._commanded(
+            order_id, "credit-notes", body, lambda: self.client.credit(order_id, credit_note_id, amount, wait_s=_WAIT_S)
+        )
 
     async def _hasty(self, order_id: str) -> None:
         """Request one refund twice, around the shipment that it requires: the first may be refused, the second done."""

@@ -151,6 +151,15 @@ class GaplessClient:
             body["lines"] = [{"line": line, "quantity": quantity} for line, quantity in lines.items()]
         return await self._command(order_id, "refunds", body, wait_s)
 
+    async def credit(
+        self, order_id: str, credit_note_id: str, amount: str | None = None, wait_s: int | None = None
+    ) -> GatewayAnswer:
+        """Credit so much of an invoice that was asked for directly, with tax; all that is left without `amount`."""
+        body: dict[str, Any] = {"credit_note_id": credit_note_id} | ({} if amount is None else {"amount": amount})
+        path = f"/v1/invoices/{quote(order_id, safe='')}/credit-notes"
+        headers = None if wait_s is None else {"Prefer": f"wait={wait_s}"}
+        return await self._until_answered("POST", path, msgspec.json.encode(body), headers)
+
     async def put_stock(self, sku: str, on_hand: int) -> GatewayAnswer:
         """So many pieces are in the warehouse."""
         return await self._put_stock(sku, {"on_hand": on_hand})

@@ -54,19 +54,39 @@ def _accounts(evidence: Evidence) -> dict[OrderKey, _Account]:
         named = (payment["seller_id"], payment["order_id"])
         accounts[named if payment["order_id"] else order_of.get(payment["key"], named)].payments.append(payment)
     for row in ledger.invoices:
-        if row.order in ledger.orders and row.kind == "invoice":
+        if row.kind == "invoice":
             accounts[row.order].invoiced = row
-        elif row.kind != "invoice":
+        else:
             accounts[row.order].credited.append(row)
     return accounts
 
 
 def _no_order(account: _Account) -> Iterator[str]:
-    """Report payments and credits that must not exist without an order."""
+    """Report payments without an order, and credits beyond an invoice that was asked for directly."""
     if any(payment["acted"] for payment in account.payments):
         yield "was charged, but the order does not exist"
-    if account.attempts or account.refunds or account.credited:
-        yield f"does not exist, but has {[*account.attempts, *account.refunds]} and {len(account.credited)} credits"
+    if account.attempts or account.refunds:
+        yield f"does not exist, but has {[*account.attempts, *account.refunds]}"
+    if account.credited:
+        yield from _wrong_credits(account.invoiced, account.credited)
+
+
+def _wrong_credits(invoice: Invoice | None, credited: list[Invoice]) -> Iterator[str]:
+    if invoice is None:
+        yield f"has {len(credited)} credit notes, and neither an order nor an invoice"
+        return
+    if len({each.refund_id for each in credited}) != len(credited):
+        yield f"has credit notes of one id: {sorted(each.refund_id for each in credited)}"
+    left = [
+        whole - sum(parts)
+        for whole, *parts in (
+            (invoice.net_minor, *(each.net_minor for each in credited)),
+            (invoice.tax_minor, *(each.tax_minor for each in credited)),
+            (invoice.gross_minor, *(each.gross_minor for each in credited)),
+        )
+    ]
+    if left[2] < 0 or (not left[2] and any(left)):
+        yield f"(net, tax, gross) {tuple(left)} is left of its invoice after {len(credited)} credit notes"
 
 
 def _wrong(order: Order, account: _Account) -> Iterator[str]:

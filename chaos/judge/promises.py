@@ -29,6 +29,8 @@ _OBEYED = {
     "cancellations": ("CANCELLED", "cancel"),
     "refunds": ("", "refund"),
 }
+#: A credit of an invoice, which is answered by the invoices agent.
+CREDIT = "credit-notes"
 #: Order ids of a run: its prefix and a number.
 _NUMBERED = re.compile(r"(.*\D)\d+", re.DOTALL)
 
@@ -61,7 +63,8 @@ def judge_promises(evidence: Evidence) -> None:
         what = f"{sold_after_all} were told sold out but sold to, while {evidence.record.unanswered} clients gave up"
         evidence.verdict.add(RULE, "checkouts", what)
     for commanded in evidence.record.commanded:
-        _judge_command(evidence, commanded)
+        judge_one = _judge_credit if commanded.what == CREDIT else _judge_command
+        judge_one(evidence, commanded)
     _judge_refusals(evidence)
     _judge_thin_air(evidence)
     for order in evidence.ledger.orders.values():
@@ -215,10 +218,33 @@ def _judge_command(evidence: Evidence, commanded: Commanded) -> None:
         evidence.verdict.add(RULE, where, f"applied, but the order never was {state}")
 
 
+def _judge_credit(evidence: Evidence, commanded: Commanded) -> None:
+    """Check that a credit that was accepted has its credit note, the very one that was shown, or a refusal."""
+    key: OrderKey = (evidence.ledger.seller_id, commanded.order_id)
+    credit_id = commanded.body["credit_note_id"]
+    notes = [each for each in evidence.credit_notes.get(key, ()) if each.refund_id == credit_id]
+    where = f"{commanded.order_id} credit note {credit_id}"
+    is_refused = any(
+        (each.seller_id, each.order_id) == key and each.kind == "credit_note" for each in evidence.ledger.refused
+    )
+    for status, body in commanded.answers:
+        if status in (200, 202):
+            evidence.verdict.counts["credits accepted"] += 1
+            if not notes and not (is_refused and status == 202):
+                evidence.verdict.add(RULE, where, "accepted, and has neither a credit note nor a refusal")
+        if status == 200 and notes and body["invoice_number"] != notes[0].invoice_number:
+            shown = body["invoice_number"]
+            evidence.verdict.add(RULE, where, f"{shown} was returned, {notes[0].invoice_number} is in the ledger")
+        if status == 409 and body.get("type") == "/problems/credit-too-large":
+            evidence.verdict.counts["credits refused"] += 1
+
+
 def _judge_refusals(evidence: Evidence) -> None:
     """Each refused command has a refusal of its own: a client that got another's answer might act on it wrongly."""
     told: Counter[tuple[str, str]] = Counter()
     for each in evidence.record.commanded:
+        if each.what == CREDIT:
+            continue
         told[each.order_id, _command_id(each)] += sum(status == 409 for status, _ in each.answers)
     for (order_id, command_id), times in told.items():
         evidence.verdict.counts["commands refused"] += times

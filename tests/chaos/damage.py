@@ -11,8 +11,8 @@ from chaos.judge.web import Answer
 from chaos.record import Asked, Kind
 
 _IN = "WHERE order_id = '{%s}'"
-_INVOICED, _CONFIRMED, _SHIPPED, _DECLINED, _REFUNDED, _CANCELLED = (
-    _IN % name for name in ("invoiced", "confirmed", "shipped", "declined", "refunded", "cancelled")
+_INVOICED, _CONFIRMED, _SHIPPED, _DECLINED, _REFUNDED, _CANCELLED, _CREDITED = (
+    _IN % name for name in ("invoiced", "confirmed", "shipped", "declined", "refunded", "cancelled", "credited")
 )
 _ANY_EVENT = "WHERE topic = 'order-events' AND seq = (SELECT max(seq) FROM journal WHERE topic = 'order-events')"
 
@@ -24,6 +24,32 @@ LEDGER = {
         "accepted, and has 0 invoices",
     ),
     "and leaves a gap": ([f"DELETE FROM invoices {_INVOICED}"], "numbers", "missing: ["),
+    "a credit note is deleted": (
+        [f"DELETE FROM invoices {_CREDITED} AND refund_id = 'CR-1'"],
+        "promises",
+        "accepted, and has neither a credit note nor a refusal",
+    ),
+    "another credit note was returned": (
+        [f"UPDATE invoices SET invoice_number = 'CN-99' {_CREDITED} AND refund_id = 'CR-1'"],
+        "promises",
+        "was returned, CN-99 is in the ledger",
+    ),
+    "more is credited than was invoiced": (
+        [
+            f"UPDATE invoices SET net_minor = net_minor + 1, gross_minor = gross_minor + 1 {_CREDITED}"
+            " AND refund_id = 'CR-1'"
+        ],
+        "money",
+        "is left of its invoice after 2 credit notes",
+    ),
+    "all is credited, but not of the tax": (
+        [
+            f"UPDATE invoices SET net_minor = net_minor + 1, tax_minor = tax_minor - 1 {_CREDITED}"
+            " AND refund_id = 'CR-1'"
+        ],
+        "money",
+        "is left of its invoice after 2 credit notes",
+    ),
     "a number is another": (
         [f"UPDATE invoices SET number = number + 1000 {_INVOICED}"],
         "numbers",

@@ -105,6 +105,13 @@ async def _sell(world: World) -> dict[str, str]:
         orders["invoiced"] = invoice.order_id
         await traffic.post(invoice, wait_s=_WAIT_S)
         await traffic.post(invoice, traffic.shop.conflict(invoice))
+        credited = traffic.shop.invoice()
+        orders["credited"] = credited.order_id
+        await traffic.post(credited, wait_s=_WAIT_S)
+        for credit_note_id, amount, status in (("CR-1", "0.50", 200), ("CR-2", None, 200), ("CR-3", "0.01", 409)):
+            answer = await traffic.credit(credited.order_id, credit_note_id, amount)
+            assert answer is not None
+            assert answer.status == status, answer
         await _command(traffic, orders["shipped"], "shipments", lambda client, order_id: client.ship(order_id))
         await _command(traffic, orders["refunded"], "shipments", lambda client, order_id: client.ship(order_id))
         await _command(traffic, orders["refunded"], "refunds", lambda client, order_id: client.refund(order_id, "R-1"))

@@ -36,7 +36,15 @@ def test_a_quiet_shop_has_nothing_wrong_and_everything_was_looked_at(shop: Shop)
     assert counts["records read"] == counts["journal rows"] > 100
     assert counts["dead letters"] == 1
     assert counts["logos looked for"] == counts["documents looked at over HTTP"] > 20
-    for what in ("orders REFUNDED", "orders CANCELLED", "orders SHIPPED", "commands accepted", "told of a conflict"):
+    for what in (
+        "orders REFUNDED",
+        "orders CANCELLED",
+        "orders SHIPPED",
+        "commands accepted",
+        "told of a conflict",
+        "credits accepted",
+        "credits refused",
+    ):
         assert counts[what], what
 
 
