@@ -1,6 +1,7 @@
 """Documents rendered in processes of their own: one takes milliseconds of a core that the event loop can not spare."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -108,6 +109,8 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     start_thread("end-with-parent", _end_with_parent)
     pdf.warm()
+    # Fonts and modules stay: the collector need not look at them after each document.
+    gc.freeze()
 
 
 def _end_with_parent() -> None:

@@ -1,3 +1,4 @@
+import gc
 import hashlib
 import io
 import os
@@ -154,6 +155,30 @@ def test_an_event_is_printed_by_its_own_template(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(cast(dict[int, Any], TEMPLATES), 3, newer)
     assert render(cast(DocumentEvent, {**event, "template_version": 3}), logo) == b"of version 3"
     assert render(event, logo) == before
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_collector_is_as_it_was_after_a_document_and_after_a_failure(was_on: bool) -> None:
+    """It waits while one is rendered."""
+    seen: list[bool] = []
+
+    def template(event: DocumentEvent, logo: bytes | None) -> bytes:
+        seen.append(gc.isenabled())
+        if logo is not None:
+            raise BadLogoError("no picture")
+        return b""
+
+    (gc.enable if was_on else gc.disable)()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(cast(dict[int, Any], TEMPLATES), issued()["template_version"], template)
+            render(issued(), None)
+            after_one = gc.isenabled()
+            with pytest.raises(BadLogoError):
+                render(issued(), b"")
+        assert (seen, after_one, gc.isenabled()) == ([False, False], was_on, was_on)
+    finally:
+        gc.enable()
 
 
 def test_the_order_of_an_events_fields_does_not_matter() -> None:
