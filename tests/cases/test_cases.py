@@ -196,6 +196,18 @@ def test_a_tax_that_is_not_its_rates_share_is_refused() -> None:
     assert (refusal.reason, refusal.field) == (TOTALS_DISAGREE, "totals.tax")
 
 
+def test_a_buyers_vat_identifier_that_is_made_up_is_refused_under_reverse_charge() -> None:
+    """One sample names DE152138634, whose check digit would be another; with a real one it is as the sample says."""
+    (case,) = (each for each in EN16931 if each.name == "reverse charge with a charge")
+    record = read({**case.body, "buyer": {**case.body["buyer"], "vat_id": "DE152138634"}})
+    priced = price(record)
+    assert isinstance(priced, Priced)
+    refusal = check_rules(record, priced, SELLER)
+    assert refusal is not None
+    assert (refusal.reason, refusal.field) == (TAX_RULE, "buyer.vat_id")
+    assert "BR-AE-02" in refusal.detail
+
+
 @pytest.mark.parametrize("case", CREDITED, ids=lambda case: case.name)
 def test_what_was_invoiced_is_credited_to_the_cent(case: Right) -> None:
     """Two samples are credit notes: of an exempt supply, and one that says with minus signs what goes back.
