@@ -18,6 +18,7 @@ from aiohttp import web
 
 from admission.admission import Admission
 from admission.hints import Hints
+from domain.document_link import keys_of
 from gateway import registry
 from gateway.agreement import Agreement
 from gateway.email.email_endpoints import EmailEndpoints
@@ -31,7 +32,9 @@ from gateway.http.server import SERVER, BoundedHandler, BoundedRunner
 from gateway.http.waiting import Tail, Waiters
 from gateway.invoices.accepting import InvoiceAccepting
 from gateway.invoices.crediting import InvoiceCrediting
+from gateway.invoices.document_links import DocumentLinks
 from gateway.invoices.reading import InvoiceReading
+from gateway.invoices.stored_documents import StoredDocuments
 from gateway.notices import NoticeIntake
 from gateway.orders.checkouts import Checkouts
 from gateway.orders.commands import Commands
@@ -54,7 +57,7 @@ from schemas.catalog import (
     Topic,
 )
 from sinks.agreement import RELAYED_TOPICS, await_agreement
-from sinks.object_store.store import ObjectStore, StoreUnavailableError, open_store
+from sinks.object_store.store import StoreUnavailableError, open_store
 from sinks.postgres.invoices_reader import InvoicesReader
 from sinks.postgres.orders_reader import OrdersReader
 from sinks.postgres.stock import Stock
@@ -157,7 +160,9 @@ class Gateway:
             self._hints = Hints(redis_url, self._has_accepted)
             self._admission = Admission(redis_url, hold_seconds=settings.hold_seconds)
         with _naming("OBJECTS_URL"):
-            documents = open_store(settings)
+            documents = StoredDocuments(open_store(settings))
+        link_keys = settings.link_keys
+        self._link_keys = [] if link_keys is None else keys_of(link_keys.get_secret_value())
         self._invoice_waiters, self._order_waiters = Waiters(), Waiters()
         self._tails = [
             Tail(settings.kafka_bootstrap, topic, waiters.by_key, waiters.deliver)
@@ -278,13 +283,14 @@ class Gateway:
             return True
         return any(ends.values())
 
-    def _routes(self, topics: Topics, intake: Intake, documents: ObjectStore) -> list[web.RouteDef]:
+    def _routes(self, topics: Topics, intake: Intake, documents: StoredDocuments) -> list[web.RouteDef]:
         hints, orders, admission = self._hints, self._orders, self._admission
         invoice_waiters, order_waiters = self._invoice_waiters, self._order_waiters
         return [
             *InvoiceAccepting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceCrediting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceReading(self._reader, hints, documents).routes(),
+            *DocumentLinks(intake, self._reader, documents, self._link_keys, self._settings.public_url).routes(),
             *Checkouts(intake, hints, admission, orders, order_waiters, topic=topics.checkout_requests).routes(),
             *OrderReading(orders, hints, admission).routes(),
             *Commands(intake, hints, orders, order_waiters, topic=topics.order_commands).routes(),

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from domain.document_link import keys_of
+
 ENV_PREFIX = "GAPLESS_"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -23,6 +25,12 @@ def _names_a_store(url: str) -> str:
     if re.match(r"file:///.|s3://[^/]", url) is None:
         raise ValueError("must be file:///folder or s3://bucket/prefix")
     return url
+
+
+def _are_link_keys(keys: SecretStr | None) -> SecretStr | None:
+    if keys is not None:
+        keys_of(keys.get_secret_value())
+    return keys
 
 
 class SettingsError(Exception):
@@ -56,6 +64,17 @@ class Settings(BaseSettings):
         le=300,
         description="How long a gateway continues to serve after SIGTERM while not ready, before it stops listening: "
         "longer than its load balancer takes to notice.",
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+\S*$",
+        description="URL at which buyers reach the gateways, as https://shop.example; links to documents begin with it."
+        " None: links begin as the request for them did.",
+    )
+    link_keys: Annotated[SecretStr | None, AfterValidator(_are_link_keys)] = Field(
+        None,
+        description="Keys for signed links to documents, 32 characters or more each, comma separated: the first signs,"
+        " all are accepted. Taking one out revokes its links. None: there are no links.",
     )
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
     metrics_port: Port = Field(

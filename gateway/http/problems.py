@@ -41,6 +41,7 @@ NOT_STORED = ProblemKind("document-not-stored", 404, "The document is not stored
 METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "The resource does not support this method")
 TIMEOUT = ProblemKind("request-timeout", 408, "The request came too slowly")
 CONFLICT = ProblemKind("conflict", 409, "The order id was already used with different content")
+LINK_EXPIRED = ProblemKind("link-expired", 410, "The link has expired")
 TOO_LARGE = ProblemKind("too-large", 413, "The request is too large")
 UNSUPPORTED_CODING = ProblemKind("unsupported-coding", 415, "The body's Content-Encoding is not supported")
 EXPECTATION_FAILED = ProblemKind("expectation-failed", 417, "The Expect header is not supported")

@@ -1,9 +1,5 @@
 """GET: orders, documents, series. Another seller's are not found."""
 
-import asyncio
-import hashlib
-import logging
-import re
 from typing import TypedDict
 
 from aiohttp import web
@@ -13,7 +9,7 @@ from domain.credit import REFUND_ID_CHARS_MAX
 from gateway.http import parameters, problems
 from gateway.http.bodies import json_answer
 from gateway.http.openapi import DeclaredResponse, ForSellers, Parameter, operation, text
-from gateway.http.parameters import ORDER_ID, entity_tags, order_id_of, whole_number
+from gateway.http.parameters import ORDER_ID, order_id_of, whole_number
 from gateway.http.problems import ProblemError
 from gateway.invoices import invoice_views
 from gateway.invoices.invoice_views import (
@@ -24,17 +20,18 @@ from gateway.invoices.invoice_views import (
     RejectedCredit,
     RejectedInvoice,
 )
-from sinks.object_store.store import NotStoredError, ObjectStore, StoreUnavailableError
+from gateway.invoices.stored_documents import (
+    DOCUMENT_RESPONSES,
+    IF_NONE_MATCH,
+    PRIVATE,
+    StoredDocuments,
+    not_stored,
+)
 from sinks.postgres.invoices_reader import Invoice, InvoicesReader
 from sinks.postgres.lanes import PostgresUnavailableError
 
-_log = logging.getLogger(__name__)
-
-_DOCUMENT_SECONDS_MAX = 10.0
 _NUMBER_MAX = 2**63 - 1
-_UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 _SECONDS_UNTIL_ISSUED = 1
-_SECONDS_UNTIL_STORED = 2
 #: The detail of a 404 where a missing hint proves nothing.
 WHY_UNKNOWN = {
     Silence.UNAVAILABLE: "no order with this id is known; whether it was accepted a moment ago is unknown,"
@@ -43,10 +40,8 @@ WHY_UNKNOWN = {
     " and it will be here soon",
 }
 
-_IF_NONE_MATCH = Parameter(
-    "If-None-Match", "header", {"type": "string"}, "The ETag of one's own copy, or several, or `*`."
-)
-_PDF = "application/pdf"
+#: In the path of a credit note.
+REFUND = Parameter("refund_id", "path", text(REFUND_ID_CHARS_MAX), "The refund's id, or cancellation.", required=True)
 
 
 class SeriesView(TypedDict):
@@ -76,9 +71,8 @@ class CreditNoteList(TypedDict):
 def _document_operation(summary: str, *parameters: Parameter) -> ForSellers:
     return operation(
         summary,
-        DeclaredResponse(200, "The PDF, which never changes", media_type=_PDF, headers=("ETag", "Cache-Control")),
-        DeclaredResponse(304, "The caller already has it", headers=("ETag", "Cache-Control")),
-        parameters=[*parameters, _IF_NONE_MATCH],
+        *DOCUMENT_RESPONSES,
+        parameters=[*parameters, IF_NONE_MATCH],
         problems=[problems.NOT_FOUND, problems.NOT_STORED],
     )
 
@@ -86,7 +80,7 @@ def _document_operation(summary: str, *parameters: Parameter) -> ForSellers:
 class InvoiceReading:
     """Reads invoices from Postgres, and from the hints where Postgres does not have them yet."""
 
-    def __init__(self, reader: InvoicesReader, hints: Hints, documents: ObjectStore) -> None:
+    def __init__(self, reader: InvoicesReader, hints: Hints, documents: StoredDocuments) -> None:
         self._reader = reader
         self._hints = hints
         self._documents = documents
@@ -143,9 +137,9 @@ class InvoiceReading:
         invoice = outcome.invoice
         if invoice is None:
             if not outcome.refused and isinstance(await self._hints.known(seller_id, order_id), bytes):
-                raise _not_stored()
+                raise not_stored()
             raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
-        return await self._document_answer(request, invoice)
+        return await self._documents.answer(request, invoice, PRIVATE)
 
     @operation(
         "An order's credit notes, oldest first",
@@ -171,7 +165,7 @@ class InvoiceReading:
     @_document_operation(
         "A credit note's document",
         ORDER_ID,
-        Parameter("refund_id", "path", text(REFUND_ID_CHARS_MAX), "The refund's id, or cancellation.", required=True),
+        REFUND,
     )
     async def credit_note_document(self, request: web.Request, seller_id: str) -> web.StreamResponse:
         """GET /v1/invoices/{order_id}/credit-notes/{refund_id}/document."""
@@ -179,7 +173,7 @@ class InvoiceReading:
         refund_id = request.match_info["refund_id"]
         for credit_note in found:
             if credit_note.refund_id == refund_id:
-                return await self._document_answer(request, credit_note)
+                return await self._documents.answer(request, credit_note, PRIVATE)
         raise ProblemError(problems.NOT_FOUND, "this order has no credit note for a refund with this id")
 
     async def _credit_notes(self, seller_id: str, order_id: str) -> list[Invoice]:
@@ -187,40 +181,6 @@ class InvoiceReading:
             return await self._reader.credit_notes(seller_id, order_id)
         except PostgresUnavailableError:
             raise problems.postgres_unavailable() from None
-
-    async def _document_answer(self, request: web.Request, invoice: Invoice) -> web.StreamResponse:
-        if invoice.document_key is None or invoice.document_sha256 is None:
-            raise _not_stored()
-        tag = invoice.document_sha256.hex()
-        headers = {
-            "ETag": f'"{tag}"',
-            "Cache-Control": "private, max-age=31536000, immutable",
-            "Content-Disposition": f'inline; filename="{_file_name(invoice.invoice_number)}"',
-            # Keeps browsers from guessing another content type.
-            "X-Content-Type-Options": "nosniff",
-        }
-        known = entity_tags(request.headers, "If-None-Match")
-        if known is not None and known.match_weakly(tag):
-            return web.Response(status=304, headers=headers)
-        body = await self._read_document(invoice, invoice.document_key)
-        return web.Response(body=body, content_type=_PDF, headers=headers)
-
-    async def _read_document(self, invoice: Invoice, key: str) -> bytes:
-        try:
-            async with asyncio.timeout(_DOCUMENT_SECONDS_MAX):
-                body = await self._documents.get(key)
-        except (StoreUnavailableError, TimeoutError) as error:
-            _log.warning("the object store returns no documents: %s: %s", type(error).__name__, error)
-            raise ProblemError(problems.UNAVAILABLE, "the object store is unavailable", retry_after_seconds=2) from None
-        except NotStoredError:
-            body = b""
-        # Whatever happened to the store, only the recorded document is ever returned.
-        if hashlib.sha256(body).digest() != invoice.document_sha256:
-            _log.error("the document %s is not the one that was recorded, or missing", key)
-            raise ProblemError(
-                problems.INTERNAL, "the stored document is damaged; the operator can have it rendered again"
-            )
-        return body
 
     @operation(
         "The seller's series, by id",
@@ -281,14 +241,3 @@ class InvoiceReading:
         if invoice is None:
             raise ProblemError(problems.NOT_FOUND, "no series of this seller has this number")
         return json_answer(invoice_views.number_of(invoice))
-
-
-def _file_name(invoice_number: str) -> str:
-    """The printed number as a portable file name: no path, no quotes, nothing to escape."""
-    return f"{_UNSAFE_IN_FILE_NAME.sub('-', invoice_number).strip('.-') or 'invoice'}.pdf"
-
-
-def _not_stored() -> ProblemError:
-    return ProblemError(
-        problems.NOT_STORED, "the document is being rendered", retry_after_seconds=_SECONDS_UNTIL_STORED
-    )

@@ -204,10 +204,12 @@ async def running(
     kafka: str | None = None,
     redis_url: str | None = None,
     metrics_port: int = 0,
+    **more: Any,
 ) -> AsyncIterator[Client]:
     """A gateway, ready to take orders, whose Redis has lost no notes, whatever tests before have done to it.
 
     It waits for Redis as long as a busy machine takes. Where `redis_url` is given, only as long as the product does.
+    `more` are further settings.
     """
     async with redis.asyncio.Redis.from_url(services.redis_url) as server:
         await server.set("accepted-since", 1)
@@ -219,6 +221,7 @@ async def running(
         gateway_port=0,
         gateway_drain_seconds=0,
         metrics_port=metrics_port,
+        **more,
     )
     gateway = Gateway(settings, topics.of_gateway)
     await gateway.start()

@@ -17,6 +17,8 @@ from runtime.settings import load
 
 #: What anybody may call, besides the registry, which is public as a whole.
 OPEN = {
+    # Signed, for people without a key.
+    "GET /d/{token}",
     # What the interface is, for tools and for people.
     "GET /asyncapi.json",
     "GET /docs",
