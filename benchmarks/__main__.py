@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agents, checkouts, gateway, readiness, recovery, sale, soak, waiting, whole_way
+from benchmarks import agents, checkouts, gateway, readiness, recovery, sale, soak, streams, waiting, whole_way
 from benchmarks.result import Result
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "sale": sale.run,
     "waiting": waiting.run,
     "readiness": readiness.run,
+    "streams": streams.run,
     "recovery": recovery.run,
     "soak": soak.run,
 }

@@ -39,6 +39,7 @@ from gateway.notices import NoticeIntake
 from gateway.orders.checkouts import Checkouts
 from gateway.orders.commands import Commands
 from gateway.orders.order_reading import OrderReading
+from gateway.orders.order_stream import OrderStreams
 from gateway.registry import RegistryError
 from gateway.stock import StockKeeping
 from gateway.webhooks.webhook_endpoints import WebhookEndpoints
@@ -286,13 +287,15 @@ class Gateway:
     def _routes(self, topics: Topics, intake: Intake, documents: StoredDocuments) -> list[web.RouteDef]:
         hints, orders, admission = self._hints, self._orders, self._admission
         invoice_waiters, order_waiters = self._invoice_waiters, self._order_waiters
+        reading = OrderReading(orders, hints, admission)
         return [
             *InvoiceAccepting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceCrediting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceReading(self._reader, hints, documents).routes(),
             *DocumentLinks(intake, self._reader, documents, self._link_keys, self._settings.public_url).routes(),
             *Checkouts(intake, hints, admission, orders, order_waiters, topic=topics.checkout_requests).routes(),
-            *OrderReading(orders, hints, admission).routes(),
+            *reading.routes(),
+            *OrderStreams(reading, order_waiters, invoice_waiters).routes(),
             *Commands(intake, hints, orders, order_waiters, topic=topics.order_commands).routes(),
             *StockKeeping(intake, orders, self._stock, self._agreement.require).routes(),
             *NoticeIntake(intake, self._settings, topic=topics.payment_notices).routes(),

@@ -24,6 +24,8 @@ _NAMES = {
     "GET /v1/invoices/{order_id}/credit-notes": "get_credit_notes",
     "POST /v1/invoices/{order_id}/credit-notes": "credit_invoice",
     "GET /v1/invoices/{order_id}/credit-notes/{refund_id}/document": "get_credit_note_document",
+    "POST /v1/invoices/{order_id}/document-link": "create_document_link",
+    "POST /v1/invoices/{order_id}/credit-notes/{refund_id}/document-link": "create_credit_note_link",
     "GET /v1/series": "get_series",
     "GET /v1/series/{series_id}/numbers/{number}": "get_number",
     "POST /v1/checkouts": "check_out",
@@ -56,8 +58,8 @@ _NAMES = {
     "POST /v1/email/replay": "replay_email",
     "POST /v1/email/bounces": "report_bounce",
 }
-#: Not for storefronts: who calls these are the payment providers.
-_LEFT_OUT = re.compile(r"/v1/providers/.*")
+#: Not for storefronts, but for payment providers; and the stream, which `follow_order` reads.
+_LEFT_OUT = re.compile(r"/v1/providers/.*|/v1/orders/{order_id}/events")
 _REF = "#/components/schemas/"
 _PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 _COLUMNS = 120

@@ -55,6 +55,7 @@ class BoundedHandler(RequestHandler):
         "_refusals",
         "_seller_of",
         "stay",
+        "when_lost",
     )
 
     def __init__(
@@ -78,6 +79,8 @@ class BoundedHandler(RequestHandler):
         self._is_whole = False
         #: The Expect header of the request under way, in lower case.
         self._expects: frozenset[str] = frozenset()
+        #: Called once the connection is lost: a handler that writes seldom would not notice.
+        self.when_lost: Callable[[], None] | None = None
         #: The stay of the last request.
         self.stay = Stay(backlog)
 
@@ -126,6 +129,8 @@ class BoundedHandler(RequestHandler):
         """Cancel the head's timeout, and end the request's stay."""
         self._head_is_there()
         self.stay.leave()
+        if self.when_lost is not None:
+            self.when_lost()
         super().connection_lost(exc)
 
     def expect(self, expects: frozenset[str]) -> None:

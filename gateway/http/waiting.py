@@ -190,10 +190,14 @@ class Waiters:
     def add(self, key: bytes) -> Waiter:
         """Wait for events with this key, from now on."""
         waiter = Waiter()
+        self.join(key, waiter)
+        return waiter
+
+    def join(self, key: bytes, waiter: Waiter) -> None:
+        """Wake this waiter too by events with this key, from now on."""
         self.by_key.setdefault(key, set()).add(waiter)
         if self._stopping:
             waiter.cut()
-        return waiter
 
     def cut_all(self) -> None:
         """End all waits, present and future, with what is known: the gateway is stopping."""

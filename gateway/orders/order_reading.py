@@ -23,6 +23,9 @@ from sinks.postgres.orders_reader import KnownOrder, OrdersReader
 
 _SECONDS_UNTIL_DECIDED = 1
 
+#: An order in any stage.
+AnyOrder = OrderView | AcceptedOrder | WaitingOrder | RejectedOrder
+
 
 class OrderList(TypedDict):
     """A page of a customer's orders."""
@@ -54,29 +57,32 @@ class OrderReading:
     )
     async def order(self, request: web.Request, seller_id: str) -> web.Response:
         """GET /v1/orders/{order_id}."""
-        order_id = order_id_of(request)
+        order, is_final = await self.current(seller_id, order_id_of(request))
+        return json_answer(order, headers=None if is_final else {"Retry-After": str(_SECONDS_UNTIL_DECIDED)})
+
+    async def current(self, seller_id: str, order_id: str) -> tuple[AnyOrder, bool]:
+        """The order as it stands, and whether it is decided; raises `ProblemError`."""
         try:
             known = await self._reader.order(seller_id, order_id)
             if known.placed is not None:
                 invoice_request = await self._reader.invoice_request(known.placed)
-                return json_answer(order_views.placed(known.placed, known.refused, invoice_request))
+                return order_views.placed(known.placed, known.refused, invoice_request), True
         except PostgresUnavailableError:
             known = None
         return await self._undecided(seller_id, order_id, known)
 
-    async def _undecided(self, seller_id: str, order_id: str, known: KnownOrder | None) -> web.Response:
-        """The response for an order that Postgres does not have; `known` is None if Postgres is unavailable."""
-        soon = {"Retry-After": str(_SECONDS_UNTIL_DECIDED)}
+    async def _undecided(self, seller_id: str, order_id: str, known: KnownOrder | None) -> tuple[AnyOrder, bool]:
+        """An order that Postgres does not have; `known` is None if Postgres is unavailable."""
         hint = await self._hints.known(of_checkouts(seller_id), order_id)
         if isinstance(hint, bytes) and not (known and known.refused):
-            return json_answer(order_views.accepted(order_id), headers=soon)
+            return order_views.accepted(order_id), False
         position = await self._admission.position(seller_id, order_id)
         if position is not None:
-            return json_answer(order_views.waiting(order_id, position), headers=soon)
+            return order_views.waiting(order_id, position), False
         if known is None:
             raise problems.postgres_unavailable()
         if known.refused:
-            return json_answer(order_views.rejected(order_id, known.refused[0]))
+            return order_views.rejected(order_id, known.refused[0]), True
         if isinstance(hint, Silence):
             raise ProblemError(problems.NOT_FOUND, WHY_UNKNOWN[hint], retry_after_seconds=_SECONDS_UNTIL_DECIDED)
         raise ProblemError(problems.NOT_FOUND, "no order with this id is known")

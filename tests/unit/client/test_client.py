@@ -244,3 +244,41 @@ def test_pauses_grow_and_are_at_least_as_long_as_the_gateway_says() -> None:
 )
 def test_a_retry_after_is_seconds_or_a_date(text: str | None, seconds: float) -> None:
     assert retry_after_seconds(text, datetime(2026, 11, 29, 10, 0, 0, tzinfo=UTC)) == seconds
+
+
+def event(number: int) -> bytes:
+    """An event, as the gateway sends it."""
+    return b'event: order\nid: %d\ndata: {"state":"S%d"}\n\n' % (number, number)
+
+
+async def test_an_order_is_followed_over_lost_connections(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the last event that was complete; a refusal ends it."""
+    monkeypatch.setattr("gapless_client.client.PAUSE_S", 0)
+
+    def stream(body: bytes) -> Reply:
+        return lambda _: web.Response(body=body, content_type="text/event-stream")
+
+    replies = [
+        stream(b"retry: 2000\n\n" + event(1) + b":\n\n" + event(2) + event(3)[:-2]),
+        lambda _: web.Response(status=503),
+        stream(event(3)),
+        lambda _: web.json_response({"type": "/problems/not-found"}, status=404),
+    ]
+
+    def run(seen: list[Any]) -> None:
+        with Client(gateway.url, "secret") as client:
+            seen.extend(client.follow_order("é/1"))
+
+    for is_async in (False, True):
+        gateway.replies, gateway.requests = list(replies), []
+        seen: list[Any] = []
+        with pytest.raises(ProblemError):
+            if is_async:
+                async with AsyncClient(gateway.url, "secret") as client:
+                    async for order in client.follow_order("é/1"):
+                        seen.append(order)  # noqa: PERF401 - what comes before the refusal counts.
+            else:
+                await asyncio.to_thread(run, seen)
+        assert [order["state"] for order in seen] == ["S1", "S2", "S3"]
+        assert [each.headers.get("Last-Event-ID") for each in gateway.requests] == [None, "2", "2", "3"]
+        assert {each.path for each in gateway.requests} == {"/v1/orders/é/1/events"}

@@ -415,6 +415,19 @@ class NumberView(TypedDict):
     totals: InvoiceTotals
 
 
+class LinkRequest(TypedDict):
+    """A request for a link."""
+
+    expires_in: NotRequired[int]
+
+
+class DocumentLinkView(TypedDict):
+    """A link that anyone who has it may follow until it expires."""
+
+    expires_at: str
+    url: str
+
+
 class CheckoutRequest(TypedDict):
     """The body of POST /v1/checkouts: the invoice's content, the customer and the means of payment."""
 

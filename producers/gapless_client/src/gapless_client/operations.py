@@ -69,6 +69,16 @@ class Operations(ABC):
         answer: models.NumberView = self._call("GET", f"/v1/series/{_quoted(series_id)}/numbers/{_quoted(number)}")
         return answer
 
+    def create_document_link(self, order_id: str, body: models.LinkRequest | None = None) -> models.DocumentLinkView:
+        """A link to an invoice's document, for people without a key."""
+        answer: models.DocumentLinkView = self._call("POST", f"/v1/invoices/{_quoted(order_id)}/document-link", body=body or {}, is_repeatable=False)
+        return answer
+
+    def create_credit_note_link(self, order_id: str, refund_id: str, body: models.LinkRequest | None = None) -> models.DocumentLinkView:
+        """A link to a credit note's document, for people without a key."""
+        answer: models.DocumentLinkView = self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document-link", body=body or {}, is_repeatable=False)
+        return answer
+
     def check_out(self, body: models.CheckoutRequest, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:
         """Check out. If it takes longer, the answer says only that it was accepted."""
         answer: models.OrderView | models.AcceptedOrder = self._call("POST", "/v1/checkouts", body=body, wait_seconds=wait_seconds, key="order_id")
@@ -314,6 +324,16 @@ class AsyncOperations(ABC):
     async def get_number(self, series_id: str, number: int) -> models.NumberView:
         """What became of a number."""
         answer: models.NumberView = await self._call("GET", f"/v1/series/{_quoted(series_id)}/numbers/{_quoted(number)}")
+        return answer
+
+    async def create_document_link(self, order_id: str, body: models.LinkRequest | None = None) -> models.DocumentLinkView:
+        """A link to an invoice's document, for people without a key."""
+        answer: models.DocumentLinkView = await self._call("POST", f"/v1/invoices/{_quoted(order_id)}/document-link", body=body or {}, is_repeatable=False)
+        return answer
+
+    async def create_credit_note_link(self, order_id: str, refund_id: str, body: models.LinkRequest | None = None) -> models.DocumentLinkView:
+        """A link to a credit note's document, for people without a key."""
+        answer: models.DocumentLinkView = await self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document-link", body=body or {}, is_repeatable=False)
         return answer
 
     async def check_out(self, body: models.CheckoutRequest, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:

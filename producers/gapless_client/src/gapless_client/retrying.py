@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from gapless_client.errors import ProblemError, UnavailableError
+from gapless_client.following import Following
 
 #: Responses that say "later".
 _LATER = frozenset((429, 502, 503, 504))
@@ -26,6 +27,8 @@ _POLL_FIRST_S = 0.2
 _POLL_MAX_S = 2.0
 #: What a gateway needs beyond the wait that was asked for.
 _ANSWER_S_MAX = 15.0
+#: A stream that is silent for longer is lost: the gateway says every 15 seconds that it lives.
+_SILENCE_S_MAX = 45.0
 
 #: What one sending came to: a response, or the error instead of one.
 Outcome = httpx.Response | httpx.TransportError
@@ -81,6 +84,23 @@ class Calls:
             if response.status_code == httpx.codes.NO_CONTENT:
                 return None
             return response.json() if is_json else response.content
+        raise ProblemError(response.status_code, _problem(response))
+
+    def stream(self, path: str, following: Following) -> Steps:
+        """Ask for a stream behind what was followed, until there is one; returns the response, its body unread."""
+        headers = {"Authorization": f"Bearer {self.api_key}", "Accept": "text/event-stream"}
+        if following.last_id:
+            headers["Last-Event-ID"] = following.last_id
+        following.begin()
+        request = httpx.Request(
+            "GET",
+            self.url.rstrip("/") + path,
+            headers=headers,
+            extensions={"timeout": httpx.Timeout(_ANSWER_S_MAX, read=_SILENCE_S_MAX).as_dict()},
+        )
+        response = yield from self._until_answered(request, is_repeatable=True)
+        if response.is_success:
+            return response
         raise ProblemError(response.status_code, _problem(response))
 
     def until(self, path: str, is_done: Callable[[Any], bool], seconds: float) -> Steps:
