@@ -19,6 +19,7 @@ STREAMS = 2_000
 SHIPPED = 100
 KB_MAX = 20.0
 _IDLE_S = 20.0
+_POLL_S = 0.5
 _POSTED_AT_ONCE = 64
 _SKU = "MUG"
 
@@ -74,11 +75,16 @@ async def _bought(target: Target) -> list[str]:
             async with gate:
                 answer = await client.post_checkout(body, wait_s=30)
                 order_id = str(answer.json()["order_id"])
-                while not ((await client.get_order(order_id)).json().get("invoice") or {}).get("status") == "stored":
-                    await asyncio.sleep(0.5)
+                while not await _is_stored(client, order_id):  # noqa: ASYNC110 - it tells nobody here.
+                    await asyncio.sleep(_POLL_S)
                 return order_id
 
         return list(await asyncio.gather(*map(buy, bodies)))
+
+
+async def _is_stored(client: GaplessClient, order_id: str) -> bool:
+    invoice = (await client.get_order(order_id)).json().get("invoice")
+    return invoice is not None and invoice["status"] == "stored"
 
 
 async def _read(session: aiohttp.ClientSession, order_id: str, changed: asyncio.Queue[tuple[str, str, float]]) -> None:

@@ -11,7 +11,7 @@ from collections import Counter as Counts
 from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 from aiohttp import web
@@ -83,64 +83,75 @@ class OrderStreams:
         """GET /v1/orders/{order_id}/events."""
         order_id = order_id_of(request)
         with self._place(seller_id), self._waiting(order_id.encode()) as waiter:
-            found = await self._reading.current(seller_id, order_id)
-            stream = web.StreamResponse(
-                headers={
-                    "Content-Type": _CONTENT_TYPE,
-                    "Cache-Control": "no-store",
-                    # nginx would gather events otherwise.
-                    "X-Accel-Buffering": "no",
-                    "Server": SERVER,
-                }
-            )
-            await stream.prepare(request)
-            cast(BoundedHandler, request.protocol).when_lost = waiter.cut
+            order, is_decided = await self._reading.current(seller_id, order_id)
+            event = _event(order)
+            stream = await self._begin(request, waiter)
+            standing = _Standing(request.headers.get("Last-Event-ID", ""), is_decided)
             # The client is gone, or as good as gone.
             with contextlib.suppress(ConnectionError, TimeoutError):
                 await self._write(stream, b"retry: %d\n\n" % _RETRY_MS)
-                await self._follow(stream, seller_id, order_id, waiter, found, request.headers.get("Last-Event-ID", ""))
+                await self._send(stream, event, standing)
+                # A stream may be open for an hour, and the order is the largest part of it.
+                del order, event
+                await self._follow(stream, seller_id, order_id, waiter, standing)
+        return stream
+
+    async def _begin(self, request: web.Request, waiter: Waiter) -> web.StreamResponse:
+        stream = web.StreamResponse(
+            headers={
+                "Content-Type": _CONTENT_TYPE,
+                "Cache-Control": "no-store",
+                # nginx would gather events otherwise.
+                "X-Accel-Buffering": "no",
+                "Server": SERVER,
+            }
+        )
+        await stream.prepare(request)
+        cast(BoundedHandler, request.protocol).when_lost = waiter.cut
         return stream
 
     async def _follow(
-        self,
-        stream: web.StreamResponse,
-        seller_id: str,
-        order_id: str,
-        waiter: Waiter,
-        found: tuple[AnyOrder, bool],
-        last_id: str,
+        self, stream: web.StreamResponse, seller_id: str, order_id: str, waiter: Waiter, standing: "_Standing"
     ) -> None:
-        order, is_decided = found
-        is_known = True
         policy = self._policy
         end_at = monotonic() + policy.seconds_max
         sent_at = monotonic()
         while True:
-            body = msgspec.json.encode(order)
-            event_id = hashlib.blake2b(body, digest_size=_DIGEST_BYTES).hexdigest()
-            if event_id != last_id:
-                await self._write(stream, b"event: order\nid: %b\ndata: %b\n\n" % (event_id.encode(), body))
-                last_id, sent_at = event_id, monotonic()
-            look_at = monotonic() + (policy.look_seconds if is_decided and is_known else policy.soon_seconds)
+            pause_s = policy.look_seconds if standing.is_decided and standing.is_known else policy.soon_seconds
+            look_at = min(monotonic() + pause_s, end_at)
             woken = False
-            while not woken and not waiter.cut_short and monotonic() < min(look_at, end_at):
+            while not woken and not waiter.cut_short and monotonic() < look_at:
                 silent_at = sent_at + policy.silence_seconds
-                woken = await waiter.next(max(0.0, min(look_at, end_at, silent_at) - monotonic())) is not None
+                woken = await waiter.next(max(0.0, min(look_at, silent_at) - monotonic())) is not None
                 if not woken and monotonic() >= silent_at:
                     await self._write(stream, b":\n\n")
                     sent_at = monotonic()
             if waiter.cut_short or monotonic() >= end_at:
                 return
-            try:
-                found = await self._reading.current(seller_id, order_id)
-            except ProblemError:
-                # Postgres is unavailable, or Redis has lost its note of a new order.
-                is_known = False
-                continue
-            # Without Postgres, Redis still knows that the order was accepted: that is older than what was sent.
-            is_known = found[1] or not is_decided
-            if is_known:
-                order, is_decided = found
+            if await self._look(stream, seller_id, order_id, standing):
+                sent_at = monotonic()
+
+    async def _look(self, stream: web.StreamResponse, seller_id: str, order_id: str, standing: "_Standing") -> bool:
+        """Send the order if it has changed; whether it was."""
+        try:
+            order, is_decided = await self._reading.current(seller_id, order_id)
+        except ProblemError:
+            # Postgres is unavailable, or Redis has lost its note of a new order.
+            standing.is_known = False
+            return False
+        # Without Postgres, Redis still knows that the order was accepted: that is older than what was sent.
+        standing.is_known = is_decided or not standing.is_decided
+        if not standing.is_known:
+            return False
+        standing.is_decided = is_decided
+        return await self._send(stream, _event(order), standing)
+
+    async def _send(self, stream: web.StreamResponse, event: "_Event", standing: "_Standing") -> bool:
+        if event.event_id == standing.last_id:
+            return False
+        await self._write(stream, b"event: order\nid: %b\ndata: %b\n\n" % (event.event_id.encode(), event.data))
+        standing.last_id = event.event_id
+        return True
 
     async def _write(self, stream: web.StreamResponse, data: bytes) -> None:
         async with asyncio.timeout(self._policy.write_seconds):
@@ -173,3 +184,23 @@ class OrderStreams:
         finally:
             for each in self._waiters:
                 each.remove(key, waiter)
+
+
+class _Event(NamedTuple):
+    event_id: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What the client has."""
+
+    last_id: str
+    is_decided: bool
+    #: Whether the last look has found anything.
+    is_known: bool = True
+
+
+def _event(order: AnyOrder) -> _Event:
+    data = msgspec.json.encode(order)
+    return _Event(hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest(), data)
