@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from local.stack import Stack
 from sinks.deployment import PARTITIONS_DEFAULT
 
 #: Of each topic on the tests' servers.
 PARTITIONS = PARTITIONS_DEFAULT
+
+# Tests say nothing of time, which a busy machine takes more of.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @dataclass(frozen=True)
