@@ -12,10 +12,15 @@ SELECT (SELECT count(*) FROM orders WHERE state IN ('PLACED', 'PAYMENT_PENDING')
        (SELECT count(*) FROM payment_attempts WHERE state = 'open'),
        (SELECT count(*) FROM refunds WHERE state = 'requested'),
        (SELECT count(*) FROM invoices) - (SELECT count(*) FROM documents),
+       (SELECT count(*) FROM deliveries JOIN webhook_endpoints e ON endpoint_id = destination
+        WHERE deliveries.state = 'open' AND e.state = 'active'),
        (SELECT coalesce(sum(next_seq - 1 - coalesce(published_seq, 0)), 0)::bigint
         FROM journal_heads LEFT JOIN journal_published USING (topic, partition))
 """
-_WORDS = ("orders undecided", "payments under way", "refunds under way", "documents not made", "events not published")
+_WORDS = (
+    *("orders undecided", "payments under way", "refunds under way", "documents not made"),
+    *("webhooks not delivered", "events not published"),
+)
 
 
 class Drain:

@@ -50,6 +50,21 @@ class Commanded:
     answers: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Hooked:
+    """A webhook to which a receiver has answered 2xx."""
+
+    webhook_id: str
+    order_id: str
+    sequence: int
+    #: Such as `order.confirmed`.
+    type: str
+    #: The order's version, in events that have one.
+    version: int | None
+    #: Whether its signature is valid.
+    signed: bool
+
+
 @dataclass(slots=True)
 class Record:
     """All requests and answers of a run. They have one seller, the local stack's."""
@@ -66,6 +81,8 @@ class Record:
     forged: set[tuple[str, int, int]] = field(default_factory=set)
     #: The orders among `garbage`, in wrong partitions, that were redriven, with their ids: each must have one effect.
     redriven: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    #: What an endpoint that wants all events has received, in order of arrival; None where a run has no endpoint.
+    hooked: list[Hooked] | None = None
     statuses: Counter[int] = field(default_factory=Counter)
     #: Requests whose client gave up without an answer.
     unanswered: int = 0

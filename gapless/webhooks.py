@@ -92,7 +92,9 @@ def list_(seller_id: str, data: Path | None) -> None:
 @_events
 @click.option("--description")
 @click.option(
-    "--state", type=click.Choice([store.ACTIVE, store.PAUSED]), help="Deliveries to a paused endpoint wait for it."
+    "--state",
+    type=click.Choice([store.ACTIVE, store.PAUSED]),
+    help="Deliveries to a paused endpoint wait; active tries at once what is open.",
 )
 @data_option
 def set_(seller_id: str, endpoint_id: str, data: Path | None, **given: Any) -> None:

@@ -15,6 +15,7 @@ from chaos.judge.steps import judge_once, judge_steps
 from chaos.judge.stock import judge_stock
 from chaos.judge.verdict import Access, Verdict
 from chaos.judge.web import UnreachableError
+from chaos.judge.webhooks import judge_webhooks
 from chaos.record import Kind, Record
 
 RULES: tuple[Callable[[Evidence], None], ...] = (
@@ -28,6 +29,7 @@ RULES: tuple[Callable[[Evidence], None], ...] = (
     judge_documents,
     judge_dead_letters,
     judge_redriven,
+    judge_webhooks,
 )
 LOOKED = "looked"
 
@@ -73,6 +75,8 @@ def _judge_looks(evidence: Evidence) -> None:
         needed |= {"stock looked at over HTTP", "stock events"}
     if evidence.record.garbage:
         needed.add("dead letters")
+    if evidence.record.hooked is not None:
+        needed |= {"webhooks", "webhooks of numbers"}
     for what in sorted(needed):
         if not evidence.verdict.counts[what]:
             evidence.verdict.add(LOOKED, what, "none were seen")

@@ -42,6 +42,12 @@ _UPDATE: LiteralString = """
         state = %(state)s
     WHERE endpoint_id = %(endpoint)s
 """
+#: No sender holds a delivery for longer: what is due later only waits for its next try.
+LEASE_SECONDS_MAX = 60
+_HASTEN: LiteralString = """
+    UPDATE deliveries SET next_try_at = now()
+    WHERE destination = %(endpoint)s AND next_try_at > now() + make_interval(secs => %(seconds)s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,7 @@ async def update(
 ) -> Endpoint | Refusal | None:
     """Change `url`, `events`, `description` or `state` (active or paused); None if there is no such endpoint. Commits.
 
-    Activating a disabled endpoint retries its open deliveries.
+    Activating an endpoint, also one that is active, tries its open deliveries at once.
     """
     refusal = None
     if "url" in changes:
@@ -164,6 +170,8 @@ async def update(
                 name: changes.get(name, getattr(before, name)) for name in ("url", "events", "description", "state")
             }
             await connection.execute(_UPDATE, {**values, "events": list(values["events"]), "endpoint": endpoint})
+            if changes.get("state") == ACTIVE:
+                await connection.execute(_HASTEN, {"endpoint": endpoint, "seconds": LEASE_SECONDS_MAX})
             await connection.execute(SQL["wake_senders"])
     except psycopg.errors.UniqueViolation:
         return Refusal(INVALID_FIELD, "url", "is that of another endpoint: change that one, or delete it first")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from chaos.judge.evidence import Evidence
 from chaos.judge.topics import Published, Topics
 from chaos.judge.web import Answer
-from chaos.record import Asked, Kind
+from chaos.record import Asked, Hooked, Kind
 
 _IN = "WHERE order_id = '{%s}'"
 _INVOICED, _CONFIRMED, _SHIPPED, _DECLINED, _REFUNDED, _CANCELLED, _CREDITED = (
@@ -417,6 +417,26 @@ def _look_away(evidence: Evidence) -> None:
 
 
 #: Name of the change → change, rule, and a part of the report.
+def _receive_no_webhook(evidence: Evidence) -> None:
+    evidence.record.hooked = []
+
+
+def _hooked(sequence: int, webhook_id: str, *, signed: bool = True) -> Hooked:
+    return Hooked(webhook_id, "W-1", sequence, "order.placed", 2, signed)
+
+
+def _receive_webhooks_backwards(evidence: Evidence) -> None:
+    evidence.record.hooked = [_hooked(2, "b"), _hooked(1, "a")]
+
+
+def _receive_under_two_ids(evidence: Evidence) -> None:
+    evidence.record.hooked = [_hooked(1, "a"), _hooked(1, "b")]
+
+
+def _receive_unsigned(evidence: Evidence) -> None:
+    evidence.record.hooked = [_hooked(1, "a", signed=False)]
+
+
 EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "a record is lost": (_lose_record, "journal", "comes after"),
     "the last record is lost": (_lose_last_record, "journal", "marked as published up to"),
@@ -436,6 +456,10 @@ EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "a document has no event": (_lose_document_event, "documents", "0 times in the topic"),
     "other bytes are shown": (_show_other_document, "documents", "its bytes have"),
     "a document is without its logo": (_name_other_logo, "documents", "does not contain the logo"),
+    "a webhook never arrived": (_receive_no_webhook, "webhooks", "nothing arrived of"),
+    "webhooks came in another order": (_receive_webhooks_backwards, "webhooks", "came in the order [2, 1]"),
+    "a webhook came under two ids": (_receive_under_two_ids, "webhooks", "1 webhooks came under 2 ids"),
+    "a webhook is not signed": (_receive_unsigned, "webhooks", "is not signed"),
     "no logo is looked for": (_look_for_no_logo, "looked", "logos looked for: none were seen"),
     "an invoice is not shown": (_show_no_invoice, "promises", "is shown as 404"),
     "another stock is shown": (_show_other_stock, "stock", "is shown as 200"),

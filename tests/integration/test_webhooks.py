@@ -360,6 +360,29 @@ async def test_a_paused_endpoint_gets_its_deliveries_when_it_goes_on(world: Hook
         assert there.of("A-1") == [1, 2]
 
 
+async def test_activating_an_endpoint_tries_at_once_what_waits_for_its_next_try(ledger_url: str, query: Query) -> None:
+    """Otherwise a receiver that is well again would wait for hours."""
+    status = 500
+
+    async def behave(_: Received) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    async with hooks(ledger_url, replace(QUICK, retry_seconds=(3_600.0,))) as world, receiver(behave) as there:
+        endpoint, _ = await world.add(there.url)
+        await world.happen(changed("A-1"), changed("A-1", "SHIPPED"))
+        await until(
+            lambda: asyncio.to_thread(
+                query, "SELECT max(tries), max(next_try_at) > now() + '1 minute' FROM deliveries"
+            ),
+            lambda rows: rows == [(1, True)],
+        )
+        status = 204
+        activate = {"state": "active"}
+        await on(world, lambda each: webhooks.update(each, "demo", endpoint.endpoint_id, activate, may_be_plain=True))
+        await until_delivered(query, 2)
+        assert there.of("A-1") == [1, 1, 2]
+
+
 async def test_finished_deliveries_are_sent_again_under_their_own_ids(world: Hooks, query: Query) -> None:
     """One, those of an order, and all that failed; a dry run only counts."""
     status = 500
