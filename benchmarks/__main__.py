@@ -14,7 +14,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agents, checkouts, gateway, readiness, recovery, sale, soak, streams, waiting, whole_way
+from benchmarks import (
+    agents,
+    checkouts,
+    deliveries,
+    gateway,
+    readiness,
+    recovery,
+    sale,
+    soak,
+    streams,
+    waiting,
+    whole_way,
+)
 from benchmarks.result import Result
 
 RESULTS = Path(__file__).parent / "results"
@@ -38,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "waiting": waiting.run,
     "readiness": readiness.run,
     "streams": streams.run,
+    "deliveries": deliveries.run,
     "recovery": recovery.run,
     "soak": soak.run,
 }

@@ -46,6 +46,7 @@ SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
     "waiting": ("waiting", {"CLIENTS": 20, "ROUNDS": 1}, 2),
     "readiness": ("readiness", {"BUSY_CLIENTS": (5,), "SECONDS": 1.0, "_WARM_UP_S": 0.5}, 2),
     "streams": ("streams", {"STREAMS": 50, "SHIPPED": 5}, 3),
+    "deliveries": ("deliveries", {"DELIVERIES": 200}, 2),
     "recovery": ("recovery", {"KILLS": 1, "PROVEN_AFTER_SECONDS": 1.0}, 1),
     "soak": ("soak", {"PER_S": 50, "SECONDS": 1.0, "ROUND_ORDERS": 100, "_SAMPLE_S": 0.2}, 6),
 }
