@@ -25,6 +25,7 @@ from documents.mail.mail import (
     test_mail,
 )
 from documents.mail.words import MailWords
+from domain.iso import COUNTRIES, CURRENCY_EXPONENTS
 from tests.invoice_events import address
 from tests.unit.documents.cases import allowance, credit_note, details, invoice
 
@@ -181,6 +182,14 @@ def test_a_confirmation_lists_the_lines_the_sums_and_where_it_goes() -> None:
 def test_an_order_without_tax_has_one_sum() -> None:
     text = order_mail("order.confirmed", SHOP, order(buyer=buyer("GB")), Amounts(5_808, 0, 5_808)).text
     assert text.count("€58.08") == 1
+
+
+def test_every_currency_and_country_can_be_mailed() -> None:
+    """What can't be written would stop all other mails too."""
+    for currency in CURRENCY_EXPONENTS:
+        assert order_mail("order.confirmed", SHOP, order(currency=currency), AMOUNTS).text
+    for country in COUNTRIES:
+        assert document_mail(SHOP, invoice(buyer=buyer(country)), Attached()).text
 
 
 def test_of_a_long_order_the_rest_is_counted() -> None:
