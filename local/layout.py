@@ -222,6 +222,7 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         "PROVIDER_URL": "" if provider_port is None else f"http://127.0.0.1:{provider_port}",
         "PROVIDER_API_KEY_FILE": str(data / "provider_api_key"),
         "MONITOR_PROCESSES": ",".join(f"{each}=127.0.0.1:{port}" for each, port in _reporting(description)),
+        "PUBLIC_URL": f"http://127.0.0.1:{ports['gateway']}",
         "LINK_KEYS_FILE": str(data / "link_keys"),
         "MONITOR_TOKEN_FILE": str(data / "monitor_token"),
         "PROVIDER_WEBHOOK_SECRET_FILE": str(data / "provider_webhook_secret"),

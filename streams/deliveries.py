@@ -14,6 +14,7 @@ import uvloop
 
 from domain.addresses import NotANetworkError, parse_networks
 from domain.delivery import Answered, Channel, Unanswered
+from domain.document_link import keys_of
 from providers.email import SmtpCalls, SmtpUrlError, parse_smtp_url
 from providers.webhooks import Signer, WebhookCalls
 from runtime import metrics
@@ -98,10 +99,13 @@ def _rows(url: str, channel: Channel, policy: SenderPolicy) -> DeliveryRows:
 
 def _email_sender(settings: Settings, smtp_url: str) -> Sender:
     # Templates and words are loaded only where mails are sent.
-    from streams.email import EMAIL_POLICY, EmailChannel
+    from streams.email import EMAIL_POLICY, EmailChannel, Links
 
     rows = _rows(settings.postgres_url.get_secret_value(), Channel.EMAIL, EMAIL_POLICY)
-    channel = EmailChannel(SmtpCalls(parse_smtp_url(smtp_url)), open_store(settings), rows.letters)
+    links = None
+    if settings.public_url is not None and settings.link_keys:
+        links = Links(settings.public_url, keys_of(settings.link_keys.get_secret_value())[0])
+    channel = EmailChannel(SmtpCalls(parse_smtp_url(smtp_url)), open_store(settings), rows.letters, links)
     return Sender(rows, channel, EMAIL_POLICY)
 
 

@@ -10,6 +10,7 @@ from documents.mail.mail import (
     Amounts,
     Attached,
     Enclosure,
+    Linked,
     Mail,
     Shop,
     TooLarge,
@@ -19,8 +20,10 @@ from documents.mail.mail import (
     test_mail,
 )
 from documents.mail.texts import one_line
+from domain import document_link
 from domain.delivery import FAILING_DAYS_MAX, Answered, Refused, Unreachable
-from domain.email import TEST, WEBHOOK_DISABLED, Mailbox, NotAnAddressError, message_id, parse_mailbox
+from domain.document_link import DocumentLink
+from domain.email import LINK, TEST, WEBHOOK_DISABLED, Mailbox, NotAnAddressError, message_id, parse_mailbox
 from domain.records import CreditNoteIssued, InvoiceIssued
 from providers.email import Attachment, Outgoing, SmtpCalls
 from schemas import catalog
@@ -32,6 +35,8 @@ from streams.sender import Call, SenderPolicy
 
 #: A larger document stays out of the mail: servers refuse mails over 20 MB or so, and Base64 adds a third.
 DOCUMENT_BYTES_MAX = 10 * 1024 * 1024
+#: How long a link in a mail leads to its document.
+LINK_DAYS = 90
 #: Three tries. A mail server that can't be reached at all is waited for however long it takes.
 EMAIL_POLICY = SenderPolicy(
     # A try takes half a minute at most, and the object store before it as long again.
@@ -58,6 +63,22 @@ class _Written(NamedTuple):
     attachments: tuple[Attachment, ...] = ()
 
 
+class Links:
+    """Makes links to documents that a buyer follows without a key."""
+
+    def __init__(self, public_url: str, key: bytes) -> None:
+        """`public_url` is where buyers reach the gateways; `key` signs."""
+        self._url = public_url.rstrip("/")
+        self._key = key
+
+    def url(self, seller_id: str, order_id: str, refund_id: str, made_at: datetime) -> str:
+        """The same for each try of a mail that was made at this time."""
+        expires_at = int(made_at.timestamp()) + LINK_DAYS * 86_400
+        return (
+            f"{self._url}/d/{document_link.sign(DocumentLink(seller_id, order_id, refund_id, expires_at), self._key)}"
+        )
+
+
 class _CannotBeWrittenError(Exception):
     """What the mail is about is no longer there; the message says what."""
 
@@ -65,7 +86,11 @@ class _CannotBeWrittenError(Exception):
 class EmailChannel:
     """Sends mails; several may be under way at once."""
 
-    def __init__(self, calls: SmtpCalls, store: ObjectStore, read_letters: ReadLetters) -> None:
+    def __init__(
+        self, calls: SmtpCalls, store: ObjectStore, read_letters: ReadLetters, links: Links | None = None
+    ) -> None:
+        """Without `links` every document is attached."""
+        self._links = links
         self._calls = calls
         self._store = store
         self._read_letters = read_letters
@@ -106,16 +131,20 @@ class EmailChannel:
             return _Written(mail, letter.seller.reply_to or letter.seller.sender, shop.name)
         if taken.type.startswith("order."):
             return _order(taken, letter, shop)
-        return await self._document(letter, shop)
+        return await self._document(taken, letter, shop)
 
-    async def _document(self, letter: Letter, shop: Shop) -> _Written:
+    async def _document(self, taken: Taken, letter: Letter, shop: Shop) -> _Written:
         document = letter.document
         if document is None:
             raise _CannotBeWrittenError("the ledger has no such document")
         event = _issued(document.event)
         enclosure: Enclosure = Attached()
         attachments: tuple[Attachment, ...] = ()
-        if document.size_bytes > DOCUMENT_BYTES_MAX:
+        is_large = document.size_bytes > DOCUMENT_BYTES_MAX
+        if self._links is not None and (is_large or letter.seller.documents == LINK):
+            refund_id = str(event.get("refund_id", ""))
+            enclosure = Linked(self._links.url(taken.seller_id, taken.order_id, refund_id, taken.created_at))
+        elif is_large:
             enclosure = TooLarge()
         else:
             attachments = (await self._attachment(document, event["invoice_number"]),)

@@ -4,6 +4,7 @@ import asyncio
 import email
 import email.policy
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
@@ -12,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from producers.generate import checkouts
+from producers.generate import bodies, checkouts
 from tests.e2e.browser import chromium
 from tests.e2e.running import Running
 
@@ -79,6 +80,22 @@ async def test_an_orders_life_is_in_its_buyers_inbox(mailing: Running) -> None:
     assert credit.get_content().startswith(b"%PDF-")
     assert len({str(message["Message-ID"]) for message in received}) == 5
     await asyncio.to_thread(mailing.assert_clean)
+
+
+async def test_a_link_in_a_mail_leads_to_the_document(mailing: Running) -> None:
+    """Without a key: whoever has the mail has the document."""
+    assert (await mailing.gapless("email", "set", "demo", "--documents", "link")).code == 0
+    [body] = bodies(1, seed=7, prefix="LINKED")
+    body["buyer"]["email"] = "linked@example.com"
+    async with mailing.client() as client:
+        assert (await client.post_invoice(body, wait_s=30)).status == 200
+        [(_, message)] = await mails_to(mailing, "linked@example.com", 1)
+        document = (await client.get_document(body["order_id"])).payload
+    text = message.get_body(("plain",))
+    assert text is not None
+    [url] = re.findall(r"http://\S+/d/\S+", text.get_content())
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert await answer.read() == document
 
 
 async def test_a_sender_that_is_killed_loses_no_mail(mailing: Running) -> None:

@@ -28,7 +28,7 @@ from sinks.postgres import email as store
 from sinks.postgres.email import EmailSettings
 from sinks.postgres.webhooks import ACTIVE
 from streams.delivery_rows import DeliveryRows
-from streams.email import EMAIL_POLICY, EmailChannel
+from streams.email import EMAIL_POLICY, EmailChannel, Links
 from streams.sender import Sender
 from tests.integration.hooks_world import Hooks
 from tests.invoice_events import address, credited, issued
@@ -176,6 +176,7 @@ class Mails(Hooks):
         super().__init__(url)
         self.port = port
         self.calls_timeout = 1.0
+        self.links: Links | None = None
         self.store = open_store(load(objects_url=objects.as_uri()))
 
     async def start(self) -> None:
@@ -184,7 +185,7 @@ class Mails(Hooks):
             self.url, Channel.EMAIL, lease_seconds=QUICK.lease_seconds, failing_seconds_max=QUICK.failing_seconds_max
         )
         calls = SmtpCalls(SmtpServer("127.0.0.1", self.port, False, False), timeout_seconds=self.calls_timeout)
-        channel = EmailChannel(calls, self.store, rows.letters)
+        channel = EmailChannel(calls, self.store, rows.letters, self.links)
         self._sending = asyncio.create_task(Sender(rows, channel, QUICK, chance=lambda: 0.5).run())
 
     async def turn_on(self, *events: str, seller_id: str = "demo", **changes: Any) -> EmailSettings:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,14 @@ import psycopg
 import pytest
 from aiohttp import web
 
-from domain.email import ATTACHED
+from domain import document_link
+from domain.email import ATTACHED, LINK
 from domain.refusals import Refusal
 from schemas import catalog
 from sinks.postgres import deliveries
 from sinks.postgres import email as store
 from sinks.postgres.deliveries import CHANCE_BYTES, Disabled
-from streams.email import DOCUMENT_BYTES_MAX
+from streams.email import DOCUMENT_BYTES_MAX, LINK_DAYS, Links
 from tests.integration.gateways import until
 from tests.integration.hooks_world import Query, accept, changed, hooks, receiver
 from tests.integration.mail_world import PDF, Mails, MailServer, Received, mail_server, mails
@@ -88,6 +90,42 @@ async def test_a_document_too_large_for_a_mail_is_left_out_and_said_so(world: Ma
     [mail] = await inbox.until(1)
     assert mail.files == []
     assert "trop volumineux" in mail.text
+
+
+async def test_a_document_is_linked_where_the_seller_wants_that_or_it_is_too_large(
+    ledger_url: str, tmp_path: Path, inbox: MailServer
+) -> None:
+    key = document_link.keys_of("k" * 32)
+    world = Mails(ledger_url, tmp_path, inbox.port)
+    world.links = Links("https://pay.shop.example/", key[0])
+    await world.open()
+    await world.start()
+    try:
+        await world.turn_on(documents=LINK)
+        await world.order("A-1")
+        events = [await world.document("A-1"), await world.document("A-1", PDF + b"2", number=2, refund_id="R-1")]
+        await world.happen(*events, topic=catalog.INVOICE_EVENTS)
+        await inbox.until(2)
+        await world.turn_on(documents=ATTACHED)
+        await world.order("B-1")
+        large = await world.document("B-1", PDF + b"3", number=3, size=DOCUMENT_BYTES_MAX + 1)
+        await world.happen(large, topic=catalog.INVOICE_EVENTS)
+        await inbox.until(3)
+    finally:
+        await world.close()
+    found = []
+    for mail in inbox.received:
+        assert mail.files == []
+        [url] = re.findall(r"https://pay\.shop\.example/d/(\S+)", mail.text)
+        html = mail.message.get_body(("html",))
+        assert html is not None
+        assert f'href="https://pay.shop.example/d/{url}"' in html.get_content()
+        link = document_link.read(url, key)
+        assert link is not None
+        days = document_link.seconds_left(link, datetime.now(UTC)) / 86_400
+        assert LINK_DAYS - 1 < days <= LINK_DAYS
+        found.append(link[:3])
+    assert found == [("demo", "A-1", ""), ("demo", "A-1", "R-1"), ("demo", "B-1", "")]
 
 
 async def test_a_document_that_is_lost_or_damaged_is_never_mailed(
