@@ -51,15 +51,16 @@ async def _follow(target: Target, gateway_pid: int) -> list[Result]:
         for task in (*first, *rest):
             task.cancel()
         await asyncio.gather(*first, *rest, return_exceptions=True)
-    kb = (after_mb - before_mb) * 1024 / len(rest)
+    # Of few streams, memory that was free before may be enough.
+    kb = max(0.0, after_mb - before_mb) * 1024 / len(rest)
     return [
         Result(f"memory of a stream, of {len(order_ids):,}", kb, "kB", KB_MAX, less_is_better=True),
         Result(f"CPU time of the gateway with {len(order_ids):,} idle streams", 100 * busy, "% of a core"),
         Result(
-            "shipment's answer → event on its stream, p95",
+            "shipment posted → event on the order's stream, p95",
             percentile(took_ms, 95),
             "ms",
-            note=f"p50 {percentile(took_ms, 50):.0f} ms; negative: the event came first",
+            note=f"p50 {percentile(took_ms, 50):.0f} ms",
         ),
     ]
 
@@ -111,10 +112,10 @@ async def _ship(target: Target, order_ids: list[str], changed: asyncio.Queue[tup
     took_ms = []
     async with GaplessClient(target.url, target.api_key) as client:
         for order_id in order_ids:
+            posted_at = time.monotonic()
             answer = await client.ship(order_id, wait_s=30)
-            answered_at = time.monotonic()
             if answer.status != 200:
                 raise RuntimeError(f"shipping {order_id}: {answer}")
             seen = await _until_seen(changed, {(order_id, "SHIPPED")})
-            took_ms.append((seen[order_id] - answered_at) * 1000)
+            took_ms.append((seen[order_id] - posted_at) * 1000)
     return took_ms
