@@ -27,8 +27,9 @@ from gateway.invoices.stored_documents import (
     StoredDocuments,
     not_stored,
 )
-from sinks.postgres.invoices_reader import Invoice, InvoicesReader
+from sinks.postgres.invoices_reader import Invoice, InvoiceOutcome, InvoicesReader
 from sinks.postgres.lanes import PostgresUnavailableError
+from sinks.postgres.order_ids import CHECKOUT
 
 _NUMBER_MAX = 2**63 - 1
 _SECONDS_UNTIL_ISSUED = 1
@@ -114,11 +115,20 @@ class InvoiceReading:
         if outcome.refused:
             return json_answer(invoice_views.known(order_id, outcome, None))
         hint = await self._hints.known(seller_id, order_id)
-        if hint is None:
-            raise ProblemError(problems.NOT_FOUND, "no order with this id is known")
+        if isinstance(hint, bytes) or await self._is_sold(seller_id, order_id, outcome):
+            return json_answer(invoice_views.accepted(order_id), headers={"Retry-After": str(_SECONDS_UNTIL_ISSUED)})
         if isinstance(hint, Silence):
             raise ProblemError(problems.NOT_FOUND, WHY_UNKNOWN[hint], retry_after_seconds=_SECONDS_UNTIL_ISSUED)
-        return json_answer(invoice_views.accepted(order_id), headers={"Retry-After": str(_SECONDS_UNTIL_ISSUED)})
+        raise ProblemError(problems.NOT_FOUND, "no order with this id is known")
+
+    async def _is_sold(self, seller_id: str, order_id: str, outcome: InvoiceOutcome) -> bool:
+        """Whether the order is a confirmed checkout: its invoice is about to be issued."""
+        if outcome.owner != CHECKOUT:
+            return False
+        try:
+            return await self._reader.is_sold(seller_id, order_id)
+        except PostgresUnavailableError:
+            raise problems.postgres_unavailable() from None
 
     async def _hinted_invoice(self, seller_id: str, order_id: str) -> web.Response:
         """The response without Postgres' data."""
@@ -136,7 +146,8 @@ class InvoiceReading:
             raise problems.postgres_unavailable() from None
         invoice = outcome.invoice
         if invoice is None:
-            if not outcome.refused and isinstance(await self._hints.known(seller_id, order_id), bytes):
+            is_hinted = not outcome.refused and isinstance(await self._hints.known(seller_id, order_id), bytes)
+            if is_hinted or await self._is_sold(seller_id, order_id, outcome):
                 raise not_stored()
             raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
         return await self._documents.answer(request, invoice, PRIVATE)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import LiteralString, NamedTuple
 
-from domain.order import OrderIdentity
+from domain.order import OrderIdentity, OrderState
 from domain.rules import SellerFacts
 from sinks.microbatch import MicroBatch
 from sinks.postgres.lanes import Lane, PostgresUnavailableError, check_url
@@ -14,6 +14,7 @@ from sinks.postgres.session import Session, fetch_dicts
 #: Events up to this size are read with their invoice; larger ones are read alone, to bound the memory of a batch.
 _EVENT_BYTES_MAX = 64 * 1024
 _OUTCOMES_MAX = 200
+_SOLD = (OrderState.CONFIRMED, OrderState.SHIPPED, OrderState.DELIVERED, OrderState.REFUNDED)
 #: Refused credits read per order, the latest.
 _REFUSED_CREDITS_MAX = 20
 #: Keys changed in this period are read again, since a row's time is when its transaction began, not its commit.
@@ -132,6 +133,10 @@ _READ_REFUSED_CREDITS: LiteralString = """
     ORDER BY occurred_at DESC, log_offset DESC LIMIT %(limit)s
 """
 
+_READ_SOLD: LiteralString = """
+    SELECT order_id FROM orders WHERE seller_id = %(seller_id)s AND order_id = %(order_id)s AND state = ANY(%(states)s)
+"""
+
 _READ_EVENT: LiteralString = """
     SELECT payload FROM journal
     WHERE topic = %(topic)s AND partition = %(partition)s AND seq = %(seq)s AND occurred_at = %(occurred_at)s
@@ -201,6 +206,11 @@ class InvoicesReader:
         """The invoice with a number; None if the number is not taken, or of another seller."""
         rows = await self._for_the_rest.query(_READ_NUMBER, seller_id=seller_id, series_id=series_id, number=number)
         return Invoice(**rows[0]) if rows else None
+
+    async def is_sold(self, seller_id: str, order_id: str) -> bool:
+        """Whether a checkout of this id was confirmed, and not cancelled since: then its invoice was asked for."""
+        parameters = {"seller_id": seller_id, "order_id": order_id, "states": list(_SOLD)}
+        return bool(await self._for_the_rest.query(_READ_SOLD, **parameters))
 
     async def credit_notes(self, seller_id: str, order_id: str) -> list[Invoice]:
         """The order's credit notes, oldest first."""

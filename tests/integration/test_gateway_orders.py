@@ -480,6 +480,20 @@ def issue(query: Query, order_id: str, refund_id: str, number: int) -> None:
     )  # fmt: skip
 
 
+async def test_the_invoice_of_a_confirmed_order_is_on_its_way(client: Client, office: Backoffice, sku: str) -> None:
+    """It is asked for with the confirmation, and a storefront may look for it before it is issued."""
+    path = f"/v1/invoices/{await confirmed(client, sku)}"
+    coming = await client.get(path)
+    assert (coming.status, coming.json["status"]) == (200, "accepted")
+    assert "Retry-After" in coming.headers
+    document = await client.get(f"{path}/document")
+    assert (document.status, document.json["type"]) == (404, "/problems/document-not-stored")
+    assert (await client.as_(KEYS["other"]).get(path)).status == 404
+    declined = checkout(new_id(), sku, payment_token="tok_decline")
+    assert (await post(client, declined, wait=20)).status == 402
+    assert (await client.get(f"/v1/invoices/{declined['order_id']}")).status == 404
+
+
 async def test_credit_notes_are_listed_beside_the_invoice_and_never_instead_of_it(
     client: Client, office: Backoffice, sku: str, query: Query, services: Services
 ) -> None:
@@ -487,7 +501,7 @@ async def test_credit_notes_are_listed_beside_the_invoice_and_never_instead_of_i
     order_id = await confirmed(client, sku)
     path = f"/v1/invoices/{order_id}"
     issue(query, order_id, "R-1", 1)
-    assert (await client.get(path)).status == 404
+    assert (await client.get(path)).json["status"] == "accepted"
     issue(query, order_id, "", 1)
     issue(query, order_id, "R/2", 2)
     got = (await client.get(path)).json
