@@ -163,12 +163,11 @@ async def test_a_stopped_worker_stalls_its_stage_and_a_worker_that_goes_on_drain
     running.assert_clean()
 
 
-async def test_a_backlog_drains_with_a_falling_time_to_drain(running: Running, page: Page) -> None:
-    """As the page shows it, from one measurement to the next."""
+async def test_a_backlog_drains(running: Running, page: Page) -> None:
+    """As the page shows it. Each document's event comes behind the others: until all are made, as many come as go."""
     running.wait_until_drained()
     drain = cell(page, "documents", "drain")
     with running.stopped("documents-1"):
-        # In one partition: of several, those that have not had their turn would never be done at this rate.
         requests = [body(each, random.Random(1)) for each in of_partition(1, 1_500, "MON-DRAIN")]
         async with running.client() as client:
             await asyncio.gather(*(client.post_invoice(each, wait_s=0) for each in requests))
@@ -177,23 +176,10 @@ async def test_a_backlog_drains_with_a_falling_time_to_drain(running: Running, p
         await until_shown(running, "documents", lambda each: each["rates"]["in_10s"] == 0, "none come")
         await expect(drain).to_have_text("not at this rate")
     # A worker that stood still for so long joins its group anew first.
-    await expect(drain).to_have_text(re.compile(r"^[1-9]"), timeout=60_000)
-    shown: list[float] = []
-    async with asyncio.timeout(120):
-        while (text := await drain.text_content()) != "0 s":
-            if text and (seconds := in_seconds(text)) not in shown:
-                shown.append(seconds)
-            await asyncio.sleep(0.1)
-    assert len(shown) >= 2
-    assert shown == sorted(shown, reverse=True)
+    await until_shown(running, "documents", lambda each: each["rates"]["out_10s"] > 0, "they are made again")
+    await expect(drain).to_have_text("0 s", timeout=120_000)
+    await expect(cell(page, "documents", "state")).to_have_text("ok", timeout=SHOWN_MS_MAX)
     running.wait_until_drained()
-
-
-def in_seconds(shown: str) -> float:
-    """Of a duration as the page shows it, such as `1 min 5 s`."""
-    units = {"s": 1, "min": 60, "h": 3600}
-    parts = shown.split()
-    return sum(float(number) * units[unit] for number, unit in zip(parts[::2], parts[1::2], strict=True))
 
 
 async def test_the_terminal_shows_the_same_stages(running: Running) -> None:
