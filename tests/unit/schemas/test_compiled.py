@@ -40,6 +40,8 @@ def _values(schema: Any, named: dict[str, Any]) -> st.SearchStrategy[Any]:
     }[kind]
 
 
+# The library that draws them warns of large values, now and then.
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.record)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
