@@ -86,14 +86,14 @@ class OrderStreams:
             order, is_decided = await self._reading.current(seller_id, order_id)
             event = _event(order)
             stream = await self._begin(request, waiter)
-            standing = _Standing(request.headers.get("Last-Event-ID", ""), is_decided)
+            progress = _Progress(request.headers.get("Last-Event-ID", ""), is_decided)
             # The client is gone, or as good as gone.
             with contextlib.suppress(ConnectionError, TimeoutError):
                 await self._write(stream, b"retry: %d\n\n" % _RETRY_MS)
-                await self._send(stream, event, standing)
+                await self._send(stream, event, progress)
                 # A stream may be open for an hour, and the order is the largest part of it.
                 del order, event
-                await self._follow(stream, seller_id, order_id, waiter, standing)
+                await self._follow(stream, seller_id, order_id, waiter, progress)
         return stream
 
     async def _begin(self, request: web.Request, waiter: Waiter) -> web.StreamResponse:
@@ -111,13 +111,13 @@ class OrderStreams:
         return stream
 
     async def _follow(
-        self, stream: web.StreamResponse, seller_id: str, order_id: str, waiter: Waiter, standing: "_Standing"
+        self, stream: web.StreamResponse, seller_id: str, order_id: str, waiter: Waiter, progress: "_Progress"
     ) -> None:
         policy = self._policy
         end_at = monotonic() + policy.seconds_max
         sent_at = monotonic()
         while True:
-            pause_s = policy.look_seconds if standing.is_decided and standing.is_known else policy.soon_seconds
+            pause_s = policy.look_seconds if progress.is_decided and progress.is_known else policy.soon_seconds
             look_at = min(monotonic() + pause_s, end_at)
             woken = False
             while not woken and not waiter.cut_short and monotonic() < look_at:
@@ -128,29 +128,29 @@ class OrderStreams:
                     sent_at = monotonic()
             if waiter.cut_short or monotonic() >= end_at:
                 return
-            if await self._look(stream, seller_id, order_id, standing):
+            if await self._look(stream, seller_id, order_id, progress):
                 sent_at = monotonic()
 
-    async def _look(self, stream: web.StreamResponse, seller_id: str, order_id: str, standing: "_Standing") -> bool:
+    async def _look(self, stream: web.StreamResponse, seller_id: str, order_id: str, progress: "_Progress") -> bool:
         """Send the order if it has changed; whether it was."""
         try:
             order, is_decided = await self._reading.current(seller_id, order_id)
         except ProblemError:
             # Postgres is unavailable, or Redis has lost its note of a new order.
-            standing.is_known = False
+            progress.is_known = False
             return False
         # Without Postgres, Redis still knows that the order was accepted: that is older than what was sent.
-        standing.is_known = is_decided or not standing.is_decided
-        if not standing.is_known:
+        progress.is_known = is_decided or not progress.is_decided
+        if not progress.is_known:
             return False
-        standing.is_decided = is_decided
-        return await self._send(stream, _event(order), standing)
+        progress.is_decided = is_decided
+        return await self._send(stream, _event(order), progress)
 
-    async def _send(self, stream: web.StreamResponse, event: "_Event", standing: "_Standing") -> bool:
-        if event.event_id == standing.last_id:
+    async def _send(self, stream: web.StreamResponse, event: "_Event", progress: "_Progress") -> bool:
+        if event.event_id == progress.last_id:
             return False
         await self._write(stream, b"event: order\nid: %b\ndata: %b\n\n" % (event.event_id.encode(), event.data))
-        standing.last_id = event.event_id
+        progress.last_id = event.event_id
         return True
 
     async def _write(self, stream: web.StreamResponse, data: bytes) -> None:
@@ -192,7 +192,7 @@ class _Event(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Standing:
+class _Progress:
     """What the client has."""
 
     last_id: str
