@@ -15,7 +15,7 @@ from sinks.deployment import PARTITIONS_DEFAULT
 #: Of each topic on the tests' servers.
 PARTITIONS = PARTITIONS_DEFAULT
 
-# Tests say nothing of time, which a busy machine takes more of.
+# No test measures time: a busy machine may take long to draw an example.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 

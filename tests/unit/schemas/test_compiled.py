@@ -40,10 +40,10 @@ def _values(schema: Any, named: dict[str, Any]) -> st.SearchStrategy[Any]:
     }[kind]
 
 
-# The library that draws them warns of large values, now and then.
+# Hypothesis warns if the description of what it draws from is long, which it is here, and makes one only now and then.
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.record)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_they_agree_with_the_library_on_every_version(schema: catalog.Schema[Any], data: st.DataObject) -> None:
     """Byte for byte when writing; when reading also as the newest version."""
