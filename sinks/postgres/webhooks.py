@@ -42,7 +42,7 @@ _UPDATE: LiteralString = """
         state = %(state)s
     WHERE endpoint_id = %(endpoint)s
 """
-#: No sender holds a delivery for longer: what is due later only waits for its next try.
+#: No sender holds a webhook for longer (`SenderPolicy`): what is due later only waits for its next try.
 LEASE_SECONDS_MAX = 60
 _HASTEN: LiteralString = """
     UPDATE deliveries SET next_try_at = now()

@@ -18,6 +18,7 @@ from providers.webhooks import Signer, WebhookCalls
 from schemas import catalog
 from sinks.postgres import deliveries, delivery_log, webhooks
 from sinks.postgres.delivery_log import LogFilter
+from streams.sender import SenderPolicy
 from tests.integration.gateways import until
 from tests.integration.hooks_world import (
     LOOPBACK,
@@ -361,7 +362,8 @@ async def test_a_paused_endpoint_gets_its_deliveries_when_it_goes_on(world: Hook
 
 
 async def test_activating_an_endpoint_tries_at_once_what_waits_for_its_next_try(ledger_url: str, query: Query) -> None:
-    """Otherwise a receiver that is well again would wait for hours."""
+    """Otherwise a receiver that is well again would wait for hours. What is under way is left to its sender."""
+    assert SenderPolicy().lease_seconds < webhooks.LEASE_SECONDS_MAX
     status = 500
 
     async def behave(_: Received) -> web.StreamResponse:
