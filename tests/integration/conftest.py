@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -19,7 +20,7 @@ from sinks.agreement import RELAYED_TOPICS
 from sinks.postgres.migrate import migrate
 from streams.engine.work import Worker
 from tests.conftest import PARTITIONS, Services
-from tests.integration.gateways import Topics, add_keys, make_topics
+from tests.integration.gateways import Client, Topics, add_keys, make_topics, running
 
 _NUMBERS = count(1)
 #: Replaces the function by which a worker's clock is believed; the rule follows.
@@ -138,3 +139,18 @@ def lose_an_answer(monkeypatch: pytest.MonkeyPatch, worker: Worker) -> None:
         return outcome
 
     monkeypatch.setattr(worker, "_commit", commit_and_lose)
+
+
+@pytest.fixture
+async def client(services: Services, ledger: str, topics: Topics) -> AsyncIterator[Client]:
+    """A client of the seller `demo`."""
+    async with running(services, ledger, topics) as made:
+        yield made
+
+
+@pytest.fixture
+def sku(query: Callable[..., list[tuple[Any, ...]]]) -> str:
+    """A SKU that no other test uses, of which there are 10: Redis outlives a test."""
+    name = f"S-{uuid4().hex[:12]}"
+    query("INSERT INTO stock (seller_id, sku, on_hand, version) VALUES ('demo', %s, 10, 1)", name)
+    return name

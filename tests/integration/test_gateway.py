@@ -34,13 +34,6 @@ from tests.records import written
 
 
 @pytest.fixture
-async def client(services: Services, ledger: str, topics: Topics) -> AsyncIterator[Client]:
-    """A client of the seller `demo`."""
-    async with running(services, ledger, topics) as made:
-        yield made
-
-
-@pytest.fixture
 async def issuer(services: Services, ledger: str, topics: Topics) -> AsyncIterator[Issuer]:
     """Somebody who issues what the gateway accepts."""
     async with Issuer(services, ledger, topics) as made:

@@ -16,16 +16,9 @@ from schemas import catalog, codec
 from sinks.object_store.store import open_store
 from tests.conftest import Services
 from tests.integration.backoffice import Backoffice
-from tests.integration.gateways import KEYS, Answer, Client, Topics, line, order, running, until
+from tests.integration.gateways import KEYS, Answer, Client, Topics, line, order, until
 
 Query = Callable[..., list[tuple[Any, ...]]]
-
-
-@pytest.fixture
-async def client(services: Services, ledger: str, topics: Topics) -> AsyncIterator[Client]:
-    """A client of the seller `demo`."""
-    async with running(services, ledger, topics) as made:
-        yield made
 
 
 @pytest.fixture
@@ -33,14 +26,6 @@ async def office(services: Services, ledger: str, topics: Topics) -> AsyncIterat
     """Somebody who decides what the gateway accepts."""
     async with Backoffice(services, ledger, topics) as made:
         yield made
-
-
-@pytest.fixture
-def sku(query: Query) -> str:
-    """A SKU that no other test uses, of which there are 10: Redis outlives a test."""
-    name = f"S-{uuid4().hex[:12]}"
-    query("INSERT INTO stock (seller_id, sku, on_hand, version) VALUES ('demo', %s, 10, 1)", name)
-    return name
 
 
 def new_id() -> str:

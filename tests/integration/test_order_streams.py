@@ -79,25 +79,10 @@ async def following(client: Client, order_id: str, **headers: str) -> AsyncItera
 
 
 @pytest.fixture
-async def client(services: Services, ledger: str, topics: Topics) -> AsyncIterator[Client]:
-    """A client of the seller `demo`."""
-    async with running(services, ledger, topics) as made:
-        yield made
-
-
-@pytest.fixture
 async def office(services: Services, ledger: str, topics: Topics) -> AsyncIterator[Backoffice]:
     """Somebody who decides what the gateway accepts."""
     async with Backoffice(services, ledger, topics) as made:
         yield made
-
-
-@pytest.fixture
-def sku(query: Query) -> str:
-    """A SKU of which there are 10."""
-    name = f"S-{new_id()}"
-    query("INSERT INTO stock (seller_id, sku, on_hand, version) VALUES ('demo', %s, 10, 1)", name)
-    return name
 
 
 async def test_every_step_is_in_what_is_sent_and_the_last_is_the_order_as_it_stands(
