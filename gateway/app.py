@@ -161,7 +161,7 @@ class Gateway:
             self._hints = Hints(redis_url, self._has_accepted)
             self._admission = Admission(redis_url, hold_seconds=settings.hold_seconds)
         with _naming("OBJECTS_URL"):
-            documents = StoredDocuments(open_store(settings))
+            documents = StoredDocuments(open_store(settings), self._reader, self._hints)
         link_keys = settings.link_keys
         self._link_keys = [] if link_keys is None else keys_of(link_keys.get_secret_value())
         self._invoice_waiters, self._order_waiters = Waiters(), Waiters()
@@ -292,7 +292,7 @@ class Gateway:
             *InvoiceAccepting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceCrediting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceReading(self._reader, hints, documents).routes(),
-            *DocumentLinks(intake, self._reader, documents, self._link_keys, self._settings.public_url).routes(),
+            *DocumentLinks(intake, documents, self._link_keys, self._settings.public_url).routes(),
             *Checkouts(intake, hints, admission, orders, order_waiters, topic=topics.checkout_requests).routes(),
             *reading.routes(),
             *OrderStreams(reading, order_waiters, invoice_waiters).routes(),

@@ -1,6 +1,7 @@
 """Every error of the gateway as an RFC 9457 problem. `docs/problems.md` explains each, under the same name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from domain import refusals
 from domain.issuing import NOT_INVOICED as NOT_INVOICED_REASON
+from sinks.postgres.lanes import PostgresUnavailableError
 
 CONTENT_TYPE = "application/problem+json"
 #: A type is the path under which the gateway itself explains it.
@@ -140,6 +142,15 @@ def conflict(order_id: str, path: str) -> ProblemError:
 def postgres_unavailable() -> ProblemError:
     """The problem of a request that only Postgres could answer."""
     return ProblemError(UNAVAILABLE, "Postgres is unavailable", retry_after_seconds=2)
+
+
+@contextmanager
+def needing_postgres() -> Iterator[None]:
+    """What only Postgres can answer: `ProblemError` while it is unavailable."""
+    try:
+        yield
+    except PostgresUnavailableError:
+        raise postgres_unavailable() from None
 
 
 def response(problem: ProblemError) -> web.Response:

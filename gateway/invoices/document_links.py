@@ -21,8 +21,7 @@ from gateway.http.problems import ProblemError
 from gateway.invoices.invoice_views import time_text
 from gateway.invoices.reading import REFUND
 from gateway.invoices.stored_documents import DOCUMENT_RESPONSES, IF_NONE_MATCH, StoredDocuments
-from sinks.postgres.invoices_reader import Invoice, InvoicesReader
-from sinks.postgres.lanes import PostgresUnavailableError
+from sinks.postgres.invoices_reader import Invoice
 
 PATH = "/d/{token}"
 _BODY_BYTES_MAX = 1_024
@@ -54,7 +53,6 @@ class DocumentLinks:
     def __init__(
         self,
         intake: Intake,
-        reader: InvoicesReader,
         documents: StoredDocuments,
         keys: Sequence[bytes],
         public_url: str | None,
@@ -62,7 +60,6 @@ class DocumentLinks:
     ) -> None:
         """The first of `keys` signs; without any there are no links. `public_url` None: as the caller addresses us."""
         self._intake = intake
-        self._reader = reader
         self._documents = documents
         self._keys = keys
         self._public_url = public_url
@@ -82,7 +79,7 @@ class DocumentLinks:
         body=LinkRequest,
         needs_body=False,
         parameters=[ORDER_ID],
-        problems=[problems.NOT_FOUND, problems.INVALID_FIELD],
+        problems=[problems.NOT_FOUND, problems.NOT_STORED, problems.INVALID_FIELD],
     )
     async def make(self, request: web.Request, seller_id: str) -> web.Response:
         """POST /v1/invoices/{order_id}/document-link."""
@@ -153,18 +150,9 @@ class DocumentLinks:
         return json_answer(view, status=201, headers={"Cache-Control": "no-store"})
 
     async def _find(self, seller_id: str, order_id: str, refund_id: str) -> Invoice:
-        try:
-            if not refund_id:
-                invoice = (await self._reader.outcome(seller_id, order_id)).invoice
-                found = [] if invoice is None else [invoice]
-            else:
-                notes = await self._reader.credit_notes(seller_id, order_id)
-                found = [each for each in notes if each.refund_id == refund_id]
-        except PostgresUnavailableError:
-            raise problems.postgres_unavailable() from None
-        if not found:
-            raise ProblemError(problems.NOT_FOUND, "there is no such invoice or credit note")
-        return found[0]
+        if refund_id:
+            return await self._documents.credit_note(seller_id, order_id, refund_id)
+        return await self._documents.invoice(seller_id, order_id)
 
 
 _decoder = msgspec.json.Decoder(LinkRequest)

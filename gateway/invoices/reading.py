@@ -25,11 +25,9 @@ from gateway.invoices.stored_documents import (
     IF_NONE_MATCH,
     PRIVATE,
     StoredDocuments,
-    not_stored,
 )
-from sinks.postgres.invoices_reader import Invoice, InvoiceOutcome, InvoicesReader
+from sinks.postgres.invoices_reader import InvoicesReader
 from sinks.postgres.lanes import PostgresUnavailableError
-from sinks.postgres.order_ids import CHECKOUT
 
 _NUMBER_MAX = 2**63 - 1
 _SECONDS_UNTIL_ISSUED = 1
@@ -115,20 +113,11 @@ class InvoiceReading:
         if outcome.refused:
             return json_answer(invoice_views.known(order_id, outcome, None))
         hint = await self._hints.known(seller_id, order_id)
-        if isinstance(hint, bytes) or await self._is_sold(seller_id, order_id, outcome):
+        if isinstance(hint, bytes) or await self._documents.is_sold(seller_id, order_id, outcome):
             return json_answer(invoice_views.accepted(order_id), headers={"Retry-After": str(_SECONDS_UNTIL_ISSUED)})
         if isinstance(hint, Silence):
             raise ProblemError(problems.NOT_FOUND, WHY_UNKNOWN[hint], retry_after_seconds=_SECONDS_UNTIL_ISSUED)
         raise ProblemError(problems.NOT_FOUND, "no order with this id is known")
-
-    async def _is_sold(self, seller_id: str, order_id: str, outcome: InvoiceOutcome) -> bool:
-        """Whether the order is a confirmed checkout: its invoice is about to be issued."""
-        if outcome.owner != CHECKOUT:
-            return False
-        try:
-            return await self._reader.is_sold(seller_id, order_id)
-        except PostgresUnavailableError:
-            raise problems.postgres_unavailable() from None
 
     async def _hinted_invoice(self, seller_id: str, order_id: str) -> web.Response:
         """The response without Postgres' data."""
@@ -139,17 +128,7 @@ class InvoiceReading:
     @_document_operation("An invoice's document", ORDER_ID)
     async def document(self, request: web.Request, seller_id: str) -> web.StreamResponse:
         """GET /v1/invoices/{order_id}/document."""
-        order_id = order_id_of(request)
-        try:
-            outcome = await self._reader.outcome(seller_id, order_id)
-        except PostgresUnavailableError:
-            raise problems.postgres_unavailable() from None
-        invoice = outcome.invoice
-        if invoice is None:
-            is_hinted = not outcome.refused and isinstance(await self._hints.known(seller_id, order_id), bytes)
-            if is_hinted or await self._is_sold(seller_id, order_id, outcome):
-                raise not_stored()
-            raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
+        invoice = await self._documents.invoice(seller_id, order_id_of(request))
         return await self._documents.answer(request, invoice, PRIVATE)
 
     @operation(
@@ -161,11 +140,9 @@ class InvoiceReading:
     async def credit_notes(self, request: web.Request, seller_id: str) -> web.Response:
         """GET /v1/invoices/{order_id}/credit-notes."""
         order_id = order_id_of(request)
-        found = await self._credit_notes(seller_id, order_id)
-        try:
+        with problems.needing_postgres():
+            found = await self._reader.credit_notes(seller_id, order_id)
             refused = await self._reader.refused_credits(seller_id, order_id)
-        except PostgresUnavailableError:
-            raise problems.postgres_unavailable() from None
         body: CreditNoteList = {
             "order_id": order_id,
             "credit_notes": [invoice_views.credit_note(each) for each in found],
@@ -173,25 +150,12 @@ class InvoiceReading:
         }
         return json_answer(body)
 
-    @_document_operation(
-        "A credit note's document",
-        ORDER_ID,
-        REFUND,
-    )
+    @_document_operation("A credit note's document", ORDER_ID, REFUND)
     async def credit_note_document(self, request: web.Request, seller_id: str) -> web.StreamResponse:
         """GET /v1/invoices/{order_id}/credit-notes/{refund_id}/document."""
-        found = await self._credit_notes(seller_id, order_id_of(request))
         refund_id = request.match_info["refund_id"]
-        for credit_note in found:
-            if credit_note.refund_id == refund_id:
-                return await self._documents.answer(request, credit_note, PRIVATE)
-        raise ProblemError(problems.NOT_FOUND, "this order has no credit note for a refund with this id")
-
-    async def _credit_notes(self, seller_id: str, order_id: str) -> list[Invoice]:
-        try:
-            return await self._reader.credit_notes(seller_id, order_id)
-        except PostgresUnavailableError:
-            raise problems.postgres_unavailable() from None
+        credit_note = await self._documents.credit_note(seller_id, order_id_of(request), refund_id)
+        return await self._documents.answer(request, credit_note, PRIVATE)
 
     @operation(
         "The seller's series, by id",
@@ -207,10 +171,8 @@ class InvoiceReading:
             (after,) = parameters.read_cursor(request.query["cursor"], tuple[str])
             if not after.isprintable():
                 raise parameters.foreign_cursor()
-        try:
+        with problems.needing_postgres():
             found = await self._reader.series_list(seller_id, after, limit + 1)
-        except PostgresUnavailableError:
-            raise problems.postgres_unavailable() from None
         return json_answer(
             {
                 "series": [
@@ -243,12 +205,10 @@ class InvoiceReading:
         number = whole_number(digits, 1, _NUMBER_MAX)
         if number is None:
             raise ProblemError(problems.NOT_FOUND, "a number must be 1, 2, 3 …")
-        try:
+        with problems.needing_postgres():
             invoice = None
             if series_id.isprintable():
                 invoice = await self._reader.number(seller_id, series_id, number)
-        except PostgresUnavailableError:
-            raise problems.postgres_unavailable() from None
         if invoice is None:
             raise ProblemError(problems.NOT_FOUND, "no series of this seller has this number")
         return json_answer(invoice_views.number_of(invoice))

@@ -7,12 +7,14 @@ import re
 
 from aiohttp import web
 
+from admission.hints import Hints
 from gateway.http import problems
 from gateway.http.openapi import DeclaredResponse, Parameter
 from gateway.http.parameters import entity_tags
 from gateway.http.problems import ProblemError
 from sinks.object_store.store import NotStoredError, ObjectStore, StoreUnavailableError
-from sinks.postgres.invoices_reader import Invoice
+from sinks.postgres.invoices_reader import Invoice, InvoiceOutcome, InvoicesReader
+from sinks.postgres.order_ids import CHECKOUT
 
 _log = logging.getLogger(__name__)
 
@@ -33,10 +35,39 @@ DOCUMENT_RESPONSES = (
 
 
 class StoredDocuments:
-    """Reads documents from the object store."""
+    """Finds what a document is of, and reads it from the object store."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, reader: InvoicesReader, hints: Hints) -> None:
         self._store = store
+        self._reader = reader
+        self._hints = hints
+
+    async def invoice(self, seller_id: str, order_id: str) -> Invoice:
+        """The order's invoice; raises `ProblemError`, also while it is not issued."""
+        with problems.needing_postgres():
+            outcome = await self._reader.outcome(seller_id, order_id)
+        if outcome.invoice is not None:
+            return outcome.invoice
+        is_hinted = not outcome.refused and isinstance(await self._hints.known(seller_id, order_id), bytes)
+        if is_hinted or await self.is_sold(seller_id, order_id, outcome):
+            raise not_stored()
+        raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
+
+    async def credit_note(self, seller_id: str, order_id: str, refund_id: str) -> Invoice:
+        """A refund's credit note; raises `ProblemError`."""
+        with problems.needing_postgres():
+            notes = await self._reader.credit_notes(seller_id, order_id)
+        for note in notes:
+            if note.refund_id == refund_id:
+                return note
+        raise ProblemError(problems.NOT_FOUND, "this order has no credit note for a refund with this id")
+
+    async def is_sold(self, seller_id: str, order_id: str, outcome: InvoiceOutcome) -> bool:
+        """Whether the order is a confirmed checkout: its invoice is about to be issued."""
+        if outcome.owner != CHECKOUT:
+            return False
+        with problems.needing_postgres():
+            return await self._reader.is_sold(seller_id, order_id)
 
     async def answer(self, request: web.Request, invoice: Invoice, cache_control: str) -> web.Response:
         """The document, or 304 for a caller that has it; raises `ProblemError`, also while it is not stored."""

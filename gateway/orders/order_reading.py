@@ -109,11 +109,9 @@ class OrderReading:
             if check_order_id(order_id) is not None:
                 raise parameters.foreign_cursor()
             before = (_time(placed_at), order_id)
-        try:
+        with problems.needing_postgres():
             # One more than requested shows whether there is another page.
             found = await self._reader.orders_of(seller_id, customer, before, limit + 1)
-        except PostgresUnavailableError:
-            raise problems.postgres_unavailable() from None
         body: OrderList = {"orders": [order_views.summary(each) for each in found[:limit]], "next": None}
         if len(found) > limit:
             last = found[limit - 1]

@@ -321,9 +321,9 @@ async def test_a_dead_letter_is_shown_until_somebody_has_dealt_with_it(running: 
     producer = Producer({"bootstrap.servers": running.settings.kafka_bootstrap})
     producer.produce(REQUESTS, request_of("MON-DEAD"), b"MON-DEAD", partition)
     assert producer.flush(10) == 0
-    await expect(page.locator("#dead-letters tbody tr", has_text=REQUESTS)).to_contain_text(
-        "wrong-partition", timeout=SHOWN_MS_MAX
-    )
+    # Other tests on this stack leave letters of the same topic, for other reasons.
+    counted = page.locator("#dead-letters tbody tr", has_text=REQUESTS).filter(has_text="wrong-partition")
+    await expect(counted).to_have_count(1, timeout=SHOWN_MS_MAX)
     row = page.locator("#letters tbody tr", has_text="MON-DEAD").first
     await expect(row).to_contain_text(f"{REQUESTS}/{partition} offset ", timeout=SHOWN_MS_MAX)
     letter_id = await row.get_by_role("button").text_content()

@@ -38,6 +38,8 @@ from tests.malformed_http import MALFORMED
 TIMES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
 PROBLEM = "application/problem+json"
 _SECONDS_MAX = 20.0
+#: The gateway signs its links with it.
+LINK_KEY = "k" * 32
 _CHECKS = [
     status_code_conformance,
     content_type_conformance,
@@ -101,7 +103,8 @@ def target(services: Services, ledger: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     async def start() -> str:
         topics: Topics = make_topics(services.kafka_bootstrap)
-        return (await stack.enter_async_context(running(services, ledger, topics))).url
+        made = running(services, ledger, topics, link_keys=LINK_KEY)
+        return (await stack.enter_async_context(made)).url
 
     try:
         url = asyncio.run_coroutine_threadsafe(start(), loop).result(60)

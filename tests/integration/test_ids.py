@@ -14,11 +14,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from domain import document_link
 from domain.checkout import check_sku
 from domain.credit import check_asked_refund_id
 from domain.invoice import check_order_id
 from tests.integration.gateways import KEYS, order
-from tests.integration.test_fuzz_http import Target, bounded, target
+from tests.integration.test_fuzz_http import LINK_KEY, Target, bounded, target
 
 __all__ = ["target"]
 
@@ -33,6 +34,8 @@ _ODD = [
 _CHARACTERS = st.one_of(st.sampled_from(_ODD), st.characters(exclude_categories=["Cs", "Cc"]))
 _IDS = st.lists(_CHARACTERS, min_size=1, max_size=12).map("".join)
 _PLACEHOLDER = re.compile(r"{(\w+)}")
+#: What a resource lacks that knows its order: the kinds of its problem.
+_LACKS = ("document-not-stored", "unknown-order", "refund-id-missing", "credit-note-id-missing")
 
 
 def reach(target: Target, method: str, path: str, body: Any = None, *, seller: str = "demo") -> tuple[int, Any]:
@@ -43,6 +46,9 @@ def reach(target: Target, method: str, path: str, body: Any = None, *, seller: s
         headers = {"Authorization": f"Bearer {KEYS[seller]}", "Prefer": "wait=0"}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
+        if answer.getheader("Content-Type") == "text/event-stream":
+            # It does not end by itself.
+            return answer.status, json.loads(next(line[5:] for line in answer if line.startswith(b"data:")))
         return answer.status, json.loads(answer.read())
     finally:
         connection.close()
@@ -91,13 +97,18 @@ def test_every_accepted_id_can_be_reached_through_every_resource(target: Target,
             named = {"order_id": order_id, "sku": sku, "refund_id": refund_id}
             path = _PLACEHOLDER.sub(lambda match, named=named: quote(named[match.group(1)], safe=""), template)  # type: ignore[misc]
             status, answer = reach(target, method, path, {"on_hand": 10**6} if method == "PUT" else None, seller=seller)
-            if status < 300:
+            if template.endswith("/document-link") and status == 201:
+                link = document_link.read(answer["url"].rpartition("/")[2], document_link.keys_of(LINK_KEY))
+                assert link is not None
+                assert (link.seller_id, link.order_id) == (seller, order_id), path
+                assert link.refund_id == (refund_id if "refund_id" in template else ""), path
+            elif status < 300:
                 [name] = [name for name in ("order_id", "sku") if name in answer]
                 assert answer[name] == named[name], path
             else:
                 # Each of these knows the thing, and says what it lacks.
                 kind = answer["type"].removeprefix("/problems/")
-                assert kind in ("document-not-stored", "unknown-order", "refund-id-missing"), (path, answer)
+                assert kind in _LACKS, (path, answer)
                 assert kind != "unknown-order" or answer["detail"] == "this order is not placed yet"
 
     holds()

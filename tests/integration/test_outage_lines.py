@@ -130,8 +130,12 @@ def worker(services: Services, url: str, folder: Path) -> Iterator[Running]:
     with log.open("wb") as file:
         command = [sys.executable, "-m", "gapless", "worker", "invoices"]
         process = subprocess.Popen(command, env=environment, stderr=file)
+    running = Running(log, port)
     try:
-        yield Running(log, port)
+        yield running
+    except AssertionError:
+        print(f"/readyz: {running.get('/readyz')}\n{log.read_text()}")
+        raise
     finally:
         process.kill()
         process.wait()
