@@ -6,7 +6,7 @@ the consumer group's committed offset, which may run ahead of the effects; ours 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import faust
@@ -120,12 +120,21 @@ class BatchConsumer(AiokafkaConsumer):
         _log.info("takes up %d partitions", len(begins), extra={"positions": begins})
         return offsets
 
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume changelogs only: the others once they have been sought.
+
+        Faust resumes first and seeks then, as it seeks to where they stand anyway. Ours would be fetched from the
+        group's offset until Postgres has answered, and what came would lie beyond the position.
+        """
+        super().resume_partitions({tp for tp in tps if self._is_changelog_tp(tp)})
+
     async def perform_seek(self) -> None:
-        """Seek to the positions, and have the group's offsets follow them.
+        """Seek to the positions and resume there, and have the group's offsets follow them.
 
         A worker that was killed has left the group's behind; where nothing new comes they would stay there.
         """
         await super().perform_seek()
+        super().resume_partitions({tp for tp in self.assignment() if not self._is_changelog_tp(tp)})
         for tp, position in self._committed_offset.items():
             if position:
                 self._acked[tp].append(position - 1)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -95,6 +96,33 @@ def test_a_worker_starts_at_the_position_and_not_where_the_group_stood(
     with worker(services, ledger_url, tmp_path):
         wait_for(lambda: query("SELECT count(*) FROM invoices") == [(20,)], "the same 20 again")
     assert query("SELECT DISTINCT number FROM invoices ORDER BY number") == [(1,), (2,), (3,), (4,), (5,)]
+
+
+def test_nothing_is_fetched_from_where_the_group_stood_while_postgres_is_slow(
+    services: Services, ledger_url: str, query: Query, tmp_path: Path
+) -> None:
+    """What lies beyond the position would end the worker, which would start into the same."""
+    start = ends(services)
+    stand_at(services, query, start)
+    produce(services, f"{tmp_path.name}-a", 40)
+    with worker(services, ledger_url, tmp_path):
+        wait_for(lambda: committed(services) == ends(services), "the group at the end")
+    produce(services, f"{tmp_path.name}-b", 40)
+    for partition, offset in start.items():
+        query("UPDATE positions SET next_offset = %s WHERE partition = %s", offset, partition)
+    query("DELETE FROM invoices")
+    query("DELETE FROM series")
+    # A table that is read from its changelog first has Faust's fetcher running by then.
+    shutil.rmtree(tmp_path)
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(ledger_url) as connection, worker(services, ledger_url, tmp_path) as process:
+        connection.execute("LOCK TABLE positions IN SHARE ROW EXCLUSIVE MODE")
+        wait_for(lambda: query(waits) == [(1,)], "the worker asks for its positions")
+        # Several times as long as a fetch takes, and a fraction of what a seek may.
+        time.sleep(3)
+        connection.rollback()
+        wait_for(lambda: process.poll() is not None or query("SELECT count(*) FROM invoices") == [(80,)], "all")
+        assert process.poll() is None, process.communicate()[1]
 
 
 def test_a_worker_whose_postgres_falls_silent_while_it_takes_partitions_up_starts_again(
