@@ -29,7 +29,7 @@ from sinks.postgres.schema import require_schema
 from sinks.postgres.session import OUTAGES
 from streams.delivery_rows import DeliveryRows
 from streams.engine.app import watch_loop
-from streams.sender import Call, Sender, SenderPolicy
+from streams.sender import Call, Sender, SenderPolicy, keep_house
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +89,9 @@ async def _work(settings: Settings, policy: SenderPolicy, on_ready: Callable[[],
         # Empty where the file that it is read from is.
         if settings.smtp_url:
             senders.create_task(_email_sender(settings, settings.smtp_url.get_secret_value()).run())
+        else:
+            # Sellers may have turned mails on all the same: that they wait must be seen.
+            senders.create_task(keep_house(_rows(url, Channel.EMAIL, policy)))
 
 
 def _rows(url: str, channel: Channel, policy: SenderPolicy) -> DeliveryRows:

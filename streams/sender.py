@@ -197,9 +197,8 @@ class Sender:
 
     async def run(self) -> None:
         """Send until cancelled; calls under way are then given a moment. Raises what is a bug."""
-        beside = [
-            asyncio.create_task(each) for each in (self._poll(), self._rows.listen(self._awake.set), self._keep_house())
-        ]
+        duties = (self._poll(), self._rows.listen(self._awake.set), keep_house(self._rows, self._now))
+        beside = [asyncio.create_task(each) for each in duties]
         try:
             await asyncio.wait({self._bug, *beside}, return_when=asyncio.FIRST_COMPLETED)
             for each in (self._bug, *beside):
@@ -304,17 +303,19 @@ class Sender:
                 extra={"seller_id": taken.seller_id},
             )  # fmt: skip
 
-    async def _keep_house(self) -> None:
-        """Count what is due, and delete what is old."""
-        purge_at = _clock()
-        while True:
-            count, age = await self._rows.count_due()
-            DUE.labels(self._name).set(count)
-            OLDEST.labels(self._name).set(age)
-            if _clock() >= purge_at:
-                await self._rows.purge(self._now())
-                purge_at = _clock() + _PURGE_EVERY_S
-            await asyncio.sleep(_COUNT_EVERY_S)
+
+async def keep_house(rows: DeliveryRows, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    """Count what is due, whoever sends it, and delete what is old, until cancelled."""
+    channel = rows.channel.value
+    purge_at = _clock()
+    while True:
+        count, age = await rows.count_due()
+        DUE.labels(channel).set(count)
+        OLDEST.labels(channel).set(age)
+        if _clock() >= purge_at:
+            await rows.purge(now())
+            purge_at = _clock() + _PURGE_EVERY_S
+        await asyncio.sleep(_COUNT_EVERY_S)
 
 
 _NAMES: dict[type[Fate], str] = {Arrived: "arrived", Again: "again", GivenUp: "given-up", Unwanted: "unwanted"}

@@ -1,12 +1,15 @@
 """E-mail, from the event on the topic to the mail server: to the right buyer, in order, and none lost."""
 
 import asyncio
+import contextlib
 import os
 import re
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -15,6 +18,7 @@ from aiohttp import web
 from domain import document_link
 from domain.email import ATTACHED, LINK
 from domain.refusals import Refusal
+from local.layout import free_port
 from schemas import catalog
 from sinks.postgres import deliveries
 from sinks.postgres import email as store
@@ -281,6 +285,34 @@ async def test_a_mail_server_that_is_down_is_waited_for_and_costs_no_try(
             await until_state(query, "delivered")
             assert query("SELECT tries FROM deliveries") == [(1,)]
             await world.stop()
+
+
+async def test_mails_that_nobody_sends_are_counted(ledger_url: str, tmp_path: Path) -> None:
+    """A seller has turned them on, and no sender has a mail server: only these figures tell of it."""
+    world = Mails(ledger_url, tmp_path, 0)
+    await world.open()
+    await world.turn_on()
+    await world.order("A-1")
+    await world.happen(changed("A-1"))
+    port = free_port()
+    environment = {**os.environ, "GAPLESS_POSTGRES_URL": ledger_url, "GAPLESS_METRICS_PORT": str(port)}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gapless", "deliveries", env=environment)
+    try:
+
+        def metrics() -> str:
+            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                return str(answer.read().decode())
+            return ""
+
+        due = 'gapless_deliveries_due{channel="email"} 1.0'
+        text = await until(lambda: asyncio.to_thread(metrics), lambda text: due in text)
+        oldest = re.search(r'^gapless_deliveries_oldest_seconds{channel="email"} (\S+)', text, re.MULTILINE)
+        assert oldest is not None
+        assert float(oldest[1]) > 0
+    finally:
+        process.kill()
+        await process.wait()
+    await world.close()
 
 
 async def test_connections_are_used_again(world: Mails, inbox: MailServer, query: Query) -> None:
