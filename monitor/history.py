@@ -17,6 +17,9 @@ STALLED_SECONDS = 3.0
 #: One point of a trend each; 180 make 15 minutes.
 TREND_STEP_SECONDS = 5.0
 _TREND_POINTS = 180
+#: What a record that needs no document costs the documents stage, which only reads it, as a share of what a document
+#: costs. Measured as less. It matters only for the last records, once all documents are made.
+_PASSED_OVER = 0.05
 
 
 class Look(NamedTuple):
@@ -83,6 +86,42 @@ class PartitionHistory:
         return (last.end - first.end) / passed, (last.position - first.position) / passed
 
 
+class DocumentsHistory:
+    """The documents of a partition that are still to be made, and how fast they are asked for and made.
+
+    The documents stage announces each document in the topic that it reads, so its lag doesn't say what it has to do:
+    while it works off a backlog of invoices, as many records come as go.
+    """
+
+    def __init__(self) -> None:
+        self._events: int | None = None
+        self._numbers = self._stored = 0
+        self._history = PartitionHistory()
+        #: Numbers whose document is not stored.
+        self.left = 0
+
+    def add(self, at: float, events: int, numbers: int, refusals: int, waiting: int) -> None:
+        """Look again, at a moment in seconds by a clock that only goes forward.
+
+        `events` is how many the partition has been given, and `numbers` and `refusals` are how many of those since the
+        last look told of one: the others tell of a stored document. `waiting` is how many the stage has before it,
+        those that are not published yet included. At the first look, each of these may be a number.
+        """
+        if self._events is None:
+            self.left = waiting
+        else:
+            stored = events - self._events - numbers - refusals
+            self._numbers += numbers
+            self._stored += stored
+            self.left = min(max(0, self.left + numbers - stored), waiting)
+        self._events = events
+        self._history.add(Look(at, self._stored, self._numbers))
+
+    def rates(self) -> Rates:
+        """Numbers given, as what comes in, and documents stored, as what goes out."""
+        return self._history.rates()
+
+
 class Trend:
     """A figure over the last 15 minutes; of each step its highest value, so that no peak is missed."""
 
@@ -110,6 +149,15 @@ def seconds_to_drain(lag_records: int, rates: Rates) -> float | None:
         return 0.0
     gain = rates.out_10s - rates.in_10s
     return lag_records / gain if gain > 0 else None
+
+
+def seconds_to_drain_documents(lag_records: int, rates: Rates, left: int, made: Rates) -> float | None:
+    """The same of the documents stage: of what waits for it, the documents that are `left` to be made take the time."""
+    if lag_records == 0:
+        return 0.0
+    work = left + _PASSED_OVER * lag_records
+    gain = made.out_10s - made.in_10s + _PASSED_OVER * (rates.out_10s - rates.in_10s)
+    return work / gain if gain > 0 else None
 
 
 def slowest(times_to_drain: Iterable[float | None]) -> float | None:

@@ -13,11 +13,13 @@ import psycopg
 from monitor import statements
 from monitor.figures import DeadLetters, Headline, Measurement, PartitionFigures, Payments, ProcessFigures, StageFigures
 from monitor.history import (
+    DocumentsHistory,
     Look,
     PartitionHistory,
     Trend,
     quantile,
     seconds_to_drain,
+    seconds_to_drain_documents,
     slowest,
     state_of,
     total,
@@ -28,12 +30,14 @@ from runtime.kafka import OffsetReader
 from runtime.roles import READERS, ROLES
 from runtime.settings import Settings
 from runtime.unread import FirstRecord, FirstRecords
-from schemas.catalog import CHECKOUT_REQUESTS, INVOICE_REQUESTS, OUTPUT_TOPICS
+from schemas.catalog import CHECKOUT_REQUESTS, INVOICE_EVENTS, INVOICE_REQUESTS, OUTPUT_TOPICS
 from sinks.deployment import require_partitions
 from sinks.postgres.dead_letters import read_open_dead_letters
 
 RELAY = "relay"
 INVOICES = "invoices"
+#: The one stage that answers each record with another in the topic that it reads.
+DOCUMENTS = "documents"
 #: The stages, in the order of the table of roles: an order's way.
 STAGES = (*READERS, RELAY)
 #: How long Kafka or Postgres may take to answer: longer, and the figures on show are said to be old.
@@ -84,6 +88,8 @@ class Meter:
         #: The first record that waits, by stage and partition, as long as the position stands there.
         self._firsts: dict[tuple[str, At], tuple[int, int, FirstRecord | None]] = {}
         self._histories: dict[tuple[str, At], PartitionHistory] = {}
+        #: By partition: an invoice's document is announced in that of its request.
+        self._documents = {partition: DocumentsHistory() for partition in self._partitions}
         self._trends = {stage: Trend() for stage in STAGES}
         self._numbered: deque[tuple[float, int]] = deque()
         self._waits: deque[tuple[float, float]] = deque()
@@ -104,16 +110,19 @@ class Meter:
         """
         processes = tuple(processes)
         connection = self._connected()
-        positions = {
-            (agent, (topic, partition)): offset
-            for agent, topic, partition, offset in connection.execute(statements.POSITIONS)
-        }
-        before = {at: self._position(INVOICES, at) for at in self._topic(INVOICE_REQUESTS.name)}
-        backlogs = self._agents_backlogs(positions) | self._relay_backlogs(connection)
+        # In one snapshot: the journal has the events of what the positions have passed, and no others.
+        with connection.transaction():
+            positions = {
+                (agent, (topic, partition)): offset
+                for agent, topic, partition, offset in connection.execute(statements.POSITIONS)
+            }
+            relayed = self._relay_backlogs(connection)
+        backlogs = self._agents_backlogs(positions) | relayed
         at, now = time.monotonic(), self._clock()
+        self._count_numbers(connection, at, backlogs)
+        # Not before they are counted: of a measurement that fails, the next counts the numbers too.
         for key, backlog in backlogs.items():
             self._histories.setdefault(key, PartitionHistory()).add(Look(at, backlog.position, backlog.end))
-        self._count_numbers(connection, at, before, backlogs)
         owners = {
             **self._owners.by_partition(),
             **{(RELAY, output): name for output, name in self._publishers.by_output(connection).items()},
@@ -138,6 +147,7 @@ class Meter:
                 application_name="gapless monitor",
                 tcp_user_timeout=10_000,
             )
+            self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         return self._connection
 
     def _topic(self, name: str) -> list[At]:
@@ -206,23 +216,26 @@ class Meter:
         self,
         connection: psycopg.Connection[Any],
         at: float,
-        before: Mapping[At, int | None],
         backlogs: Mapping[tuple[str, At], Backlog],
     ) -> None:
-        """Numbers that were given since the last measurement, and how long a few of these orders have waited."""
+        """Numbers that were given since the last measurement, the documents that they lack, and how long a few of these
+        orders have waited.
+        """
+        before = {at: self._position(INVOICES, at) for at in self._topic(INVOICE_REQUESTS.name)}
         spans = [
             (each[1], first, backlogs[INVOICES, each].position)
             for each, first in before.items()
             if first is not None and first < backlogs[INVOICES, each].position
         ]
-        numbers = 0
+        numbers: dict[int, int] = {}
+        refusals: dict[int, int] = {}
         starts: dict[At, float] = {}
         offsets: dict[At, int] = {}
         if spans:
-            for partition, count, issued_at, checkout_offset, request_offset in connection.execute(
-                statements.NUMBERED, tuple(list(column) for column in zip(*spans, strict=True))
+            for partition, given, refused, issued_at, checkout_offset, request_offset in connection.execute(
+                statements.NUMBERED, (*(list(column) for column in zip(*spans, strict=True)), INVOICE_REQUESTS.name)
             ):
-                numbers += count
+                numbers[partition], refusals[partition] = given, refused
                 if issued_at is not None:
                     topic = INVOICE_REQUESTS if checkout_offset is None else CHECKOUT_REQUESTS
                     offsets[topic.name, partition] = request_offset if checkout_offset is None else checkout_offset
@@ -231,7 +244,12 @@ class Meter:
             # Clocks of the brokers and of a worker: never below nothing.
             if record.offset == offsets[where]:
                 self._waits.append((at, max(0.0, starts[where] - record.timestamp_ms / 1000)))
-        self._numbered.append((at, numbers))
+        for partition, documents in self._documents.items():
+            where = INVOICE_EVENTS.name, partition
+            journal = backlogs[RELAY, where]
+            waiting = backlogs[DOCUMENTS, where].lag_records + journal.lag_records
+            documents.add(at, journal.end, numbers.get(partition, 0), refusals.get(partition, 0), waiting)
+        self._numbered.append((at, sum(numbers.values())))
         for sample in (self._numbered, self._waits):
             while sample and sample[0][0] < at - _SAMPLE_SECONDS:
                 sample.popleft()
@@ -281,6 +299,10 @@ class Meter:
         state = state_of(backlog.lag_records, lag_seconds, history.idle_seconds())
         moved_at = None if history.moved_at is None else now - (at - history.moved_at)
         rates = history.rates()
+        drained_in = seconds_to_drain(backlog.lag_records, rates)
+        if stage == DOCUMENTS:
+            documents = self._documents[partition]
+            drained_in = seconds_to_drain_documents(backlog.lag_records, rates, documents.left, documents.rates())
         cause = ""
         if backlog.held_back:
             cause = f"{backlog.held_back} records are held back by a producer's open transaction"
@@ -294,7 +316,7 @@ class Meter:
             backlog.lag_records,
             lag_seconds,
             rates,
-            seconds_to_drain(backlog.lag_records, rates),
+            drained_in,
             state,
             owner,
             moved_at,

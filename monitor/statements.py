@@ -15,15 +15,21 @@ FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS wanted (topic, partition, se
 JOIN journal j USING (topic, partition, seq)
 """
 
-#: Numbers that were given to the requests of spans of a partition, and one order of each as a sample: when its number
-#: was given, and where its first record stands: its checkout's, or else its invoice request's.
+#: How many numbers and refusals the requests of spans of a partition got, and one order of each span as a sample: when
+#: its number was given, and where its first record stands: its checkout's, or else its invoice request's.
 NUMBERED = """
-SELECT span.partition, counted.numbers, extract(epoch FROM one.issued_at)::float8, o.source_offset, one.source_offset
+SELECT span.partition, counted.numbers, refused.requests,
+       extract(epoch FROM one.issued_at)::float8, o.source_offset, one.source_offset
 FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS span (partition, first, after)
 CROSS JOIN LATERAL (
     SELECT count(*) AS numbers FROM invoices
     WHERE source_partition = span.partition AND source_offset >= span.first AND source_offset < span.after
 ) AS counted
+CROSS JOIN LATERAL (
+    SELECT count(*) AS requests FROM refused_requests
+    WHERE topic = %s AND partition = span.partition
+      AND log_offset >= span.first AND log_offset < span.after
+) AS refused
 LEFT JOIN LATERAL (
     SELECT seller_id, order_id, issued_at, source_offset FROM invoices
     WHERE source_partition = span.partition AND source_offset >= span.first AND source_offset < span.after

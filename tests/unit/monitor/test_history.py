@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from monitor.figures import Rates, StageState
 from monitor.history import (
     TREND_STEP_SECONDS,
+    DocumentsHistory,
     Look,
     PartitionHistory,
     Trend,
     quantile,
     seconds_to_drain,
+    seconds_to_drain_documents,
     slowest,
     state_of,
     worst,
@@ -83,6 +85,140 @@ def test_time_to_drain_is_what_waits_over_what_is_gained(
     records: int, in_10s: float, out_10s: float, seconds: float | None
 ) -> None:
     assert seconds_to_drain(records, Rates(in_10s, out_10s, 0.0, 0.0)) == seconds
+
+
+class DocumentsStage:
+    """One partition of the documents stage, and the looks that the monitor takes at it, one a second."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        #: What the topic holds, oldest first; whether each record is a number's.
+        self.topic: list[bool] = []
+        self.position = 0
+        self.unpublished = 0
+        self.partition = PartitionHistory()
+        self.documents = DocumentsHistory()
+        self._told = 0, 0
+
+    def take(self, numbers: int, refusals: int = 0) -> None:
+        """These are published."""
+        self.topic += [True] * numbers + [False] * refusals
+        self._told = self._told[0] + numbers, self._told[1] + refusals
+
+    def work(self, records: int) -> None:
+        """The oldest so many are handled; each number's document is announced behind all others."""
+        done = self.topic[self.position : self.position + records]
+        self.position += len(done)
+        self.topic += [False] * sum(done)
+
+    def look(self) -> float | None:
+        """The time to drain, a second later."""
+        self.at += 1.0
+        self.partition.add(Look(self.at, self.position, len(self.topic)))
+        self.documents.add(self.at, len(self.topic), *self._told, self.lag + self.unpublished)
+        self._told = 0, 0
+        return seconds_to_drain_documents(self.lag, self.partition.rates(), self.documents.left, self.documents.rates())
+
+    @property
+    def lag(self) -> int:
+        """Records that wait."""
+        return len(self.topic) - self.position
+
+    @property
+    def to_make(self) -> int:
+        """Numbers among them."""
+        return sum(self.topic[self.position :])
+
+
+def test_documents_drain_when_the_documents_are_made_though_as_many_records_come_as_go() -> None:
+    """3,000 documents at 100 a second take 30 s; their own events, which come behind them, take next to nothing."""
+    stage = DocumentsStage()
+    stage.look()
+    stage.take(numbers=3_000)
+    for _ in range(11):
+        assert stage.look() is None
+    shown = []
+    while stage.to_make:
+        stage.work(100)
+        shown.append(stage.look())
+        assert stage.lag == 3_000
+        assert stage.documents.left == stage.to_make
+    assert len(shown) == 30
+    seconds = [each for each in shown if each is not None]
+    assert seconds == sorted(seconds, reverse=True)
+    for second, each in enumerate(seconds[10:], 11):
+        assert each == pytest.approx(30 - second, abs=2)
+    stage.work(1_000)
+    last = stage.look()
+    assert last is not None
+    assert 0 < last < seconds[-1]
+    stage.work(2_000)
+    assert stage.look() == 0
+
+
+def test_what_others_send_meanwhile_is_part_of_the_documents_that_take_the_time() -> None:
+    """40 numbers and 60 refusals a second come to a stage that makes 100 documents: 60 a second are gained."""
+    stage = DocumentsStage()
+    stage.look()
+    stage.take(numbers=3_000)
+    stage.look()
+    for _ in range(12):
+        stage.work(100)
+        stage.take(numbers=40, refusals=60)
+        shown = stage.look()
+    assert stage.documents.left == stage.to_make == 3_000 - 12 * 60
+    # The records that need no document are as many as they are, and cost little.
+    assert shown is not None
+    assert (3_000 - 12 * 60) / 60 < shown < 2 * (3_000 - 12 * 60) / 60
+
+
+def test_documents_never_drain_where_as_many_numbers_are_given_as_documents_are_made() -> None:
+    """However fast the stage is: what waits stays as much."""
+    stage = DocumentsStage()
+    stage.look()
+    stage.take(numbers=500)
+    for _ in range(15):
+        stage.take(numbers=100)
+        stage.work(100 if stage.at < 7 else 200)
+        shown = stage.look()
+    assert stage.lag > 500
+    assert shown is None
+
+
+def test_numbers_that_are_not_published_yet_are_documents_to_be_made() -> None:
+    """The relay stood still: what it publishes later was counted when it was given."""
+    stage = DocumentsStage()
+    stage.look()
+    stage.unpublished = 50
+    stage.documents.add(2.0, 50, 50, 0, waiting=50)
+    assert stage.documents.left == 50
+    stage.documents.add(3.0, 50, 0, 0, waiting=50)
+    assert stage.documents.left == 50
+
+
+def test_of_a_backlog_that_was_there_before_the_first_look_all_may_be_documents_to_be_made() -> None:
+    """Never more than wait: it ends at nothing."""
+    stage = DocumentsStage()
+    stage.take(numbers=300, refusals=100)
+    stage._told = 0, 0
+    stage.look()
+    assert stage.documents.left == 400
+    stage.work(100)
+    stage.look()
+    assert (stage.documents.left, stage.to_make) == (300, 200)
+    stage.work(400)
+    stage.work(200)
+    assert stage.look() == 0
+    assert stage.documents.left == 0
+
+
+def test_a_journal_that_goes_back_begins_anew() -> None:
+    """After a restore."""
+    documents = DocumentsHistory()
+    for at, events in ((1.0, 1_000), (2.0, 400)):
+        documents.add(at, events, 0, 0, waiting=30)
+    assert documents.left == 30
+    assert documents.rates() == Rates(0.0, 0.0, 0.0, 0.0)
 
 
 def test_a_stage_has_drained_when_its_last_partition_has() -> None:
