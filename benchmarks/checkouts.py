@@ -38,7 +38,7 @@ def run() -> list[Result]:
     with stack({"documents": 0}) as made:
         # Also sets the stock of the many.
         _load(made, "BUY-WARM", WARM_UP_ORDERS, "--skus", str(SPREAD_SKUS), "--stock", str(_PLENTY))
-        _drain(made)
+        drain(made)
         spread, _ = _measure(made, "BUY-SPREAD", "--skus", str(SPREAD_SKUS))
         hot, used = _measure(made, "BUY-HOT", "--sku", "HOT", "--stock", str(_PLENTY))
         steady = ("--skus", str(SPREAD_SKUS), "--rate", str(STEADY_PER_S), "--wait", "30")
@@ -76,7 +76,7 @@ def _measure(made: Stack, prefix: str, *options: str) -> tuple[float, dict[str, 
         output, _ = load.communicate(timeout=_DEADLINE_S)
         if load.returncode:
             raise RuntimeError(f"the load ended with {load.returncode}: {output.decode()}")
-    _drain(made)
+    drain(made)
     used = {name: cpu_seconds(pid_of(made, name)) - seconds for name, seconds in before.items()}
     used["load tool"] = _children_cpu_s() - children_before
     return rate, used
@@ -104,7 +104,7 @@ def _confirmed(ledger: "psycopg.Connection[tuple[Any, ...]]", prefix: str) -> in
     return int((row or (0,))[0])
 
 
-def _drain(made: Stack) -> None:
+def drain(made: Stack) -> None:
     """Return when every confirmed order has its invoice and every event is published."""
     deadline = time.monotonic() + _DEADLINE_S
     with psycopg.connect(made.endpoints()["postgres"], autocommit=True) as ledger:

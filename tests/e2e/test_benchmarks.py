@@ -31,6 +31,19 @@ SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
         {"ORDERS": 200, "WARM_UP_ORDERS": 100, "SPREAD_SKUS": 20, "STEADY_ORDERS": 60, "STEADY_PER_S": 20},
         5,
     ),
+    "open_model": (
+        "open_model",
+        {
+            "INVOICES_PER_S": {20: 60.0},
+            "CHECKOUTS_PER_S": (20,),
+            # A cut connection stands in for the timeout of 8 s: the order is charged as well, and asked for again.
+            "FAULTS": {"tok_decline": 0.2, "tok_cut": 0.2},
+            "SECONDS": 2.0,
+            "WARM_UP_ORDERS": 50,
+            "SKUS": 5,
+        },
+        2,
+    ),
     "sale": (
         "sale",
         {
