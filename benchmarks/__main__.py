@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
+    against_peers,
     agents,
     checkouts,
     deliveries,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "whole_way": whole_way.run,
     "checkouts": checkouts.run,
     "open_model": open_model.run,
+    "peers": against_peers.run,
     "sale": sale.run,
     "waiting": waiting.run,
     "readiness": readiness.run,

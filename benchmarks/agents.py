@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from benchmarks.rate import per_second
 from benchmarks.result import Result
-from benchmarks.stacks import PARTITIONS, servers
+from benchmarks.stacks import PARTITIONS, servers, settings_of
 from domain.records import Address, Buyer, CheckoutRequest, InvoiceRequest, RequestedLine
 from schemas import catalog, codec
 
@@ -29,8 +29,8 @@ _BUYER: Buyer = {"name": "Zoë O'Neil", "email": "zoe@example.com", "vat_id": No
 
 def invoices() -> list[Result]:
     """One invoices worker, a tenth of the requests repeats."""
-    with servers() as environment:
-        rate, rss_mb = _run(environment, "invoices", catalog.INVOICE_REQUESTS, _invoice_requests())
+    with servers() as made:
+        rate, rss_mb = _run(settings_of(made), "invoices", catalog.INVOICE_REQUESTS, _invoice_requests())
     note = f"{REQUESTS} requests of {_LINES} lines, 1 in {REPEAT_EVERY} a repeat, {PARTITIONS} partitions"
     return [
         Result("invoices agent, one worker", rate, "orders/s", 8_000, note=note),
@@ -42,9 +42,11 @@ def checkouts() -> list[Result]:
     """One checkouts worker: every order wants the same SKU, and one SKU of many."""
     rates = {}
     for skus in (1, SPREAD_SKUS):
-        with servers() as environment:
-            _stock(environment["GAPLESS_POSTGRES_URL"], skus)
-            rates[skus], rss_mb = _run(environment, "checkouts", catalog.CHECKOUT_REQUESTS, _checkout_requests(skus))
+        with servers() as made:
+            _stock(made.endpoints()["postgres"], skus)
+            rates[skus], rss_mb = _run(
+                settings_of(made), "checkouts", catalog.CHECKOUT_REQUESTS, _checkout_requests(skus)
+            )
     note = f"{REQUESTS} orders of one line, 1 in {REPEAT_EVERY} a repeat, {PARTITIONS} partitions"
     return [
         Result("checkouts agent, one worker, all on one SKU", rates[1], "orders/s", note=note),

@@ -13,7 +13,7 @@ import psycopg
 
 from benchmarks.rate import per_second
 from benchmarks.result import Result
-from benchmarks.stacks import cpu_seconds, servers
+from benchmarks.stacks import cpu_seconds, servers, settings_of
 
 #: Enough for some seconds of steady work.
 DELIVERIES = 20_000
@@ -24,8 +24,8 @@ _POLL_S = 0.02
 
 def run() -> list[Result]:
     """One sender; each delivery is of another order."""
-    with servers() as environment:
-        rate, cpu_ms = _measure(environment)
+    with servers() as made:
+        rate, cpu_ms = _measure(settings_of(made))
     note = f"{DELIVERIES:,} of {len(_BODY)} bytes, one endpoint on this machine"
     return [
         Result("webhooks delivered, one sender", rate, "deliveries/s", 1_000, note=note),

@@ -8,19 +8,17 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from urllib.request import urlopen
 
 import msgspec
 import uvloop
 from aiohttp import web
 
 from benchmarks.result import Result
-from benchmarks.stacks import cpu_seconds, stack, wait_until_ready
+from benchmarks.stacks import cpu_seconds, stack, wait_until_answered, wait_until_ready
 from gapless.load_checkouts import put_stock
 from local.layout import SERVERS, free_port, read_secret
 from local.stack import Stack
@@ -35,7 +33,6 @@ CLIENTS = 256
 SKUS = 100
 TARGET_US = 140
 _PLENTY = 100_000_000
-_READY_S_MAX = 30.0
 #: Parses each body by the same types, and answers 202: what no gateway on this HTTP server can be below.
 _BARE = "bare aiohttp"
 
@@ -116,7 +113,7 @@ def _gateway(made: Stack, tree: Path) -> Iterator[tuple[int, int]]:
         ) as process,
     ):
         try:
-            _await_ready(f"http://127.0.0.1:{port}/readyz", Path(log.name))
+            wait_until_answered(f"http://127.0.0.1:{port}/readyz", Path(log.name))
             yield process.pid, port
         finally:
             process.terminate()
@@ -127,20 +124,10 @@ def _bare() -> Iterator[tuple[int, int]]:
     port = free_port()
     with subprocess.Popen([sys.executable, "-m", "benchmarks.gateway", "--bare", str(port)]) as process:
         try:
-            _await_ready(f"http://127.0.0.1:{port}/readyz", Path(os.devnull))
+            wait_until_answered(f"http://127.0.0.1:{port}/readyz", Path(os.devnull))
             yield process.pid, port
         finally:
             process.terminate()
-
-
-def _await_ready(url: str, log: Path) -> None:
-    give_up_at = time.monotonic() + _READY_S_MAX
-    while time.monotonic() < give_up_at:
-        with suppress(OSError), urlopen(url) as answer:
-            if answer.status == 200:
-                return
-        time.sleep(0.1)
-    raise TimeoutError(f"{url} is not ready: {log.read_text()[-500:]}")
 
 
 def _serve_bare(port: int) -> None:

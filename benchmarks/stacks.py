@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import redis
@@ -37,19 +38,22 @@ def stack(workers: Mapping[str, int] | None = None, *, servers_only: bool = Fals
 
 
 @contextmanager
-def servers() -> Iterator[dict[str, str]]:
-    """Kafka, Postgres and Valkey with topics, tables and the seller `demo`: the GAPLESS_… settings to use them."""
+def servers() -> Iterator[Stack]:
+    """Kafka, Postgres and Valkey with topics, tables and the seller `demo`."""
     with stack(servers_only=True) as made:
-        environment = made.environment("bench-1")
-        environment["GAPLESS_POSTGRES_URL"] = made.endpoints()["postgres"]
         for command in (("migrate",), ("topics", "--partitions", str(PARTITIONS)), ("sellers", "ensure-local")):
             subprocess.run(
                 [sys.executable, "-m", "gapless", *command],
-                env={**os.environ, **environment},
+                env={**os.environ, **settings_of(made)},
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
-        yield environment
+        yield made
+
+
+def settings_of(made: Stack) -> dict[str, str]:
+    """The GAPLESS_… settings to use its servers."""
+    return {**made.environment("bench-1"), "GAPLESS_POSTGRES_URL": made.endpoints()["postgres"]}
 
 
 def target_of(made: Stack) -> Target:
@@ -66,6 +70,17 @@ def wait_until_ready(made: Stack) -> None:
         if time.monotonic() > give_up_at:
             raise TimeoutError(f"the stack is not ready again within {_READY_S_MAX:g} s")
         time.sleep(0.05)
+
+
+def wait_until_answered(url: str, log: Path) -> None:
+    """Return when a GET of `url` is answered with 200. Raises `TimeoutError` with the log's end."""
+    give_up_at = time.monotonic() + _READY_S_MAX
+    while time.monotonic() < give_up_at:
+        with suppress(OSError), urlopen(url) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"{url} is not ready: {log.read_text()[-500:]}")
 
 
 def _redis_answers(made: Stack) -> bool:

@@ -44,6 +44,7 @@ SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
         },
         2,
     ),
+    "peers": ("against_peers", {"ORDERS": 40, "WARM_UP_ORDERS": 10, "SKUS": 5, "PROCESSES": 1}, 19),
     "sale": (
         "sale",
         {
@@ -80,10 +81,10 @@ def whole() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def bare() -> Iterator[dict[str, str]]:
-    """Servers without any process of ours: the settings to use them."""
-    with servers() as environment:
-        yield environment
+def bare() -> Iterator[Stack]:
+    """Servers without any process of ours."""
+    with servers() as made:
+        yield made
 
 
 @pytest.fixture
