@@ -20,11 +20,14 @@ from benchmarks import (
     checkouts,
     deliveries,
     gateway,
+    growth,
     open_model,
     readiness,
     recovery,
     sale,
+    scaling,
     soak,
+    storage,
     streams,
     waiting,
     whole_way,
@@ -56,10 +59,13 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "streams": streams.run,
     "deliveries": deliveries.run,
     "recovery": recovery.run,
+    "storage": storage.run,
+    "scaling": scaling.run,
+    "growth": growth.run,
     "soak": soak.run,
 }
-#: Takes an hour, and is run when it is named.
-WHEN_NAMED = ("soak",)
+#: They take from some minutes to an hour, and are run when they are named.
+WHEN_NAMED = ("scaling", "growth", "soak")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 
 import msgspec
+import psycopg
 import uvloop
 
 from benchmarks.rate import per_second
@@ -14,6 +15,7 @@ from producers.generate import bodies, checkouts
 #: Of each SKU: more than anybody buys.
 PLENTY = 100_000_000
 _WAIT_S = 30
+_POLL_S = 0.05
 #: An invoice is there already, or accepted.
 _TAKEN = {200, 202}
 _CONFIRMED = {201}
@@ -42,6 +44,18 @@ async def put_stock(target: Target, skus: Sequence[str]) -> None:
             answer = await client.put_stock(sku, PLENTY)
             if answer.status != 200:
                 raise RuntimeError(f"the stock of {sku}: {answer.status} {answer.payload[:200]!r}")
+
+
+def invoices_rate(target: Target, orders: int, prefix: str) -> float:
+    """Invoices numbered a second. The series say how many there are: to count rows takes seconds of ten million."""
+    with psycopg.connect(target.postgres_url, autocommit=True) as ledger:
+
+        def numbered() -> int:
+            row = ledger.execute("SELECT coalesce(sum(next_number - 1), 0) FROM series").fetchone()
+            return int((row or (0,))[0])
+
+        start = numbered()
+        return rate_of(post_invoices(target, orders, prefix), lambda: numbered() - start, orders, poll_s=_POLL_S)
 
 
 def rate_of(posting: Coroutine[None, None, None], count: Callable[[], int], orders: int, *, poll_s: float) -> float:

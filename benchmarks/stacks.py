@@ -25,10 +25,12 @@ _READY_S_MAX = 60.0
 
 
 @contextmanager
-def stack(workers: Mapping[str, int] | None = None, *, servers_only: bool = False) -> Iterator[Stack]:
+def stack(
+    workers: Mapping[str, int] | None = None, *, servers_only: bool = False, partitions: int = PARTITIONS
+) -> Iterator[Stack]:
     """A stack that is ready."""
     data = Path(tempfile.mkdtemp(prefix="gapless-bench-"))
-    special = Special(partitions=PARTITIONS)
+    special = Special(partitions=partitions)
     made = Stack(data, workers, servers_only=servers_only, bound=True, special=special)
     try:
         made.start()
