@@ -84,7 +84,8 @@ async def receiving(world: World) -> AsyncIterator[Receiver]:
     application = web.Application()
     application.router.add_post("/hooks", receiver.handle)
     application.router.add_post("/hangs", hang)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
+    # 0 would wait without end for a handler that does not answer.
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port, *_ = runner.addresses[0]
