@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import subprocess
+import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -85,12 +87,21 @@ def main() -> None:
     console = Console(highlight=False, width=None if os.isatty(1) else 140)
     load_before = os.getloadavg()[0]
     results: dict[str, list[Result]] = {}
+    failed: list[str] = []
     for name in arguments.names or [each for each in BENCHMARKS if each not in WHEN_NAMED]:
-        with console.status(name):
-            results[name] = BENCHMARKS[name]()
-        console.print(_table(name, results[name]))
+        # One that fails does not take the others, some twenty minutes, with it.
+        try:
+            with console.status(name):
+                results[name] = BENCHMARKS[name]()
+        except Exception:  # noqa: BLE001 - the run fails at its end.
+            console.print(f"{name} failed: {traceback.format_exc()}", markup=False)
+            failed.append(name)
+        else:
+            console.print(_table(name, results[name]))
     if arguments.record:
         console.print(f"recorded in {_record(results, load_before)}", soft_wrap=True)
+    if failed:
+        sys.exit(f"these failed, and the reasons stand above: {', '.join(failed)}")
 
 
 def _table(name: str, results: list[Result]) -> Table:
