@@ -83,17 +83,10 @@ async def test_calls_that_wait_for_their_turn_are_not_late(own: OwnValkey) -> No
         calls = StockCalls(own.url, call_seconds_max=0.5)
         client: Any = shop.mirror._calls._redis
 
-        async def keep_busy(loops: int) -> float:
-            began = monotonic()
-            await client.eval(f"local n = 0 for i = 1, {loops} do n = n + i end return n", 0)
-            return monotonic() - began
-
-        # However fast the machine is, a turn takes 30 ms; other load makes some turns slower, and none faster.
-        loops = int(2_000_000 * 0.03 / min([await keep_busy(2_000_000) for _ in range(5)]))
-
         async def slow() -> None:
+            # By the server's own time on a core: other load makes some turns longer, and none shorter.
             while True:
-                await keep_busy(loops)
+                await client.eval("local till = os.clock() + 0.03 while os.clock() < till do end", 0)
 
         slowing = asyncio.create_task(slow())
         try:
