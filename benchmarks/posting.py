@@ -8,6 +8,7 @@ import psycopg
 import uvloop
 
 from benchmarks.rate import per_second
+from gapless import load_checkouts
 from gapless.demo_steps import Target
 from producers import load
 from producers.generate import bodies, checkouts
@@ -38,12 +39,9 @@ async def post_checkouts(target: Target, orders: int, prefix: str, skus: Sequenc
 
 
 async def put_stock(target: Target, skus: Sequence[str]) -> None:
-    """Enough of each. Raises `RuntimeError` if it is refused."""
-    async with target.client(1) as client:
-        for sku in skus:
-            answer = await client.put_stock(sku, PLENTY)
-            if answer.status != 200:
-                raise RuntimeError(f"the stock of {sku}: {answer.status} {answer.payload[:200]!r}")
+    """Enough of each. Raises `click.ClickException` if it is refused."""
+    async with target.client(load.WORKERS) as client:
+        await load_checkouts.put_stock(client, skus, PLENTY)
 
 
 def invoices_rate(target: Target, orders: int, prefix: str) -> float:
