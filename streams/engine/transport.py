@@ -121,10 +121,10 @@ class BatchConsumer(AiokafkaConsumer):
         return offsets
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
-        """Resume changelogs only: the others once they have been sought.
+        """Resume the changelogs; `perform_seek` resumes the other partitions.
 
-        Faust resumes first and seeks then, as it seeks to where they stand anyway. Ours would be fetched from the
-        group's offset until Postgres has answered, and what came would lie beyond the position.
+        Faust resumes all of them and seeks then, because it seeks to where the group stands anyway. Until Postgres has
+        answered, a worker would fetch from the group's offset, and the records would lie beyond its position.
         """
         super().resume_partitions({tp for tp in tps if self._is_changelog_tp(tp)})
 
