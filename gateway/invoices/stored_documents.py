@@ -50,7 +50,7 @@ class StoredDocuments:
             return outcome.invoice
         is_hinted = not outcome.refused and isinstance(await self._hints.known(seller_id, order_id), bytes)
         if is_hinted or await self.is_sold(seller_id, order_id, outcome):
-            raise not_stored()
+            raise _not_stored()
         raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
 
     async def credit_note(self, seller_id: str, order_id: str, refund_id: str) -> Invoice:
@@ -72,7 +72,7 @@ class StoredDocuments:
     async def answer(self, request: web.Request, invoice: Invoice, cache_control: str) -> web.Response:
         """The document, or 304 for a caller that has it; raises `ProblemError`, also while it is not stored."""
         if invoice.document_key is None or invoice.document_sha256 is None:
-            raise not_stored()
+            raise _not_stored()
         tag = invoice.document_sha256.hex()
         headers = {
             "ETag": f'"{tag}"',
@@ -104,7 +104,7 @@ class StoredDocuments:
         return body
 
 
-def not_stored() -> ProblemError:
+def _not_stored() -> ProblemError:
     """The problem of a document that is still being rendered."""
     return ProblemError(
         problems.NOT_STORED, "the document is being rendered", retry_after_seconds=_SECONDS_UNTIL_STORED
