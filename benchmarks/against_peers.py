@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, LiteralString
 
 import msgspec
 import psycopg
@@ -29,7 +28,7 @@ from benchmarks.peers.faust_manual import TOPIC
 from benchmarks.peers.serving import READY
 from benchmarks.peers.shop import TABLES
 from benchmarks.posting import post_checkouts, post_invoices, put_stock, rate_of
-from benchmarks.rate import per_second
+from benchmarks.rate import counted, per_second
 from benchmarks.result import Result
 from benchmarks.stacks import cpu_seconds, pid_of, servers, settings_of, stack, target_of, wait_until_answered
 from gapless.demo_steps import Target
@@ -138,16 +137,11 @@ def _post(service: Service, kind: str, prefix: str, orders: int) -> float:
     else:
         posting = post_invoices(target, orders, prefix)
     with psycopg.connect(target.postgres_url, autocommit=True) as ledger:
-        start = _count(ledger, statement)
-        per_s = rate_of(posting, lambda: _count(ledger, statement) - start, orders, poll_s=_POLL_S)
+        start = counted(ledger, statement)
+        per_s = rate_of(posting, lambda: counted(ledger, statement) - start, orders, poll_s=_POLL_S)
     if service.made is not None:
         drain(service.made)
     return per_s
-
-
-def _count(ledger: "psycopg.Connection[tuple[Any, ...]]", statement: LiteralString) -> int:
-    row = ledger.execute(statement).fetchone()
-    return int((row or (0,))[0])
 
 
 def _ours(made: Stack) -> Service:
@@ -245,7 +239,7 @@ def _faust(made: Stack) -> Measured:
             def numbered() -> int:
                 if worker.poll() is not None:
                     raise RuntimeError(f"Faust's worker ended: {Path(log.name).read_text()[-500:]}")
-                return _count(ledger, _NUMBERED)
+                return counted(ledger, _NUMBERED)
 
             try:
                 pids["worker"] = worker.pid

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.rate import per_second
+from benchmarks.rate import counted, per_second
 from benchmarks.result import Result
 from benchmarks.stacks import cpu_seconds, pid_of, stack
 from local.stack import Stack
@@ -97,11 +97,8 @@ def _command(made: Stack, arguments: list[str]) -> list[str]:
 
 def _confirmed(ledger: "psycopg.Connection[tuple[Any, ...]]", prefix: str) -> int:
     """How many orders of a prefix are confirmed."""
-    row = ledger.execute(
-        "SELECT count(*) FROM orders WHERE order_id >= %s AND order_id < %s AND state = 'CONFIRMED'",
-        (f"{prefix}-", f"{prefix}."),
-    ).fetchone()
-    return int((row or (0,))[0])
+    statement = "SELECT count(*) FROM orders WHERE order_id >= %s AND order_id < %s AND state = 'CONFIRMED'"
+    return counted(ledger, statement, f"{prefix}-", f"{prefix}.")
 
 
 def drain(made: Stack) -> None:

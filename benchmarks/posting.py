@@ -7,7 +7,7 @@ import msgspec
 import psycopg
 import uvloop
 
-from benchmarks.rate import per_second
+from benchmarks.rate import counted, per_second
 from gapless import load_checkouts
 from gapless.demo_steps import Target
 from producers import load
@@ -49,8 +49,7 @@ def invoices_rate(target: Target, orders: int, prefix: str) -> float:
     with psycopg.connect(target.postgres_url, autocommit=True) as ledger:
 
         def numbered() -> int:
-            row = ledger.execute("SELECT coalesce(sum(next_number - 1), 0) FROM series").fetchone()
-            return int((row or (0,))[0])
+            return counted(ledger, "SELECT coalesce(sum(next_number - 1), 0) FROM series")
 
         start = numbered()
         return rate_of(post_invoices(target, orders, prefix), lambda: numbered() - start, orders, poll_s=_POLL_S)

@@ -2,8 +2,17 @@
 
 import time
 from collections.abc import Callable
+from typing import Any, LiteralString
+
+import psycopg
 
 _DEADLINE_S = 240.0
+
+
+def counted(ledger: "psycopg.Connection[tuple[Any, ...]]", statement: LiteralString, *values: object) -> int:
+    """The one number that a statement returns."""
+    row = ledger.execute(statement, values or None).fetchone()
+    return int((row or (0,))[0])
 
 
 def per_second(count: Callable[[], int], wanted: int, *, poll_s: float) -> float:

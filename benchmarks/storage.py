@@ -1,12 +1,12 @@
 """Bytes that an order leaves in Postgres, in its WAL, in Kafka and in the object store."""
 
 from pathlib import Path
-from typing import Any, LiteralString
 
 import psycopg
 import uvloop
 
 from benchmarks.posting import post_checkouts, put_stock
+from benchmarks.rate import counted
 from benchmarks.result import Result
 from benchmarks.stacks import stack, target_of
 from gapless.demo_steps import Target, wait_until_drained
@@ -40,21 +40,16 @@ async def _buy(target: Target, kafka_bootstrap: str, orders: int, prefix: str) -
 
 def _sizes(made: Stack) -> dict[str, int]:
     with psycopg.connect(made.endpoints()["postgres"], autocommit=True) as ledger:
-        wal = _number(ledger, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
+        wal = counted(ledger, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
         # Dead rows are no part of an order's size.
         ledger.execute("VACUUM")
-        rows = _number(ledger, "SELECT pg_database_size(current_database())")
+        rows = counted(ledger, "SELECT pg_database_size(current_database())")
     return {
         "Postgres, rows and indexes": rows,
         "Postgres, WAL": wal,
         "Kafka, one replica": _bytes_of(made.data / "kafka", "*.log"),
         "documents": _bytes_of(made.data / "objects", "*.pdf"),
     }
-
-
-def _number(ledger: "psycopg.Connection[tuple[Any, ...]]", statement: LiteralString) -> int:
-    row = ledger.execute(statement).fetchone()
-    return int((row or (0,))[0])
 
 
 def _bytes_of(folder: Path, pattern: str) -> int:
