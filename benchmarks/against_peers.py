@@ -163,12 +163,15 @@ def _service(made: Stack, provider: tuple[str, int], name: str, module: str, *op
     with _database(made, module) as postgres_url, ExitStack() as running:
         port = free_port()
         command = [sys.executable, "-m", f"benchmarks.peers.{module}", "--port", str(port), *options]
-        command += ["--postgres", postgres_url, "--provider", provider_url]
+        command += ["--provider", provider_url]
+        environment = {**os.environ, "PEER_POSTGRES": postgres_url}
         log = running.enter_context((made.data / f"{module}.log").open("wb"))
         pids = {"postgres": pid_of(made, "postgres"), "provider": provider_pid}
         # One after the other: the first creates the tables.
         for number in range(PROCESSES):
-            process = running.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log))
+            process = running.enter_context(
+                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log)
+            )
             running.callback(_end, process)
             if process.stdout is None or process.stdout.readline().decode().strip() != READY:
                 raise RuntimeError(f"{module} does not listen: {Path(log.name).read_text()[-500:]}")

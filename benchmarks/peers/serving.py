@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -30,14 +31,13 @@ class Given:
 
 
 def given() -> Given:
-    """From the command line."""
+    """From the command line; the database, whose URL has a password, from PEER_POSTGRES."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--postgres", required=True)
     parser.add_argument("--provider", required=True)
     parser.add_argument("--documents", type=Path)
     arguments = parser.parse_args()
-    return Given(arguments.port, arguments.postgres, arguments.provider, arguments.documents)
+    return Given(arguments.port, os.environ["PEER_POSTGRES"], arguments.provider, arguments.documents)
 
 
 async def serve(port: int, put_stock: Callable[[str, int], Awaitable[None]], **handlers: Handler) -> None:
