@@ -16,6 +16,7 @@ from audit.objects import ReadObject, check_documents
 from audit.orders import TOPICS, OrderCheck
 from audit.payments import check_payments
 from audit.places import PLACES, check_places
+from audit.products import ProductCheck
 from audit.provider import check_provider
 from audit.redriven import check_redriven
 from audit.report import AuditReport
@@ -24,7 +25,7 @@ from audit.snapshot import Snapshot
 from audit.stock import check_stock
 from runtime.roles import READERS
 from runtime.unread import Unread
-from schemas.catalog import CHECKOUT_REQUESTS, INVOICE_REQUESTS
+from schemas.catalog import CATALOGUE_EVENTS, CHECKOUT_REQUESTS, INVOICE_REQUESTS
 
 #: The agents whose requests must each have exactly one outcome, with their topics.
 NUMBERING = ("invoices", INVOICE_REQUESTS.name)
@@ -44,9 +45,9 @@ def run_audit(
 ) -> AuditReport:
     """Check everything against everything, also while the system runs: Postgres is read in one snapshot.
 
-    Memory is bounded except for 16 bytes per dead letter, a row per series, and a level per SKU. With `provider_url`,
-    that provider's ledger is compared, too. Afterwards empty `cursors` contain how far the audit has read.
-    Raises `AuditError` if a service can't be read.
+    Memory is bounded except for 16 bytes per dead letter, a row per series, a level per SKU and a number per product.
+    With `provider_url`, that provider's ledger is compared, too. Afterwards empty `cursors` contain how far the audit
+    has read. Raises `AuditError` if a service can't be read.
     """
     cursors = Cursors() if cursors is None else cursors
     report = AuditReport(complete=complete)
@@ -66,9 +67,11 @@ def run_audit(
             dead_letters = {reader: DeadLetters() for reader in (NUMBERING, CHECKOUTS, *PLACES)}
             events = EventCheck(snapshot, report, dead_letters, cursors.dates)
             orders = OrderCheck(snapshot, report)
-            takers = {topic.name: orders.take for topic in TOPICS}
+            products = ProductCheck(snapshot, report, is_from_the_start=True)
+            takers = {topic.name: orders.take for topic in TOPICS} | {CATALOGUE_EVENTS.name: products.take}
             JournalCheck(snapshot, log, report, cursors, takers, events.check).check()
             events.finish()
+            products.finish()
             on_step("orders, stock and payments")
             orders.finish()
             levels = Levels(cursors.levels)

@@ -176,3 +176,10 @@ SELECT d.series_id, d.number FROM documents d WHERE NOT EXISTS (
     SELECT FROM invoices i WHERE d.series_id = i.series_id AND d.number = i.number
 )
 """
+
+PRODUCTS_OF: LiteralString = """
+SELECT p.seller_id, p.product_id, p.version, p.event
+FROM unnest(%(seller_ids)s::text[], %(product_ids)s::text[]) AS wanted (seller_id, product_id)
+JOIN products p USING (seller_id, product_id)
+"""
+PRODUCT_VERSIONS: LiteralString = "SELECT coalesce(sum(version), 0) FROM products"

@@ -127,6 +127,7 @@ PAYMENT_NOTICE = Schema(records.PaymentNotice, (18,))
 CREDIT_NOTE_REQUEST = Schema(records.CreditNoteRequest, (19, 24))
 CREDIT_NOTE_ISSUED = Schema(records.CreditNoteIssued, (20, 26))
 CREDIT_REQUEST = Schema(records.CreditRequest, (29,))
+PRODUCT_CHANGED = Schema(records.ProductChanged, (30,))
 
 
 def is_issued(
@@ -188,6 +189,8 @@ ORDER_EVENTS = Topic(
     3 * _MIB,
 )
 INVENTORY_EVENTS = Topic("inventory-events", (STOCK_CHANGED,), 3 * _DAY_MS, 1 * _MIB)
+#: Kept for ever: whoever follows later, such as a search index, has all products.
+CATALOGUE_EVENTS = Topic("catalogue-events", (PRODUCT_CHANGED,), None, 256 * 1024)
 PAYMENT_EVENTS = Topic("payment-events", (PAYMENT_ATTEMPT_FINISHED,), 7 * _DAY_MS, 64 * 1024)
 #: Kept for ever, and can be rebuilt from the journal.
 INVOICE_EVENTS = Topic(
@@ -221,6 +224,7 @@ TOPICS: dict[str, Topic] = {
         PAYMENT_EVENTS,
         INVOICE_EVENTS,
         DEAD_LETTERS,
+        CATALOGUE_EVENTS,
         INVOICES_CHANGELOG,
         CHECKOUTS_CHANGELOG,
     )
@@ -228,7 +232,15 @@ TOPICS: dict[str, Topic] = {
 
 #: Topics that the relay fills from the journal. Into invoice requests gateways write too, without a seq. New ones go
 #: to the end: a relay of the former release knows each by its place here.
-OUTPUT_TOPICS = (INVOICE_EVENTS, DEAD_LETTERS, ORDER_EVENTS, INVENTORY_EVENTS, PAYMENT_EVENTS, INVOICE_REQUESTS)
+OUTPUT_TOPICS = (
+    INVOICE_EVENTS,
+    DEAD_LETTERS,
+    ORDER_EVENTS,
+    INVENTORY_EVENTS,
+    PAYMENT_EVENTS,
+    INVOICE_REQUESTS,
+    CATALOGUE_EVENTS,
+)
 
 #: Topics that anybody may write to. A record is worked on only where its order id as its key puts it; see `placement`.
 INPUT_TOPICS = (CHECKOUT_REQUESTS, ORDER_COMMANDS, INVOICE_REQUESTS, PAYMENT_NOTICES)

@@ -46,6 +46,7 @@ IDS = {
     "gapless.CreditNoteRequest": (19, 24),
     "gapless.CreditNoteIssued": (20, 26),
     "gapless.CreditRequest": (29,),
+    "gapless.ProductChanged": (30,),
 }
 
 by_record = pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.record)
