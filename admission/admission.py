@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from prometheus_client import Counter
 
-from admission.admission_call import PAUSE_SECONDS, RedisUnavailableError, StockCalls
+from admission.admission_call import PAUSE_SECONDS, StockCalls
 from admission.admission_rate import Buckets
+from admission.unavailable import RedisUnavailableError
 from domain.reservation import Short
 from runtime.exits import end_if_failed
 from runtime.metrics import REGISTRY
@@ -46,6 +47,8 @@ _HELD: Final = 1
 _SHORT: Final = 2
 _LIMITED: Final = 3
 _WAITING: Final = 4
+#: Instead of the pieces of a SKU: Redis can't say.
+_NOT_KNOWN: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,9 @@ class Admission:
         self._leaves: MicroBatch[tuple[Asked, bool], Any] = MicroBatch(self._leave_all, questions_max=ORDERS_MAX)
         self._releases: MicroBatch[Asked, bool] = MicroBatch(self._release_all, questions_max=ORDERS_MAX)
         self._positions: MicroBatch[tuple[str, str], int] = MicroBatch(self._read_positions, questions_max=ORDERS_MAX)
+        self._levels: MicroBatch[tuple[str, str], int] = MicroBatch(
+            self._read_levels, questions_max=ORDERS_MAX, calls_max=2, pace_s=_PACE_SECONDS
+        )
         self._waiting: dict[asyncio.Future[Any], _Waiter] = {}
         self._poller: asyncio.Task[None] | None = None
         # Strong references, because the event loop only has weak ones.
@@ -144,6 +150,18 @@ class Admission:
             return None
         return await self._positions.ask((seller_id, order_id)) or None
 
+    async def obtainable(self, seller_id: str, skus: Sequence[str]) -> dict[str, int] | None:
+        """The pieces of each SKU that an order would be admitted for; one that never had stock is absent.
+
+        None if Redis is unavailable, or has no complete copy of the stock.
+        """
+        if not self.available:
+            return None
+        pieces = await asyncio.gather(*(self._levels.ask((seller_id, sku)) for sku in skus))
+        if _NOT_KNOWN in pieces:
+            return None
+        return {sku: each for sku, each in zip(skus, pieces, strict=True) if each >= 0}
+
     async def release(self, asked: Asked) -> None:
         """Release the hold of an order that won't proceed. If Redis is unavailable, the hold expires instead."""
         if not await self._releases.ask(asked):
@@ -160,7 +178,7 @@ class Admission:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
         await asyncio.gather(*self._leaving, return_exceptions=True)
-        for batch in (self._admits, self._stands, self._positions, self._leaves, self._releases):
+        for batch in (self._admits, self._stands, self._positions, self._leaves, self._releases, self._levels):
             await batch.close()
         await self._calls.close()
 
@@ -309,6 +327,10 @@ class Admission:
         )
         return [answer or 0 for answer in answers]
 
+    async def _read_levels(self, names: list[tuple[str, str]]) -> list[int]:
+        answers = await self._ask_sellers([name[0] for name in names], "available", [name[1] for name in names])
+        return [_NOT_KNOWN if answer is None else answer for answer in answers]
+
     async def _ask_sellers(self, seller_ids: Sequence[str], command: str, questions: Sequence[Any]) -> list[Any]:
         """One call per seller, whose keys share a hash slot that no other seller uses. None for each missing answer."""
         of_seller: dict[str, list[int]] = {}
@@ -318,7 +340,7 @@ class Admission:
 
         async def ask(seller_id: str, indexes: list[int]) -> None:
             asked: list[Any] = [questions[index] for index in indexes]
-            argument = asked if command in ("position", "release") else [self._hold_ms, asked]
+            argument = asked if command in ("position", "release", "available") else [self._hold_ms, asked]
             try:
                 found = await self._calls.run(seller_id, command, argument)
             except RedisUnavailableError:

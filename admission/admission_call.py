@@ -1,4 +1,4 @@
-"""Calls of `stock.lua` and `due.lua`, with a time limit and a circuit breaker."""
+"""Calls of scripts in Redis, such as `stock.lua` and `due.lua`, with a time limit and a circuit breaker."""
 
 import asyncio
 from importlib.resources import files
@@ -14,6 +14,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from admission.patience import over_a_connection, within
+from admission.unavailable import RedisUnavailableError
 from domain.breaker import Breaker, Gate
 from runtime.outages import REDIS
 
@@ -30,12 +31,8 @@ _STOCK = files("admission").joinpath("stock.lua").read_text(encoding="utf-8")
 _DUE = files("admission").joinpath("due.lua").read_text(encoding="utf-8")
 
 
-class RedisUnavailableError(Exception):
-    """Redis did not answer, or is not called because the breaker is open."""
-
-
-class StockCalls:
-    """Runs the scripts' commands behind a breaker."""
+class ScriptCalls:
+    """Runs scripts' commands behind a breaker."""
 
     def __init__(self, url: str, *, call_seconds_max: float) -> None:
         """Connects on first use. Raises `ValueError` for an invalid Redis URL."""
@@ -49,8 +46,6 @@ class StockCalls:
             max_connections=_CONNECTIONS_MAX,
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
-        self._stock = self._redis.register_script(_STOCK)
-        self._due = self._redis.register_script(_DUE)
         self._turns = asyncio.Semaphore(_CONNECTIONS_MAX)
         # Calls that were under way together fail for one reason, so they count once.
         self._breaker = Breaker(failures_max=TIMEOUTS_MAX, open_seconds=PAUSE_SECONDS, counts_overlapping=False)
@@ -62,15 +57,12 @@ class StockCalls:
         gate = self._breaker.gate(monotonic())
         return gate is Gate.CLOSED or (gate is Gate.HALF_OPEN and not self._trying)
 
-    async def run(self, seller_id: str, command: str, argument: Any) -> Any:
-        """The answer of a command of `stock.lua`; raises `RedisUnavailableError`."""
-        return await self._in_turn(self._stock, [f"stock:{{{seller_id}}}"], command, argument)
+    def script(self, text: str) -> AsyncScript:
+        """A script that `call` runs."""
+        return self._redis.register_script(text)
 
-    async def run_due(self, worker: str, command: str, argument: Any) -> Any:
-        """The answer of a command of `due.lua` for the worker of this name; raises `RedisUnavailableError`."""
-        return await self._in_turn(self._due, ["{stock}:due", f"{{stock}}:seen:{worker}"], command, argument)
-
-    async def _in_turn(self, script: AsyncScript, keys: list[str], command: str, argument: Any) -> Any:
+    async def call(self, script: AsyncScript, keys: list[str], command: str, argument: Any) -> Any:
+        """The answer of a script's command; raises `RedisUnavailableError`."""
         try:
             async with asyncio.timeout(TURN_SECONDS_MAX):
                 await self._turns.acquire()
@@ -123,3 +115,21 @@ class StockCalls:
         self._breaker.failed(now, began_at=sent_at, is_certain=not is_late)
         if self._breaker.gate(now) is not Gate.CLOSED:
             REDIS.failed(error)
+
+
+class StockCalls(ScriptCalls):
+    """Calls of `stock.lua` and `due.lua`."""
+
+    def __init__(self, url: str, *, call_seconds_max: float) -> None:
+        """Connects on first use. Raises `ValueError` for an invalid Redis URL."""
+        super().__init__(url, call_seconds_max=call_seconds_max)
+        self._stock = self.script(_STOCK)
+        self._due = self.script(_DUE)
+
+    async def run(self, seller_id: str, command: str, argument: Any) -> Any:
+        """The answer of a command of `stock.lua`; raises `RedisUnavailableError`."""
+        return await self.call(self._stock, [f"stock:{{{seller_id}}}"], command, argument)
+
+    async def run_due(self, worker: str, command: str, argument: Any) -> Any:
+        """The answer of a command of `due.lua` for the worker of this name; raises `RedisUnavailableError`."""
+        return await self.call(self._due, ["{stock}:due", f"{{stock}}:seen:{worker}"], command, argument)

@@ -543,6 +543,18 @@ function commands.adopt(asked)
     return {}
 end
 
+-- {sku, ...} -> per SKU the pieces that an order would be admitted for, -1 for an unknown SKU, -2 while the copy is not
+-- complete. What a waitlist wants is not to be had.
+function commands.available(skus)
+    local answers = {}
+    for i, sku in ipairs(skus) do
+        local _, available = look(sku, math.huge, '')
+        if available and call('EXISTS', S .. 'line:' .. sku) == 1 then available = 0 end
+        answers[i] = complete() and (available and math.max(0, available) or -1) or -2
+    end
+    return answers
+end
+
 -- {sku, ...} -> per SKU {version, free, held, sum of its holds, available, newest version received}; {-1} for unknown
 function commands.audit(skus)
     local held = holds_by_sku()

@@ -17,10 +17,14 @@ import uvloop
 from aiohttp import web
 
 from admission.admission import Admission
+from admission.carts import Carts
 from admission.hints import Hints
+from admission.product_cache import ProductCache
 from domain.document_link import keys_of
 from gateway import registry
 from gateway.agreement import Agreement
+from gateway.carts.cart_checkout import CartCheckouts
+from gateway.carts.carts import CartKeeping
 from gateway.email.email_endpoints import EmailEndpoints
 from gateway.health import GatewayHealth
 from gateway.http import openapi, pages, problems, telemetry
@@ -40,6 +44,8 @@ from gateway.orders.checkouts import Checkouts
 from gateway.orders.commands import Commands
 from gateway.orders.order_reading import OrderReading
 from gateway.orders.order_stream import OrderStreams
+from gateway.products.catalogue import Catalogue
+from gateway.products.product_writing import ProductWriting
 from gateway.registry import RegistryError
 from gateway.stock import StockKeeping
 from gateway.webhooks.webhook_endpoints import WebhookEndpoints
@@ -61,6 +67,8 @@ from sinks.agreement import RELAYED_TOPICS, await_agreement
 from sinks.object_store.store import StoreUnavailableError, open_store
 from sinks.postgres.invoices_reader import InvoicesReader
 from sinks.postgres.orders_reader import OrdersReader
+from sinks.postgres.products import Products
+from sinks.postgres.products_reader import ProductsReader
 from sinks.postgres.stock import Stock
 from sinks.postgres.webhooks import Webhooks
 
@@ -157,11 +165,16 @@ class Gateway:
             self._orders = OrdersReader(postgres_url)
             self._stock = Stock(postgres_url)
             self._webhooks = Webhooks(postgres_url)
+            self._products = Products(postgres_url)
+            self._products_reader = ProductsReader(postgres_url)
         with _naming("REDIS_URL"):
             self._hints = Hints(redis_url, self._has_accepted)
             self._admission = Admission(redis_url, hold_seconds=settings.hold_seconds)
+            self._product_cache = ProductCache(redis_url)
+            self._carts = Carts(redis_url)
         with _naming("OBJECTS_URL"):
             documents = StoredDocuments(open_store(settings), self._reader, self._hints)
+        self._catalogue = Catalogue(self._products_reader, self._product_cache, self._admission)
         link_keys = settings.link_keys
         self._link_keys = [] if link_keys is None else keys_of(link_keys.get_secret_value())
         self._invoice_waiters, self._order_waiters = Waiters(), Waiters()
@@ -266,12 +279,17 @@ class Gateway:
         await self._publisher.close()
         for tail in self._tails:
             await tail.stop()
+        await self._catalogue.close()
+        await self._product_cache.close()
+        await self._carts.close()
         await self._hints.close()
         await self._admission.close()
         await self._reader.close()
         await self._orders.close()
         await self._stock.close()
         await self._webhooks.close()
+        await self._products.close()
+        await self._products_reader.close()
 
     async def _has_accepted(self) -> bool:
         """Whether a request was ever accepted, as the brokers know; True where that can't be found out."""
@@ -288,16 +306,25 @@ class Gateway:
         hints, orders, admission = self._hints, self._orders, self._admission
         invoice_waiters, order_waiters = self._invoice_waiters, self._order_waiters
         reading = OrderReading(orders, hints, admission)
+        carts = CartKeeping(intake, self._carts, self._catalogue, orders, hints)
+        of_carts = CartCheckouts(self._carts, carts, self._catalogue, orders, hints)
         return [
             *InvoiceAccepting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceCrediting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceReading(self._reader, hints, documents).routes(),
             *DocumentLinks(intake, documents, self._link_keys, self._settings.public_url).routes(),
-            *Checkouts(intake, hints, admission, orders, order_waiters, topic=topics.checkout_requests).routes(),
+            *Checkouts(
+                intake, hints, admission, orders, order_waiters, of_carts, topic=topics.checkout_requests
+            ).routes(),
+            *carts.routes(),
             *reading.routes(),
             *OrderStreams(reading, order_waiters, invoice_waiters).routes(),
             *Commands(intake, hints, orders, order_waiters, topic=topics.order_commands).routes(),
             *StockKeeping(intake, orders, self._stock, self._agreement.require).routes(),
+            *ProductWriting(
+                intake, self._products_reader, self._products, self._product_cache, self._agreement.require
+            ).routes(),
+            *self._catalogue.routes(),
             *NoticeIntake(intake, self._settings, topic=topics.payment_notices).routes(),
             *WebhookEndpoints(intake, self._webhooks, may_be_plain=bool(self._settings.webhooks_allow)).routes(),
             *EmailEndpoints(intake, self._webhooks).routes(),

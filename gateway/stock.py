@@ -18,7 +18,7 @@ from gateway.http.parameters import entity_tags
 from gateway.http.problems import ProblemError
 from sinks.postgres.lanes import PostgresUnavailableError
 from sinks.postgres.orders_reader import OrdersReader, StockRow
-from sinks.postgres.stock import Adjust, Held, KeyTaken, Permits, SetOnHand, Stale, Stock, Wish
+from sinks.postgres.stock import Adjust, Held, KeyTaken, SetOnHand, Stale, Stock, Wish
 
 #: Pieces of one SKU. Far from what 64 bits hold, and a slip of the finger is seen.
 ON_HAND_MAX = 1_000_000_000
@@ -101,7 +101,9 @@ class StockKeeping:
             wish = read(seller_id, sku, await read_body(request))
             partitions = self._partitions()
             try:
-                result = await self._stock.change(wish, partitions, datetime.now(UTC), _permits(request))
+                result = await self._stock.change(
+                    wish, partitions, datetime.now(UTC), parameters.permits(request.headers)
+                )
             except PostgresUnavailableError:
                 raise ProblemError(
                     problems.UNAVAILABLE,
@@ -188,20 +190,6 @@ def read(seller_id: str, sku: str, body: bytes) -> Wish:
     if change.adjust == 0 or abs(change.adjust) > ON_HAND_MAX:
         raise _invalid("adjust", f"must be from -{ON_HAND_MAX} to {ON_HAND_MAX}, and not 0")
     return Adjust(seller_id, sku, change.adjust, change.key)
-
-
-def _permits(request: web.Request) -> Permits:
-    """The versions that `If-Match` and `If-None-Match` permit to be changed."""
-    wanted = entity_tags(request.headers, "If-Match")
-    unwanted = entity_tags(request.headers, "If-None-Match")
-
-    def permits(version: int | None) -> bool:
-        if version is None:
-            return wanted is None
-        tag = _tag(version)
-        return (wanted is None or wanted.match_strongly(tag)) and (unwanted is None or not unwanted.match_weakly(tag))
-
-    return permits
 
 
 def _shown(row: StockRow) -> StockLevel:

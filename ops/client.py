@@ -38,6 +38,17 @@ _NAMES = {
     "GET /v1/stock": "get_stock_levels",
     "GET /v1/stock/{sku}": "get_stock",
     "PUT /v1/stock/{sku}": "put_stock",
+    "GET /v1/products": "get_products",
+    "GET /v1/products/{product_id}": "get_product",
+    "PUT /v1/products/{product_id}": "put_product",
+    "DELETE /v1/products/{product_id}": "delete_product",
+    "GET /v1/catalogue/{seller_id}/products": "get_catalogue",
+    "GET /v1/catalogue/{seller_id}/products/{product_id}": "get_catalogue_product",
+    "GET /v1/carts/{cart_id}": "get_cart",
+    "DELETE /v1/carts/{cart_id}": "delete_cart",
+    "PUT /v1/carts/{cart_id}/lines/{sku}": "put_cart_line",
+    "DELETE /v1/carts/{cart_id}/lines/{sku}": "delete_cart_line",
+    "POST /v1/carts/{cart_id}/merge": "merge_cart",
     "GET /v1/webhooks": "get_webhooks",
     "POST /v1/webhooks": "create_webhook",
     "GET /v1/webhooks/{endpoint_id}": "get_webhook",
@@ -58,8 +69,8 @@ _NAMES = {
     "POST /v1/email/replay": "replay_email",
     "POST /v1/email/bounces": "report_bounce",
 }
-#: Not for storefronts, but for payment providers; and the stream, which `follow_order` reads.
-_LEFT_OUT = re.compile(r"/v1/providers/.*|/v1/orders/{order_id}/events")
+#: Not for storefronts, but for payment providers; the stream, which `follow_order` reads; and what is no JSON.
+_LEFT_OUT = re.compile(r"/v1/providers/.*|/v1/orders/{order_id}/events|/v1/products/bulk")
 _REF = "#/components/schemas/"
 _PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 _COLUMNS = 120
@@ -265,7 +276,10 @@ def _method(method: str, path: str, operation: Mapping[str, Any], *, is_async: b
     if query:
         how.append(f"query={{{', '.join(query)}}}")
     if any(each["name"] == "Idempotency-Key" for each in parameters):
-        properties = _document()["components"]["schemas"][_body(operation)["$ref"].removeprefix(_REF)]["properties"]
+        body = _body(operation)
+        # Where it may be one of several, they have the same id.
+        first = body.get("anyOf", [body])[0]["$ref"].removeprefix(_REF)
+        properties = _document()["components"]["schemas"][first]["properties"]
         how.append(f'key="{next(each for each in ("credit_note_id", "refund_id", "order_id") if each in properties)}"')
     elif method == "POST" and not any(each["name"] == "Prefer" for each in parameters):
         # Commands name what they are about, and change it once; of the others, each is another.

@@ -160,6 +160,10 @@ class GaplessClient:
         headers = None if wait_s is None else {"Prefer": f"wait={wait_s}"}
         return await self._until_answered("POST", path, msgspec.json.encode(body), headers)
 
+    async def get_product(self, seller_id: str, product_id: str) -> GatewayAnswer:
+        """A product as buyers see it."""
+        return await self._until_answered("GET", f"/v1/catalogue/{seller_id}/products/{product_id}", None, None)
+
     async def put_stock(self, sku: str, on_hand: int) -> GatewayAnswer:
         """So many pieces are in the warehouse."""
         return await self._put_stock(sku, {"on_hand": on_hand})

@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 
 from schemas.catalog import (
+    CATALOGUE_EVENTS,
     CHECKOUT_REQUESTS,
     INVENTORY_EVENTS,
     INVOICE_EVENTS,
@@ -62,9 +63,9 @@ ROLES: dict[str, Role] = {
         ),
         Role(
             "stock",
-            "keeps Redis' copy of stock equal to Postgres",
+            "keeps Redis' copies of stock and products equal to Postgres",
             "streams.stock",
-            (INVENTORY_EVENTS, ORDER_EVENTS),
+            (INVENTORY_EVENTS, ORDER_EVENTS, CATALOGUE_EVENTS),
         ),
         Role("invoices", "numbers invoices and credit notes", "streams.invoices", (INVOICE_REQUESTS,)),
         Role("documents", "renders and stores documents", "streams.documents", (INVOICE_EVENTS,)),

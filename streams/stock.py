@@ -1,7 +1,8 @@
 """The stock agent: keeps what Redis knows of stock after what Postgres has decided, and puts it right where it is off.
 
-Its effects are in Redis, where doing them again changes nothing. Redis away is no outage to wait for: what was missed
-is copied from Postgres afterwards.
+Its effects are in Redis, where doing them again changes nothing. For stock Redis away is no outage to wait for: what
+was missed is copied from Postgres afterwards. A product that was changed is marked in the catalogue's cache, and for
+that it waits: a mark that was missed would leave an old price for an hour.
 """
 
 import asyncio
@@ -18,11 +19,13 @@ from uuid import uuid4
 from prometheus_client import Counter, Gauge
 
 from admission import mirror
-from admission.admission_call import RedisUnavailableError
 from admission.mirror import SKUS_MAX, Mirror, MirrorEvent, StockMove
+from admission.product_cache import ProductCache
 from admission.reconcile import GRACE_SECONDS, Drift, Reconciler
+from admission.unavailable import RedisUnavailableError
 from domain.dead_letter import DeadLetterReason
 from domain.numbering import SELLER_ID
+from domain.product import check_product_id
 from domain.reservation import Sku
 from runtime.metrics import REGISTRY
 from runtime.outages import POSTGRES
@@ -87,9 +90,10 @@ _GATHER_S = 0.4
 
 def run(settings: Settings) -> None:
     """Run a stock worker until SIGTERM."""
-    kept = Mirror(settings.redis_url.get_secret_value())
+    redis_url = settings.redis_url.get_secret_value()
+    kept, cache = Mirror(redis_url), ProductCache(redis_url, call_seconds_max=mirror.CALL_SECONDS_MAX)
     keeper = Keeper(kept, settings.postgres_url.get_secret_value())
-    work = StockWork(kept, lambda: datetime.now(UTC), on_missed=keeper.compare_soon, on_sellers=keeper.heard_of)
+    work = StockWork(kept, cache, lambda: datetime.now(UTC), on_missed=keeper.compare_soon, on_sellers=keeper.heard_of)
     wired = Wired(lambda _: work, BATCH_BYTES_MAX, gather_s=_GATHER_S, service=keeper.run)
     run_agent(AGENT, settings, lambda _: wired)
 
@@ -105,11 +109,12 @@ class StockWork:
     """Applies events to Redis before the position moves: after a crash they are applied again."""
 
     agent = AGENT
-    outages: tuple[type[Exception], ...] = ()
+    outages: tuple[type[Exception], ...] = (RedisUnavailableError,)
 
     def __init__(
         self,
         kept: Mirror,
+        cache: ProductCache,
         now: Callable[[], datetime],
         *,
         on_missed: Callable[[], None],
@@ -121,12 +126,16 @@ class StockWork:
         """
         self._on_sellers = on_sellers
         self._mirror = kept
+        self._cache = cache
         self._now = now
         self._on_missed = on_missed
 
     async def prepare(self, batch: Batch) -> PreparedStock:
-        """Apply all of it to Redis."""
+        """Apply all of it to Redis. Raises `RedisUnavailableError` where it has to be waited for."""
         prepared = PreparedStock()
+        if batch.topic == catalog.CATALOGUE_EVENTS.name:
+            await self._mark(batch, prepared)
+            return prepared
         events: dict[str, list[MirrorEvent]] = {}
         for record in batch.records:
             try:
@@ -147,6 +156,21 @@ class StockWork:
                 EVENTS.labels("missed").inc(len(its_events))
                 self._on_missed()
         return prepared
+
+    async def _mark(self, batch: Batch, prepared: PreparedStock) -> None:
+        """Mark the products that were changed."""
+        changed: dict[str, dict[str, None]] = {}
+        for record in batch.records:
+            try:
+                seller_id, product_id = _read_product(record)
+            except DecodeError as error:
+                prepared.dead.append(
+                    dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), self._now())
+                )
+                continue
+            changed.setdefault(seller_id, {})[product_id] = None
+        for seller_id, product_ids in changed.items():
+            await self._cache.mark(seller_id, list(product_ids))
 
     def distrust(self, prepared: PreparedStock) -> bool:
         """It trusts no hint."""
@@ -359,6 +383,15 @@ def _read(topic: str, record: Record) -> tuple[str, MirrorEvent | None]:
     seller_id, order_id = str(body["seller_id"]), str(body["order_id"])
     _check_seller(seller_id)
     return seller_id, _TOLD[schema](order_id)
+
+
+def _read_product(record: Record) -> tuple[str, str]:
+    _, body = decode(record.value, catalog.PRODUCT_CHANGED, bytes_max=catalog.CATALOGUE_EVENTS.value_bytes_max)
+    _check_seller(body["seller_id"])
+    refusal = check_product_id(body["product_id"])
+    if refusal is not None:
+        raise DecodeError(str(refusal))
+    return body["seller_id"], body["product_id"]
 
 
 def _read_change(record: Record) -> tuple[str, MirrorEvent]:

@@ -139,7 +139,12 @@ def _read(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:
 
 def order_id(request: InvoiceRequest, idempotency_key: str | None) -> str:
     """The order's id, from the body or the Idempotency-Key header; raises `ProblemError`."""
-    given = None if request.order_id is UNSET else request.order_id
+    return order_id_of(request.order_id, idempotency_key)
+
+
+def order_id_of(asked: str | UnsetType, idempotency_key: str | None) -> str:
+    """The order's id, from a body's field or the Idempotency-Key header; raises `ProblemError`."""
+    given = None if asked is UNSET else asked
     chosen = chosen_id("order_id", given, idempotency_key, problems.ORDER_ID_MISSING, problems.ORDER_ID_AMBIGUOUS)
     refusal = check_order_id(chosen)
     if refusal is not None:

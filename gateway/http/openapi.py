@@ -100,10 +100,18 @@ class Operation:
     summary: str
     answers: Sequence[DeclaredResponse]
     body: Any = None
+    body_media_type: str = "application/json"
     needs_body: bool = True
     parameters: Sequence[Parameter] = ()
     needs_key: bool = True
     problems: Sequence[ProblemKind] = field(default=())
+
+    @property
+    def bodies(self) -> tuple[Any, ...]:
+        """The types of the body, of which a request has one."""
+        if isinstance(self.body, tuple):
+            return self.body
+        return () if self.body is None else (self.body,)
 
     @property
     def kinds(self) -> list[ProblemKind]:
@@ -117,8 +125,9 @@ class Operation:
 class Details(TypedDict, total=False):
     """What an operation may declare besides its responses."""
 
-    #: The type that its body is decoded with.
+    #: The type that its body is decoded with, or several possible ones; of JSON Lines, the type of each line.
     body: Any
+    body_media_type: str
     needs_body: bool
     parameters: Sequence[Parameter]
     #: The kinds that it raises besides those that follow from a body or a key.
@@ -240,7 +249,7 @@ def document(app: web.Application) -> dict[str, Any]:
     routes = list(_described(app))
     types: list[Any] = [problems.Problem]
     for _, _, each in routes:
-        types += [each.body] if each.body is not None else []
+        types += each.bodies
         types += [each_type for answer in each.answers for each_type in answer.types]
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMA_REF)
     schema_of = dict(zip(map(id, types), schemas, strict=True))
@@ -287,7 +296,7 @@ def _operation(described: Operation, schema_of: dict[int, dict[str, Any]]) -> di
     if described.parameters:
         made["parameters"] = [each.document for each in described.parameters]
     if described.body is not None:
-        content = {"application/json": {"schema": schema_of[id(described.body)]}}
+        content = {described.body_media_type: {"schema": _one_of(described.bodies, schema_of)}}
         made["requestBody"] = {"required": described.needs_body, "content": content}
     made["responses"] = responses = {}
     for answer in described.answers:
@@ -304,10 +313,13 @@ def _response(answer: DeclaredResponse, schema_of: dict[int, dict[str, Any]]) ->
     if answer.headers:
         made["headers"] = {name: {"required": True, "schema": {"type": "string"}} for name in answer.headers}
     if answer.content is not None:
-        schemas = [schema_of[id(each)] for each in answer.types]
-        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-        made["content"] = {answer.content: {"schema": schema} if schemas else {}}
+        made["content"] = {answer.content: {"schema": _one_of(answer.types, schema_of)} if answer.types else {}}
     return made
+
+
+def _one_of(types: Sequence[Any], schema_of: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    schemas = [schema_of[id(each)] for each in types]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _by_status(kinds: Iterable[ProblemKind]) -> Iterator[tuple[int, list[ProblemKind]]]:

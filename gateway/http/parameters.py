@@ -7,7 +7,7 @@ matches nothing.
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -138,6 +138,19 @@ def entity_tags(headers: MultiMapping[str], name: str) -> EntityTags | None:
         strong=frozenset(tag[1:-1] for tag in tags if tag.startswith('"')),
         weak=frozenset(tag[3:-1] for tag in tags if tag.startswith("W/")),
     )
+
+
+def permits(headers: MultiMapping[str]) -> Callable[[int | None], bool]:
+    """Which versions `If-Match` and `If-None-Match` permit to be changed. A tag is a version; None is no resource."""
+    wanted, unwanted = entity_tags(headers, "If-Match"), entity_tags(headers, "If-None-Match")
+
+    def permits_version(version: int | None) -> bool:
+        if version is None:
+            return wanted is None
+        tag = str(version)
+        return (wanted is None or wanted.match_strongly(tag)) and (unwanted is None or not unwanted.match_weakly(tag))
+
+    return permits_version
 
 
 def preference(headers: MultiMapping[str], name: str) -> str | None:

@@ -14,6 +14,8 @@ from domain.invoice import compare_claims
 from domain.records import CheckoutRequest, OrderConflicted, OrderRefused, OrderRejected
 from domain.refusals import Refusal
 from domain.rules import SellerFacts, check_rules
+from gateway.carts.cart_checkout import CartCheckouts, is_of_cart
+from gateway.carts.cart_shapes import CartCheckout
 from gateway.http import bodies, problems, telemetry
 from gateway.http.auth import KEYS
 from gateway.http.bodies import json_answer
@@ -67,6 +69,7 @@ class Checkouts:
         admission: Admission,
         reader: OrdersReader,
         waiters: Waiters,
+        carts: CartCheckouts,
         *,
         topic: Topic = CHECKOUT_REQUESTS,
     ) -> None:
@@ -77,6 +80,7 @@ class Checkouts:
         self._admission = admission
         self._reader = reader
         self._waiters = waiters
+        self._carts = carts
 
     def routes(self) -> list[web.RouteDef]:
         """The resource."""
@@ -88,7 +92,7 @@ class Checkouts:
         DeclaredResponse(
             202, "Accepted; stock and payment are decided soon", AcceptedOrder, headers=("Location", "Retry-After")
         ),
-        body=bodies.CheckoutRequest,
+        body=(bodies.CheckoutRequest, CartCheckout),
         parameters=[IDEMPOTENCY_KEY, PREFER],
         problems=[
             problems.ORDER_ID_MISSING,
@@ -99,6 +103,8 @@ class Checkouts:
             problems.CONFLICT,
             problems.ALREADY_INVOICED,
             *problems.RULES,
+            problems.CART_CHECKED_OUT,
+            problems.CART_CHANGED,
             problems.TOO_MANY_REQUESTS,
             problems.NOT_ACKNOWLEDGED,
         ],
@@ -107,16 +113,31 @@ class Checkouts:
         """POST /v1/checkouts."""
         with self._intake.place(request, seller_id):
             body = await read_body(request)
-            facts = await request.app[KEYS].facts_of(seller_id)
-            checkout, broken = _read(body, seller_id, request.headers.get("Idempotency-Key"), facts)
-            request[telemetry.ORDER_ID] = checkout.order_id
-            if broken is not None and (await self._standing(checkout)).placed is None:
-                # A rule may be younger than an order.
-                raise problems.refused(broken)
-            wait = wait_seconds(request.headers)
-            applied = {"Preference-Applied": f"wait={wait}"} if wait else {}
-            with self._waiters.waiting(checkout.order_id.encode(), wait) as waiter:
-                known = await self._take(request, checkout, waiter, wait)
+            if not is_of_cart(body):
+                return await self._check_out(request, seller_id, body)
+            key = request.headers.get("Idempotency-Key")
+            body, cart_id, order_id = await self._carts.as_checkout(seller_id, body, key)
+            try:
+                answer = await self._check_out(request, seller_id, body)
+            except ProblemError as problem:
+                await self._carts.came_to(seller_id, cart_id, order_id, problem)
+                raise
+            if answer.status == 201:
+                await self._carts.came_to(seller_id, cart_id, order_id, None)
+            return answer
+
+    async def _check_out(self, request: web.Request, seller_id: str, body: bytes) -> web.Response:
+        """The answer to a checkout with lines. Raises `ProblemError`."""
+        facts = await request.app[KEYS].facts_of(seller_id)
+        checkout, broken = _read(body, seller_id, request.headers.get("Idempotency-Key"), facts)
+        request[telemetry.ORDER_ID] = checkout.order_id
+        if broken is not None and (await self._standing(checkout)).placed is None:
+            # A rule may be younger than an order.
+            raise problems.refused(broken)
+        wait = wait_seconds(request.headers)
+        applied = {"Preference-Applied": f"wait={wait}"} if wait else {}
+        with self._waiters.waiting(checkout.order_id.encode(), wait) as waiter:
+            known = await self._take(request, checkout, waiter, wait)
         if known is not None:
             return json_answer(
                 known, status=201, headers={"Location": order_views.path_of(checkout.order_id), **applied}

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import psycopg
 from prometheus_client import Counter, Histogram
 
+from admission.unavailable import RedisUnavailableError
 from domain.position import Standing, standing
 from runtime.exits import fatal
 from runtime.logs import tell_decisions
@@ -162,7 +163,8 @@ class Worker:
 
     async def _wait(self, work: Work[Prepared], group: Sequence[Batch], error: Exception, pause_s: float) -> None:
         OUTAGE_RETRIES.labels(work.agent).inc()
-        (POSTGRES if isinstance(error, OUTAGES) else OBJECT_STORE).failed(error)
+        if not isinstance(error, RedisUnavailableError):  # Which was told of where it was called.
+            (POSTGRES if isinstance(error, OUTAGES) else OBJECT_STORE).failed(error)
         _log.debug("%s waits with %s: %s", work.agent, _named(group), error)
         await self._sleep(pause_s)
 

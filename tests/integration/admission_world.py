@@ -10,6 +10,7 @@ from pathlib import Path
 
 from admission.admission import Admission, AdmissionVerdict, Admitted, Asked, SoldOut
 from admission.mirror import Mirror, Mirrored, MirrorEvent, StockMove
+from admission.product_cache import ProductCache
 from domain.reservation import Level
 from local import redis as valkey
 from local.layout import free_port
@@ -25,6 +26,7 @@ class World:
         self.gateways = gateways
         self.gateway = gateways[0]
         self.mirror = Mirror(url)
+        self.cache = ProductCache(url)
 
     async def stock(self, shards: int = 1, *, claimed: int = 0, **levels: int) -> None:
         """So many pieces of each SKU are free in Postgres and `claimed` are not, and Redis has a full copy."""
@@ -87,6 +89,7 @@ async def world(url: str, *, gateways: int = 1, hold_seconds: int = 60) -> Async
         for gateway in made.gateways:
             await gateway.close()
         await made.mirror.close()
+        await made.cache.close()
 
 
 class OwnValkey:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import redis
 
 from admission.mirror import Mirror
+from admission.product_cache import ProductCache
 from domain.reservation import Change, Level, Sku
 from runtime.roles import READERS
 from runtime.settings import load
@@ -65,6 +67,7 @@ class Bench:
         self.sessions = [Session(self.url)]
         self.worker = Worker(self.sessions[0], self._no_log)
         self.mirror = Mirror(self.services.redis_url)
+        self.cache = ProductCache(self.services.redis_url)
         self.missed = 0
         table: Any = FakeTable()
         other_table: Any = FakeTable()
@@ -75,7 +78,7 @@ class Bench:
             "checkouts": CheckoutsWork(table, now, HOLD),
             "payments": PaymentsWork(caller, now),
             "orders": OrdersWork(now),
-            "stock": StockWork(self.mirror, now, on_missed=self._miss),
+            "stock": StockWork(self.mirror, self.cache, now, on_missed=self._miss),
             "invoices": InvoicesWork(other_table, now),
             "documents": DocumentsWork(store, self.renderer, Logos(), self.sessions[0], now),
             "notifications": NotificationsWork(READERS["notifications"], self.sessions[0], now, os.urandom),
@@ -100,6 +103,7 @@ class Bench:
         for session in self.sessions:
             await session.close()
         await self.mirror.close()
+        await self.cache.close()
 
     async def run(
         self, agent: str, topic: catalog.Topic, records: Sequence[tuple[bytes | None, bytes | None]]
@@ -158,6 +162,12 @@ class Bench:
         with redis.Redis.from_url(self.services.redis_url) as server:
             return bool(server.exists(f"stock:{{{self.seller_id}}}:{key}"))
 
+    def is_marked(self, product_id: str) -> bool:
+        """Whether Redis' copy of the product is old."""
+        with redis.Redis.from_url(self.services.redis_url, decode_responses=True) as server:
+            fresh_until = server.hget(f"catalogue:{{{self.seller_id}}}:product:{product_id}", "until")
+        return isinstance(fresh_until, str) and float(fresh_until) <= time.time()
+
     def _miss(self) -> None:
         self.missed += 1
 
@@ -182,6 +192,7 @@ class Good:
                 self._stocked, lambda name: bench.in_redis(f"level:{name}")
             ),
             ("stock", catalog.ORDER_EVENTS): (self._refused, lambda name: bench.in_redis(f"done:{name}")),
+            ("stock", catalog.CATALOGUE_EVENTS): (self._changed, bench.is_marked),
             ("invoices", catalog.INVOICE_REQUESTS): (self._request, self._is("invoices")),
             ("notifications", catalog.ORDER_EVENTS): (self._placed, self._is("deliveries")),
             ("notifications", catalog.INVOICE_EVENTS): (self._issued, self._is("deliveries")),
@@ -232,6 +243,14 @@ class Good:
             "seller_id": self._bench.seller_id, "order_id": name, "customer": "C", "short": [], "occurred_at": 0
         }  # fmt: skip
         return written(catalog.ORDER_REFUSED, event)
+
+    async def _changed(self, name: str) -> bytes:
+        await self._bench.cache.read(self._bench.seller_id, [name], "token")
+        await self._bench.cache.fill(self._bench.seller_id, name, "{}", "token")
+        event = {
+            "seller_id": self._bench.seller_id, "product_id": name, "version": 1, "product": None, "occurred_at": 0
+        }  # fmt: skip
+        return written(catalog.PRODUCT_CHANGED, event)
 
     async def _request(self, name: str) -> bytes:
         return written(catalog.INVOICE_REQUEST, request(order_id=name))

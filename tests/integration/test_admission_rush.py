@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from admission.admission import CALL_SECONDS_MAX, Admitted, SoldOut
-from admission.admission_call import RedisUnavailableError, StockCalls
+from admission.admission_call import StockCalls
 from admission.patience import within
+from admission.unavailable import RedisUnavailableError
 from domain.reservation import Short
 from tests.conftest import Services
 from tests.integration.admission_world import OwnValkey, held, world

@@ -55,7 +55,7 @@ class Shop:
         self.query = query
         self.session = Session(url)
         self.missed = 0
-        self.work = StockWork(made.mirror, lambda: NOW, on_missed=self._miss)
+        self.work = StockWork(made.mirror, made.cache, lambda: NOW, on_missed=self._miss)
         self.reconciler = Reconciler(made.mirror, self.session, grace_seconds=GRACE_SECONDS)
         self._worker = Worker(Session(url), self._no_log)
         self._offsets = {INVENTORY: 0, ORDERS: 0}

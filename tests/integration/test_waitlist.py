@@ -11,8 +11,8 @@ import pytest
 
 from admission import admission
 from admission.admission import Admitted, Asked, SoldOut
-from admission.admission_call import RedisUnavailableError
 from admission.mirror import stock_changed, undecided
+from admission.unavailable import RedisUnavailableError
 from domain.reservation import Level, Short
 from tests.conftest import Services
 from tests.integration.admission_world import OwnValkey, World, change, world

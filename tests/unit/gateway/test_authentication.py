@@ -19,6 +19,9 @@ from runtime.settings import load
 OPEN = {
     # Signed, for people without a key.
     "GET /d/{token}",
+    # For buyers, who have no key.
+    "GET /v1/catalogue/{seller_id}/products",
+    "GET /v1/catalogue/{seller_id}/products/{product_id}",
     # What the interface is, for tools and for people.
     "GET /asyncapi.json",
     "GET /docs",

@@ -121,7 +121,7 @@ def waiters() -> Waiters:
 @pytest.fixture
 async def client(world: World, waiters: Waiters) -> AsyncIterator[TestClient[Any, Any]]:
     services = cast(Any, world)
-    checkouts = Checkouts(Intake(services), services, services, services, waiters)
+    checkouts = Checkouts(Intake(services), services, services, services, waiters, services)
     async with TestClient(OwnServer(make_app(checkouts.routes(), Nobody()))) as made:
         yield made
 

@@ -457,6 +457,18 @@ class CheckoutRequest(TypedDict):
     customer: NotRequired[str | None]
 
 
+class CartCheckout(TypedDict):
+    """A checkout of what is in a cart, at the catalogue's prices."""
+
+    cart: str
+    payment_token: str
+    buyer: Buyer
+    order_id: NotRequired[str]
+    customer: NotRequired[str | None]
+    note: NotRequired[str | None]
+    totals: NotRequired[Totals | None]
+
+
 class OrderCreditNote(TypedDict):
     """A credit note, in short; `link` is its document."""
 
@@ -590,6 +602,58 @@ class AcceptedOrder(TypedDict):
     state: str
 
 
+class CartLineView(TypedDict):
+    """A line: the price that the buyer has seen, and the one of now, null if it is not sold or nobody can say."""
+
+    available: int | None
+    name: str | None
+    product_id: str
+    quantity: int
+    sku: str
+    unit_price: str
+    unit_price_now: str | None
+
+
+class CartView(TypedDict):
+    """A cart; `order_id` is the order that it is checked out as."""
+
+    cart_id: str
+    currency: str | None
+    lines: list[CartLineView]
+    order_id: str | None
+    prices_include_tax: bool | None
+    state: str
+    version: int
+
+
+class CartLineChange(TypedDict):
+    """How many pieces of a product's SKU."""
+
+    product_id: str
+    quantity: int
+
+
+class CartMerge(TypedDict):
+    """Whose lines are added."""
+
+    source: str
+
+
+class MergeConflictView(TypedDict):
+    """A line of which fewer pieces were added than wanted."""
+
+    quantity: int
+    sku: str
+    wanted: int
+
+
+class MergedCart(TypedDict):
+    """The cart after a merge."""
+
+    cart: CartView
+    conflicts: list[MergeConflictView]
+
+
 class OrderSummary(TypedDict):
     """An order in a list; a guest's has no customer."""
 
@@ -683,6 +747,130 @@ class StockChange(TypedDict):
     on_hand: NotRequired[int]
     adjust: NotRequired[int]
     key: NotRequired[str]
+
+
+class ProductAttributeView(TypedDict):
+    """A property by its name."""
+
+    name: str
+    value: str
+
+
+class ProductImageView(TypedDict):
+    """A picture."""
+
+    alt: str
+    url: str
+
+
+class ProductTextView(TypedDict):
+    """A product in one language."""
+
+    description: str
+    language: str
+    name: str
+
+
+class ProductVariantView(TypedDict):
+    """What is sold: one SKU and its price."""
+
+    attributes: list[ProductAttributeView]
+    sku: str
+    unit_price: str
+
+
+class ProductView(TypedDict):
+    """A product."""
+
+    attributes: list[ProductAttributeView]
+    brand: str
+    categories: list[str]
+    currency: str
+    images: list[ProductImageView]
+    prices_include_tax: bool
+    product_id: str
+    texts: list[ProductTextView]
+    variants: list[ProductVariantView]
+    vat_category: str
+    vat_rate: str
+    version: int
+
+
+class ProductList(TypedDict):
+    """A page of a seller's products."""
+
+    next: str | None
+    products: list[ProductView]
+
+
+class ProductText(TypedDict):
+    """A product in one language."""
+
+    language: str
+    name: str
+    description: NotRequired[str]
+
+
+class ProductAttribute(TypedDict):
+    """A property by its name."""
+
+    name: str
+    value: str
+
+
+class ProductVariant(TypedDict):
+    """What is sold: one SKU and its price."""
+
+    sku: str
+    unit_price: str
+    attributes: NotRequired[list[ProductAttribute]]
+
+
+class ProductImage(TypedDict):
+    """A picture, and what it shows for those who do not see it."""
+
+    url: str
+    alt: NotRequired[str]
+
+
+class ProductBody(TypedDict):
+    """All of a product but its id."""
+
+    texts: list[ProductText]
+    currency: str
+    vat_category: Literal["S", "Z", "E", "AE", "K", "G", "O", "L", "M"]
+    vat_rate: str
+    variants: list[ProductVariant]
+    prices_include_tax: NotRequired[bool]
+    brand: NotRequired[str]
+    categories: NotRequired[list[str]]
+    attributes: NotRequired[list[ProductAttribute]]
+    images: NotRequired[list[ProductImage]]
+
+
+class CatalogueProduct(TypedDict):
+    """A product as buyers see it; `in_stock` has the SKUs of which there are pieces, null where that is not known."""
+
+    attributes: list[ProductAttributeView]
+    brand: str
+    categories: list[str]
+    currency: str
+    images: list[ProductImageView]
+    in_stock: list[str] | None
+    prices_include_tax: bool
+    product_id: str
+    texts: list[ProductTextView]
+    variants: list[ProductVariantView]
+    vat_category: str
+    vat_rate: str
+    version: int
+
+
+class CatalogueList(TypedDict):
+    """A page of a catalogue."""
+
+    next: str | None
+    products: list[CatalogueProduct]
 
 
 class EndpointView(TypedDict):

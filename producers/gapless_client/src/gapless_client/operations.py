@@ -79,9 +79,34 @@ class Operations(ABC):
         answer: models.DocumentLinkView = self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document-link", body=body or {}, is_repeatable=False)
         return answer
 
-    def check_out(self, body: models.CheckoutRequest, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:
+    def check_out(self, body: models.CheckoutRequest | models.CartCheckout, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:
         """Check out. If it takes longer, the answer says only that it was accepted."""
         answer: models.OrderView | models.AcceptedOrder = self._call("POST", "/v1/checkouts", body=body, wait_seconds=wait_seconds, key="order_id")
+        return answer
+
+    def get_cart(self, cart_id: str) -> models.CartView:
+        """A cart."""
+        answer: models.CartView = self._call("GET", f"/v1/carts/{_quoted(cart_id)}")
+        return answer
+
+    def delete_cart(self, cart_id: str) -> None:
+        """Delete a cart."""
+        answer: None = self._call("DELETE", f"/v1/carts/{_quoted(cart_id)}")
+        return answer
+
+    def put_cart_line(self, cart_id: str, sku: str, body: models.CartLineChange) -> models.CartView:
+        """Put pieces of a product into a cart, or change how many."""
+        answer: models.CartView = self._call("PUT", f"/v1/carts/{_quoted(cart_id)}/lines/{_quoted(sku)}", body=body)
+        return answer
+
+    def delete_cart_line(self, cart_id: str, sku: str) -> models.CartView:
+        """Take a SKU out of a cart."""
+        answer: models.CartView = self._call("DELETE", f"/v1/carts/{_quoted(cart_id)}/lines/{_quoted(sku)}")
+        return answer
+
+    def merge_cart(self, cart_id: str, body: models.CartMerge) -> models.MergedCart:
+        """Add another cart's lines, as a guest's at login, and delete that one."""
+        answer: models.MergedCart = self._call("POST", f"/v1/carts/{_quoted(cart_id)}/merge", body=body, is_repeatable=False)
         return answer
 
     def get_orders(self, *, customer: str, limit: int | None = None, cursor: str | None = None) -> models.OrderList:
@@ -149,6 +174,58 @@ class Operations(ABC):
     def put_stock(self, sku: str, body: models.StockChange) -> models.StockLevel:
         """Set or adjust a SKU's stock."""
         answer: models.StockLevel = self._call("PUT", f"/v1/stock/{_quoted(sku)}", body=body)
+        return answer
+
+    def get_products(self, *, limit: int | None = None, cursor: str | None = None) -> models.ProductList:
+        """The seller's products, by id."""
+        answer: models.ProductList = self._call("GET", "/v1/products", query={"limit": limit, "cursor": cursor})
+        return answer
+
+    def each_product(self) -> Iterator[models.ProductView]:
+        """The seller's products, by id: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get_products(limit=100, cursor=cursor)
+            for each in page["products"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def get_product(self, product_id: str) -> models.ProductView:
+        """A product, as the seller has written it."""
+        answer: models.ProductView = self._call("GET", f"/v1/products/{_quoted(product_id)}")
+        return answer
+
+    def put_product(self, product_id: str, body: models.ProductBody) -> models.ProductView:
+        """Put a product into the catalogue, or replace it."""
+        answer: models.ProductView = self._call("PUT", f"/v1/products/{_quoted(product_id)}", body=body)
+        return answer
+
+    def delete_product(self, product_id: str) -> None:
+        """Take a product out of the catalogue."""
+        answer: None = self._call("DELETE", f"/v1/products/{_quoted(product_id)}")
+        return answer
+
+    def get_catalogue(self, seller_id: str, *, category: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.CatalogueList:
+        """A seller's products, by id, for buyers."""
+        answer: models.CatalogueList = self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/products", query={"category": category, "limit": limit, "cursor": cursor})
+        return answer
+
+    def each_catalogue(self, seller_id: str, *, category: str | None = None) -> Iterator[models.CatalogueProduct]:
+        """A seller's products, by id, for buyers: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get_catalogue(seller_id, category=category, limit=100, cursor=cursor)
+            for each in page["products"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def get_catalogue_product(self, seller_id: str, product_id: str) -> models.CatalogueProduct:
+        """A product, for buyers."""
+        answer: models.CatalogueProduct = self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/products/{_quoted(product_id)}")
         return answer
 
     def get_webhooks(self) -> models.EndpointList:
@@ -336,9 +413,34 @@ class AsyncOperations(ABC):
         answer: models.DocumentLinkView = await self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document-link", body=body or {}, is_repeatable=False)
         return answer
 
-    async def check_out(self, body: models.CheckoutRequest, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:
+    async def check_out(self, body: models.CheckoutRequest | models.CartCheckout, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:
         """Check out. If it takes longer, the answer says only that it was accepted."""
         answer: models.OrderView | models.AcceptedOrder = await self._call("POST", "/v1/checkouts", body=body, wait_seconds=wait_seconds, key="order_id")
+        return answer
+
+    async def get_cart(self, cart_id: str) -> models.CartView:
+        """A cart."""
+        answer: models.CartView = await self._call("GET", f"/v1/carts/{_quoted(cart_id)}")
+        return answer
+
+    async def delete_cart(self, cart_id: str) -> None:
+        """Delete a cart."""
+        answer: None = await self._call("DELETE", f"/v1/carts/{_quoted(cart_id)}")
+        return answer
+
+    async def put_cart_line(self, cart_id: str, sku: str, body: models.CartLineChange) -> models.CartView:
+        """Put pieces of a product into a cart, or change how many."""
+        answer: models.CartView = await self._call("PUT", f"/v1/carts/{_quoted(cart_id)}/lines/{_quoted(sku)}", body=body)
+        return answer
+
+    async def delete_cart_line(self, cart_id: str, sku: str) -> models.CartView:
+        """Take a SKU out of a cart."""
+        answer: models.CartView = await self._call("DELETE", f"/v1/carts/{_quoted(cart_id)}/lines/{_quoted(sku)}")
+        return answer
+
+    async def merge_cart(self, cart_id: str, body: models.CartMerge) -> models.MergedCart:
+        """Add another cart's lines, as a guest's at login, and delete that one."""
+        answer: models.MergedCart = await self._call("POST", f"/v1/carts/{_quoted(cart_id)}/merge", body=body, is_repeatable=False)
         return answer
 
     async def get_orders(self, *, customer: str, limit: int | None = None, cursor: str | None = None) -> models.OrderList:
@@ -406,6 +508,58 @@ class AsyncOperations(ABC):
     async def put_stock(self, sku: str, body: models.StockChange) -> models.StockLevel:
         """Set or adjust a SKU's stock."""
         answer: models.StockLevel = await self._call("PUT", f"/v1/stock/{_quoted(sku)}", body=body)
+        return answer
+
+    async def get_products(self, *, limit: int | None = None, cursor: str | None = None) -> models.ProductList:
+        """The seller's products, by id."""
+        answer: models.ProductList = await self._call("GET", "/v1/products", query={"limit": limit, "cursor": cursor})
+        return answer
+
+    async def each_product(self) -> AsyncIterator[models.ProductView]:
+        """The seller's products, by id: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.get_products(limit=100, cursor=cursor)
+            for each in page["products"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def get_product(self, product_id: str) -> models.ProductView:
+        """A product, as the seller has written it."""
+        answer: models.ProductView = await self._call("GET", f"/v1/products/{_quoted(product_id)}")
+        return answer
+
+    async def put_product(self, product_id: str, body: models.ProductBody) -> models.ProductView:
+        """Put a product into the catalogue, or replace it."""
+        answer: models.ProductView = await self._call("PUT", f"/v1/products/{_quoted(product_id)}", body=body)
+        return answer
+
+    async def delete_product(self, product_id: str) -> None:
+        """Take a product out of the catalogue."""
+        answer: None = await self._call("DELETE", f"/v1/products/{_quoted(product_id)}")
+        return answer
+
+    async def get_catalogue(self, seller_id: str, *, category: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.CatalogueList:
+        """A seller's products, by id, for buyers."""
+        answer: models.CatalogueList = await self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/products", query={"category": category, "limit": limit, "cursor": cursor})
+        return answer
+
+    async def each_catalogue(self, seller_id: str, *, category: str | None = None) -> AsyncIterator[models.CatalogueProduct]:
+        """A seller's products, by id, for buyers: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.get_catalogue(seller_id, category=category, limit=100, cursor=cursor)
+            for each in page["products"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def get_catalogue_product(self, seller_id: str, product_id: str) -> models.CatalogueProduct:
+        """A product, for buyers."""
+        answer: models.CatalogueProduct = await self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/products/{_quoted(product_id)}")
         return answer
 
     async def get_webhooks(self) -> models.EndpointList:

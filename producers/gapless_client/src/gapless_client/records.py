@@ -988,6 +988,100 @@ class PaymentRequested(TypedDict):
 
 
 @final
+class ProductText(TypedDict):
+    """A product in one language."""
+
+    #: BCP 47 tag, such as en or pt-BR.
+    language: str
+    #: In one line.
+    name: str
+    #: May have line breaks; may be empty.
+    description: str
+
+
+@final
+class ProductCategory(TypedDict):
+    """Where a product is found."""
+
+    #: From the widest to the narrowest, such as kitchen/mugs.
+    path: str
+
+
+@final
+class ProductAttribute(TypedDict):
+    """A property by its name."""
+
+    #: Such as material.
+    name: str
+    #: Such as stoneware.
+    value: str
+
+
+@final
+class ProductImage(TypedDict):
+    """A picture."""
+
+    #: https, http, or a path of the shop's own.
+    url: str
+    #: What it shows, for those who do not see it; may be empty.
+    alt: str
+
+
+@final
+class ProductVariant(TypedDict):
+    """What is sold: one SKU and its price."""
+
+    #: The SKU; no two products of a seller share one.
+    sku: str
+    #: Decimal text, in the product's currency.
+    unit_price: str
+    #: What tells it from the other variants, such as colour.
+    attributes: list[ProductAttribute]
+
+
+@final
+class Product(TypedDict):
+    """What a seller offers."""
+
+    #: One per language; the first is the default.
+    texts: list[ProductText]
+    #: May be empty.
+    brand: str
+    #: It is in each, and in those that these are part of.
+    categories: list[ProductCategory]
+    #: Of all variants.
+    attributes: list[ProductAttribute]
+    #: The first is the main one.
+    images: list[ProductImage]
+    #: ISO 4217.
+    currency: str
+    #: UNCL5305, as of an order's line.
+    vat_category: str
+    #: Percent, as decimal text.
+    vat_rate: str
+    #: Whether prices hold the tax.
+    prices_include_tax: bool
+    #: One at least.
+    variants: list[ProductVariant]
+
+
+@final
+class ProductChanged(TypedDict):
+    """A product was put or deleted. Key: product_id in UTF-8."""
+
+    #: Whose product: with product_id its identity.
+    seller_id: str
+    #: The product's id.
+    product_id: str
+    #: 1, 2, 3 ... of the product, without a gap, also through deletions.
+    version: int
+    #: The product as it is now; null if it was deleted.
+    product: Product | None
+    #: UTC.
+    occurred_at: int
+
+
+@final
 class SkuChange(TypedDict):
     """What became of one SKU."""
 
