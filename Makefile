@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-tools check simulate fuzz chaos lint format types imports ops picture bench lock clean
+.PHONY: help setup demo shop test test-tools check simulate fuzz chaos lint format types imports ops picture bench lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -36,6 +36,9 @@ $(STAMP): requirements/dev.lock pyproject.toml
 
 demo: setup ## the whole way, shown on a stack of its own
 	@$(BIN)/gapless demo
+
+shop: setup ## a demo shop of a thousand products, and the dashboard
+	@$(BIN)/gapless shop
 
 # By files: what a file's tests share is started once. Half of them wait for servers, so two at a time are worth it.
 # In the order of their names, which has those that take longest first: else one of the two is left with them.

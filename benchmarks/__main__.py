@@ -19,6 +19,7 @@ from rich.table import Table
 from benchmarks import (
     against_peers,
     agents,
+    catalogue,
     checkouts,
     deliveries,
     gateway,
@@ -56,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "open_model": open_model.run,
     "peers": against_peers.run,
     "sale": sale.run,
+    "catalogue": catalogue.run,
     "waiting": waiting.run,
     "readiness": readiness.run,
     "streams": streams.run,

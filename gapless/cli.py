@@ -36,6 +36,7 @@ COMMANDS = {
     "webhooks": ("gapless.webhooks:webhooks", "Show and change webhook endpoints; send deliveries again."),
     "email": ("gapless.email:email", "Show and change e-mail to buyers; send mails again."),
     "audit": ("gapless.audit:audit", "Prove that nothing is missing, duplicate or different."),
+    "shop": ("gapless.shop:shop", "Open a demo shop on the local stack."),
     "demo": ("gapless.demo:demo", "Show the product end to end, on a temporary stack."),
 }
 

@@ -12,9 +12,9 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from admission.admission_call import RedisUnavailableError
 from admission.mirror import SHARDS_MAX, Mirror
 from admission.reconcile import Drift, Reconciler
+from admission.unavailable import RedisUnavailableError
 from gapless.local import data_option, settings_for
 from runtime.settings import Settings
 from sinks.postgres.levels import read_sellers_with_stock

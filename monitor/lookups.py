@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from admission.admission_call import RedisUnavailableError
 from admission.mirror import Mirror
 from admission.reconcile import Looked, Reconciler
+from admission.unavailable import RedisUnavailableError
 from domain.reservation import Sku
 from monitor import statements
 from monitor.recent import hottest, outcomes

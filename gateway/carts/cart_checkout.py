@@ -105,11 +105,12 @@ class CartCheckouts:
             return None
         _, request = decode(payload, INVOICE_REQUEST, bytes_max=INVOICE_REQUESTS.value_bytes_max)
         details = request["details"]
-        names: tuple[Any, ...] = ("sku", "description", "quantity", "unit_price", "vat_rate", "vat_category")
+        names = ("sku", "description", "quantity", "unit_price", "vat_rate", "vat_category")
+        lines: list[dict[str, Any]] = [dict(line) for line in request["lines"]]
         return {
             "currency": request["currency"],
             "prices_include_tax": details is not None and details["prices_include_tax"] is True,
-            "lines": [{name: line[name] for name in names} for line in request["lines"]],
+            "lines": [{name: line[name] for name in names} for line in lines],
         }
 
     async def _check_out(self, seller_id: str, cart_id: str, order_id: str) -> dict[str, Any]:

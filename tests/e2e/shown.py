@@ -32,6 +32,7 @@ SHORT = {
 ELSEWHERE = {
     r"make (test|test-tools|check)\b": "tests",
     r"make bench\b": "tests/e2e/test_benchmarks.py",
+    r"make shop\b": "tests/e2e/test_shop.py",
     r"python -m benchmarks\b": "tests/e2e/test_benchmarks.py",
     r"make chaos\b": "tests/chaos/test_scenarios.py",
     r"python -m chaos .*--scenario\b": "tests/chaos/test_scenarios.py",

@@ -57,6 +57,11 @@ SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
         },
         12,
     ),
+    "catalogue": (
+        "catalogue",
+        {"PRODUCTS": 300, "LINES": 100, "READS_PER_S": 50, "SECONDS": 1.0, "CHANGES_PER_S": 20},
+        4,
+    ),
     "waiting": ("waiting", {"CLIENTS": 20, "ROUNDS": 1}, 2),
     "readiness": ("readiness", {"BUSY_CLIENTS": (5,), "SECONDS": 1.0, "_WARM_UP_S": 0.5}, 2),
     "streams": ("streams", {"STREAMS": 50, "SHIPPED": 5}, 3),

@@ -1,0 +1,103 @@
+"""The demo shop in a real browser, on the real stack: from the shelf to the invoice's PDF."""
+
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from local.layout import free_port
+from local.shop import opened
+from local.shop_goods import goods
+from tests.e2e.browser import chromium
+from tests.e2e.running import Running
+
+SHOWN_MS_MAX = 20_000.0
+#: Of the first page a browser loads at most this, pictures included.
+FIRST_VIEW_BYTES_MAX = 50_000
+
+
+@pytest.fixture
+async def shop(running: Running) -> AsyncIterator[str]:
+    """Its address; with a part of its goods, which are put soon."""
+    port = free_port()
+    async with opened(running.url, running.api_key, port, itertools.islice(goods().values(), 40)):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+async def page(shop: str) -> AsyncIterator[Page]:
+    """A buyer's browser. It must not log a single error, nor be refused anything by the pages' own policy."""
+    errors: list[str] = []
+
+    def note(message: Any) -> None:
+        # A declined card is answered with 409, which Chromium logs.
+        if message.type == "error" and "409" not in message.text:
+            errors.append(message.text)
+
+    async with chromium() as browser:
+        page = await browser.new_page(base_url=shop, locale="en-GB")
+        page.on("console", note)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.set_default_timeout(SHOWN_MS_MAX)
+        yield page
+    assert not errors
+
+
+async def test_a_buyer_walks_from_the_shelf_to_the_invoice(page: Page, running: Running) -> None:
+    loaded: list[int] = []
+
+    async def count(response: Any) -> None:
+        loaded.append(len(await response.body()))
+
+    page.on("response", count)
+    await page.goto("/shop")
+    await expect(page.locator("ul.products li")).to_have_count(24)
+    shifted = await page.evaluate(
+        "() => new Promise(done => { let sum = 0; new PerformanceObserver(list => {"
+        " for (const each of list.getEntries()) sum += each.value;"
+        "}).observe({type: 'layout-shift', buffered: true}); setTimeout(() => done(sum), 200); })"
+    )
+    assert shifted == 0
+    page.remove_listener("response", count)
+    assert sum(loaded) < FIRST_VIEW_BYTES_MAX
+    # By keyboard and by names, as somebody who does not see the page finds things.
+    await page.get_by_role("link", name="Kitchen").click()
+    await page.get_by_role("link", name="Ocean mug by Aubel").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Ocean mug by Aubel")
+    assert await page.locator("img[alt='A mug, ocean']").evaluate("image => image.naturalWidth > 0")
+    await page.get_by_label("Pieces").fill("2")
+    await page.get_by_role("button", name="Add to cart").click()
+    await expect(page.get_by_role("row", name="Ocean mug by Aubel")).to_contain_text("8.90 EUR")
+    await expect(page.locator(".total")).to_have_text("Total 17.80 EUR")
+    await page.get_by_label("Your name").fill("Zoë")
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.locator("header")).to_contain_text("Zoë")
+    await page.get_by_role("link", name="Check out").click()
+    await page.get_by_label("4000 0000 0000 0002").check()
+    await page.get_by_role("button", name="Pay 17.80 EUR").click()
+    await expect(page.get_by_role("alert")).to_contain_text("declined")
+    await page.get_by_label("4242 4242 4242 4242").check()
+    await page.get_by_role("button", name="Pay 17.80 EUR").click()
+    await expect(page.locator("[data-state=CONFIRMED]")).to_be_visible()
+    invoice = page.get_by_role("link", name="Invoice INV")
+    await expect(invoice).to_be_visible()
+    answer = await page.request.get(str(await invoice.get_attribute("href")))
+    assert (answer.status, (await answer.body())[:5]) == (200, b"%PDF-")
+    await page.goto("/shop/cart")
+    await expect(page.get_by_text("Your cart is empty.")).to_be_visible()
+    running.assert_clean()
+
+
+async def test_the_pages_refuse_foreign_forms_and_show_what_is_not_there(page: Page, shop: str) -> None:
+    """And without scripts they work as well."""
+    foreign = await page.request.post("/shop/cart", form={"sku": "x"}, headers={"Origin": "https://evil.example"})
+    assert foreign.status == 403
+    missing = await page.request.get("/shop/products/nothing")
+    assert (missing.status, "There is no such thing here." in await missing.text()) == (404, True)
+    policy = missing.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    text = await (await page.request.get("/shop?category=kitchen/mugs", headers={"Accept-Language": "fr"})).text()
+    assert "Tasse bleu océan de Aubel" in text
