@@ -75,6 +75,7 @@ def demo(clients: int, requests: int, buyers: int) -> int:
         console.print(f"[red]{violation.check}[/red] {violation.where}: {violation.what}", soft_wrap=True)
     console.print(audit.verdict(report), soft_wrap=True)
     console.print(f"done in {time.monotonic() - began:.0f} s; nothing is left running")
+    console.print("to look around: `make shop` opens a shop and the dashboard")
     sold_right = sale.sold == sale.pieces and not sale.holds_left
     return 0 if report.clean and sold_right and found.unanswered == sale.unanswered == 0 else 1
 

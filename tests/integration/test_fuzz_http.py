@@ -40,6 +40,8 @@ PROBLEM = "application/problem+json"
 _SECONDS_MAX = 20.0
 #: The gateway signs its links with it.
 LINK_KEY = "k" * 32
+# A line of a bulk request is JSON.
+schemathesis.serializer.alias("application/x-ndjson", "application/json")
 _CHECKS = [
     status_code_conformance,
     content_type_conformance,
