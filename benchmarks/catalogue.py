@@ -27,6 +27,9 @@ READ_MS_MAX = 50.0
 _HOT = 0.2
 _HOT_READS = 0.8
 CHANGES_PER_S = 5
+CART_PUTS_PER_S = 500
+CART_PUT_MS_MAX = 30.0
+_CARTS = 10_000
 SEEN_MS_MAX = 1_000.0
 _CONNECTIONS = 256
 _SEED = 1
@@ -43,6 +46,7 @@ def run() -> list[Result]:
         before = cpu_seconds(pid)
         waits, seen = uvloop.run(_read(target, READS_PER_S, SECONDS))
         cpu_us = (cpu_seconds(pid) - before) / len(waits) * 1e6
+        puts = uvloop.run(_fill_carts(target))
     percentiles = ", ".join(f"p{percent:g} {waits.ms(percent):.1f}" for percent in (50, 95, 99.9))
     return [
         Result(
@@ -70,22 +74,29 @@ def run() -> list[Result]:
             less_is_better=True,
             note=f"{len(seen)} changes under this load, from the PUT; p50 {seen.ms(50):.0f} ms",
         ),
+        Result(
+            f"PUT of a cart's line at {CART_PUTS_PER_S}/s, p99",
+            puts.ms(99),
+            "ms",
+            CART_PUT_MS_MAX,
+            less_is_better=True,
+            note=f"{len(puts):,} in {_CARTS:,} carts; p50 {puts.ms(50):.1f}, longest {puts.ms(100):.0f} ms",
+        ),
     ]
 
 
 async def _write(target: Target) -> float:
     """How many seconds it takes to put all products. Raises `RuntimeError` for one that is refused."""
     requests = iter(list(_requests()))
-    headers = {"Authorization": f"Bearer {target.api_key}", "Content-Type": "application/x-ndjson"}
-    async with aiohttp.ClientSession(target.url, headers=headers) as session:
+    async with target.client(BULK_AT_ONCE) as client:
 
         async def post() -> None:
             for body in requests:
-                async with session.post("/v1/products/bulk", data=body) as response:
-                    answers = (await response.read()).splitlines()
-                refused = [answer for answer in answers if b'"status":201' not in answer]
-                if response.status != 200 or refused:
-                    raise RuntimeError(f"answered {response.status}: {(refused or answers)[0]!r}")
+                answer = await client.put_products(body)
+                lines = answer.payload.splitlines()
+                refused = [line for line in lines if b'"status":201' not in line]
+                if answer.status != 200 or refused:
+                    raise RuntimeError(f"answered {answer.status}: {(refused or lines)[0]!r}")
 
         began = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
@@ -124,6 +135,27 @@ async def _read(target: Target, per_s: int, seconds: float) -> tuple[Waits, Wait
         changing.cancel()
         await asyncio.gather(changing, return_exceptions=True)
     return waits, seen
+
+
+async def _fill_carts(target: Target) -> Waits:
+    """The waits of buyers who put a product into their carts."""
+    chance = random.Random(_SEED)
+    due_s = due_times(CART_PUTS_PER_S, SECONDS, seed=_SEED)
+    wanted = [str(chance.randrange(PRODUCTS)).encode() for _ in due_s]
+    waits = Waits()
+    async with target.client(_CONNECTIONS) as client:
+
+        async def put(number: bytes) -> GatewayAnswer:
+            cart_id = f"C-{chance.randrange(_CARTS)}"
+            return await client.put_cart_line(cart_id, _name(int(number)), f"SKU-{number.decode()}", 1)
+
+        def take(_: bytes, answer: GatewayAnswer, wait_s: float) -> None:
+            if answer.status != 200:
+                raise RuntimeError(f"answered {answer.status}: {answer.payload[:200]!r}")
+            waits.add(wait_s)
+
+        await send(wanted, due_s, put, take)
+    return waits
 
 
 async def _change(session: aiohttp.ClientSession, key: str, seen: Waits) -> None:

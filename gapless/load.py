@@ -12,6 +12,7 @@ import click
 import uvloop
 
 from gapless.load_checkouts import checkouts
+from gapless.load_products import products
 from gapless.load_report import Bar, is_refused, show, show_import, target, target_options, told
 from producers.client import GaplessClient, GatewayAnswer
 from producers.importers.files import found
@@ -49,10 +50,11 @@ class _Rate(click.ParamType):
 
 @click.group(cls=_Load)
 def load() -> None:
-    """Send requests: `load FILE…` the orders of files, `load checkouts` generated checkouts."""
+    """Send requests: `load FILE…` the orders of files, `load products FILE…` products, `load checkouts` made ones."""
 
 
 load.add_command(checkouts)
+load.add_command(products)
 
 
 @load.command()

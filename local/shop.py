@@ -30,6 +30,9 @@ _PAGE = 24
 _BULK = 250
 _STOCK_AT_ONCE = 8
 _SESSION, _CUSTOMER = "shop_session", "shop_customer"
+#: Of a request: whose browser it comes from, and who has just said who they are.
+_SESSION_ID = web.RequestKey("session_id", str)
+_CUSTOMER_NAME = web.RequestKey("customer_name", str)
 _HOSTS = ("127.0.0.1", "localhost", "::1")
 _NAME = re.compile(r"[\w .@+-]{1,60}")
 _QUANTITY_MAX = 99
@@ -247,7 +250,7 @@ class Shop:
         conflicts = []
         if source != name:
             conflicts = (await self._gateway.call("POST", path, {"source": source}))["conflicts"]
-        request["customer"] = name
+        request[_CUSTOMER_NAME] = name
         response = await self._show_cart(request, conflicts=conflicts)
         self._remember(response, _CUSTOMER, self._signed(name))
         return response
@@ -342,7 +345,7 @@ class Shop:
             raise web.HTTPForbidden
         session = request.cookies.get(_SESSION, "")
         is_new = re.fullmatch("[0-9a-f]{32}", session) is None
-        request["session"] = session = secrets.token_hex(16) if is_new else session
+        request[_SESSION_ID] = session = secrets.token_hex(16) if is_new else session
         try:
             response: web.StreamResponse = await handler(request)
         except ShopError as error:
@@ -359,8 +362,8 @@ class Shop:
 
     def _customer(self, request: web.Request) -> str:
         """Who the buyer is; empty for a guest."""
-        if "customer" in request:
-            return str(request["customer"])
+        if _CUSTOMER_NAME in request:
+            return request[_CUSTOMER_NAME]
         name, _, _ = request.cookies.get(_CUSTOMER, "").rpartition(".")
         name = bytes.fromhex(name).decode() if re.fullmatch("(?:[0-9a-f]{2})+", name) else ""
         is_ours = hmac.compare_digest(request.cookies.get(_CUSTOMER, "").encode(), self._signed(name).encode())
@@ -371,7 +374,7 @@ class Shop:
         return f"{name.encode().hex()}.{digest}"
 
     def _cart_id(self, request: web.Request) -> str:
-        return self._customer(request) or f"guest:{request['session']}"
+        return self._customer(request) or f"guest:{request[_SESSION_ID]}"
 
     def _cart_path(self, request: web.Request) -> str:
         return f"/v1/carts/{quote(self._cart_id(request), safe='')}"

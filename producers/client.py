@@ -164,6 +164,17 @@ class GaplessClient:
         """A product as buyers see it."""
         return await self._until_answered("GET", f"/v1/catalogue/{seller_id}/products/{product_id}", None, None)
 
+    async def put_cart_line(self, cart_id: str, product_id: str, sku: str, quantity: int) -> GatewayAnswer:
+        """Set how many pieces of a SKU are in a cart."""
+        path = f"/v1/carts/{quote(cart_id, safe='')}/lines/{quote(sku, safe='')}"
+        payload = msgspec.json.encode({"product_id": product_id, "quantity": quantity})
+        return await self._until_answered("PUT", path, payload, None)
+
+    async def put_products(self, lines: bytes) -> GatewayAnswer:
+        """Put products, one JSON object a line; the answer has a line for each."""
+        headers = {"Content-Type": "application/x-ndjson"}
+        return await self._until_answered("POST", "/v1/products/bulk", lines, headers)
+
     async def put_stock(self, sku: str, on_hand: int) -> GatewayAnswer:
         """So many pieces are in the warehouse."""
         return await self._put_stock(sku, {"on_hand": on_hand})

@@ -148,7 +148,7 @@ class CartKeeping:
                 await self.current(seller_id, cart_id)
                 skus = [line.sku for line in theirs.lines]
                 found = await self._catalogue.in_stock(seller_id, skus)
-                most = {} if found is None else {sku: min(PIECES_MAX, found.get(sku, 0)) for sku in skus}
+                most = {sku: PIECES_MAX if found is None else min(PIECES_MAX, found.get(sku, 0)) for sku in skus}
                 status, cart, conflicts = await self._carts.merge(seller_id, asked.source, cart_id, most)
             changed(status, cart)
             body: MergedCart = {

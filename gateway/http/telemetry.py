@@ -52,6 +52,12 @@ CHECKOUTS = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+CATALOGUE_READS = Counter(
+    "gapless_gateway_catalogue_reads",
+    "Products read for buyers, by where they came from: fresh, filled, old, postgres.",
+    ("source",),
+    registry=REGISTRY,
+)
 COMMANDS = Counter("gapless_gateway_commands", "Commands on orders that were accepted.", ("action",), registry=REGISTRY)
 NOT_ACKNOWLEDGED = Counter(
     "gapless_gateway_not_acknowledged", "Requests that the brokers did not acknowledge.", registry=REGISTRY

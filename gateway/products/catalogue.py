@@ -18,7 +18,7 @@ from admission.unavailable import RedisUnavailableError
 from domain.numbering import SELLER_ID
 from domain.product import CATEGORY, check_product_id
 from domain.refusals import INVALID_FIELD, Refusal
-from gateway.http import parameters, problems
+from gateway.http import parameters, problems, telemetry
 from gateway.http.openapi import DeclaredResponse, Parameter, open_operation, whole
 from gateway.http.parameters import entity_tags
 from gateway.http.problems import ProblemError
@@ -111,6 +111,9 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
         return next((each.unit_price for each in self.variants if each.sku == sku), None)
 
 
+_FRESH, _FILLED, _OLD, _POSTGRES = (
+    telemetry.CATALOGUE_READS.labels(source) for source in ("fresh", "filled", "old", "postgres")
+)
 _known = msgspec.json.Decoder(_Known)
 _offer = msgspec.json.Decoder(Offer)
 
@@ -195,7 +198,7 @@ class Catalogue:
             ),
             *parameters.PAGE,
         ],
-        problems=[problems.INVALID_FIELD, problems.UNAVAILABLE],
+        problems=[problems.NOT_FOUND, problems.INVALID_FIELD, problems.UNAVAILABLE],
     )
     async def get_all(self, request: web.Request) -> web.Response:
         """GET /v1/catalogue/{seller_id}/products."""
@@ -225,10 +228,12 @@ class Catalogue:
             if copy is None:
                 break
             if copy.state is CopyState.FRESH:
+                _FRESH.inc()
                 return _seen(copy, _status("hit", ttl=copy.fresh_seconds))
             if copy.state is CopyState.FILL:
                 return await self._fill(name, copy)
             if copy.value is not None:
+                _OLD.inc()
                 return _seen(copy, _status("hit", ttl=min(0, copy.fresh_seconds)))
             # Whoever reads it has it soon.
             await asyncio.sleep(_LOOK_SECONDS)
@@ -236,6 +241,7 @@ class Catalogue:
             text = await self._read(name)
         except PostgresUnavailableError:
             raise problems.postgres_unavailable() from None
+        _POSTGRES.inc()
         return _Seen(text, _status("fwd=miss")) if text else None
 
     async def _fill(self, name: ProductIdentity, copy: CachedCopy) -> _Seen | None:
@@ -249,7 +255,9 @@ class Catalogue:
         except PostgresUnavailableError:
             if copy.value is None:
                 raise problems.postgres_unavailable() from None
+            _OLD.inc()
             return _seen(copy, _STALE, is_stale=True)
+        _FILLED.inc()
         how = "fwd=miss" if copy.value is None else "fwd=stale"
         return _Seen(text, _status(f"{how}; stored", ttl=FRESH_SECONDS)) if text else None
 

@@ -115,15 +115,13 @@ _Changes = tuple[str, Sequence[PutProduct], int, datetime]
 
 
 class Products:
-    """Writes products for one gateway, one transaction at a time."""
+    """Writes products for one gateway."""
 
     def __init__(self, url: str) -> None:
         """Connects on first use. Raises `ValueError`."""
         check_url(url)
-        self._lane = lane = Lane(url, read_only=False)
-        self._changes: MicroBatch[_Changes, list[ProductResult]] = MicroBatch(
-            lambda changes: lane.run(lambda session: _change_each(session, changes)), questions_max=1
-        )
+        # One for single changes, one for many: no seller's new price waits behind another's whole catalogue.
+        self._for_one, self._for_many = _Writer(url), _Writer(url)
 
     async def change(
         self, seller_id: str, changes: Sequence[PutProduct], partitions: int, now: datetime
@@ -133,11 +131,23 @@ class Products:
         `partitions` is the number of each topic's partitions. What says the same as before changes nothing, so a
         repeat is safe. Raises `PostgresUnavailableError`: then it is unknown whether the changes were made.
         """
-        return await self._lane.ask(self._changes, (seller_id, changes, partitions, now))
+        writer = self._for_one if len(changes) == 1 else self._for_many
+        return await writer.lane.ask(writer.changes, (seller_id, changes, partitions, now))
 
     async def close(self) -> None:
-        """Close the connection, even a hanging one."""
-        await self._lane.close(self._changes)
+        """Close the connections, even hanging ones."""
+        for writer in (self._for_one, self._for_many):
+            await writer.lane.close(writer.changes)
+
+
+class _Writer:
+    """A connection, and the transactions that run on it one by one."""
+
+    def __init__(self, url: str) -> None:
+        self.lane = lane = Lane(url, read_only=False)
+        self.changes: MicroBatch[_Changes, list[ProductResult]] = MicroBatch(
+            lambda changes: lane.run(lambda session: _change_each(session, changes)), questions_max=1
+        )
 
 
 def product_of(event: bytes) -> ProductChanged:

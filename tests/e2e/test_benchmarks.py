@@ -59,8 +59,15 @@ SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
     ),
     "catalogue": (
         "catalogue",
-        {"PRODUCTS": 300, "LINES": 100, "READS_PER_S": 50, "SECONDS": 1.0, "CHANGES_PER_S": 20},
-        4,
+        {
+            "PRODUCTS": 300,
+            "LINES": 100,
+            "READS_PER_S": 50,
+            "SECONDS": 1.0,
+            "CHANGES_PER_S": 20,
+            "CART_PUTS_PER_S": 50,
+        },
+        5,
     ),
     "waiting": ("waiting", {"CLIENTS": 20, "ROUNDS": 1}, 2),
     "readiness": ("readiness", {"BUSY_CLIENTS": (5,), "SECONDS": 1.0, "_WARM_UP_S": 0.5}, 2),
