@@ -68,6 +68,17 @@ def of_checkouts(seller_id: str) -> str:
     return f"{seller_id}!checkout"
 
 
+def of_credits(seller_id: str) -> str:
+    """The seller's name in the hints of credits of invoices, each under the name that `credit_name` gives it."""
+    return f"{seller_id}!credit"
+
+
+def credit_name(order_id: str, credit_note_id: str) -> str:
+    """One name for a credit of an order's invoice."""
+    # With the length no two pairs of ids are the same text.
+    return f"{len(order_id)}:{order_id}:{credit_note_id}"
+
+
 class Hints:
     """Remembers accepted orders for a day. No method raises if Redis fails."""
 

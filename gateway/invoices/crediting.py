@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
-from admission.hints import Hints, Silence
+from admission.hints import Hints, Silence, credit_name, of_credits
 from domain.credit import REFUND_ID_CHARS_MAX
 from domain.crediting import CheckedCredit, check_credit
 from domain.invoice import LINES_MAX
@@ -116,7 +116,8 @@ class InvoiceCrediting:
             outcome = _Outcome(self._reader, record, checked.content_sha256)
             note = await outcome.look()
             if note is None:
-                note = await self._keep_and_wait(record, outcome, wait_seconds(request.headers, WAIT_SECONDS_DEFAULT))
+                wait = wait_seconds(request.headers, WAIT_SECONDS_DEFAULT)
+                note = await self._keep_and_wait(record, outcome, wait)
         if note is not None:
             return json_answer(note)
         answer = invoice_views.accepted_credit(order_id, record["credit_note_id"])
@@ -129,6 +130,8 @@ class InvoiceCrediting:
         with self._waiters.waiting(key, wait) as waiter:
             outcome.delivered = await self._intake.keep(self._topic, key, encode(CREDIT_REQUEST, record))
             telemetry.COMMANDS.labels("credit").inc()
+            name = credit_name(record["order_id"], record["credit_note_id"])
+            await self._hints.remember(of_credits(record["seller_id"]), name, outcome.content_sha256)
             return None if waiter is None else await until_known(waiter, outcome, wait, look_at_once=False)
 
     async def _refuse_without_invoice(self, seller_id: str, order_id: str) -> None:

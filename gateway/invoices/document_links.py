@@ -91,7 +91,7 @@ class DocumentLinks:
         body=LinkRequest,
         needs_body=False,
         parameters=[ORDER_ID, REFUND],
-        problems=[problems.NOT_FOUND, problems.INVALID_FIELD],
+        problems=[problems.NOT_FOUND, problems.NOT_STORED, problems.INVALID_FIELD],
     )
     async def make_for_credit_note(self, request: web.Request, seller_id: str) -> web.Response:
         """POST /v1/invoices/{order_id}/credit-notes/{refund_id}/document-link."""

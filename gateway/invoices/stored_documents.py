@@ -7,7 +7,8 @@ import re
 
 from aiohttp import web
 
-from admission.hints import Hints
+from admission.hints import Hints, credit_name, of_credits
+from domain.credit import check_refund_id
 from gateway.http import problems
 from gateway.http.openapi import DeclaredResponse, Parameter
 from gateway.http.parameters import entity_tags
@@ -54,13 +55,22 @@ class StoredDocuments:
         raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
 
     async def credit_note(self, seller_id: str, order_id: str, refund_id: str) -> Invoice:
-        """A refund's credit note; raises `ProblemError`."""
+        """A refund's credit note; raises `ProblemError`, also while it is not issued."""
+        if check_refund_id(refund_id) is not None:
+            raise _no_credit_note()
         with problems.needing_postgres():
             notes = await self._reader.credit_notes(seller_id, order_id)
-        for note in notes:
-            if note.refund_id == refund_id:
+            note = next((each for each in notes if each.refund_id == refund_id), None)
+            if note is not None:
                 return note
-        raise ProblemError(problems.NOT_FOUND, "this order has no credit note for a refund with this id")
+            is_asked = await self._reader.is_refunded(seller_id, order_id, refund_id)
+            refused = [] if is_asked else await self._reader.refused_credits(seller_id, order_id)
+        if not is_asked and all(each.credit_note_id != refund_id for each in refused):
+            hint = await self._hints.known(of_credits(seller_id), credit_name(order_id, refund_id))
+            is_asked = isinstance(hint, bytes)
+        if is_asked:
+            raise _not_stored()
+        raise _no_credit_note()
 
     async def is_sold(self, seller_id: str, order_id: str, outcome: InvoiceOutcome) -> bool:
         """Whether the order is a confirmed checkout: its invoice is about to be issued."""
@@ -102,6 +112,10 @@ class StoredDocuments:
                 problems.INTERNAL, "the stored document is damaged; the operator can have it rendered again"
             )
         return body
+
+
+def _no_credit_note() -> ProblemError:
+    return ProblemError(problems.NOT_FOUND, "this order has no credit note for a refund with this id")
 
 
 def _not_stored() -> ProblemError:

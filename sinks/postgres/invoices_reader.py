@@ -8,6 +8,7 @@ from domain.order import OrderIdentity, OrderState
 from domain.rules import SellerFacts
 from sinks.microbatch import MicroBatch
 from sinks.postgres.lanes import Lane, PostgresUnavailableError, check_url
+from sinks.postgres.refunds import FAILED
 from sinks.postgres.refusals_reader import RefusedRequest, read_refusals
 from sinks.postgres.session import Session, fetch_dicts
 
@@ -137,6 +138,11 @@ _READ_SOLD: LiteralString = """
     SELECT order_id FROM orders WHERE seller_id = %(seller_id)s AND order_id = %(order_id)s AND state = ANY(%(states)s)
 """
 
+_READ_REFUND: LiteralString = """
+    SELECT refund_id FROM refunds
+    WHERE seller_id = %(seller_id)s AND order_id = %(order_id)s AND refund_id = %(refund_id)s AND state <> %(failed)s
+"""
+
 _READ_EVENT: LiteralString = """
     SELECT payload FROM journal
     WHERE topic = %(topic)s AND partition = %(partition)s AND seq = %(seq)s AND occurred_at = %(occurred_at)s
@@ -216,6 +222,11 @@ class InvoicesReader:
         """The order's credit notes, oldest first."""
         rows = await self._for_the_rest.query(_READ_CREDIT_NOTES, seller_id=seller_id, order_id=order_id)
         return [Invoice(**row) for row in rows]
+
+    async def is_refunded(self, seller_id: str, order_id: str, refund_id: str) -> bool:
+        """Whether a checkout has this refund, done or under way: then its credit note was asked for, or will be."""
+        parameters = {"seller_id": seller_id, "order_id": order_id, "refund_id": refund_id, "failed": FAILED}
+        return bool(await self._for_the_rest.query(_READ_REFUND, **parameters))
 
     async def refused_credits(self, seller_id: str, order_id: str) -> list[RefusedCredit]:
         """The credit notes of this order that were refused, the latest first."""

@@ -8,6 +8,7 @@ import pytest
 from domain.document_link import DocumentLink, keys_of, sign
 from tests.conftest import Services
 from tests.integration.gateways import KEYS, Client, Topics, order, running
+from tests.integration.hooks_world import Query
 from tests.integration.issuer import Issuer
 from tests.integration.test_gateway import new_id
 
@@ -108,3 +109,47 @@ async def test_a_document_that_is_not_stored_yet_is_told_so(
         made = await client.call("POST", f"/v1/invoices/{order_id}/document-link")
         found = await client.as_(None).get(made.json["url"].removeprefix(PUBLIC.rstrip("/")))
         assert (found.status, found.json["type"]) == (404, "/problems/document-not-stored")
+
+
+async def test_a_credit_note_that_was_asked_for_and_is_not_issued_is_told_so(
+    client: Client, services: Services, ledger: str, topics: Topics
+) -> None:
+    order_id = new_id()
+    notes = f"/v1/invoices/{order_id}/credit-notes"
+    async with Issuer(services, ledger, topics):
+        await client.post(order(order_id), Prefer="wait=20")
+        refused = await client.call("POST", notes, json={"credit_note_id": "LARGE", "amount": "1000000.00"})
+        assert refused.json["type"] == "/problems/credit-too-large"
+    # Nobody issues any more.
+    asked = await client.call("POST", notes, {"Prefer": "wait=0"}, json={"credit_note_id": "ASKED"})
+    assert asked.status == 202
+    for credit_note_id, told in (("ASKED", "document-not-stored"), ("LARGE", "not-found"), ("NEVER", "not-found")):
+        found = await client.get(f"{notes}/{credit_note_id}/document")
+        linked = await client.call("POST", f"{notes}/{credit_note_id}/document-link")
+        assert found.json["type"] == linked.json["type"] == f"/problems/{told}", credit_note_id
+    assert (await client.as_(KEYS["other"]).get(f"{notes}/ASKED/document")).json["type"] == "/problems/not-found"
+
+
+@pytest.mark.parametrize(
+    ("state", "told"), [("requested", "document-not-stored"), ("done", "document-not-stored"), ("failed", "not-found")]
+)
+async def test_so_is_the_credit_note_of_a_refund_unless_the_refund_failed(
+    client: Client, query: Query, state: str, told: str
+) -> None:
+    order_id = new_id()
+    query(
+        "INSERT INTO orders (seller_id, order_id, partition, customer, state, version, history, currency, net_minor,"
+        " tax_minor, gross_minor, content_sha256, payment_token, invoice_request, hold_expires_at, placed_at,"
+        " source_offset) VALUES ('demo', %s, 0, 'C', 'SHIPPED', 4, '[]', 'EUR', 1, 0, 1, '', '', '', now(), now(), 0)",
+        order_id,
+    )
+    query(
+        "INSERT INTO refunds (seller_id, order_id, refund_id, lines, amount_minor, state, reason, credit_note_request,"
+        " requested_at) VALUES ('demo', %s, 'R-1', '[]', 100, %s, '', '', now())",
+        order_id,
+        state,
+    )
+    path = f"/v1/invoices/{order_id}/credit-notes"
+    assert (await client.get(f"{path}/R-1/document")).json["type"] == f"/problems/{told}"
+    for other in ("R-2", "%00", "x" * 41):
+        assert (await client.get(f"{path}/{other}/document")).json["type"] == "/problems/not-found"
