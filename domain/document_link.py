@@ -1,15 +1,14 @@
 """Signed links to documents: whoever has one can read the document without an API key, until it expires."""
 
 import base64
-import hashlib
 import hmac
 import struct
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-#: Shorter keys could be guessed.
-KEY_CHARS_MIN = 32
+from domain.secret_keys import derive_keys
+
 SECONDS_DEFAULT, SECONDS_MIN, SECONDS_MAX = 7 * 86_400, 60, 366 * 86_400
 #: Longer than any token of ours: `_DIGEST_BYTES`, the head, and two ids of 64 characters of four bytes.
 TOKEN_CHARS_MAX = 900
@@ -31,10 +30,7 @@ class DocumentLink(NamedTuple):
 
 def keys_of(setting: str) -> list[bytes]:
     """The keys in the setting, the signing one first. Raises `ValueError` for one that is too short."""
-    keys = [each.strip() for each in setting.split(",") if each.strip()]
-    if any(len(each) < KEY_CHARS_MIN for each in keys):
-        raise ValueError(f"each key must have {KEY_CHARS_MIN} characters or more; separate keys by commas")
-    return [hashlib.sha256(_PURPOSE + each.encode()).digest() for each in keys]
+    return derive_keys(setting, _PURPOSE)
 
 
 def sign(link: DocumentLink, key: bytes) -> str:

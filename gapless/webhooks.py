@@ -26,6 +26,7 @@ from providers.webhooks import public_key_text, secret_text
 from sinks.postgres import delivery_log
 from sinks.postgres import webhooks as store
 from sinks.postgres.delivery_log import DeliverySummary, LogFilter
+from sinks.postgres.sealing import UnreadableSecretError, sealing_for
 from sinks.postgres.session import Connection
 from sinks.postgres.webhooks import Endpoint, Secrets
 
@@ -64,6 +65,7 @@ def add(seller_id: str, url: str, events: str | None, description: str, data: Pa
             description,
             datetime.now(UTC),
             os.urandom,
+            sealing_for(settings),
             may_be_plain=bool(settings.webhooks_allow),
         ),
     )
@@ -134,12 +136,33 @@ def remove(seller_id: str, endpoint_id: str, data: Path | None) -> None:
 def secret(seller_id: str, endpoint_id: str, rotate: bool, data: Path | None) -> None:
     """Print what an endpoint's deliveries are verified with."""
 
+    settings = settings_for(data)
+    sealing = sealing_for(settings)
+
     async def read(connection: Connection) -> Secrets | None:
         if rotate:
-            return await store.rotate(connection, seller_id, endpoint_id, datetime.now(UTC), os.urandom)
-        return await store.read_secrets(connection, seller_id, endpoint_id)
+            return await store.rotate(connection, seller_id, endpoint_id, datetime.now(UTC), os.urandom, sealing)
+        return await store.read_secrets(connection, seller_id, endpoint_id, sealing)
 
-    _show_secrets(_known(run(settings_for(data), read)))
+    try:
+        _show_secrets(_known(run(settings, read)))
+    except UnreadableSecretError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@webhooks.command()
+@data_option
+def encrypt(data: Path | None) -> None:
+    """Encrypt the secrets of all sellers' endpoints under the first of GAPLESS_SECRET_KEYS."""
+    settings = settings_for(data)
+    if settings.secret_keys is None:
+        raise click.ClickException("GAPLESS_SECRET_KEYS is not set")
+    sealing = sealing_for(settings)
+    try:
+        changed, count = run(settings, lambda connection: store.encrypt_secrets(connection, sealing))
+    except UnreadableSecretError as error:
+        raise click.ClickException(f"{error}: put the former keys behind the new one; nothing was changed") from None
+    click.echo(f"encrypted {changed} of {count}")
 
 
 @webhooks.command()

@@ -69,6 +69,7 @@ from sinks.postgres.invoices_reader import InvoicesReader
 from sinks.postgres.orders_reader import OrdersReader
 from sinks.postgres.products import Products
 from sinks.postgres.products_reader import ProductsReader
+from sinks.postgres.sealing import sealing_for
 from sinks.postgres.stock import Stock
 from sinks.postgres.webhooks import Webhooks
 
@@ -326,7 +327,12 @@ class Gateway:
             ).routes(),
             *self._catalogue.routes(),
             *NoticeIntake(intake, self._settings, topic=topics.payment_notices).routes(),
-            *WebhookEndpoints(intake, self._webhooks, may_be_plain=bool(self._settings.webhooks_allow)).routes(),
+            *WebhookEndpoints(
+                intake,
+                self._webhooks,
+                sealing_for(self._settings),
+                may_be_plain=bool(self._settings.webhooks_allow),
+            ).routes(),
             *EmailEndpoints(intake, self._webhooks).routes(),
             *self._health.routes(),
         ]

@@ -31,6 +31,7 @@ _SECRETS = (
     ("provider_api_key", "sk_"),
     ("provider_webhook_secret", "whsec_"),
     ("link_keys", "lnk_"),
+    ("secret_keys", "enc_"),
 )
 
 
@@ -224,6 +225,7 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         "MONITOR_PROCESSES": ",".join(f"{each}=127.0.0.1:{port}" for each, port in _reporting(description)),
         "PUBLIC_URL": f"http://127.0.0.1:{ports['gateway']}",
         "LINK_KEYS_FILE": str(data / "link_keys"),
+        "SECRET_KEYS_FILE": str(data / "secret_keys"),
         "MONITOR_TOKEN_FILE": str(data / "monitor_token"),
         "PROVIDER_WEBHOOK_SECRET_FILE": str(data / "provider_webhook_secret"),
     }

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from domain.document_link import keys_of
+from domain.secret_keys import derive_keys
 
 ENV_PREFIX = "GAPLESS_"
 
@@ -27,9 +27,9 @@ def _names_a_store(url: str) -> str:
     return url
 
 
-def _are_link_keys(keys: SecretStr | None) -> SecretStr | None:
+def _are_keys(keys: SecretStr | None) -> SecretStr | None:
     if keys is not None:
-        keys_of(keys.get_secret_value())
+        derive_keys(keys.get_secret_value(), b"")
     return keys
 
 
@@ -71,10 +71,15 @@ class Settings(BaseSettings):
         description="URL at which buyers reach the gateways, as https://shop.example; links to documents begin with it."
         " None: links begin as the request for them did.",
     )
-    link_keys: Annotated[SecretStr | None, AfterValidator(_are_link_keys)] = Field(
+    link_keys: Annotated[SecretStr | None, AfterValidator(_are_keys)] = Field(
         None,
         description="Keys for signed links to documents, 32 characters or more each, comma separated: the first signs,"
         " all are accepted. Taking one out revokes its links. None: there are no links.",
+    )
+    secret_keys: Annotated[SecretStr | None, AfterValidator(_are_keys)] = Field(
+        None,
+        description="Keys that encrypt the secrets of webhook endpoints in Postgres, 32 characters or more each, comma"
+        " separated: the first encrypts, all decrypt. None: they are stored as they are.",
     )
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
     metrics_port: Port = Field(

@@ -26,6 +26,7 @@ from sinks.object_store.store import open_store
 from sinks.postgres.deliveries import Taken
 from sinks.postgres.migrate import migration_files
 from sinks.postgres.schema import require_schema
+from sinks.postgres.sealing import Sealing, UnreadableSecretError, sealing_for
 from sinks.postgres.session import OUTAGES
 from streams.delivery_rows import DeliveryRows
 from streams.engine.app import watch_loop
@@ -83,7 +84,7 @@ async def _work(settings: Settings, policy: SenderPolicy, on_ready: Callable[[],
     await _until_agreed(url)
     on_ready()
     rows = _rows(url, Channel.WEBHOOK, policy)
-    channel = WebhookChannel(WebhookCalls(parse_networks(settings.webhooks_allow)), rows.signers)
+    channel = WebhookChannel(WebhookCalls(parse_networks(settings.webhooks_allow)), rows.signers, sealing_for(settings))
     async with asyncio.TaskGroup() as senders:
         senders.create_task(Sender(rows, channel, policy).run())
         # Empty where the file that it is read from is.
@@ -130,15 +131,21 @@ async def _until_agreed(url: str) -> None:
             return
 
 
-#: Endpoint, HMAC secret, Ed25519 seed, and when they expire.
+#: Endpoint, HMAC secret and Ed25519 seed as they are stored, and when they expire.
 SecretRow = tuple[str, bytes, bytes, datetime | None]
 
 
 class WebhookChannel:
     """Signs and posts; holds the keys of endpoints until they have another version."""
 
-    def __init__(self, calls: WebhookCalls, read_secrets: Callable[[list[str]], Awaitable[list[SecretRow]]]) -> None:
+    def __init__(
+        self,
+        calls: WebhookCalls,
+        read_secrets: Callable[[list[str]], Awaitable[list[SecretRow]]],
+        sealing: Sealing,
+    ) -> None:
         self._calls = calls
+        self._sealing = sealing
         self._read_secrets = read_secrets
         self._signers: dict[tuple[str, int], list[Signer]] = {}
 
@@ -152,7 +159,12 @@ class WebhookChannel:
             unknown = {(each.destination, each.version) for each in taken}
         made: dict[str, list[Signer]] = {}
         for endpoint, key, seed, expires_at in await self._read_secrets(sorted({name for name, _ in unknown})):
-            made.setdefault(endpoint, []).append(Signer(key, seed, expires_at))
+            try:
+                signer = Signer(self._sealing.unseal(key), self._sealing.unseal(seed), expires_at)
+            except UnreadableSecretError as error:
+                _log.error("the secrets of the webhook endpoint %s can't be read: %s", endpoint, error)
+            else:
+                made.setdefault(endpoint, []).append(signer)
         for name, version in unknown:
             for former in [each for each in self._signers if each[0] == name]:
                 del self._signers[former]
@@ -162,8 +174,9 @@ class WebhookChannel:
         """Post it."""
         signers = self._signers.get((taken.destination, taken.version), [])
         if not signers:
-            # Deleted meanwhile.
-            return Call(Unanswered("the endpoint has no secret"), None, "the endpoint has no secret", "")
+            # Deleted meanwhile, or encrypted under a key that this sender lacks: it is tried again.
+            reason = "the endpoint has no secret that can be read"
+            return Call(Unanswered(reason), None, reason, "")
         result = await self._calls.post(taken.url, taken.delivery_id, taken.payload, signers, now)
         if isinstance(result.answer, Answered):
             return Call(result.answer, result.answer.status, "", result.text)

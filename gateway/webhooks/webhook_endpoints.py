@@ -1,5 +1,6 @@
 """/v1/webhooks: a seller's endpoints, the log of what was sent to them, and replays."""
 
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -46,8 +47,11 @@ from sinks.postgres import delivery_log
 from sinks.postgres import webhooks as store
 from sinks.postgres.delivery_log import DeliverySummary
 from sinks.postgres.lanes import PostgresUnavailableError
+from sinks.postgres.sealing import Sealing, UnreadableSecretError
 from sinks.postgres.session import Connection
 from sinks.postgres.webhooks import Endpoint, Secrets, Webhooks
+
+_log = logging.getLogger(__name__)
 
 _BODY_BYTES_MAX = 64 * 1024
 
@@ -63,10 +67,11 @@ _Result = TypeVar("_Result")
 class WebhookEndpoints:
     """Shows and changes endpoints, in Postgres directly: senders and agents read them there."""
 
-    def __init__(self, intake: Intake, webhooks: Webhooks, *, may_be_plain: bool) -> None:
+    def __init__(self, intake: Intake, webhooks: Webhooks, sealing: Sealing, *, may_be_plain: bool) -> None:
         """`may_be_plain` permits http URLs."""
         self._intake = intake
         self._webhooks = webhooks
+        self._sealing = sealing
         self._may_be_plain = may_be_plain
 
     def routes(self) -> list[web.RouteDef]:
@@ -117,6 +122,7 @@ class WebhookEndpoints:
                     description,
                     _now(),
                     os.urandom,
+                    self._sealing,
                     may_be_plain=self._may_be_plain,
                 )
             )
@@ -176,7 +182,7 @@ class WebhookEndpoints:
     async def secret(self, request: web.Request, seller_id: str) -> web.Response:
         """GET /v1/webhooks/{endpoint_id}/secret."""
         name = _name(request)
-        secrets = _found(await self._do(lambda each: store.read_secrets(each, seller_id, name)))
+        secrets = _found(await self._do(lambda each: store.read_secrets(each, seller_id, name, self._sealing)))
         return json_answer(_secrets(secrets), headers={"Cache-Control": "no-store"})
 
     @operation(
@@ -188,7 +194,9 @@ class WebhookEndpoints:
     async def rotate(self, request: web.Request, seller_id: str) -> web.Response:
         """POST /v1/webhooks/{endpoint_id}/secret."""
         name = _name(request)
-        secrets = _found(await self._do(lambda each: store.rotate(each, seller_id, name, _now(), os.urandom)))
+        secrets = _found(
+            await self._do(lambda each: store.rotate(each, seller_id, name, _now(), os.urandom, self._sealing))
+        )
         return json_answer(_secrets(secrets), status=201, headers={"Cache-Control": "no-store"})
 
     @operation(
@@ -267,6 +275,12 @@ class WebhookEndpoints:
             return await self._webhooks.do(call)
         except PostgresUnavailableError:
             raise problems.postgres_unavailable() from None
+        except UnreadableSecretError as error:
+            _log.error("the secrets of a webhook endpoint can't be read: %s", error)
+            raise ProblemError(
+                problems.INTERNAL,
+                "the secrets can't be read: rotate them, or have the operator correct the keys",
+            ) from None
 
 
 def _name(request: web.Request) -> str:

@@ -15,12 +15,12 @@ from sinks.postgres import deliveries
 from sinks.postgres.deliveries import CHANCE_BYTES, NewDelivery
 from sinks.postgres.lanes import Lane
 from sinks.postgres.lanes import check_url as check_postgres_url
+from sinks.postgres.sealing import SECRET_BYTES, Sealing
 from sinks.postgres.session import SQL, Connection, Session, fetch_dicts
 
 ACTIVE, PAUSED, DISABLED = "active", "paused", "disabled"
 #: How long the previous secret also signs after a rotation.
 OVERLAP_HOURS = 24
-HMAC_SECRET_BYTES = ED25519_SEED_BYTES = 32
 _ID_BYTES = 12
 
 Chance = Callable[[int], bytes]
@@ -86,6 +86,7 @@ async def create(
     description: str,
     now: datetime,
     chance: Chance,
+    sealing: Sealing,
     *,
     may_be_plain: bool,
 ) -> tuple[Endpoint, Secrets] | Refusal:
@@ -113,7 +114,7 @@ async def create(
         made = endpoint_id(chance(_ID_BYTES))
         values = {"endpoint": made, "seller_id": seller_id, "url": url, "events": list(events)}
         await connection.execute(_INSERT, {**values, "description": description, "now": now})
-        secrets = await _add_secrets(connection, made, now, chance)
+        secrets = await _add_secrets(connection, made, now, chance, sealing)
     endpoint = await read(connection, seller_id, made)
     return (endpoint, secrets) if endpoint is not None else _GONE_MEANWHILE
 
@@ -132,15 +133,18 @@ async def read(connection: Connection, seller_id: str, endpoint: str) -> Endpoin
     return next((each for each in await read_all(connection, seller_id) if each.endpoint_id == endpoint), None)
 
 
-async def read_secrets(connection: Connection, seller_id: str, endpoint: str) -> Secrets | None:
-    """The secrets that sign the endpoint's deliveries now; None if the seller has no such endpoint."""
+async def read_secrets(connection: Connection, seller_id: str, endpoint: str, sealing: Sealing) -> Secrets | None:
+    """The secrets that sign the endpoint's deliveries now; None if the seller has no such endpoint.
+
+    Raises `UnreadableSecretError`.
+    """
     cursor = await connection.execute(
         "SELECT hmac_secret, ed25519_seed FROM webhook_secrets JOIN webhook_endpoints USING (endpoint_id)"
         " WHERE endpoint_id = %s AND seller_id = %s AND expires_at IS NULL",
         (endpoint, seller_id),
     )
     row = await cursor.fetchone()
-    return None if row is None else Secrets(*row)
+    return None if row is None else Secrets(*map(sealing.unseal, row))
 
 
 async def update(
@@ -194,7 +198,7 @@ async def delete(connection: Connection, seller_id: str, endpoint: str) -> bool:
 
 
 async def rotate(
-    connection: Connection, seller_id: str, endpoint: str, now: datetime, chance: Chance
+    connection: Connection, seller_id: str, endpoint: str, now: datetime, chance: Chance, sealing: Sealing
 ) -> Secrets | None:
     """Replace the secrets; the previous ones also sign for `OVERLAP_HOURS`. Commits.
 
@@ -214,14 +218,39 @@ async def rotate(
             " WHERE endpoint_id = %s AND expires_at IS NULL",
             (OVERLAP_HOURS, endpoint),
         )
-        return await _add_secrets(connection, endpoint, now, chance)
+        return await _add_secrets(connection, endpoint, now, chance, sealing)
 
 
-async def _add_secrets(connection: Connection, endpoint: str, now: datetime, chance: Chance) -> Secrets:
-    made = Secrets(chance(HMAC_SECRET_BYTES), chance(ED25519_SEED_BYTES))
+async def encrypt_secrets(connection: Connection, sealing: Sealing) -> tuple[int, int]:
+    """Encrypt all endpoints' secrets under the first key; returns how many have changed, and of how many. Commits.
+
+    Raises `UnreadableSecretError`, and changes none, if one can't be read.
+    """
+    changed = 0
+    async with connection.transaction():
+        cursor = await connection.execute(
+            "SELECT endpoint_id, created_at, hmac_secret, ed25519_seed FROM webhook_secrets FOR UPDATE"
+        )
+        rows = await cursor.fetchall()
+        for endpoint, created_at, *stored in rows:
+            sealed = [sealing.reseal(each) for each in stored]
+            if sealed != stored:
+                await connection.execute(
+                    "UPDATE webhook_secrets SET hmac_secret = %s, ed25519_seed = %s"
+                    " WHERE endpoint_id = %s AND created_at = %s",
+                    (*sealed, endpoint, created_at),
+                )
+                changed += 1
+    return changed, len(rows)
+
+
+async def _add_secrets(
+    connection: Connection, endpoint: str, now: datetime, chance: Chance, sealing: Sealing
+) -> Secrets:
+    made = Secrets(chance(SECRET_BYTES), chance(SECRET_BYTES))
     await connection.execute(
         "INSERT INTO webhook_secrets (endpoint_id, hmac_secret, ed25519_seed, created_at) VALUES (%s, %s, %s, %s)",
-        (endpoint, made.hmac_secret, made.ed25519_seed, now),
+        (endpoint, sealing.seal(made.hmac_secret), sealing.seal(made.ed25519_seed), now),
     )
     return made
 

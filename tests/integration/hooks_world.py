@@ -21,6 +21,7 @@ from schemas import catalog
 from sinks.postgres import journal, webhooks
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.positions import read_positions
+from sinks.postgres.sealing import Sealing
 from sinks.postgres.session import Session
 from sinks.postgres.webhooks import Endpoint, Secrets
 from streams.deliveries import WebhookChannel
@@ -143,6 +144,7 @@ class Hooks:
         self._offsets: dict[str, int] = {}
         self._sending: asyncio.Task[None] | None = None
         self.calls_timeout = 0.6
+        self.sealing = Sealing([b"k" * 32])
 
     async def open(self) -> None:
         """Make the positions."""
@@ -158,7 +160,7 @@ class Hooks:
             lease_seconds=self.policy.lease_seconds,
             failing_seconds_max=self.policy.failing_seconds_max,
         )
-        channel = WebhookChannel(WebhookCalls(LOOPBACK, timeout_seconds=self.calls_timeout), rows.signers)
+        channel = WebhookChannel(WebhookCalls(LOOPBACK, timeout_seconds=self.calls_timeout), rows.signers, self.sealing)
         self._sending = asyncio.create_task(Sender(rows, channel, self.policy, chance=lambda: 0.5).run())
 
     async def stop(self) -> None:
@@ -179,7 +181,7 @@ class Hooks:
         """An endpoint."""
         async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as connection:
             made = await webhooks.create(
-                connection, seller_id, url, events, "", datetime.now(UTC), os.urandom, may_be_plain=True
+                connection, seller_id, url, events, "", datetime.now(UTC), os.urandom, self.sealing, may_be_plain=True
             )
         assert not isinstance(made, Refusal), made
         return made

@@ -140,6 +140,14 @@ def test_the_command_line_does_the_same(ledger_url: str, query: Query, monkeypat
     assert "1 endpoints" in run("list", "demo")
     assert "paused" in run("set", "demo", endpoint, "--state", "paused")
     assert run("secret", "demo", endpoint).splitlines()[0] == secret
+    assert "not set" in run("encrypt", code=1)
+    monkeypatch.setenv("GAPLESS_SECRET_KEYS", "k" * 32)
+    assert run("encrypt") == "encrypted 1 of 1\n"
+    assert run("secret", "demo", endpoint).splitlines()[0] == secret
+    monkeypatch.setenv("GAPLESS_SECRET_KEYS", "other" * 8)
+    assert "no key" in run("secret", "demo", endpoint, code=1)
+    assert "nothing was changed" in run("encrypt", code=1)
+    monkeypatch.setenv("GAPLESS_SECRET_KEYS", "k" * 32)
     assert run("secret", "demo", endpoint, "--rotate").splitlines()[0] != secret
     delivery = run("test", "demo", endpoint).strip()
     assert delivery in run("log", "demo", endpoint)

@@ -18,6 +18,7 @@ from providers.webhooks import Signer, WebhookCalls
 from schemas import catalog
 from sinks.postgres import deliveries, delivery_log, webhooks
 from sinks.postgres.delivery_log import LogFilter
+from sinks.postgres.sealing import Sealing, UnreadableSecretError
 from streams.sender import SenderPolicy
 from tests.integration.gateways import until
 from tests.integration.hooks_world import (
@@ -323,7 +324,10 @@ async def test_a_secret_is_rotated_without_a_lost_delivery(world: Hooks) -> None
         endpoint, old = await world.add(there.url)
         await world.happen(*(changed(f"A-{n}") for n in range(30)))
         new = await on(
-            world, lambda each: webhooks.rotate(each, "demo", endpoint.endpoint_id, datetime.now(UTC), os.urandom)
+            world,
+            lambda each: webhooks.rotate(
+                each, "demo", endpoint.endpoint_id, datetime.now(UTC), os.urandom, world.sealing
+            ),
         )
         await world.happen(*(changed(f"B-{n}") for n in range(30)))
         received = await there.until(60)
@@ -331,6 +335,43 @@ async def test_a_secret_is_rotated_without_a_lost_delivery(world: Hooks) -> None
     after = [each for each in received if each.order_id.startswith("B-")]
     assert all(verifies(each, new) for each in after)
     assert {each.headers["webhook-signature"].count("v1a,") for each in after} == {2}
+
+
+async def test_secrets_are_encrypted_where_they_are_stored(world: Hooks, query: Query) -> None:
+    """Also those from before there was a key, once the command has run; what was signed with stays the same."""
+    world.sealing = Sealing()
+    async with receiver() as there:
+        _, secrets = await world.add(there.url)
+        stored = "SELECT hmac_secret, ed25519_seed FROM webhook_secrets"
+        assert query(stored) == [(secrets.hmac_secret, secrets.ed25519_seed)]
+        former, newer = Sealing([b"f" * 32]), Sealing([b"n" * 32, b"f" * 32])
+        for sealing, changed_rows in ((former, 1), (former, 0), (newer, 1), (newer, 0)):
+            assert await on(world, lambda each: webhooks.encrypt_secrets(each, sealing)) == (changed_rows, 1)  # noqa: B023
+        [(key, seed)] = query(stored)
+        assert secrets.hmac_secret not in key
+        assert secrets.ed25519_seed not in seed
+        with pytest.raises(UnreadableSecretError):
+            await on(world, lambda each: webhooks.encrypt_secrets(each, former))
+        await world.stop()
+        world.sealing = Sealing([b"n" * 32])
+        await world.start()
+        await world.happen(changed("A-1"))
+        assert verifies((await there.until(1))[0], secrets)
+
+
+async def test_a_secret_that_cannot_be_read_delays_its_endpoints_deliveries_alone(world: Hooks, query: Query) -> None:
+    async with receiver() as locked, receiver() as there:
+        endpoint, _ = await world.add(locked.url)
+        world.sealing = Sealing([b"x" * 32])
+        await world.add(there.url)
+        await world.stop()
+        await world.start()
+        await world.happen(changed("A-1"))
+        await there.until(1)
+        tried = "SELECT error FROM delivery_attempts JOIN deliveries USING (delivery_id) WHERE destination = %s"
+        rows = await until(lambda: asyncio.to_thread(query, tried, endpoint.endpoint_id), bool)
+        assert rows[0] == ("the endpoint has no secret that can be read",)
+        assert not locked.received
 
 
 async def test_a_secret_that_has_expired_signs_no_more() -> None:
