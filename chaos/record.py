@@ -65,6 +65,15 @@ class Hooked:
     signed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Mailed:
+    """A mail that the mail server has taken."""
+
+    message_id: str
+    subject: str
+    to: str
+
+
 @dataclass(slots=True)
 class Record:
     """All requests and answers of a run. They have one seller, the local stack's."""
@@ -83,6 +92,8 @@ class Record:
     redriven: dict[tuple[str, int, int], str] = field(default_factory=dict)
     #: What an endpoint that wants all events has received, in order of arrival; None where a run has no endpoint.
     hooked: list[Hooked] | None = None
+    #: The mails that confirm orders, in order of arrival; None where a run has none.
+    mailed: list[Mailed] | None = None
     statuses: Counter[int] = field(default_factory=Counter)
     #: Requests whose client gave up without an answer.
     unanswered: int = 0

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException
 from chaos.judge.documents import judge_dead_letters, judge_documents, judge_redriven
 from chaos.judge.evidence import Evidence, connect, gather
 from chaos.judge.journal import judge_journal
+from chaos.judge.mails import judge_mails
 from chaos.judge.money import judge_money
 from chaos.judge.numbers import judge_numbers
 from chaos.judge.promises import judge_promises
@@ -30,6 +31,7 @@ RULES: tuple[Callable[[Evidence], None], ...] = (
     judge_dead_letters,
     judge_redriven,
     judge_webhooks,
+    judge_mails,
 )
 LOOKED = "looked"
 
@@ -77,6 +79,8 @@ def _judge_looks(evidence: Evidence) -> None:
         needed.add("dead letters")
     if evidence.record.hooked is not None:
         needed |= {"webhooks", "webhooks of numbers"}
+    if evidence.record.mailed is not None:
+        needed.add("mails")
     for what in sorted(needed):
         if not evidence.verdict.counts[what]:
             evidence.verdict.add(LOOKED, what, "none were seen")

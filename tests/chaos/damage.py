@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from chaos.judge.evidence import Evidence
 from chaos.judge.topics import Published, Topics
 from chaos.judge.web import Answer
-from chaos.record import Asked, Hooked, Kind
+from chaos.record import Asked, Hooked, Kind, Mailed
 
 _IN = "WHERE order_id = '{%s}'"
 _INVOICED, _CONFIRMED, _SHIPPED, _DECLINED, _REFUNDED, _CANCELLED, _CREDITED = (
@@ -437,6 +437,34 @@ def _receive_unsigned(evidence: Evidence) -> None:
     evidence.record.hooked = [_hooked(1, "a", signed=False)]
 
 
+def _mails(evidence: Evidence, message_ids: Sequence[str], *, confirmed: bool = True, to: str = "") -> None:
+    """A mail for each checkout that was confirmed, or that was not, under each of these ids."""
+    seller_id = evidence.ledger.seller_id
+    evidence.record.mailed = [
+        Mailed(f"<{order_id}-{message_id}>", f"Your order {order_id}", to or asked.bodies[0]["buyer"]["email"])
+        for (kind, order_id), asked in evidence.record.asked.items()
+        if kind is Kind.CHECKOUT
+        for message_id in message_ids
+        if any(step.after == "CONFIRMED" for step in evidence.topics.steps.get((seller_id, order_id), ())) is confirmed
+    ]
+
+
+def _mail_nothing(evidence: Evidence) -> None:
+    evidence.record.mailed = []
+
+
+def _mail_twice(evidence: Evidence) -> None:
+    _mails(evidence, ["a", "b"])
+
+
+def _mail_of_what_never_was(evidence: Evidence) -> None:
+    _mails(evidence, ["a"], confirmed=False)
+
+
+def _mail_to_another(evidence: Evidence) -> None:
+    _mails(evidence, ["a"], to="somebody@else.example")
+
+
 EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "a record is lost": (_lose_record, "journal", "comes after"),
     "the last record is lost": (_lose_last_record, "journal", "marked as published up to"),
@@ -460,6 +488,10 @@ EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "webhooks came in another order": (_receive_webhooks_backwards, "webhooks", "came in the order [2, 1]"),
     "a webhook came under two ids": (_receive_under_two_ids, "webhooks", "1 webhooks came under 2 ids"),
     "a webhook is not signed": (_receive_unsigned, "webhooks", "is not signed"),
+    "a mail never arrived": (_mail_nothing, "mails", "was confirmed, and no mail says so"),
+    "a mail came under two ids": (_mail_twice, "mails", "is confirmed by mails with 2 Message-IDs"),
+    "a mail confirms what was not confirmed": (_mail_of_what_never_was, "mails", "was never confirmed"),
+    "a mail went to another": (_mail_to_another, "mails", "its mail went to somebody@else.example"),
     "no logo is looked for": (_look_for_no_logo, "looked", "logos looked for: none were seen"),
     "an invoice is not shown": (_show_no_invoice, "promises", "is shown as 404"),
     "another stock is shown": (_show_other_stock, "stock", "is shown as 200"),
