@@ -14,7 +14,7 @@ from audit.tally import Entry, Tally
 from domain.credit import CANCELLATION
 from domain.moments import micros
 from domain.order import CLAIMING, OrderState, StepTaken, is_walk
-from domain.records import ShortLine
+from domain.records import Parcel, ShortLine
 from schemas import catalog
 from schemas.codec import DecodeError, decode
 
@@ -187,7 +187,8 @@ def order_entries(row: dict[str, Any]) -> Iterator[Entry]:
         elif each["to"] == OrderState.PAYMENT_PENDING:
             continue
         else:
-            what = f"step {each['version']} {step} ({each['reason']}; {each['detail']}) at {each['at']}"
+            said = f"{each['reason']}; {each['detail']}{_parcel(each.get('parcel'))}"
+            what = f"step {each['version']} {step} ({said}) at {each['at']}"
         yield Entry(where, f"{partition}: {what}")
         if cause := _stock_cause(each["from"], each["to"]):
             yield Entry(where, f"{partition}: {_stock(cause, pieces)}")
@@ -204,6 +205,12 @@ def claims(row: dict[str, Any], versions: Collection[int]) -> Iterator[tuple[str
             cause = "reserved" if each["to"] == OrderState.PLACED else _stock_cause(each["from"], each["to"])
             if cause is not None:
                 yield from ((cause, sku, quantity) for _, sku, quantity in row["lines"] if sku)
+
+
+def _parcel(parcel: Parcel | None) -> str:
+    if parcel is None:
+        return ""
+    return f"; {parcel['carrier']} {parcel['tracking_number']} {parcel['tracking_url']}"
 
 
 def _stock_cause(before: str | None, after: str) -> str | None:
@@ -250,7 +257,8 @@ def _words(schema: catalog.Schema[Any], event: Mapping[str, object], payload: by
         return _refused(event["customer"], event["short"], event["occurred_at"])
     if catalog.ORDER_STATE_CHANGED.describes(event, schema):
         step = f"{event['from_state']} → {event['to_state']}"
-        return f"step {event['version']} {step} ({event['reason']}; {event['detail']}) at {event['occurred_at']}"
+        said = f"{event['reason']}; {event['detail']}{_parcel(event['parcel'])}"
+        return f"step {event['version']} {step} ({said}) at {event['occurred_at']}"
     if catalog.STOCK_CHANGED.describes(event, schema):
         return _stock(event["cause"], {each["sku"]: each["quantity"] for each in event["changes"]})
     if catalog.PAYMENT_REQUESTED.describes(event, schema):

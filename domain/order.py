@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from domain.records import Parcel
 from domain.refusals import NOT_PERMITTED, Refusal
 
 
@@ -182,6 +183,8 @@ class StepTaken:
     detail: str
     #: Microseconds since 1970, UTC.
     at: int
+    #: Of the step to SHIPPED, if the storefront has named one.
+    parcel: Parcel | None = None
 
 
 #: Of the words that a caller gives for a command.

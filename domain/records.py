@@ -493,6 +493,8 @@ class CreditNoteIssued(TypedDict):
     #: YYYY-MM-DD on which the money was known to be returned, the way it came; empty if the invoice was asked for
     #: directly.
     paid_on: NotRequired[str]
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -575,6 +577,8 @@ class DeadLetter(TypedDict):
     error: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -605,6 +609,8 @@ class InvoiceDocumentStored(TypedDict):
     template_version: int
     #: UTC.
     stored_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -645,6 +651,8 @@ class InvoiceIssued(TypedDict):
     details: NotRequired[InvoiceDetails | None]
     #: YYYY-MM-DD on which the payment of the checkout's order was known; empty if it was asked for directly.
     paid_on: NotRequired[str]
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -693,6 +701,8 @@ class InvoiceRequestConflicted(TypedDict):
     first_content_sha256: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -717,6 +727,8 @@ class InvoiceRequestRejected(TypedDict):
     detail: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -727,6 +739,18 @@ class RefundedLine(TypedDict):
     line: int
     #: Whole number of pieces, above 0.
     quantity: int
+
+
+@final
+class Parcel(TypedDict):
+    """What a shipment is sent as."""
+
+    #: Who carries it, as buyers know it; may be empty.
+    carrier: str
+    #: The carrier's number of it; may be empty.
+    tracking_number: str
+    #: The carrier's page about it, https; may be empty.
+    tracking_url: str
 
 
 @final
@@ -751,6 +775,8 @@ class OrderCommand(TypedDict):
     lines: list[RefundedLine]
     #: Decimal text with tax: what to refund; empty for lines, for all that is left, and for other actions.
     amount: NotRequired[str]
+    #: Of a shipment, if the storefront names one; null for other actions.
+    parcel: NotRequired[Parcel | None]
 
 
 @final
@@ -778,6 +804,8 @@ class OrderCommandAnswered(TypedDict):
     #: Offset of the command in order-commands: with its partition, which of several commands of one command_id is
     #: answered; -1 in records of version 1.
     source_offset: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -800,6 +828,8 @@ class OrderConflicted(TypedDict):
     first_content_sha256: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -848,6 +878,8 @@ class OrderPlaced(TypedDict):
     version: int
     #: UTC.
     placed_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -876,6 +908,8 @@ class OrderRefused(TypedDict):
     short: list[ShortLine]
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -898,6 +932,8 @@ class OrderRejected(TypedDict):
     detail: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -922,6 +958,10 @@ class OrderStateChanged(TypedDict):
     command_id: str
     #: UTC.
     occurred_at: int
+    #: Of the step to SHIPPED, if the storefront has named one.
+    parcel: NotRequired[Parcel | None]
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -952,6 +992,8 @@ class PaymentAttemptFinished(TypedDict):
     tries: int
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -990,6 +1032,8 @@ class PaymentRequested(TypedDict):
     currency: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -1117,3 +1161,5 @@ class StockChanged(TypedDict):
     changes: list[SkuChange]
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]

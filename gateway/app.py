@@ -21,6 +21,7 @@ from admission.carts import Carts
 from admission.hints import Hints
 from admission.product_cache import ProductCache
 from domain.document_link import keys_of
+from domain.tracking_link import tracking_keys_of
 from gateway import registry
 from gateway.agreement import Agreement
 from gateway.carts.cart_checkout import CartCheckouts
@@ -46,6 +47,7 @@ from gateway.orders.order_reading import OrderReading
 from gateway.orders.order_stream import OrderStreams
 from gateway.products.catalogue import Catalogue
 from gateway.products.product_writing import ProductWriting
+from gateway.orders.tracking import Tracking
 from gateway.registry import RegistryError
 from gateway.stock import StockKeeping
 from gateway.webhooks.webhook_endpoints import WebhookEndpoints
@@ -178,6 +180,7 @@ class Gateway:
         self._catalogue = Catalogue(self._products_reader, self._product_cache, self._admission)
         link_keys = settings.link_keys
         self._link_keys = [] if link_keys is None else keys_of(link_keys.get_secret_value())
+        self._tracking_keys = [] if link_keys is None else tracking_keys_of(link_keys.get_secret_value())
         self._invoice_waiters, self._order_waiters = Waiters(), Waiters()
         self._tails = [
             Tail(settings.kafka_bootstrap, topic, waiters.by_key, waiters.deliver)
@@ -319,6 +322,15 @@ class Gateway:
             ).routes(),
             *carts.routes(),
             *reading.routes(),
+            *Tracking(
+                intake,
+                reading,
+                orders,
+                hints,
+                keys=self._tracking_keys,
+                document_keys=self._link_keys,
+                public_url=self._settings.public_url,
+            ).routes(),
             *OrderStreams(reading, order_waiters, invoice_waiters).routes(),
             *Commands(intake, hints, orders, order_waiters, topic=topics.order_commands).routes(),
             *StockKeeping(intake, orders, self._stock, self._agreement.require).routes(),

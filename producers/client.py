@@ -125,9 +125,12 @@ class GaplessClient:
         """A page of a customer's orders, newest first; `cursor` is the `next` of the page before."""
         return await self._until_answered("GET", _page("/v1/orders", limit, cursor, customer=customer), None, None)
 
-    async def ship(self, order_id: str, reason: str = "", wait_s: int | None = None) -> GatewayAnswer:
+    async def ship(
+        self, order_id: str, reason: str = "", wait_s: int | None = None, *, parcel: Mapping[str, str] | None = None
+    ) -> GatewayAnswer:
         """The order leaves the warehouse. 200 with the order, 409 with the reason, 202 if it takes longer."""
-        return await self._command(order_id, "shipments", {"reason": reason}, wait_s)
+        body = {"reason": reason} if parcel is None else {"reason": reason, "parcel": parcel}
+        return await self._command(order_id, "shipments", body, wait_s)
 
     async def deliver(self, order_id: str, reason: str = "", wait_s: int | None = None) -> GatewayAnswer:
         """The order has arrived; answered as `ship`."""

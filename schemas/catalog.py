@@ -16,6 +16,9 @@ from schemas.compiled import Decoder, Encoder, decoder, encoder, kind_of
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
+#: The last field of every event: null until the journal numbers it.
+EVENT_ID = "event_id"
+
 R = TypeVar("R", bound=Mapping[str, object])
 
 _DAY_MS = 24 * 3600 * 1000
@@ -47,6 +50,11 @@ class SchemaVersion:
         """As fastavro wants it, less the logical types: our code keeps time as integers of microseconds."""
         document = json.loads(self.text, object_hook=lambda node: {k: v for k, v in node.items() if k != "logicalType"})
         return parse_schema(document)  # type: ignore[return-value]
+
+    @cached_property
+    def ends_with_event_id(self) -> bool:
+        """Whether the last field is `event_id`; where that is null, it is the last byte of a record."""
+        return bool(self.parsed["fields"][-1]["name"] == EVENT_ID)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -107,25 +115,25 @@ class Schema(Generic[R]):
 
 
 INVOICE_REQUEST = Schema(records.InvoiceRequest, (1, 22))
-INVOICE_ISSUED = Schema(records.InvoiceIssued, (2, 25))
-INVOICE_DOCUMENT_STORED = Schema(records.InvoiceDocumentStored, (3,))
-INVOICE_REQUEST_CONFLICTED = Schema(records.InvoiceRequestConflicted, (4,))
-INVOICE_REQUEST_REJECTED = Schema(records.InvoiceRequestRejected, (5,))
-DEAD_LETTER = Schema(records.DeadLetter, (6,))
+INVOICE_ISSUED = Schema(records.InvoiceIssued, (2, 25, 46))
+INVOICE_DOCUMENT_STORED = Schema(records.InvoiceDocumentStored, (3, 31))
+INVOICE_REQUEST_CONFLICTED = Schema(records.InvoiceRequestConflicted, (4, 32))
+INVOICE_REQUEST_REJECTED = Schema(records.InvoiceRequestRejected, (5, 33))
+DEAD_LETTER = Schema(records.DeadLetter, (6, 35))
 CHECKOUT_REQUEST = Schema(records.CheckoutRequest, (7, 23))
-ORDER_COMMAND = Schema(records.OrderCommand, (8, 28))
-ORDER_PLACED = Schema(records.OrderPlaced, (9, 27))
-ORDER_REFUSED = Schema(records.OrderRefused, (10,))
-ORDER_CONFLICTED = Schema(records.OrderConflicted, (11,))
-ORDER_REJECTED = Schema(records.OrderRejected, (12,))
-ORDER_STATE_CHANGED = Schema(records.OrderStateChanged, (13,))
-ORDER_COMMAND_ANSWERED = Schema(records.OrderCommandAnswered, (14, 21))
-PAYMENT_REQUESTED = Schema(records.PaymentRequested, (15,))
-PAYMENT_ATTEMPT_FINISHED = Schema(records.PaymentAttemptFinished, (16,))
-STOCK_CHANGED = Schema(records.StockChanged, (17,))
+ORDER_COMMAND = Schema(records.OrderCommand, (8, 28, 45))
+ORDER_PLACED = Schema(records.OrderPlaced, (9, 27, 36))
+ORDER_REFUSED = Schema(records.OrderRefused, (10, 37))
+ORDER_CONFLICTED = Schema(records.OrderConflicted, (11, 38))
+ORDER_REJECTED = Schema(records.OrderRejected, (12, 39))
+ORDER_STATE_CHANGED = Schema(records.OrderStateChanged, (13, 40))
+ORDER_COMMAND_ANSWERED = Schema(records.OrderCommandAnswered, (14, 21, 41))
+PAYMENT_REQUESTED = Schema(records.PaymentRequested, (15, 42))
+PAYMENT_ATTEMPT_FINISHED = Schema(records.PaymentAttemptFinished, (16, 43))
+STOCK_CHANGED = Schema(records.StockChanged, (17, 44))
 PAYMENT_NOTICE = Schema(records.PaymentNotice, (18,))
 CREDIT_NOTE_REQUEST = Schema(records.CreditNoteRequest, (19, 24))
-CREDIT_NOTE_ISSUED = Schema(records.CreditNoteIssued, (20, 26))
+CREDIT_NOTE_ISSUED = Schema(records.CreditNoteIssued, (20, 26, 34))
 CREDIT_REQUEST = Schema(records.CreditRequest, (29,))
 PRODUCT_CHANGED = Schema(records.ProductChanged, (30,))
 

@@ -9,7 +9,7 @@ Avro prescribes: fields that it lacks have their defaults.
 
 import struct
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, overload
 
 from schemas.catalog import VERSIONS, R, Schema, SchemaVersion
@@ -17,6 +17,8 @@ from schemas.compiled import Decoder, decoder, read_long
 
 _HEADER = struct.Struct(">bI")
 _MAGIC = 0
+#: An optional value that is absent.
+_NULL = b"\0"
 
 
 class DecodeError(ValueError):
@@ -32,6 +34,20 @@ def encode(schema: Schema[R], value: R) -> bytes:
 def schema_of(payload: bytes) -> Schema[Any]:
     """The schema that the header names; raises `DecodeError` for a foreign or unknown one."""
     return _written_as(payload)[0]
+
+
+def lacks_event_id(payload: bytes) -> bool:
+    """Whether the record has a field for its event's id, which is null: then that is its last byte."""
+    return payload[-1:] == _NULL and _ends_with_event_id(payload[: _HEADER.size])
+
+
+@lru_cache(256)
+def _ends_with_event_id(header: bytes) -> bool:
+    try:
+        return _written_as(header)[1].ends_with_event_id
+    except DecodeError:
+        # The journal takes any bytes.
+        return False
 
 
 def _written_as(payload: bytes) -> tuple[Schema[Any], SchemaVersion]:

@@ -14,7 +14,6 @@ import uvloop
 
 from domain.addresses import NotANetworkError, parse_networks
 from domain.delivery import Answered, Channel, Unanswered
-from domain.document_link import keys_of
 from providers.email import SmtpCalls, SmtpUrlError, parse_smtp_url
 from providers.webhooks import Signer, WebhookCalls
 from runtime import metrics
@@ -108,7 +107,7 @@ def _email_sender(settings: Settings, smtp_url: str) -> Sender:
     rows = _rows(settings.postgres_url.get_secret_value(), Channel.EMAIL, EMAIL_POLICY)
     links = None
     if settings.public_url is not None and settings.link_keys:
-        links = Links(settings.public_url, keys_of(settings.link_keys.get_secret_value())[0])
+        links = Links(settings.public_url, settings.link_keys.get_secret_value())
     channel = EmailChannel(SmtpCalls(parse_smtp_url(smtp_url)), open_store(settings), rows.letters, links)
     return Sender(rows, channel, EMAIL_POLICY)
 

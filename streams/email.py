@@ -25,6 +25,7 @@ from domain.delivery import FAILING_DAYS_MAX, Answered, Refused, Unreachable
 from domain.document_link import DocumentLink
 from domain.email import LINK, TEST, WEBHOOK_DISABLED, Mailbox, NotAnAddressError, message_id, parse_mailbox
 from domain.records import CreditNoteIssued, InvoiceIssued
+from domain.tracking_link import TrackingLink, sign_tracking, tracking_keys_of
 from providers.email import Attachment, Outgoing, SmtpCalls
 from schemas import catalog
 from schemas.codec import decode, schema_of
@@ -64,19 +65,27 @@ class _Written(NamedTuple):
 
 
 class Links:
-    """Makes links to documents that a buyer follows without a key."""
+    """Makes links that a buyer follows without a key. They are the same for each try of a mail."""
 
-    def __init__(self, public_url: str, key: bytes) -> None:
-        """`public_url` is where buyers reach the gateways; `key` signs."""
+    def __init__(self, public_url: str, keys: str) -> None:
+        """`public_url` is where buyers reach the gateways; the first of `keys`, as in the setting, signs."""
         self._url = public_url.rstrip("/")
-        self._key = key
+        self._document_key = document_link.keys_of(keys)[0]
+        self._tracking_key = tracking_keys_of(keys)[0]
 
-    def url(self, seller_id: str, order_id: str, refund_id: str, made_at: datetime) -> str:
-        """The same for each try of a mail that was made at this time."""
-        expires_at = int(made_at.timestamp()) + LINK_DAYS * 86_400
-        return (
-            f"{self._url}/d/{document_link.sign(DocumentLink(seller_id, order_id, refund_id, expires_at), self._key)}"
-        )
+    def document_url(self, seller_id: str, order_id: str, refund_id: str, made_at: datetime) -> str:
+        """To a document, in a mail that was made at this time."""
+        link = DocumentLink(seller_id, order_id, refund_id, _expiry(made_at))
+        return f"{self._url}/d/{document_link.sign(link, self._document_key)}"
+
+    def tracking_url(self, seller_id: str, order_id: str, made_at: datetime) -> str:
+        """To an order's tracking page, in a mail that was made at this time."""
+        link = TrackingLink(seller_id, order_id, _expiry(made_at))
+        return f"{self._url}/t/{sign_tracking(link, self._tracking_key)}"
+
+
+def _expiry(made_at: datetime) -> int:
+    return int(made_at.timestamp()) + LINK_DAYS * 86_400
 
 
 class _CannotBeWrittenError(Exception):
@@ -130,8 +139,21 @@ class EmailChannel:
             mail = disabled_mail(shop, letter.data["url"], is_gone=is_gone, days=FAILING_DAYS_MAX)
             return _Written(mail, letter.seller.reply_to or letter.seller.sender, shop.name)
         if taken.type.startswith("order."):
-            return _order(taken, letter, shop)
+            return self._order(taken, letter, shop)
         return await self._document(taken, letter, shop)
+
+    def _order(self, taken: Taken, letter: Letter, shop: Shop) -> _Written:
+        order = letter.order
+        if order is None:
+            raise _CannotBeWrittenError("the ledger has no such order")
+        bytes_max = catalog.INVOICE_REQUESTS.value_bytes_max
+        _, request = decode(order.invoice_request, catalog.INVOICE_REQUEST, bytes_max=bytes_max)
+        amounts = Amounts(order.net_minor, order.tax_minor, order.gross_minor)
+        buyer = request["buyer"]
+        url = None
+        if self._links is not None:
+            url = self._links.tracking_url(taken.seller_id, taken.order_id, taken.created_at)
+        return _Written(order_mail(taken.type, shop, request, amounts, url), buyer["email"], buyer["name"])
 
     async def _document(self, taken: Taken, letter: Letter, shop: Shop) -> _Written:
         document = letter.document
@@ -143,7 +165,7 @@ class EmailChannel:
         is_large = document.size_bytes > DOCUMENT_BYTES_MAX
         if self._links is not None and (is_large or letter.seller.documents == LINK):
             refund_id = str(event.get("refund_id", ""))
-            enclosure = Linked(self._links.url(taken.seller_id, taken.order_id, refund_id, taken.created_at))
+            enclosure = Linked(self._links.document_url(taken.seller_id, taken.order_id, refund_id, taken.created_at))
         elif is_large:
             enclosure = TooLarge()
         else:
@@ -166,17 +188,6 @@ def _issued(payload: bytes) -> InvoiceIssued | CreditNoteIssued:
     if schema_of(payload) is catalog.INVOICE_ISSUED:
         return decode(payload, catalog.INVOICE_ISSUED, bytes_max=bytes_max)[1]
     return decode(payload, catalog.CREDIT_NOTE_ISSUED, bytes_max=bytes_max)[1]
-
-
-def _order(taken: Taken, letter: Letter, shop: Shop) -> _Written:
-    order = letter.order
-    if order is None:
-        raise _CannotBeWrittenError("the ledger has no such order")
-    bytes_max = catalog.INVOICE_REQUESTS.value_bytes_max
-    _, request = decode(order.invoice_request, catalog.INVOICE_REQUEST, bytes_max=bytes_max)
-    amounts = Amounts(order.net_minor, order.tax_minor, order.gross_minor)
-    buyer = request["buyer"]
-    return _Written(order_mail(taken.type, shop, request, amounts), buyer["email"], buyer["name"])
 
 
 def _addressed(taken: Taken, seller: MailSeller, written: _Written) -> Outgoing:

@@ -21,6 +21,7 @@ from domain.records import (
     InvoiceRequest,
     OrderCommandAnswered,
     OrderStateChanged,
+    Parcel,
     PaymentRequested,
 )
 from domain.refusals import CREDIT_TOO_LARGE, REFUND_CONFLICT, REFUND_IN_PROGRESS, REFUND_TOO_LARGE, Refusal
@@ -107,7 +108,14 @@ class OrderBook:
         """Whether there is such an order in this partition."""
         return order in self._orders and self._orders[order].standing.partition == partition
 
-    def move(self, order: OrderIdentity, trigger: Trigger, detail: str = "", command_id: str = "") -> bool:
+    def move(
+        self,
+        order: OrderIdentity,
+        trigger: Trigger,
+        detail: str = "",
+        command_id: str = "",
+        parcel: Parcel | None = None,
+    ) -> bool:
         """Take the table's step, if it has one, and say whether it did. Not for refunds."""
         its = self._orders[order]
         step = rules.step(its.state, trigger)
@@ -129,7 +137,7 @@ class OrderBook:
             self._say_stock(order, "shipped", changes)
         was = its.state
         if step.to is not was:
-            self._take(order, step, trigger.value, detail, command_id)
+            self._take(order, step, trigger.value, detail, command_id, parcel)
         if step.payment is PaymentAction.CAPTURE:
             self._ask_payment(order, "capture", step.payment, its.standing.gross_minor)
         elif step.payment is PaymentAction.VOID:
@@ -144,7 +152,14 @@ class OrderBook:
             self.say(catalog.INVOICE_REQUESTS, order, its.standing.invoice_request)
         return True
 
-    def command(self, order: OrderIdentity, command: Trigger, detail: str, command_id: str) -> Refusal | None:
+    def command(
+        self,
+        order: OrderIdentity,
+        command: Trigger,
+        detail: str,
+        command_id: str,
+        parcel: Parcel | None = None,
+    ) -> Refusal | None:
         """Obey a storefront's command, or say why not. What was obeyed before is obeyed again, without effect."""
         its = self._orders[order]
         state = its.state
@@ -154,7 +169,7 @@ class OrderBook:
             return None
         if rules.has_obeyed(command, state, was_delivered=its.was_delivered):
             return None
-        return None if self.move(order, command, detail, command_id) else rules.forbid(state, command)
+        return None if self.move(order, command, detail, command_id, parcel) else rules.forbid(state, command)
 
     def refund(self, order: OrderIdentity, refund_id: str, wanted: Wanted, reason: str) -> Refusal | None:
         """Accept a refund of pieces by line, of an amount, or of all that is left, or say why not."""
@@ -303,9 +318,17 @@ class OrderBook:
             self._say_stock(order, "retaken", changes)
         return step, changes
 
-    def _take(self, order: OrderIdentity, step: OrderStep, reason: str, detail: str, command_id: str) -> None:
+    def _take(
+        self,
+        order: OrderIdentity,
+        step: OrderStep,
+        reason: str,
+        detail: str,
+        command_id: str,
+        parcel: Parcel | None = None,
+    ) -> None:
         its = self._orders[order]
-        taken = StepTaken(its.version + 1, its.state, step.to, reason, detail, micros(self._now))
+        taken = StepTaken(its.version + 1, its.state, step.to, reason, detail, micros(self._now), parcel)
         value: OrderStateChanged = {
             "seller_id": order.seller_id,
             "order_id": order.order_id,
@@ -316,6 +339,7 @@ class OrderBook:
             "detail": taken.detail,
             "command_id": command_id,
             "occurred_at": taken.at,
+            "parcel": parcel,
         }
         self.say(catalog.ORDER_EVENTS, order, encode(catalog.ORDER_STATE_CHANGED, value))
         its.steps.append(taken)

@@ -15,6 +15,7 @@ from domain.dead_letter import DeadLetterReason
 from domain.invoice import check_order_id, check_segment
 from domain.numbering import SELLER_ID
 from domain.order import COMMANDS, REASON_CHARS_MAX, OrderIdentity, Trigger
+from domain.parcel import check_parcel
 from domain.payment import Action, AttemptState
 from domain.records import OrderCommand, PaymentAttemptFinished
 from domain.refusals import INVALID_FIELD, UNKNOWN_ORDER, Refusal
@@ -235,6 +236,13 @@ def _read_command(record: Record) -> _Command:
     _check_texts(order, reason=body["reason"], refund_id=body["refund_id"], command_id=body["command_id"])
     if body["action"] not in COMMANDS:
         raise DecodeError(f"no such action: {body['action'][:40]!r}")
+    parcel = body.get("parcel")
+    if parcel is not None:
+        refusal = check_parcel(parcel)
+        if refusal is not None:
+            raise DecodeError(str(refusal))
+        if body["action"] != Trigger.SHIP:
+            raise DecodeError("a parcel belongs to a shipment")
     return _Command(record, order, Trigger(body["action"]), body)
 
 
@@ -269,7 +277,7 @@ def _check_texts(order: OrderIdentity, **texts: str) -> None:
 def _obey(book: OrderBook, each: _Command) -> Refusal | None:
     body, trigger = each.body, each.trigger
     if trigger is not Trigger.REFUND:
-        return book.command(each.order, trigger, body["reason"], body["command_id"])
+        return book.command(each.order, trigger, body["reason"], body["command_id"], body.get("parcel"))
     if body["command_id"] != REFUND + body["refund_id"]:
         return Refusal(INVALID_FIELD, "command_id", "must be refund: and the refund_id")
     refusal = check_segment("refund_id", body["refund_id"])

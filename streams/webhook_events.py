@@ -120,6 +120,8 @@ def _changed(event: _Event) -> tuple[dict[str, Any], int]:
         "detail": event["detail"],
         "command_id": event["command_id"] or None,
     }
+    if event["parcel"] is not None:
+        data["parcel"] = event["parcel"]
     return data, event["occurred_at"]
 
 

@@ -16,15 +16,18 @@ from documents.mail.texts import one_line, salutation_name
 from documents.mail.words import MailWords
 from documents.template_2.language import Language, language_of
 from documents.template_2.titles import title
+from documents.tracking.words import WORDS as TRACKING_WORDS
 from domain.amounts import line_minor
 from domain.money import minor
 from domain.records import Address, CreditNoteIssued, InvoiceIssued, InvoiceRequest, RequestedLine
 
 #: Lines of an order that its mails list.
 LINES_MAX = 50
-_ACCENT = "#3b6ea5"
+#: Where a seller has no colour.
+ACCENT = "#3b6ea5"
 _CANCELLATION = "cancellation"
-_WORDS = {
+#: By the code of a language.
+MAIL_WORDS = {
     "en": en.WORDS,
     "de": de.WORDS,
     "fr": fr.WORDS,
@@ -98,10 +101,15 @@ class TooLarge:
 Enclosure = Attached | Linked | TooLarge
 
 
-def order_mail(event_type: str, shop: Shop, order: InvoiceRequest, amounts: Amounts) -> Mail:
-    """What tells of an order's progress: `order.confirmed`, `order.shipped` or `order.delivered`."""
+def order_mail(
+    event_type: str, shop: Shop, order: InvoiceRequest, amounts: Amounts, tracking_url: str | None = None
+) -> Mail:
+    """What tells of an order's progress: `order.confirmed`, `order.shipped` or `order.delivered`.
+
+    `tracking_url` is the order's page, if there is one.
+    """
     details = order["details"] if "details" in order else None  # noqa: SIM401 - the default's type would be lost.
-    language, words = _language(details["language"] if details else "", order["buyer"]["address"]["country"], shop)
+    language, words = language_for(details["language"] if details else "", order["buyer"]["address"]["country"], shop)
     order_id = one_line(order["order_id"])
     subject, sentence = {
         "order.confirmed": (words.confirmed_subject, words.confirmed),
@@ -124,7 +132,8 @@ def order_mail(event_type: str, shop: Shop, order: InvoiceRequest, amounts: Amou
         subject=subject.format(order=order_id),
         hello=_hello(words, order["buyer"]["name"]),
         sentences=[sentence.format(order=order_id)],
-        lines=[_line(language, line, order["currency"]) for line in listed],
+        link=None if tracking_url is None else {"text": TRACKING_WORDS[language.code].follow, "url": tracking_url},
+        lines=[line_view(language, line, order["currency"]) for line in listed],
         more_lines=words.more_lines.format(count=left) if left else "",
         facts=facts,
         address=[part for part in address if part],
@@ -135,7 +144,7 @@ def document_mail(shop: Shop, event: InvoiceIssued | CreditNoteIssued, enclosure
     """What brings an invoice or a credit note."""
     details = event["details"] if "details" in event else None  # noqa: SIM401 - the default's type would be lost.
     buyer, seller = event["buyer"], event["seller"]
-    language, words = _language(details["language"] if details else "", buyer["address"]["country"], shop)
+    language, words = language_for(details["language"] if details else "", buyer["address"]["country"], shop)
     titled = title(
         event["kind"],
         language.code,
@@ -172,7 +181,7 @@ def document_mail(shop: Shop, event: InvoiceIssued | CreditNoteIssued, enclosure
 
 def disabled_mail(shop: Shop, url: str, *, is_gone: bool, days: int) -> Mail:
     """What tells a seller that its webhook endpoint at `url` was disabled: after 410, or after so many days."""
-    language, words = _language(shop.language, shop.address["country"], shop)
+    language, words = language_for(shop.language, shop.address["country"], shop)
     said = words.disabled_gone if is_gone else words.disabled_failing
     return _write(
         shop,
@@ -187,7 +196,7 @@ def disabled_mail(shop: Shop, url: str, *, is_gone: bool, days: int) -> Mail:
 
 def test_mail(shop: Shop) -> Mail:
     """What somebody asked for to see whether mails arrive."""
-    language, words = _language(shop.language, shop.address["country"], shop)
+    language, words = language_for(shop.language, shop.address["country"], shop)
     return _write(
         shop,
         language,
@@ -199,14 +208,15 @@ def test_mail(shop: Shop) -> Mail:
     )
 
 
-def _language(tag: str, country: str, shop: Shop) -> tuple[Language, MailWords]:
+def language_for(tag: str, country: str, shop: Shop) -> tuple[Language, MailWords]:
     """The document's own language, or the one of the buyer's country that we write, or the seller's, or English."""
     if not tag:
-        spoken = [code for code in get_official_languages(country, de_facto=True) if code in _WORDS] if country else []
+        official = get_official_languages(country, de_facto=True) if country else ()
+        spoken = [code for code in official if code in MAIL_WORDS]
         of_seller = shop.language.partition("-")[0].lower()
         tag = shop.language if not spoken or of_seller in spoken else spoken[0]
     language = language_of(tag, country or shop.address["country"])
-    return language, _WORDS[language.code]
+    return language, MAIL_WORDS[language.code]
 
 
 def _hello(words: MailWords, name: str) -> str:
@@ -214,7 +224,8 @@ def _hello(words: MailWords, name: str) -> str:
     return words.hello.format(name=known) if known else words.hello_nobody
 
 
-def _line(language: Language, line: RequestedLine, currency: str) -> dict[str, str]:
+def line_view(language: Language, line: RequestedLine, currency: str) -> dict[str, str]:
+    """A line as it is listed."""
     details = line.get("details")
     number, unit = language.quantity(line["quantity"], details["unit"] if details else "")
     return {
@@ -256,7 +267,8 @@ def _address(language: Language, address: Address) -> list[str]:
     return [part for part in parts if part]
 
 
-def _footer(language: Language, shop: Shop) -> list[str]:
+def footer_of(language: Language, shop: Shop) -> list[str]:
+    """Who the seller is, part by part."""
     tax = one_line(shop.tax_name) or language.words.tax
     tax_id = one_line(shop.tax_id)
     parts = (
@@ -287,7 +299,7 @@ def _write(
         "language": language.tag,
         "subject": subject,
         "shop": shop.name,
-        "accent": shop.colour or _ACCENT,
+        "accent": shop.colour or ACCENT,
         "hello": hello,
         "sentences": sentences,
         "link": link,
@@ -303,7 +315,7 @@ def _write(
         "deliver_to": words.deliver_to,
         "questions": words.questions if questions is None else questions,
         "automatic": words.automatic,
-        "footer": _footer(language, shop),
+        "footer": footer_of(language, shop),
     }
     templates = _templates()
     text = templates.get_template("mail.txt").render(values)

@@ -58,6 +58,11 @@ _PREFERENCE = re.compile(
 # An entity tag has no escapes: a backslash is an ordinary character.
 _TAG = r'(?:W/)?"[^\x00-\x20"\x7f]*+"'
 _TAGS = re.compile(rf"[ \t,]*+({_TAG})[ \t]*+(?=,|$)")
+#: A language tag with its quality (RFC 9110, 12.5.4).
+_LANGUAGE = re.compile(
+    r"([a-z]{1,8}(?:-[a-z0-9]{1,8})*)(?:[ \t]*;[ \t]*q=([01](?:\.[0-9]{0,3})?))?", re.ASCII | re.IGNORECASE
+)
+_LANGUAGES_MAX = 20
 
 _Place = TypeVar("_Place")
 
@@ -107,6 +112,18 @@ def wait_seconds(headers: MultiMapping[str], default: int = 0) -> int:
     wait = preference(headers, "wait")
     seconds = None if wait is None else whole_number(wait, 0, _WAIT_SECONDS_SENSIBLE_MAX)
     return default if seconds is None else min(seconds, WAIT_SECONDS_MAX)
+
+
+def languages(headers: MultiMapping[str]) -> list[str]:
+    """The language tags of `Accept-Language`, the best first; those that are not wanted, and `*`, are left out."""
+    found: list[tuple[float, int, str]] = []
+    for line in headers.getall("Accept-Language", []):
+        for element in line.split(",")[:_LANGUAGES_MAX]:
+            match = _LANGUAGE.fullmatch(element.strip())
+            quality = float(match[2] or 1) if match is not None else 0.0
+            if match is not None and quality > 0:
+                found.append((-quality, len(found), match[1]))
+    return [tag for _, _, tag in sorted(found)]
 
 
 @dataclass(frozen=True, slots=True)

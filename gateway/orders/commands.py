@@ -15,7 +15,13 @@ from domain.credit import REFUND_ID_CHARS_MAX, AskedRefund, check_asked_refund_i
 from domain.invoice import LINES_MAX
 from domain.money import PRICE_DECIMALS, NotDecimalError, minor, scaled
 from domain.order import REASON_CHARS_MAX, OrderState, Trigger, has_obeyed
-from domain.records import OrderCommand
+from domain.parcel import (
+    CARRIER_CHARS_MAX,
+    TRACKING_NUMBER_CHARS_MAX,
+    TRACKING_URL_CHARS_MAX,
+    check_parcel,
+)
+from domain.records import OrderCommand, Parcel
 from domain.refusals import INVALID_FIELD, Refusal
 from gateway.http import bodies, problems, telemetry
 from gateway.http.bodies import json_answer
@@ -44,6 +50,22 @@ class PlainCommand(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, limits(maxLength=REASON_CHARS_MAX)] | UnsetType | None = UNSET
 
 
+class ParcelBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a shipment is sent as; buyers are shown it. It names a carrier or a tracking number."""
+
+    carrier: Annotated[str, limits(maxLength=CARRIER_CHARS_MAX)] = ""
+    tracking_number: Annotated[str, limits(maxLength=TRACKING_NUMBER_CHARS_MAX)] = ""
+    tracking_url: Annotated[
+        str, limits(maxLength=TRACKING_URL_CHARS_MAX), described("The carrier's page about it, https.")
+    ] = ""
+
+
+class ShipCommand(PlainCommand, frozen=True, forbid_unknown_fields=True):
+    """The body of a shipment."""
+
+    parcel: ParcelBody | UnsetType | None = UNSET
+
+
 class RefundLine(Struct, frozen=True, forbid_unknown_fields=True):
     """Pieces of one line of the order; the first line is 0."""
 
@@ -60,6 +82,7 @@ class RefundCommand(PlainCommand, frozen=True, forbid_unknown_fields=True):
 
 
 _plain_decoder = msgspec.json.Decoder(PlainCommand)
+_ship_decoder = msgspec.json.Decoder(ShipCommand)
 _refund_decoder = msgspec.json.Decoder(RefundCommand)
 
 
@@ -107,6 +130,8 @@ class Command:
     lines: tuple[tuple[int, int], ...] = ()
     #: With tax, as decimal text; empty for lines, and for all that is left.
     amount: str = ""
+    #: Of a shipment.
+    parcel: Parcel | None = None
 
     @property
     def command_id(self) -> str:
@@ -125,6 +150,7 @@ class Command:
             "refund_id": self.refund_id,
             "lines": [{"line": line, "quantity": quantity} for line, quantity in self.lines],
             "amount": self.amount,
+            "parcel": self.parcel,
         }
 
 
@@ -156,7 +182,7 @@ class Commands:
             web.post("/v1/orders/{order_id}/refunds", self.refund),
         ]
 
-    @_command("Ship an order", PlainCommand)
+    @_command("Ship an order", ShipCommand)
     async def ship(self, request: web.Request, seller_id: str) -> web.Response:
         """POST /v1/orders/{order_id}/shipments."""
         return await self._post(request, seller_id, Trigger.SHIP)
@@ -292,6 +318,9 @@ class _Outcome:
 
 def read(seller_id: str, order_id: str, action: Trigger, body: bytes, idempotency_key: str | None) -> Command:
     """The command, checked; raises `ProblemError`."""
+    if action is Trigger.SHIP:
+        shipped = bodies.decode_small(_ship_decoder, body) if body else ShipCommand()
+        return Command(seller_id, order_id, action, _reason(shipped), parcel=_parcel(shipped))
     if action is not Trigger.REFUND:
         plain = bodies.decode_small(_plain_decoder, body) if body else PlainCommand()
         return Command(seller_id, order_id, action, _reason(plain))
@@ -308,6 +337,20 @@ def read(seller_id: str, order_id: str, action: Trigger, body: bytes, idempotenc
         raise problems.refused(refusal)
     lines = () if asked.lines is UNSET or asked.lines is None else _checked_lines(asked.lines)
     return Command(seller_id, order_id, action, _reason(asked), refund_id, lines, _amount(asked, lines))
+
+
+def _parcel(asked: ShipCommand) -> Parcel | None:
+    if not isinstance(asked.parcel, ParcelBody):
+        return None
+    parcel: Parcel = {
+        "carrier": asked.parcel.carrier,
+        "tracking_number": asked.parcel.tracking_number,
+        "tracking_url": asked.parcel.tracking_url,
+    }
+    refusal = check_parcel(parcel)
+    if refusal is not None:
+        raise problems.refused(refusal)
+    return parcel
 
 
 def _amount(asked: RefundCommand, lines: tuple[tuple[int, int], ...]) -> str:

@@ -70,8 +70,27 @@ class OrderLine(TypedDict):
     stock: NotRequired[bool]
 
 
-#: One entry of an order's history.
-Step = TypedDict("Step", {"version": int, "from": str | None, "to": str, "reason": str, "detail": str, "at": str})
+class ParcelView(TypedDict):
+    """What a shipment is sent as; texts that were not given are empty."""
+
+    carrier: str
+    tracking_number: str
+    tracking_url: str
+
+
+#: One entry of an order's history; a shipment's may have its parcel.
+Step = TypedDict(
+    "Step",
+    {
+        "version": int,
+        "from": str | None,
+        "to": str,
+        "reason": str,
+        "detail": str,
+        "at": str,
+        "parcel": NotRequired[ParcelView],
+    },
+)
 
 
 class Payment(TypedDict):

@@ -249,7 +249,7 @@ def _status(invoice: InvoiceSummary) -> str:
 
 
 def _step(step: HistoryStep) -> Step:
-    return {
+    view: Step = {
         "version": step["version"],
         "from": step["from"],
         "to": step["to"],
@@ -257,6 +257,14 @@ def _step(step: HistoryStep) -> Step:
         "detail": step["detail"],
         "at": _micros_text(step["at"]),
     }
+    if "parcel" in step:
+        parcel = step["parcel"]
+        view["parcel"] = {
+            "carrier": parcel["carrier"],
+            "tracking_number": parcel["tracking_number"],
+            "tracking_url": parcel["tracking_url"],
+        }
+    return view
 
 
 def _short(short: ShortLine | Short) -> ShortSku:

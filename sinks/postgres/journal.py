@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
+from schemas.codec import lacks_event_id
 from sinks.postgres.session import SQL, Connection
 
 
@@ -26,6 +27,8 @@ OutputKey = tuple[str, int]
 
 async def append(connection: Connection, output: Mapping[OutputKey, Sequence[JournalRow]]) -> None:
     """Append the rows of each output; those without rows are left alone.
+
+    An event that lacks its id gets it: topic, partition and seq.
 
     Heads stay locked until the transaction ends, and are the last that it locks: call this once.
     """
@@ -53,6 +56,7 @@ async def _append(
             "partitions": [partition for _, partition, _ in rows],
             "keys": [row.key for *_, row in rows],
             "payloads": [row.payload for *_, row in rows],
+            "lack_ids": [lacks_event_id(row.payload) for *_, row in rows],
             "occurred_ats": [row.occurred_at for *_, row in rows],
             "traceparents": traceparents_of(row for *_, row in rows),
         },

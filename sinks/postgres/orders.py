@@ -3,11 +3,12 @@
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import msgspec
 
 from domain.order import OrderIdentity, StepTaken
+from domain.records import Parcel
 from domain.reservation import Level, Sku
 from domain.rules import SellerFacts
 from sinks.postgres.session import SQL, Connection
@@ -61,7 +62,16 @@ class LockedOrder(NamedTuple):
 
 #: A step in the form of `orders.history`; `at` in microseconds since 1970, UTC.
 HistoryStep = TypedDict(
-    "HistoryStep", {"version": int, "from": str | None, "to": str, "reason": str, "detail": str, "at": int}
+    "HistoryStep",
+    {
+        "version": int,
+        "from": str | None,
+        "to": str,
+        "reason": str,
+        "detail": str,
+        "at": int,
+        "parcel": NotRequired[Parcel],
+    },
 )
 
 
@@ -184,18 +194,21 @@ async def read_attempts(
 
 def history_text(steps: Iterable[StepTaken]) -> str:
     """Steps as the JSON in `orders.history`."""
-    history: list[HistoryStep] = [
-        {
-            "version": step.version,
-            "from": None if step.from_state is None else step.from_state.value,
-            "to": step.to_state.value,
-            "reason": step.reason,
-            "detail": step.detail,
-            "at": step.at,
-        }
-        for step in steps
-    ]
-    return msgspec.json.encode(history).decode()
+    return msgspec.json.encode([_history_step(each) for each in steps]).decode()
+
+
+def _history_step(step: StepTaken) -> HistoryStep:
+    entry: HistoryStep = {
+        "version": step.version,
+        "from": None if step.from_state is None else step.from_state.value,
+        "to": step.to_state.value,
+        "reason": step.reason,
+        "detail": step.detail,
+        "at": step.at,
+    }
+    if step.parcel is not None:
+        entry["parcel"] = step.parcel
+    return entry
 
 
 def _ids(orders: Iterable[OrderIdentity]) -> dict[str, list[str]]:

@@ -111,6 +111,24 @@ class ListedOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class ShopRow:
+    """A seller as buyers are shown it; empty texts for what it doesn't say."""
+
+    legal_name: str
+    trading_name: str
+    street: str
+    city: str
+    postal_code: str
+    country: str
+    vat_id: str
+    tax_name: str
+    contact_phone: str
+    language: str
+    colour: str
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
 class StockRow:
     """A SKU's row."""
 
@@ -169,6 +187,12 @@ _READ_REQUEST: LiteralString = """
     SELECT invoice_request FROM orders WHERE seller_id = %(seller_id)s AND order_id = %(order_id)s
 """
 
+_READ_SHOP: LiteralString = """
+    SELECT legal_name, trading_name, street, city, postal_code, country, coalesce(vat_id, '') AS vat_id, tax_name,
+        contact_phone, language, colour, time_zone
+    FROM sellers WHERE seller_id = %(seller_id)s
+"""
+
 # Uses the index to find the place directly; `placed_at IS NULL OR …` would walk all of the customer's orders.
 _LIST_ORDERS: LiteralString = """
     SELECT order_id, customer, state, currency, net_minor, tax_minor, gross_minor, placed_at FROM orders
@@ -221,6 +245,11 @@ class OrdersReader:
             _LIST_ORDERS, seller_id=seller_id, customer=customer, placed_at=placed_at, order_id=order_id, limit=limit
         )
         return [ListedOrder(**row) for row in rows]
+
+    async def shop(self, seller_id: str) -> ShopRow | None:
+        """A seller; None if there is none of this name."""
+        rows = await self._for_the_rest.query(_READ_SHOP, seller_id=seller_id)
+        return ShopRow(**rows[0]) if rows else None
 
     async def stock(self, seller_id: str, sku: str) -> StockRow | None:
         """A SKU's row; None if it never had one."""

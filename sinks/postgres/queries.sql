@@ -114,12 +114,14 @@ SELECT series_id FROM series WHERE series_id = ANY(%(series_ids)s)
 -- name: append_journal
 -- Heads are locked in one order, by topic and partition, here as everywhere: two agents can't wait for each other. All in
 -- one statement, for at a trickle it is the statements that cost. Returns the first seq of each output.
+-- An event's id has its seq, so it is written here, in Avro: the last byte of the record, null, becomes 2 for a text, its
+-- length twice, and the text. A text of 64 bytes would take two bytes for its length: topics' names have 32 at most.
 WITH rows AS (
-    SELECT topic, partition, key, payload, occurred_at, traceparent, count(*) OVER output AS rows,
+    SELECT topic, partition, key, payload, lacks_id, occurred_at, traceparent, count(*) OVER output AS rows,
            row_number() OVER (output ORDER BY ordinality) AS place
     FROM unnest(%(topics)b::text[], %(partitions)b::int[], %(keys)b::bytea[], %(payloads)b::bytea[],
-                %(occurred_ats)b::timestamptz[], %(traceparents)b::text[])
-        WITH ORDINALITY AS row (topic, partition, key, payload, occurred_at, traceparent, ordinality)
+                %(lack_ids)b::bool[], %(occurred_ats)b::timestamptz[], %(traceparents)b::text[])
+        WITH ORDINALITY AS row (topic, partition, key, payload, lacks_id, occurred_at, traceparent, ordinality)
     WINDOW output AS (PARTITION BY topic, partition)
 ), heads AS (
     INSERT INTO journal_heads AS h (topic, partition, next_seq)
@@ -128,8 +130,17 @@ WITH rows AS (
     RETURNING h.topic, h.partition, h.next_seq
 ), appended AS (
     INSERT INTO journal (topic, partition, seq, key, payload, occurred_at, traceparent)
-    SELECT topic, partition, heads.next_seq - rows.rows + rows.place - 1, key, payload, occurred_at, traceparent
-    FROM rows JOIN heads USING (topic, partition)
+    SELECT topic, partition, seq, key,
+        CASE WHEN lacks_id
+            THEN substring(payload FROM 1 FOR length(payload) - 1) || '\x02'::bytea
+                || set_byte('\x00'::bytea, 0, 2 * length(id)) || convert_to(id, 'UTF8')
+            ELSE payload
+        END,
+        occurred_at, traceparent
+    FROM (
+        SELECT *, topic || '-' || partition || '-' || seq AS id
+        FROM (SELECT *, next_seq - rows.rows + place - 1 AS seq FROM rows JOIN heads USING (topic, partition)) numbered
+    ) identified
 )
 SELECT topic, partition, heads.next_seq - rows.rows FROM rows JOIN heads USING (topic, partition) WHERE rows.place = 1
 

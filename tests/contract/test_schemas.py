@@ -14,7 +14,7 @@ from fastavro.schema import fullname
 
 from domain import content
 from schemas import catalog
-from schemas.codec import decode, decode_field, encode
+from schemas.codec import decode, decode_field, encode, lacks_event_id
 from schemas.compatibility import incompatibilities
 from tests.tomorrow import LATER, LATER_WITHIN, SCHEMAS, tomorrow
 
@@ -26,28 +26,31 @@ VERSIONS = [(schema, version) for schema in SCHEMAS for version in schema.versio
 #: Ids are written into every record of the topics, for ever: one a version, oldest first.
 IDS = {
     "gapless.InvoiceRequest": (1, 22),
-    "gapless.InvoiceIssued": (2, 25),
-    "gapless.InvoiceDocumentStored": (3,),
-    "gapless.InvoiceRequestConflicted": (4,),
-    "gapless.InvoiceRequestRejected": (5,),
-    "gapless.DeadLetter": (6,),
+    "gapless.InvoiceIssued": (2, 25, 46),
+    "gapless.InvoiceDocumentStored": (3, 31),
+    "gapless.InvoiceRequestConflicted": (4, 32),
+    "gapless.InvoiceRequestRejected": (5, 33),
+    "gapless.DeadLetter": (6, 35),
     "gapless.CheckoutRequest": (7, 23),
-    "gapless.OrderCommand": (8, 28),
-    "gapless.OrderPlaced": (9, 27),
-    "gapless.OrderRefused": (10,),
-    "gapless.OrderConflicted": (11,),
-    "gapless.OrderRejected": (12,),
-    "gapless.OrderStateChanged": (13,),
-    "gapless.OrderCommandAnswered": (14, 21),
-    "gapless.PaymentRequested": (15,),
-    "gapless.PaymentAttemptFinished": (16,),
-    "gapless.StockChanged": (17,),
+    "gapless.OrderCommand": (8, 28, 45),
+    "gapless.OrderPlaced": (9, 27, 36),
+    "gapless.OrderRefused": (10, 37),
+    "gapless.OrderConflicted": (11, 38),
+    "gapless.OrderRejected": (12, 39),
+    "gapless.OrderStateChanged": (13, 40),
+    "gapless.OrderCommandAnswered": (14, 21, 41),
+    "gapless.PaymentRequested": (15, 42),
+    "gapless.PaymentAttemptFinished": (16, 43),
+    "gapless.StockChanged": (17, 44),
     "gapless.PaymentNotice": (18,),
     "gapless.CreditNoteRequest": (19, 24),
-    "gapless.CreditNoteIssued": (20, 26),
+    "gapless.CreditNoteIssued": (20, 26, 34),
     "gapless.CreditRequest": (29,),
     "gapless.ProductChanged": (30,),
 }
+
+#: What the relay alone writes to.
+RELAYED = [each for each in catalog.OUTPUT_TOPICS if each not in catalog.INPUT_TOPICS]
 
 by_record = pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.record)
 by_version = pytest.mark.parametrize(
@@ -167,6 +170,27 @@ def test_every_field_is_documented_and_no_schema_recurs(
 def test_no_two_topics_share_a_name_and_every_topic_has_a_size() -> None:
     assert all(topic.value_bytes_max > 0 for topic in catalog.TOPICS.values())
     assert set(catalog.OUTPUT_TOPICS) <= set(catalog.TOPICS.values())
+
+
+@pytest.mark.parametrize("topic", RELAYED, ids=lambda topic: topic.name)
+def test_every_event_ends_with_its_id(topic: catalog.Topic) -> None:
+    """The journal writes it where it is null: at the very end, with a length of one byte."""
+    assert len(f"{topic.name}-{2**31 - 1}-{2**63 - 1}") < 64
+    for schema in topic.schemas:
+        assert schema.newest.ends_with_event_id, schema.name
+        golden = (GOLDEN / schema.record / f"v{schema.newest.number}.bin").read_bytes()
+        value = dict(decode(golden, schema, bytes_max=len(golden))[1])
+        assert value.pop(catalog.EVENT_ID) == f"{topic.name}-2-1042"
+        without = encode(schema, value)
+        assert (lacks_event_id(without), lacks_event_id(golden)) == (True, False)
+        text = f"{topic.name}-2-1042".encode()
+        assert without[:-1] + b"\x02" + bytes([2 * len(text)]) + text == golden
+
+
+def test_what_is_no_event_lacks_no_id() -> None:
+    former = (GOLDEN / "order_placed" / "v2.bin").read_bytes()
+    for payload in (b"", b"\0", b"\0\0\0\0\0", b"\0\0\0\xff\xff\0", former, former[:-1] + b"\0"):
+        assert not lacks_event_id(payload), payload
 
 
 def test_a_dead_letter_has_room_for_the_largest_record() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import pytest
@@ -95,6 +96,51 @@ async def test_a_link_in_a_mail_leads_to_the_document(mailing: Running) -> None:
     assert text is not None
     [url] = re.findall(r"http://\S+/d/\S+", text.get_content())
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert await answer.read() == document
+
+
+async def test_a_link_in_a_mail_leads_to_the_orders_page(mailing: Running) -> None:
+    """On a phone, in the dark: it loads nothing, fits, and can be read."""
+    [made] = checkouts(1, seed=1, skus=["PAGE-1"], customers=1, tokens={"tok_ok": 1.0}, prefix="PAGE")
+    body = json.loads(made)
+    body["buyer"] |= {"email": "page@example.com", "name": "Zoë"}
+    body["buyer"]["address"]["country"] = "FR"
+    body["lines"][0]["description"] = "Un article dont le nom ne finit pas " + "x" * 80
+    order_id = body["order_id"]
+    async with mailing.client() as client:
+        assert (await client.put_stock("PAGE-1", 3)).status == 200
+        assert (await client.post_checkout(json.dumps(body).encode(), wait_s=30)).status == 201
+        parcel = {"carrier": "Colissimo", "tracking_number": "6A123", "tracking_url": "https://colis.example/6A123"}
+        assert (await client.ship(order_id, parcel=parcel)).status == 200
+        # The last tells of the invoice, or of the shipment.
+        received = [message for _, message in await mails_to(mailing, "page@example.com", 3)]
+        document = (await client.get_document(order_id)).payload
+    texts = [each.get_content() for message in received if (each := message.get_body(("plain",))) is not None]
+    urls = {url for text in texts for url in re.findall(r"Suivre votre commande: (http://\S+/t/\S+)", text)}
+    assert len(urls) == 2
+    async with chromium() as browser:
+        page = await browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
+        faults: list[str] = []
+        asked: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda request: asked.append(request.url))
+        for url in urls:
+            await page.goto(url)
+            assert await page.inner_text("h1") == f"Votre commande {order_id}"
+            assert await page.inner_text(".state") == "Votre commande est en route."
+            assert await page.inner_text("[aria-current=step]") != ""
+            assert await page.evaluate("document.documentElement.scrollWidth") == 360
+            assert (
+                await page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(13, 17, 23)"
+            )
+            follow = page.get_by_role("link", name="Suivre le colis")
+            assert await follow.get_attribute("href") == "https://colis.example/6A123"
+        assert faults == []
+        # Chromium asks for an icon by itself, if at all.
+        assert {each for each in asked if not each.endswith("/favicon.ico")} == urls
+        href = await page.get_by_role("link", name="Facture").get_attribute("href")
+    async with aiohttp.ClientSession() as session, session.get(urljoin(page.url, href)) as answer:
         assert await answer.read() == document
 
 

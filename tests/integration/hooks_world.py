@@ -198,7 +198,11 @@ class Hooks:
                 row = JournalRow(b"key", value, datetime.now(UTC))
                 firsts = await journal.append_numbered(connection, {(topic.name, 0): [row]})
                 seq = firsts[topic.name, 0]
-                records.append(Sent(-1, b"key", value, ((catalog.SEQ_HEADER, str(seq).encode()),)))
+                cursor = await connection.execute(
+                    "SELECT payload FROM journal WHERE topic = %s AND partition = 0 AND seq = %s", (topic.name, seq)
+                )
+                [(payload,)] = await cursor.fetchall()
+                records.append(Sent(-1, b"key", payload, ((catalog.SEQ_HEADER, str(seq).encode()),)))
         return records
 
     async def run(self, records: Sequence[Sent], topic: catalog.Topic = catalog.ORDER_EVENTS) -> Batch:

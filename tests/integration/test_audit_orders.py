@@ -60,7 +60,7 @@ _NO_LIMITS = (
     " DROP CONSTRAINT stock_on_hand_check"
 )
 #: Selects OrderCommandAnswered records by the header with the schema id.
-_IS_ANSWER = "topic = 'order-events' AND partition = 0 AND substr(payload, 1, 5) = '\\x0000000015'"
+_IS_ANSWER = "topic = 'order-events' AND partition = 0 AND substr(payload, 1, 5) = '\\x0000000029'"
 _DROP_EVENT = "DELETE FROM journal WHERE topic = '{0}' AND partition = {1} AND seq = {2}"
 
 #: Damage to the ledger, and a part of what the audit must report.

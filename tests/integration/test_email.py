@@ -99,9 +99,10 @@ async def test_a_document_too_large_for_a_mail_is_left_out_and_said_so(world: Ma
 async def test_a_document_is_linked_where_the_seller_wants_that_or_it_is_too_large(
     ledger_url: str, tmp_path: Path, inbox: MailServer
 ) -> None:
-    key = document_link.keys_of("k" * 32)
+    keys = "k" * 32
+    key = document_link.keys_of(keys)
     world = Mails(ledger_url, tmp_path, inbox.port)
-    world.links = Links("https://pay.shop.example/", key[0])
+    world.links = Links("https://pay.shop.example/", keys)
     await world.open()
     await world.start()
     try:

@@ -18,6 +18,7 @@ from domain import document_link
 from domain.checkout import check_sku
 from domain.credit import check_asked_refund_id
 from domain.invoice import check_order_id
+from domain.tracking_link import read_tracking, tracking_keys_of
 from tests.integration.gateways import KEYS, order
 from tests.integration.test_fuzz_http import LINK_KEY, Target, bounded, target
 
@@ -59,7 +60,8 @@ def test_every_accepted_id_can_be_reached_through_every_resource(target: Target,
         (method.upper(), path)
         for path, methods in target.contract.document["paths"].items()
         for method in methods
-        if set(_PLACEHOLDER.findall(path)) & {"order_id", "refund_id", "sku"}
+        # A review is of an order that was delivered.
+        if set(_PLACEHOLDER.findall(path)) & {"order_id", "refund_id", "sku"} and "{line}" not in path
     ]
     assert len(templates) >= 10
 
@@ -102,6 +104,10 @@ def test_every_accepted_id_can_be_reached_through_every_resource(target: Target,
                 assert link is not None
                 assert (link.seller_id, link.order_id) == (seller, order_id), path
                 assert link.refund_id == (refund_id if "refund_id" in template else ""), path
+            elif template.endswith("/tracking-link"):
+                page = read_tracking(answer["url"].rpartition("/")[2], tracking_keys_of(LINK_KEY))
+                assert page is not None
+                assert (status, page.seller_id, page.order_id) == (201, seller, order_id), path
             elif status < 300:
                 [name] = [name for name in ("order_id", "sku") if name in answer]
                 assert answer[name] == named[name], path

@@ -65,6 +65,21 @@ async def test_shipping_captures_and_takes_the_pieces_out(shop: Shop) -> None:
     assert shop.state("A") == "DELIVERED"
 
 
+async def test_a_shipment_is_told_with_its_parcel(shop: Shop) -> None:
+    """In the order's history and in its event, and in no other step; a repeat changes nothing."""
+    await confirmed(shop)
+    parcel = {"carrier": "DHL", "tracking_number": "00340", "tracking_url": "https://dhl.example/00340"}
+    await shop.command("A", "ship", parcel=parcel)
+    await shop.command("A", "ship", parcel={**parcel, "tracking_number": "1"})
+    await shop.command("A", "deliver")
+    [(history,)] = shop.query("SELECT history FROM orders WHERE order_id = 'A'")
+    assert [(step["to"], step.get("parcel")) for step in history][-2:] == [("SHIPPED", parcel), ("DELIVERED", None)]
+    steps = [event for name, event in shop.events(catalog.ORDER_EVENTS) if name == "OrderStateChanged"]
+    assert [(each["to_state"], each["parcel"]) for each in steps] == [
+        ("CONFIRMED", None), ("SHIPPED", parcel), ("DELIVERED", None)
+    ]  # fmt: skip
+
+
 async def test_a_command_twice_is_one_step(shop: Shop) -> None:
     await confirmed(shop)
     for _ in range(3):

@@ -25,6 +25,7 @@ from documents.mail.mail import (
     test_mail,
 )
 from documents.mail.words import MailWords
+from documents.tracking.words import WORDS as TRACKING_WORDS
 from domain.iso import COUNTRIES, CURRENCY_EXPONENTS
 from tests.invoice_events import address
 from tests.unit.documents.cases import allowance, credit_note, details, invoice
@@ -48,7 +49,7 @@ SHOP = Shop("Acme GmbH", address("Main Street 1", "Berlin", "10115", "DE"), tax_
 URL = "https://pay.example/d/token?a=1&b=2"
 
 
-class _Shown(HTMLParser):
+class Shown(HTMLParser):
     """What a reader of the HTML sees, and where links lead."""
 
     def __init__(self, html: str) -> None:
@@ -96,6 +97,7 @@ def all_of(tag: str) -> list[Mail]:
     types = ("order.confirmed", "order.shipped", "order.delivered")
     return [
         *(order_mail(each, SHOP, order(details=details(language=tag)), AMOUNTS) for each in types),
+        order_mail("order.shipped", SHOP, order(details=details(language=tag)), AMOUNTS, URL),
         *(document_mail(SHOP, event, each) for each in (Attached(), Linked(URL), TooLarge())),
         document_mail(SHOP, credit, Attached()),
         disabled_mail(shop, "https://shop.example/hooks", is_gone=False, days=5),
@@ -108,7 +110,7 @@ def all_of(tag: str) -> list[Mail]:
 def test_every_mail_says_the_same_in_text_and_in_html(tag: str) -> None:
     for mail in all_of(tag):
         assert mail.language.partition("-")[0] == tag
-        shown = _Shown(mail.html)
+        shown = Shown(mail.html)
         assert f'<html lang="{mail.language}">' in mail.html
         assert mail.subject in shown.text
         seen = re.sub(r"\s+", " ", shown.text)
@@ -153,6 +155,13 @@ def test_the_documents_language_comes_first_then_the_buyers_then_the_sellers(
     shop = Shop("Acme", SHOP.address, language=of_seller)
     asked = order(details=details(language=tag), buyer=buyer(country))
     assert order_mail("order.confirmed", shop, asked, AMOUNTS).language.partition("-")[0] == expected
+
+
+@pytest.mark.parametrize("tag", LANGUAGES)
+def test_a_mail_about_an_order_leads_to_the_orders_page(tag: str) -> None:
+    mail = order_mail("order.shipped", SHOP, order(details=details(language=tag)), AMOUNTS, URL)
+    assert f"{TRACKING_WORDS[tag].follow}: {URL}" in mail.text
+    assert Shown(mail.html).links == [URL]
 
 
 def test_a_confirmation_lists_the_lines_the_sums_and_where_it_goes() -> None:
@@ -206,7 +215,7 @@ def test_a_document_comes_attached_linked_or_not_at_all() -> None:
     attached, linked, neither = (document_mail(SHOP, event, each) for each in (Attached(), Linked(URL), TooLarge()))
     assert "Attached as a PDF" in attached.text
     assert URL in linked.text
-    assert _Shown(linked.html).links == [URL]
+    assert Shown(linked.html).links == [URL]
     assert "too large" in neither.text
     for mail in (attached, linked, neither):
         assert event["invoice_number"] in mail.text
@@ -239,13 +248,13 @@ def test_hostile_names_stay_text_in_their_line(name: str) -> None:
         (asked_for_test(shop), asked_for_test(calm)),
     ]
     for mail, harmless in pairs:
-        assert _Shown(mail.html).tags == _Shown(harmless.html).tags
-        assert _Shown(mail.html).links == _Shown(harmless.html).links
+        assert Shown(mail.html).tags == Shown(harmless.html).tags
+        assert Shown(mail.html).links == Shown(harmless.html).links
         assert len(mail.text.splitlines()) == len(harmless.text.splitlines())
         assert "\n" not in mail.subject
         assert "\r" not in mail.subject
         assert not {"\u202e", "\u2066", "\x00", "\x1b"} & {*mail.text, *mail.html, *mail.subject}
-        assert "49" not in _Shown(mail.html).text
+        assert "49" not in Shown(mail.html).text
 
 
 @pytest.mark.parametrize(
