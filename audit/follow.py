@@ -36,11 +36,20 @@ from audit.products import ProductCheck
 from audit.redriven import check_redriven
 from audit.report import AuditError, AuditReport
 from audit.requests import RequestCheck
+from audit.reviews import ReviewCheck
 from audit.run import CHECKOUTS, NUMBERING, check_positions, run_audit
 from audit.snapshot import Snapshot
 from audit.waiting import DOCUMENT, HELD_BACK, UNHANDLED, UNPUBLISHED, PendingItem, Waiting
 from runtime.unread import Unread
-from schemas.catalog import CATALOGUE_EVENTS, INVOICE_DOCUMENT_STORED, INVOICE_EVENTS, OUTPUT_TOPICS, Schema, is_issued
+from schemas.catalog import (
+    CATALOGUE_EVENTS,
+    INVOICE_DOCUMENT_STORED,
+    INVOICE_EVENTS,
+    OUTPUT_TOPICS,
+    REVIEW_EVENTS,
+    Schema,
+    is_issued,
+)
 
 #: Errors that mean that a service is unavailable: the round is repeated. Any other error is a bug.
 OUTAGES = (AuditError, psycopg.OperationalError, psycopg.InterfaceError, KafkaException)
@@ -232,6 +241,7 @@ class _Round:
         seqs = [self._cursors.journal.get(output, 0) for output in outputs]
         events = EventCheck(self._snapshot, self._report, self._letters, self._cursors.dates, self._take)
         products = ProductCheck(self._snapshot, self._report, is_from_the_start=False)
+        reviews = ReviewCheck(self._snapshot, self._report, is_from_the_start=False)
         grown = self._snapshot.rows(
             statements.JOURNAL_GROWN, topics=list(topics), partitions=list(partitions), seqs=seqs
         )
@@ -239,6 +249,8 @@ class _Round:
             check = self._orders.take if topic in _OF_ORDERS else events.check
             if topic == CATALOGUE_EVENTS.name:
                 check = products.take
+            if topic == REVIEW_EVENTS.name:
+                check = reviews.take
             for batch in self._entries(topic, partition):
                 check(topic, partition, batch)
         for topic, partition in outputs:

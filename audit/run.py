@@ -21,11 +21,12 @@ from audit.provider import check_provider
 from audit.redriven import check_redriven
 from audit.report import AuditReport
 from audit.requests import RequestCheck
+from audit.reviews import ReviewCheck
 from audit.snapshot import Snapshot
 from audit.stock import check_stock
 from runtime.roles import READERS
 from runtime.unread import Unread
-from schemas.catalog import CATALOGUE_EVENTS, CHECKOUT_REQUESTS, INVOICE_REQUESTS
+from schemas.catalog import CATALOGUE_EVENTS, CHECKOUT_REQUESTS, INVOICE_REQUESTS, REVIEW_EVENTS
 
 #: The agents whose requests must each have exactly one outcome, with their topics.
 NUMBERING = ("invoices", INVOICE_REQUESTS.name)
@@ -45,8 +46,8 @@ def run_audit(
 ) -> AuditReport:
     """Check everything against everything, also while the system runs: Postgres is read in one snapshot.
 
-    Memory is bounded except for 16 bytes per dead letter, a row per series, a level per SKU and a number per product.
-    With `provider_url`, that provider's ledger is compared, too. Afterwards empty `cursors` contain how far the audit
+    Memory is bounded but for 16 bytes per dead letter, a row per series, a level per SKU, a number per product and
+    review. With `provider_url`, that provider's ledger is compared, too. Afterwards empty `cursors` contain how far the audit
     has read. Raises `AuditError` if a service can't be read.
     """
     cursors = Cursors() if cursors is None else cursors
@@ -68,10 +69,13 @@ def run_audit(
             events = EventCheck(snapshot, report, dead_letters, cursors.dates)
             orders = OrderCheck(snapshot, report)
             products = ProductCheck(snapshot, report, is_from_the_start=True)
-            takers = {topic.name: orders.take for topic in TOPICS} | {CATALOGUE_EVENTS.name: products.take}
+            reviews = ReviewCheck(snapshot, report, is_from_the_start=True)
+            takers = {topic.name: orders.take for topic in TOPICS}
+            takers |= {CATALOGUE_EVENTS.name: products.take, REVIEW_EVENTS.name: reviews.take}
             JournalCheck(snapshot, log, report, cursors, takers, events.check).check()
             events.finish()
             products.finish()
+            reviews.finish()
             on_step("orders, stock and payments")
             orders.finish()
             levels = Levels(cursors.levels)

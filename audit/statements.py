@@ -183,3 +183,21 @@ FROM unnest(%(seller_ids)s::text[], %(product_ids)s::text[]) AS wanted (seller_i
 JOIN products p USING (seller_id, product_id)
 """
 PRODUCT_VERSIONS: LiteralString = "SELECT coalesce(sum(version), 0) FROM products"
+REVIEWS_OF: LiteralString = """
+SELECT r.seller_id, r.order_id, r.line, r.sku, r.state, r.version, r.stars, r.title, r.body, r.author
+FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[], %(lines)s::int[]) AS wanted (seller_id, order_id, line)
+JOIN reviews r USING (seller_id, order_id, line)
+"""
+REVIEW_VERSIONS: LiteralString = "SELECT coalesce(sum(version), 0) FROM reviews"
+WRONG_RATINGS: LiteralString = """
+SELECT seller_id, sku, coalesce(rated.stars, '{0,0,0,0,0}'), coalesce(counted.stars, '{0,0,0,0,0}')
+FROM (SELECT seller_id, sku, ARRAY[one, two, three, four, five] AS stars FROM ratings) rated
+FULL JOIN (
+    SELECT seller_id, sku, ARRAY[
+        count(*) FILTER (WHERE stars = 1), count(*) FILTER (WHERE stars = 2), count(*) FILTER (WHERE stars = 3),
+        count(*) FILTER (WHERE stars = 4), count(*) FILTER (WHERE stars = 5)
+    ] AS stars
+    FROM reviews WHERE state = 'published' GROUP BY seller_id, sku
+) counted USING (seller_id, sku)
+WHERE coalesce(rated.stars, '{0,0,0,0,0}') <> coalesce(counted.stars, '{0,0,0,0,0}')
+"""

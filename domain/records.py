@@ -1131,6 +1131,56 @@ class ProductChanged(TypedDict):
 
 
 @final
+class ArticleRating(TypedDict):
+    """How the published reviews of an article rate it."""
+
+    #: 1, 2, 3 ... of the SKU's rating, without a gap: keep the greatest.
+    version: int
+    #: Published reviews with 1 star.
+    one: int
+    #: With 2 stars.
+    two: int
+    #: With 3 stars.
+    three: int
+    #: With 4 stars.
+    four: int
+    #: With 5 stars.
+    five: int
+
+
+@final
+class ReviewChanged(TypedDict):
+    """A review was written, changed, moderated or withdrawn. Key: the SKU in UTF-8."""
+
+    #: Whose article.
+    seller_id: str
+    #: The article.
+    sku: str
+    #: The order whose line is reviewed: with seller_id and line the review's identity.
+    order_id: str
+    #: Position of the line in the order, from 0.
+    line: int
+    #: 1, 2, 3 ... of the review, without a gap.
+    version: int
+    #: pending, published, rejected or withdrawn: only a published one may be shown.
+    state: str
+    #: 1 to 5; 0 for a withdrawn one.
+    stars: int
+    #: May be empty.
+    title: str
+    #: May have line breaks; may be empty.
+    body: str
+    #: The author's name as it is to be shown; may be empty.
+    author: str
+    #: The article's after this change.
+    rating: ArticleRating
+    #: UTC.
+    occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null until the journal numbers it.
+    event_id: str | None
+
+
+@final
 class SkuChange(TypedDict):
     """What became of one SKU."""
 

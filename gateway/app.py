@@ -45,10 +45,11 @@ from gateway.orders.checkouts import Checkouts
 from gateway.orders.commands import Commands
 from gateway.orders.order_reading import OrderReading
 from gateway.orders.order_stream import OrderStreams
+from gateway.orders.tracking import Tracking
 from gateway.products.catalogue import Catalogue
 from gateway.products.product_writing import ProductWriting
-from gateway.orders.tracking import Tracking
 from gateway.registry import RegistryError
+from gateway.reviews.review_endpoints import ReviewEndpoints
 from gateway.stock import StockKeeping
 from gateway.webhooks.webhook_endpoints import WebhookEndpoints
 from runtime import metrics
@@ -71,6 +72,7 @@ from sinks.postgres.invoices_reader import InvoicesReader
 from sinks.postgres.orders_reader import OrdersReader
 from sinks.postgres.products import Products
 from sinks.postgres.products_reader import ProductsReader
+from sinks.postgres.reviews import Reviews
 from sinks.postgres.sealing import sealing_for
 from sinks.postgres.stock import Stock
 from sinks.postgres.webhooks import Webhooks
@@ -167,6 +169,7 @@ class Gateway:
             self._reader = InvoicesReader(postgres_url, topic=INVOICE_EVENTS.name, kind="invoice")
             self._orders = OrdersReader(postgres_url)
             self._stock = Stock(postgres_url)
+            self._reviews = Reviews(postgres_url)
             self._webhooks = Webhooks(postgres_url)
             self._products = Products(postgres_url)
             self._products_reader = ProductsReader(postgres_url)
@@ -291,6 +294,7 @@ class Gateway:
         await self._reader.close()
         await self._orders.close()
         await self._stock.close()
+        await self._reviews.close()
         await self._webhooks.close()
         await self._products.close()
         await self._products_reader.close()
@@ -338,6 +342,7 @@ class Gateway:
                 intake, self._products_reader, self._products, self._product_cache, self._agreement.require
             ).routes(),
             *self._catalogue.routes(),
+            *ReviewEndpoints(intake, self._reviews, self._agreement.require).routes(),
             *NoticeIntake(intake, self._settings, topic=topics.payment_notices).routes(),
             *WebhookEndpoints(
                 intake,

@@ -136,6 +136,7 @@ CREDIT_NOTE_REQUEST = Schema(records.CreditNoteRequest, (19, 24))
 CREDIT_NOTE_ISSUED = Schema(records.CreditNoteIssued, (20, 26, 34))
 CREDIT_REQUEST = Schema(records.CreditRequest, (29,))
 PRODUCT_CHANGED = Schema(records.ProductChanged, (30,))
+REVIEW_CHANGED = Schema(records.ReviewChanged, (47,))
 
 
 def is_issued(
@@ -199,6 +200,8 @@ ORDER_EVENTS = Topic(
 INVENTORY_EVENTS = Topic("inventory-events", (STOCK_CHANGED,), 3 * _DAY_MS, 1 * _MIB)
 #: Kept for ever: whoever follows later, such as a search index, has all products.
 CATALOGUE_EVENTS = Topic("catalogue-events", (PRODUCT_CHANGED,), None, 256 * 1024)
+#: Kept for ever: ratings can be computed from it anew.
+REVIEW_EVENTS = Topic("review-events", (REVIEW_CHANGED,), None, 64 * 1024)
 PAYMENT_EVENTS = Topic("payment-events", (PAYMENT_ATTEMPT_FINISHED,), 7 * _DAY_MS, 64 * 1024)
 #: Kept for ever, and can be rebuilt from the journal.
 INVOICE_EVENTS = Topic(
@@ -233,6 +236,7 @@ TOPICS: dict[str, Topic] = {
         INVOICE_EVENTS,
         DEAD_LETTERS,
         CATALOGUE_EVENTS,
+        REVIEW_EVENTS,
         INVOICES_CHANGELOG,
         CHECKOUTS_CHANGELOG,
     )
@@ -248,6 +252,7 @@ OUTPUT_TOPICS = (
     PAYMENT_EVENTS,
     INVOICE_REQUESTS,
     CATALOGUE_EVENTS,
+    REVIEW_EVENTS,
 )
 
 #: Topics that anybody may write to. A record is worked on only where its order id as its key puts it; see `placement`.

@@ -478,12 +478,21 @@ class OrderCreditNote(TypedDict):
     status: str
 
 
+class ParcelView(TypedDict):
+    """What a shipment is sent as; texts that were not given are empty."""
+
+    carrier: str
+    tracking_number: str
+    tracking_url: str
+
+
 Step = TypedDict(
     "Step",
     {
         "at": str,
         "detail": str,
         "from": str | None,
+        "parcel": NotRequired[ParcelView],
         "reason": str,
         "to": str,
         "version": int,
@@ -693,10 +702,32 @@ class RejectedOrder(TypedDict):
     state: str
 
 
-class PlainCommand(TypedDict):
-    """The body of a command; `reason` is shown in the order's history."""
+class TrackingLinkRequest(TypedDict):
+    """A request for a link."""
+
+    expires_in: NotRequired[int]
+
+
+class TrackingLinkView(TypedDict):
+    """A link that anyone who has it may follow until it expires."""
+
+    expires_at: str
+    url: str
+
+
+class ParcelBody(TypedDict):
+    """What a shipment is sent as; buyers are shown it. It names a carrier or a tracking number."""
+
+    carrier: NotRequired[str]
+    tracking_number: NotRequired[str]
+    tracking_url: NotRequired[str]
+
+
+class ShipCommand(TypedDict):
+    """The body of a shipment."""
 
     reason: NotRequired[str | None]
+    parcel: NotRequired[ParcelBody | None]
 
 
 class AcceptedCommand(TypedDict):
@@ -706,6 +737,12 @@ class AcceptedCommand(TypedDict):
     links: SelfLink
     order_id: str
     status: str
+
+
+class PlainCommand(TypedDict):
+    """The body of a command; `reason` is shown in the order's history."""
+
+    reason: NotRequired[str | None]
 
 
 class RefundLine(TypedDict):
@@ -871,6 +908,67 @@ class CatalogueList(TypedDict):
 
     next: str | None
     products: list[CatalogueProduct]
+
+
+class ReviewView(TypedDict):
+    """A review; only a published one may be shown. A withdrawn one has 0 stars and no words."""
+
+    author: str
+    body: str
+    changed_at: str
+    line: int
+    order_id: str
+    reason: str
+    sku: str
+    stars: int
+    state: str
+    title: str
+    version: int
+    written_at: str
+
+
+class ReviewBody(TypedDict):
+    """What a buyer says of a line of an order that was delivered."""
+
+    stars: int
+    title: NotRequired[str]
+    body: NotRequired[str]
+    author: NotRequired[str]
+    customer: NotRequired[str]
+
+
+class ModerationBody(TypedDict):
+    """What the shop decides about a review; `version` is the one that was read."""
+
+    action: Literal["approve", "reject"]
+    version: int
+    reason: NotRequired[str]
+
+
+class ReviewList(TypedDict):
+    """A page of reviews."""
+
+    next: str | None
+    reviews: list[ReviewView]
+
+
+class Stars(TypedDict):
+    """Published reviews by their stars."""
+
+    five: int
+    four: int
+    one: int
+    three: int
+    two: int
+
+
+class RatingView(TypedDict):
+    """How the published reviews of an article rate it; the average has two decimals, and is null without any."""
+
+    average: str | None
+    count: int
+    sku: str
+    stars: Stars
 
 
 class EndpointView(TypedDict):

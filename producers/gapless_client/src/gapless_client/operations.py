@@ -130,7 +130,12 @@ class Operations(ABC):
         answer: models.OrderView | models.AcceptedOrder | models.WaitingOrder | models.RejectedOrder = self._call("GET", f"/v1/orders/{_quoted(order_id)}")
         return answer
 
-    def ship(self, order_id: str, body: models.PlainCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+    def create_tracking_link(self, order_id: str, body: models.TrackingLinkRequest | None = None) -> models.TrackingLinkView:
+        """A link to an order's tracking page, for people without a key."""
+        answer: models.TrackingLinkView = self._call("POST", f"/v1/orders/{_quoted(order_id)}/tracking-link", body=body or {}, is_repeatable=False)
+        return answer
+
+    def ship(self, order_id: str, body: models.ShipCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
         """Ship an order. If it takes longer, the answer says only that it was accepted."""
         answer: models.OrderView | models.AcceptedCommand = self._call("POST", f"/v1/orders/{_quoted(order_id)}/shipments", body=body or {}, wait_seconds=wait_seconds)
         return answer
@@ -226,6 +231,47 @@ class Operations(ABC):
     def get_catalogue_product(self, seller_id: str, product_id: str) -> models.CatalogueProduct:
         """A product, for buyers."""
         answer: models.CatalogueProduct = self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/products/{_quoted(product_id)}")
+        return answer
+
+    def get_review(self, order_id: str, line: int) -> models.ReviewView:
+        """A line's review."""
+        answer: models.ReviewView = self._call("GET", f"/v1/orders/{_quoted(order_id)}/lines/{_quoted(line)}/review")
+        return answer
+
+    def put_review(self, order_id: str, line: int, body: models.ReviewBody) -> models.ReviewView:
+        """Review a line of an order that was delivered, or change its review."""
+        answer: models.ReviewView = self._call("PUT", f"/v1/orders/{_quoted(order_id)}/lines/{_quoted(line)}/review", body=body)
+        return answer
+
+    def withdraw_review(self, order_id: str, line: int) -> models.ReviewView:
+        """Take a review back: its words are deleted."""
+        answer: models.ReviewView = self._call("DELETE", f"/v1/orders/{_quoted(order_id)}/lines/{_quoted(line)}/review")
+        return answer
+
+    def moderate_review(self, order_id: str, line: int, body: models.ModerationBody) -> models.ReviewView:
+        """Approve or reject a review."""
+        answer: models.ReviewView = self._call("POST", f"/v1/orders/{_quoted(order_id)}/lines/{_quoted(line)}/review/moderation", body=body, is_repeatable=False)
+        return answer
+
+    def get_reviews(self, *, state: Literal["pending", "published", "rejected", "withdrawn"] | None = None, sku: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.ReviewList:
+        """Reviews, newest first."""
+        answer: models.ReviewList = self._call("GET", "/v1/reviews", query={"state": state, "sku": sku, "limit": limit, "cursor": cursor})
+        return answer
+
+    def each_review(self, *, state: Literal["pending", "published", "rejected", "withdrawn"] | None = None, sku: str | None = None) -> Iterator[models.ReviewView]:
+        """Reviews, newest first: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get_reviews(state=state, sku=sku, limit=100, cursor=cursor)
+            for each in page["reviews"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def get_rating(self, sku: str) -> models.RatingView:
+        """How an article's published reviews rate it."""
+        answer: models.RatingView = self._call("GET", f"/v1/ratings/{_quoted(sku)}")
         return answer
 
     def get_webhooks(self) -> models.EndpointList:
@@ -464,7 +510,12 @@ class AsyncOperations(ABC):
         answer: models.OrderView | models.AcceptedOrder | models.WaitingOrder | models.RejectedOrder = await self._call("GET", f"/v1/orders/{_quoted(order_id)}")
         return answer
 
-    async def ship(self, order_id: str, body: models.PlainCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
+    async def create_tracking_link(self, order_id: str, body: models.TrackingLinkRequest | None = None) -> models.TrackingLinkView:
+        """A link to an order's tracking page, for people without a key."""
+        answer: models.TrackingLinkView = await self._call("POST", f"/v1/orders/{_quoted(order_id)}/tracking-link", body=body or {}, is_repeatable=False)
+        return answer
+
+    async def ship(self, order_id: str, body: models.ShipCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
         """Ship an order. If it takes longer, the answer says only that it was accepted."""
         answer: models.OrderView | models.AcceptedCommand = await self._call("POST", f"/v1/orders/{_quoted(order_id)}/shipments", body=body or {}, wait_seconds=wait_seconds)
         return answer
@@ -560,6 +611,47 @@ class AsyncOperations(ABC):
     async def get_catalogue_product(self, seller_id: str, product_id: str) -> models.CatalogueProduct:
         """A product, for buyers."""
         answer: models.CatalogueProduct = await self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/products/{_quoted(product_id)}")
+        return answer
+
+    async def get_review(self, order_id: str, line: int) -> models.ReviewView:
+        """A line's review."""
+        answer: models.ReviewView = await self._call("GET", f"/v1/orders/{_quoted(order_id)}/lines/{_quoted(line)}/review")
+        return answer
+
+    async def put_review(self, order_id: str, line: int, body: models.ReviewBody) -> models.ReviewView:
+        """Review a line of an order that was delivered, or change its review."""
+        answer: models.ReviewView = await self._call("PUT", f"/v1/orders/{_quoted(order_id)}/lines/{_quoted(line)}/review", body=body)
+        return answer
+
+    async def withdraw_review(self, order_id: str, line: int) -> models.ReviewView:
+        """Take a review back: its words are deleted."""
+        answer: models.ReviewView = await self._call("DELETE", f"/v1/orders/{_quoted(order_id)}/lines/{_quoted(line)}/review")
+        return answer
+
+    async def moderate_review(self, order_id: str, line: int, body: models.ModerationBody) -> models.ReviewView:
+        """Approve or reject a review."""
+        answer: models.ReviewView = await self._call("POST", f"/v1/orders/{_quoted(order_id)}/lines/{_quoted(line)}/review/moderation", body=body, is_repeatable=False)
+        return answer
+
+    async def get_reviews(self, *, state: Literal["pending", "published", "rejected", "withdrawn"] | None = None, sku: str | None = None, limit: int | None = None, cursor: str | None = None) -> models.ReviewList:
+        """Reviews, newest first."""
+        answer: models.ReviewList = await self._call("GET", "/v1/reviews", query={"state": state, "sku": sku, "limit": limit, "cursor": cursor})
+        return answer
+
+    async def each_review(self, *, state: Literal["pending", "published", "rejected", "withdrawn"] | None = None, sku: str | None = None) -> AsyncIterator[models.ReviewView]:
+        """Reviews, newest first: all of them, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.get_reviews(state=state, sku=sku, limit=100, cursor=cursor)
+            for each in page["reviews"]:
+                yield each
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def get_rating(self, sku: str) -> models.RatingView:
+        """How an article's published reviews rate it."""
+        answer: models.RatingView = await self._call("GET", f"/v1/ratings/{_quoted(sku)}")
         return answer
 
     async def get_webhooks(self) -> models.EndpointList:

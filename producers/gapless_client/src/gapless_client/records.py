@@ -488,6 +488,8 @@ class CreditNoteIssued(TypedDict):
     #: YYYY-MM-DD on which the money was known to be returned, the way it came; empty if the invoice was asked for
     #: directly.
     paid_on: NotRequired[str]
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -570,6 +572,8 @@ class DeadLetter(TypedDict):
     error: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -600,6 +604,8 @@ class InvoiceDocumentStored(TypedDict):
     template_version: int
     #: UTC.
     stored_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -640,6 +646,8 @@ class InvoiceIssued(TypedDict):
     details: NotRequired[InvoiceDetails | None]
     #: YYYY-MM-DD on which the payment of the checkout's order was known; empty if it was asked for directly.
     paid_on: NotRequired[str]
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -688,6 +696,8 @@ class InvoiceRequestConflicted(TypedDict):
     first_content_sha256: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -712,6 +722,8 @@ class InvoiceRequestRejected(TypedDict):
     detail: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -722,6 +734,18 @@ class RefundedLine(TypedDict):
     line: int
     #: Whole number of pieces, above 0.
     quantity: int
+
+
+@final
+class Parcel(TypedDict):
+    """What a shipment is sent as."""
+
+    #: Who carries it, as buyers know it; may be empty.
+    carrier: str
+    #: The carrier's number of it; may be empty.
+    tracking_number: str
+    #: The carrier's page about it, https; may be empty.
+    tracking_url: str
 
 
 @final
@@ -746,6 +770,8 @@ class OrderCommand(TypedDict):
     lines: list[RefundedLine]
     #: Decimal text with tax: what to refund; empty for lines, for all that is left, and for other actions.
     amount: NotRequired[str]
+    #: Of a shipment, if the storefront names one; null for other actions.
+    parcel: NotRequired[Parcel | None]
 
 
 @final
@@ -773,6 +799,8 @@ class OrderCommandAnswered(TypedDict):
     #: Offset of the command in order-commands: with its partition, which of several commands of one command_id is
     #: answered; -1 in records of version 1.
     source_offset: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -795,6 +823,8 @@ class OrderConflicted(TypedDict):
     first_content_sha256: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -843,6 +873,8 @@ class OrderPlaced(TypedDict):
     version: int
     #: UTC.
     placed_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -871,6 +903,8 @@ class OrderRefused(TypedDict):
     short: list[ShortLine]
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -893,6 +927,8 @@ class OrderRejected(TypedDict):
     detail: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -917,6 +953,10 @@ class OrderStateChanged(TypedDict):
     command_id: str
     #: UTC.
     occurred_at: int
+    #: Of the step to SHIPPED, if the storefront has named one.
+    parcel: NotRequired[Parcel | None]
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -947,6 +987,8 @@ class PaymentAttemptFinished(TypedDict):
     tries: int
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -985,6 +1027,8 @@ class PaymentRequested(TypedDict):
     currency: str
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
 
 
 @final
@@ -1082,6 +1126,56 @@ class ProductChanged(TypedDict):
 
 
 @final
+class ArticleRating(TypedDict):
+    """How the published reviews of an article rate it."""
+
+    #: 1, 2, 3 ... of the SKU's rating, without a gap: keep the greatest.
+    version: int
+    #: Published reviews with 1 star.
+    one: int
+    #: With 2 stars.
+    two: int
+    #: With 3 stars.
+    three: int
+    #: With 4 stars.
+    four: int
+    #: With 5 stars.
+    five: int
+
+
+@final
+class ReviewChanged(TypedDict):
+    """A review was written, changed, moderated or withdrawn. Key: the SKU in UTF-8."""
+
+    #: Whose article.
+    seller_id: str
+    #: The article.
+    sku: str
+    #: The order whose line is reviewed: with seller_id and line the review's identity.
+    order_id: str
+    #: Position of the line in the order, from 0.
+    line: int
+    #: 1, 2, 3 ... of the review, without a gap.
+    version: int
+    #: pending, published, rejected or withdrawn: only a published one may be shown.
+    state: str
+    #: 1 to 5; 0 for a withdrawn one.
+    stars: int
+    #: May be empty.
+    title: str
+    #: May have line breaks; may be empty.
+    body: str
+    #: The author's name as it is to be shown; may be empty.
+    author: str
+    #: The article's after this change.
+    rating: ArticleRating
+    #: UTC.
+    occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null until the journal numbers it.
+    event_id: str | None
+
+
+@final
 class SkuChange(TypedDict):
     """What became of one SKU."""
 
@@ -1112,3 +1206,5 @@ class StockChanged(TypedDict):
     changes: list[SkuChange]
     #: UTC.
     occurred_at: int
+    #: The header ce_id: topic, partition and seq. Null in records from before this version.
+    event_id: NotRequired[str | None]
