@@ -179,7 +179,7 @@ class Shop:
 
     async def home(self, _: web.Request) -> web.Response:
         """GET /."""
-        raise web.HTTPFound("/shop")
+        return _see_other("/shop")
 
     async def ready(self, _: web.Request) -> web.Response:
         """GET /readyz."""
@@ -238,7 +238,7 @@ class Shop:
                 await self._gateway.call("PUT", line, {"product_id": product_id, "quantity": quantity})
         except ShopError as error:
             return await self._show_cart(request, error=_said(error), status=409)
-        raise web.HTTPSeeOther("/shop/cart")
+        return _see_other("/shop/cart")
 
     async def login(self, request: web.Request) -> web.Response:
         """POST /shop/login: who the buyer is; a guest's cart comes along."""
@@ -278,7 +278,7 @@ class Shop:
         except ShopError as error:
             # A refused order keeps its id; another attempt is another order.
             return await self._show_checkout(request, form, error=_said(error), status=409)
-        raise web.HTTPSeeOther(f"/shop/orders/{quote(order_id, safe='')}")
+        return _see_other(f"/shop/orders/{quote(order_id, safe='')}")
 
     async def order(self, request: web.Request) -> web.Response:
         """GET /shop/orders/{order_id}: how it stands. Its id is not to be guessed."""
@@ -316,7 +316,7 @@ class Shop:
     ) -> web.Response:
         cart = await self._gateway.call("GET", self._cart_path(request))
         if not cart["lines"]:
-            raise web.HTTPSeeOther("/shop/cart")
+            return _see_other("/shop/cart")
         return await self._page(
             request,
             "shop_checkout.html",
@@ -351,8 +351,6 @@ class Shop:
         except ShopError as error:
             status = int(error.problem.get("status", 502))
             response = await self._page(request, "shop_problem.html", said=_said(error), title="Sorry", status=status)
-        except web.HTTPRedirection as redirection:
-            response = redirection
         if is_new:
             self._remember(response, _SESSION, session)
         return response
@@ -378,6 +376,10 @@ class Shop:
 
     def _cart_path(self, request: web.Request) -> str:
         return f"/v1/carts/{quote(self._cart_id(request), safe='')}"
+
+
+def _see_other(path: str) -> web.Response:
+    return web.Response(status=303, headers={"Location": path})
 
 
 def _shown(product: Mapping[str, Any], request: web.Request) -> dict[str, Any]:

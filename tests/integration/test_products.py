@@ -5,6 +5,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from audit import statements
+from audit.events import JournalEntry
+from audit.products import ProductCheck
+from audit.report import AuditReport
+from audit.snapshot import Snapshot
 from schemas import catalog, codec
 from schemas.placement import partition_of
 from tests.conftest import PARTITIONS
@@ -160,3 +167,37 @@ async def test_a_product_that_breaks_a_rule_is_refused_by_its_field(client: Clie
         assert (refused.status, refused.json["field"]) == (422, field)
     assert (await put(client, "a%20b", product())).json["field"] == "product_id"
     assert (await client.get("/v1/products/mug")).status == 404
+
+
+def found_by_audit(url: str) -> list[str]:
+    """What the audit says of the products."""
+    snapshot, report = Snapshot(url), AuditReport()
+    try:
+        check = ProductCheck(snapshot, report, is_from_the_start=True)
+        topic = catalog.CATALOGUE_EVENTS.name
+        for partition in range(PARTITIONS):
+            rows = snapshot.stream(statements.JOURNAL, topic=topic, partition=partition)
+            check.take(topic, partition, [JournalEntry(*row) for row in rows])
+        check.finish()
+    finally:
+        snapshot.close()
+    return [f"{each.check} {each.where}: {each.what}" for each in report.shown()]
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("UPDATE products SET event = event || 'x'", "product demo/mug: is not what its event of version 2 says"),
+        ("UPDATE products SET version = 1", "product demo/mug: is at version 1, and an event says 2"),
+        ("UPDATE products SET version = 3", "products: 3 versions, but 2 events that agree"),
+        ("DELETE FROM journal WHERE seq = 1", "product demo/mug: goes from version 0 to 2"),
+    ],
+)
+async def test_the_audit_compares_products_with_their_events(
+    client: Client, ledger: str, query: Query, damage: str, found: str
+) -> None:
+    await put(client, "mug", product())
+    await put(client, "mug", product(brand="A"))
+    assert await asyncio.to_thread(found_by_audit, ledger) == []
+    query(damage)
+    assert f"product {found}" in await asyncio.to_thread(found_by_audit, ledger)
