@@ -47,8 +47,8 @@ def run_audit(
     """Check everything against everything, also while the system runs: Postgres is read in one snapshot.
 
     Memory is bounded but for 16 bytes per dead letter, a row per series, a level per SKU, a number per product and
-    review. With `provider_url`, that provider's ledger is compared, too. Afterwards empty `cursors` contain how far the audit
-    has read. Raises `AuditError` if a service can't be read.
+    review. With `provider_url`, that provider's ledger is compared, too. Afterwards empty `cursors` contain how far the
+    audit has read. Raises `AuditError` if a service can't be read.
     """
     cursors = Cursors() if cursors is None else cursors
     report = AuditReport(complete=complete)

@@ -49,8 +49,8 @@ class WireClient(GaplessClient):
             raise ValueError(f"{url} is not http://")
         self._host, self._port = parts.hostname, parts.port or 80
         self._path = parts.path.rstrip("/")
-        self._common = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
-        self._common = f"Host: {parts.netloc}\r\n{self._common}"
+        self._headers = {"Host": parts.netloc, **self._headers}
+        self._common = _lines(self._headers)
         #: The one used last comes first: those that are not needed grow old and are closed by the gateway.
         self._idle: list[_Connection] = []
         self._free = asyncio.Semaphore(connections)
@@ -68,9 +68,9 @@ class WireClient(GaplessClient):
     async def _request(
         self, method: str, path: str, payload: bytes | None, headers: Mapping[str, str] | None
     ) -> tuple[int, bytes, str | None]:
-        extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if headers else ""
+        lines = _lines({**self._headers, **headers}) if headers else self._common
         body = payload or b""
-        head = f"{method} {self._path}{path} HTTP/1.1\r\n{self._common}{extra}Content-Length: {len(body)}\r\n\r\n"
+        head = f"{method} {self._path}{path} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
         async with self._free:
             connection = await self._connection()
             try:
@@ -144,6 +144,10 @@ class _Connection(asyncio.Protocol):
     def _fail(self, error: ConnectionError) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
 def _parse(received: bytes) -> tuple[int, bytes, str | None] | None:
