@@ -23,6 +23,7 @@ NOISY_LOGGERS = (
 #: Messages that aiokafka repeats, dozens a second, while brokers can't be reached; they are logged as one outage.
 _UNREACHABLE = re.compile(
     "Unable (connect|to request metadata|to update metadata)|Failed fetch|Cannot send|Could not send|Error sending"
+    "|Got error produce response: "
     "|Heartbeat (send request failed|session expired)|oordinator (Request failed|dead)|is either not started"
 )
 #: Messages of librdkafka about one broker: its client continues with the others, or retries. If no broker is left, the

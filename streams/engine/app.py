@@ -54,8 +54,9 @@ class Wired:
     work: Callable[[Session], Work[Any]]
     #: Bytes of values in one transaction: bounds its memory and its time, whatever the records are.
     batch_bytes_max: int
-    #: How long the brokers gather records while some come; after a silence they answer at once. Each fetch sets off a
-    #: transaction, which costs up to 10 ms of CPU with all that follows from it: the buyer's wait against the machine.
+    #: The least time between two fetches, in which records gather; after a silence one is answered at once. Each fetch
+    #: sets off a transaction, which costs up to 10 ms of CPU with all that follows from it: the buyer's wait against
+    #: the machine.
     gather_s: float = 0.03
     #: Runs beside the batches until it is cancelled; its end, other than that, is a bug.
     service: Callable[[], Awaitable[None]] | None = None

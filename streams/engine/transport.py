@@ -1,4 +1,4 @@
-"""Faust, adapted in five places: one event per fetched batch, fetches that gather, a start where Postgres says, only
+"""Faust, adapted in five places: one event per fetched batch, fetches that are apart, a start where Postgres says, only
 what is committed, and no topic left out.
 
 Faust spends 0.17 ms of Python on each event; with a batch as its event it spends that once per batch. And it starts at
@@ -6,11 +6,14 @@ the consumer group's committed offset, which may run ahead of the effects; ours 
 """
 
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import faust
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import Fetcher
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -30,12 +33,6 @@ _log = logging.getLogger(__name__)
 #: so ours.
 FAUST_LOG = logging.getLogger("faust.gapless")
 
-#: Who gathers records for a while answers sooner where there are so many.
-_GATHER_BYTES = 256 * 1024
-#: What brokers do after a silence: they answer with the first record, or after so long.
-_IDLE_WAIT_S = 0.5
-#: Silence is where nothing came for so many times the gathering's time.
-_SILENCE = 5
 #: `(topic, partitions) -> next offset of each`, from the positions in Postgres.
 ReadPositions = Callable[[str, list[int]], Awaitable[Mapping[int, int]]]
 
@@ -58,7 +55,7 @@ class BatchApp(faust.App):
     #: Of each topic.
     partitions: int
     read_positions: ReadPositions
-    #: How long brokers gather records while some come.
+    #: The least time between two fetches.
     gather_s: float
 
     def partitions_state(self) -> str:
@@ -92,7 +89,8 @@ class BatchConsumer(AiokafkaConsumer):
     logger = FAUST_LOG
 
     app: BatchApp
-    _gathers = False
+    #: The fetcher that was told to keep its fetches apart.
+    _paced: Fetcher | None = None
 
     def _new_consumer_thread(self) -> CommittedThread:
         return CommittedThread(self, loop=self.loop, beacon=self.beacon)
@@ -169,10 +167,8 @@ class BatchConsumer(AiokafkaConsumer):
                 )
 
     async def _wait_next_records(self, timeout: float) -> Any:
-        if self._gathers:
-            timeout = min(timeout, _SILENCE * self.app.gather_s)
+        self._pace()
         records, active = await super()._wait_next_records(timeout)
-        self._gather(bool(records))
         if records:
             records = {
                 tp: fetched if self._is_changelog_tp(tp) else [Batch(tp.topic, tp.partition, fetched)]
@@ -181,19 +177,18 @@ class BatchConsumer(AiokafkaConsumer):
             }
         return records, active
 
-    def _gather(self, gathers: bool) -> None:
-        """Whether brokers gather for a while, or answer with the first record.
+    def _pace(self) -> None:
+        """Have the fetches `gather_s` apart, however fast their records are taken.
 
-        A fetch costs some 2 ms of CPU, here and at the broker, and is asked for again as soon as its records are taken:
-        under load that would be every few records.
+        A fetch asks for all partitions, which costs some 2 ms of CPU, here and at the broker; under load one would
+        follow the other after every few records. Brokers could gather records themselves, but look through all
+        partitions of such a fetch with each record that is written to one of them.
         """
         consumer = self._thread._consumer
-        if gathers is not self._gathers and consumer is not None:
-            self._gathers = gathers
-            # aiokafka looks at both each time that it asks.
-            fetcher = consumer._fetcher
-            fetcher._fetch_max_wait_ms = int(1_000 * (self.app.gather_s if gathers else _IDLE_WAIT_S))
-            fetcher._fetch_min_bytes = _GATHER_BYTES if gathers else 1
+        fetcher = None if consumer is None else consumer._fetcher
+        if fetcher is not None and fetcher is not self._paced:
+            self._paced = fetcher
+            fetcher._get_actions_per_node = apart(fetcher._get_actions_per_node, self.app.gather_s, time.monotonic)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, Batch):
@@ -216,6 +211,28 @@ class BatchConsumer(AiokafkaConsumer):
         )
         message.batch = record
         return message
+
+
+#: What aiokafka's fetcher does next: fetches, resets of positions, seconds until it looks again, whether it needs new
+#: metadata, and what else it waits for.
+Actions = tuple[list[Any], dict[Any, Any], float, bool, list[Any]]
+
+
+def apart(actions: Callable[[Any], Actions], seconds: float, clock: Callable[[], float]) -> Callable[[Any], Actions]:
+    """The same actions, with so many seconds at least from one that fetches to the next."""
+    next_at = -math.inf
+
+    def paced(assignment: Any) -> Actions:
+        nonlocal next_at
+        now = clock()
+        if now < next_at:
+            return [], {}, next_at - now, False, []
+        found = actions(assignment)
+        if found[0]:
+            next_at = now + seconds
+        return found
+
+    return paced
 
 
 class CompleteAssignor(PartitionAssignor):

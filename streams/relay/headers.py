@@ -11,7 +11,7 @@ from schemas.catalog import SEQ_HEADER
 from schemas.codec import DecodeError, schema_of
 from streams.relay.steps import Produce
 
-Headers = list[tuple[str, str | bytes | None]]
+Headers = list[tuple[str, bytes]]
 
 #: Magic byte and schema id, which tell the record.
 _WIRE_HEADER_BYTES = 5

@@ -10,6 +10,7 @@ Each partition is sent and acknowledged for itself: one that the brokers don't t
 Postgres at the same moment is one statement.
 """
 
+import asyncio
 import functools
 import logging
 import signal
@@ -21,13 +22,16 @@ from itertools import starmap
 from typing import Any
 
 import psycopg
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+import uvloop
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from prometheus_client import Counter, Gauge
 
 from runtime import metrics, traces
+from runtime.batch_producer import BatchProducer, Record
 from runtime.exits import fatal
 from runtime.health import ProcessHealth
-from runtime.kafka import log_client_error
+from runtime.kafka import admin_client
 from runtime.metrics import REGISTRY
 from runtime.outages import KAFKA, POSTGRES
 from runtime.settings import Settings
@@ -93,12 +97,6 @@ _REACHES_S_MAX = 2.0
 _LAST_ACKNOWLEDGEMENTS_S = 1.0
 #: Outputs that are read at once: with `BYTES_MAX` of each they bound what an answer holds.
 _READ_MAX = 32
-#: The largest record: above every topic's `max.message.bytes`.
-_ROW_BYTES_MAX = 8 * 1024 * 1024
-
-#: librdkafka's largest number. Its queue must have room for all that may be under way, so that an output that the
-#: brokers don't take leaves room for the others; `publish` bounds each output.
-_QUEUE_MAX = 2**31 - 1
 
 
 def run(settings: Settings) -> None:
@@ -110,11 +108,11 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     url, bootstrap = settings.postgres_url.get_secret_value(), settings.kafka_bootstrap
     agree = functools.partial(await_agreement, url, bootstrap, pause=stop.wait)
-    producer = make_producer(bootstrap)
-    relay = Relay(url, producer, stop, agree)
+    relay = Relay(url, bootstrap, stop, agree)
+    admin = admin_client(bootstrap)
     # Whether it publishes or another one does: both are ready.
     health.checks = {
-        "kafka": lambda: _kafka_state(producer),
+        "kafka": lambda: _kafka_state(admin),
         "postgres": lambda: "ok" if relay.is_connected else f"unavailable: {POSTGRES.reason or 'not connected'}",
     }
     relay.run()
@@ -125,17 +123,17 @@ class _Publication:
 
     def __init__(self, steps: Steps[RelayProgress]) -> None:
         self.steps = steps
-        #: Records sent that no broker has acknowledged yet.
-        self.unacknowledged = 0
+        #: What to send next.
+        self.records: list[Record] = []
+        #: Done when the brokers have acknowledged all that was sent.
+        self.sending: asyncio.Task[int] | None = None
         #: Of records that are traced.
         self.spans: list[Span] = []
 
-    def delivered(self, error: KafkaError | None, message: Message) -> None:
-        """A record's delivery report."""
-        if error is not None:
-            fatal(f"{message.topic()}/{message.partition()} did not take a record: {error.str()}")
-        KAFKA.answered()
-        self.unacknowledged -= 1
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether all that was sent is."""
+        return self.sending is not None and self.sending.done()
 
 
 class Relay:
@@ -144,7 +142,7 @@ class Relay:
     def __init__(
         self,
         postgres_url: str,
-        producer: Producer,
+        bootstrap: str,
         stop: threading.Event,
         await_agreement: Callable[[], int | None],
     ) -> None:
@@ -155,7 +153,7 @@ class Relay:
         #: To Postgres.
         self.is_connected = False
         self._url = postgres_url
-        self._producer = producer
+        self._bootstrap = bootstrap
         self._stop = stop
         self._await_agreement = await_agreement
         #: Every output, with its topic's number; known once there is a session.
@@ -163,8 +161,7 @@ class Relay:
         #: Outputs that this relay publishes, and those whose lock it holds: see `share_outputs`.
         self._owned: set[Output] = set()
         self._locked: set[Output] = set()
-        #: What is under way, also beyond the end of a session: sent again before it is acknowledged, the rows of an
-        #: output that the brokers don't take would fill the producer's queue.
+        #: What is under way, also beyond the end of a session: an output has one batch after the other.
         self._publications: dict[Output, _Publication] = {}
         self._since: dict[Output, datetime] = {}
         #: Outputs that were not published to their end at the last look.
@@ -172,6 +169,22 @@ class Relay:
 
     def run(self) -> None:
         """Return after `stop` is set. Outages are waited out; a record that can't be published ends the process."""
+        # It runs while there is nothing to ask Postgres, which is asked without it: a statement costs half as much.
+        self._loop = uvloop.new_event_loop()
+        self._producer = BatchProducer(self._bootstrap, client_id="gapless-relay", is_compressed=True)
+        try:
+            self._run()
+        finally:
+            self._loop.run_until_complete(self._end())
+            self._loop.close()
+
+    async def _end(self) -> None:
+        for each in self._publications.values():
+            if each.sending is not None:
+                each.sending.cancel()
+        await self._producer.close()
+
+    def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 # Again for each session: another server may have taken over, without the last commits.
@@ -188,7 +201,7 @@ class Relay:
                 POSTGRES.failed(error)
                 # Nobody can say how many there are.
                 UNPUBLISHED.clear()
-                self._stop.wait(_OUTAGE_PAUSE_S)
+                self._pause(_OUTAGE_PAUSE_S)
             finally:
                 self.is_connected = False
                 # The locks went with the session.
@@ -222,11 +235,19 @@ class Relay:
                 [(end,)] = self._ask(connection, RunStatement("read_journal_end"))
                 JOURNAL_END.set(end)
                 journal_end_at = time.monotonic() + _JOURNAL_END_EVERY_S
-            self._stop.wait(_ROUND_PAUSE_S if self._round(connection) else _POLL_S)
-        self._producer.flush(_LAST_ACKNOWLEDGEMENTS_S)
+            self._pause(_ROUND_PAUSE_S if self._round(connection) else _POLL_S)
+        if sending := [each.sending for each in self._publications.values() if each.sending is not None]:
+            self._loop.run_until_complete(asyncio.wait(sending, timeout=_LAST_ACKNOWLEDGEMENTS_S))
         self._go_on(connection)
         if self._publications:
             _log.info("relay stops with records unacknowledged: the next one repeats them")
+
+    def _pause(self, seconds: float) -> None:
+        """Let time pass, in which what is under way goes on."""
+        if self._publications:
+            self._loop.run_until_complete(asyncio.sleep(seconds))
+        else:
+            self._stop.wait(seconds)
 
     def _share(self, connection: psycopg.Connection[Any]) -> None:
         steps = share_outputs(self._outputs, self._locked, self._owned, self._publications)
@@ -261,8 +282,7 @@ class Relay:
 
     def _go_on(self, connection: psycopg.Connection[Any]) -> bool:
         """Finish what the brokers have acknowledged in full; return whether there was any."""
-        self._producer.poll(0)
-        acknowledged = [output for output, each in self._publications.items() if not each.unacknowledged]
+        acknowledged = [output for output, each in self._publications.items() if each.is_acknowledged]
         self._advance(connection, acknowledged)
         return bool(acknowledged)
 
@@ -290,15 +310,22 @@ class Relay:
     def _step(self, output: Output, answer: Any) -> ReadJournal | MarkPublished | None:
         """Go on with a publication; what it asks of Postgres, or None where it waits for the brokers or has ended."""
         publication = self._publications[output]
+        sent, publication.sending = publication.sending, None
+        if sent is not None and (error := sent.exception()) is not None:
+            fatal(f"{output.topic}/{output.partition} did not take records", error)
         try:
             while True:
                 step = publication.steps.send(answer)
                 if isinstance(step, ReadJournal | MarkPublished):
                     return step
                 if isinstance(step, AwaitAcknowledgements):
+                    records, publication.records = publication.records, []
+                    publication.sending = self._loop.create_task(
+                        self._producer.send(output.topic, output.partition, records)
+                    )
                     return None
                 if isinstance(step, Produce):
-                    self._send(step, publication)
+                    self._add(step, publication)
                 answer = None
         except StopIteration as end:
             del self._publications[output]
@@ -313,28 +340,15 @@ class Relay:
         cursor = connection.execute(SQL[step.statement], step.parameters, binary=step.binary)
         return cursor.fetchall() if cursor.description else None
 
-    def _send(self, step: Produce, publication: _Publication) -> None:
+    def _add(self, step: Produce, publication: _Publication) -> None:
         output = step.output
-        headers = event_headers(step)
         if step.traceparent is not None:
             span = traces.follow("PRODUCER", f"publish {output.topic}", step.traceparent)
             if span is not None:
                 span.describe(traces.of_partition(output.topic, output.partition))
                 span.add({"seq": step.seq})
                 publication.spans.append(span)
-        try:
-            self._producer.produce(
-                output.topic,
-                value=step.payload,
-                key=step.key,
-                partition=output.partition,
-                headers=headers,
-                on_delivery=publication.delivered,
-            )
-        # The queue has room for all that may be under way.
-        except (BufferError, KafkaException) as error:
-            fatal(f"{output.topic}/{output.partition} seq {step.seq} can't be published", error)
-        publication.unacknowledged += 1
+        publication.records.append(Record(step.key, step.payload, event_headers(step)))
 
 
 def outputs_of(partitions: int) -> dict[Output, int]:
@@ -346,39 +360,9 @@ def outputs_of(partitions: int) -> dict[Output, int]:
     }
 
 
-def make_producer(bootstrap: str) -> Producer:
-    """A producer that keeps order through retries and never gives a record up."""
-    return Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "acks": "all",
-            "enable.idempotence": True,
-            # For ever: a record given up while a later one goes through would be a hole in the topic.
-            "message.timeout.ms": 0,
-            "linger.ms": 1,
-            # The one codec that every client decompresses as it is installed: kafkajs, aiokafka and kafka-python fail
-            # on lz4 and zstd. At level 1, which costs the least; see docs/topics.md.
-            "compression.type": "gzip",
-            "compression.level": 1,
-            "message.max.bytes": _ROW_BYTES_MAX,
-            "queue.buffering.max.messages": _QUEUE_MAX,
-            "queue.buffering.max.kbytes": _QUEUE_MAX,
-            "reconnect.backoff.max.ms": 1_000,
-            "error_cb": _on_error,
-            "logger": logging.getLogger("librdkafka"),
-        }
-    )
-
-
-def _kafka_state(producer: Producer) -> str:
+def _kafka_state(admin: AdminClient) -> str:
     try:
-        producer.list_topics(OUTPUT_TOPICS[0].name, timeout=_REACHES_S_MAX)
+        admin.list_topics(OUTPUT_TOPICS[0].name, timeout=_REACHES_S_MAX)
     except KafkaException as error:
         return f"unavailable: {KAFKA.reason or error.args[0].str()}"
     return "ok"
-
-
-def _on_error(error: KafkaError) -> None:
-    if error.fatal():
-        fatal(f"the producer can't go on: {error.str()}")
-    log_client_error(error)

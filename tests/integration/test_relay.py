@@ -16,7 +16,7 @@ from runtime.kafka import TopicSpec, end_offsets, ensure_topics
 from runtime.metrics import REGISTRY
 from schemas import catalog
 from streams.relay import relay
-from streams.relay.relay import Relay, make_producer
+from streams.relay.relay import Relay
 from tests.conftest import PARTITIONS, Services
 
 EVENTS = catalog.INVOICE_EVENTS.name
@@ -66,7 +66,7 @@ def topic(services: Services) -> Topic:
 @contextmanager
 def running(services: Services, url: str) -> Iterator[Relay]:
     stop = threading.Event()
-    made = Relay(url, make_producer(services.kafka_bootstrap), stop, lambda: PARTITIONS)
+    made = Relay(url, services.kafka_bootstrap, stop, lambda: PARTITIONS)
     thread = threading.Thread(target=made.run)
     thread.start()
     try:

@@ -79,3 +79,23 @@ def test_what_faust_does_in_our_classes_is_logged_as_faust_does() -> None:
     ours = {each for each in found if each.__module__.startswith("streams.")}
     assert ours >= {transport.BatchApp, transport.BatchConsumer, transport.LoudTables, DedupeTable}
     assert {each.logger for each in ours} == {transport.FAUST_LOG}
+
+
+def test_fetches_are_apart_and_everything_else_is_not_delayed_but_by_them() -> None:
+    """The first after a silence is at once; one that follows waits, and so do the partitions without a fetch."""
+    clock = [100.0]
+    wanted: list[Any] = ["fetch"]
+    paced = transport.apart(lambda _: (wanted, {}, 0.2, True, []), 0.03, lambda: clock[0])
+    assert paced(None) == (["fetch"], {}, 0.2, True, [])
+    clock[0] += 0.01
+    fetches, resets, wait_s, *_ = paced(None)
+    assert (fetches, resets) == ([], {})
+    assert wait_s == pytest.approx(0.02)
+    clock[0] += 0.02
+    assert paced(None)[0] == ["fetch"]
+    wanted.clear()
+    clock[0] += 0.03
+    paced(None)
+    wanted.append("later")
+    clock[0] += 0.001
+    assert paced(None)[0] == ["later"], "what fetched nothing delays nothing"
