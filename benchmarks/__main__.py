@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import traceback
@@ -86,6 +87,9 @@ def main() -> None:
     unknown = set(arguments.names) - BENCHMARKS.keys()
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    # As an exception, so that what was started is ended: peers would go on for minutes, looking for their database.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit("ended before the last benchmark"))
     console = Console(highlight=False, width=None if os.isatty(1) else 140)
     load_before = os.getloadavg()[0]
     results: dict[str, list[Result]] = {}
