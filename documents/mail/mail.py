@@ -118,7 +118,7 @@ def order_mail(
     }[event_type]
     facts: list[dict[str, Any]] = []
     if event_type == "order.confirmed":
-        facts = _sums(language, shop, order, amounts)
+        facts = sums(language, shop, order["currency"], amounts, extras_of(order))
     delivery = details["delivery"] if details else None
     address: list[str] = []
     if delivery is not None and delivery["address"] is not None and event_type != "order.delivered":
@@ -235,18 +235,32 @@ def line_view(language: Language, line: RequestedLine, currency: str) -> dict[st
     }
 
 
-def _sums(language: Language, shop: Shop, order: InvoiceRequest, amounts: Amounts) -> list[dict[str, Any]]:
-    words, currency = language.words, order["currency"]
-    tax = one_line(shop.tax_name) or words.tax
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Allowances and charges of the whole order, in minor units; None where it has none."""
+
+    allowances_minor: int | None = None
+    charges_minor: int | None = None
+
+
+def extras_of(order: InvoiceRequest) -> Extras:
+    """The order's."""
     details = order["details"] if "details" in order else None  # noqa: SIM401 - the default's type would be lost.
+    allowances, charges = (details["allowances"], details["charges"]) if details else ([], [])
+    return Extras(
+        -sum(minor(each["amount"], order["currency"]) for each in allowances) if allowances else None,
+        sum(minor(each["amount"], order["currency"]) for each in charges) if charges else None,
+    )
+
+
+def sums(language: Language, shop: Shop, currency: str, amounts: Amounts, extras: Extras) -> list[dict[str, Any]]:
+    """What stands below the lines, each with `name`, `value` and `is_total`."""
+    words = language.words
+    tax = one_line(shop.tax_name) or words.tax
     facts = []
-    for label, sign, its in (
-        (words.allowances, -1, details["allowances"] if details else []),
-        (words.charges, 1, details["charges"] if details else []),
-    ):
-        if its:
-            whole = sign * sum(minor(each["amount"], currency) for each in its)
-            facts.append(_fact(label, language.amount(whole, currency)))
+    for label, extra_minor in ((words.allowances, extras.allowances_minor), (words.charges, extras.charges_minor)):
+        if extra_minor is not None:
+            facts.append(_fact(label, language.amount(extra_minor, currency)))
     if amounts.tax_minor:
         facts.append(_fact(words.total_net.format(tax=tax), language.amount(amounts.net_minor, currency)))
         facts.append(_fact(tax, language.amount(amounts.tax_minor, currency)))

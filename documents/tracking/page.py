@@ -14,7 +14,17 @@ from zoneinfo import ZoneInfo
 from babel.dates import format_time
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from documents.mail.mail import ACCENT, MAIL_WORDS, Shop, footer_of, language_for, line_view
+from documents.mail.mail import (
+    ACCENT,
+    MAIL_WORDS,
+    Amounts,
+    Extras,
+    Shop,
+    footer_of,
+    language_for,
+    line_view,
+    sums,
+)
 from documents.mail.texts import one_line
 from documents.template_2.language import Language
 from documents.template_2.titles import title
@@ -28,6 +38,7 @@ LINES_MAX = 50
 #: What an order is before it is decided, and what a request is that became none.
 ACCEPTED, REJECTED = "accepted", "rejected"
 _DEFAULT_TAG = "en"
+_NOTHING, _NO_EXTRAS = Amounts(0, 0, 0), Extras()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,8 @@ class TrackedOrder:
     language: str = ""
     country: str = ""
     currency: str = ""
-    gross_minor: int = 0
+    amounts: Amounts = _NOTHING
+    extras: Extras = _NO_EXTRAS
     steps: list[TrackedStep] = field(default_factory=list)
     lines: list[RequestedLine] = field(default_factory=list)
     #: Lines beyond those listed.
@@ -94,7 +106,6 @@ def order_page(order: TrackedOrder, document_urls: Sequence[str], known_at: date
     language, _ = language_for(order.language, order.country, order.shop)
     words = WORDS[language.code]
     zone = ZoneInfo(order.time_zone)
-    tax = one_line(order.shop.tax_name) or language.words.tax
     values = {
         "sentence": _sentence(words, order.state),
         "stale": "" if known_at is None else words.stale.format(time=_time(language, known_at, zone)),
@@ -108,10 +119,7 @@ def order_page(order: TrackedOrder, document_urls: Sequence[str], known_at: date
             "quantity": language.words.quantity,
             "amount": MAIL_WORDS[language.code].amount,
         },
-        "total": {
-            "name": language.words.total_gross.format(tax=tax),
-            "amount": language.amount(order.gross_minor, order.currency),
-        },
+        "sums": sums(language, order.shop, order.currency, order.amounts, order.extras),
         "refunds": [
             {
                 "amount": language.amount(each.amount_minor, order.currency),

@@ -16,7 +16,7 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from admission.hints import Hints, of_checkouts
-from documents.mail.mail import Shop
+from documents.mail.mail import Amounts, Shop, extras_of
 from documents.tracking.page import (
     ACCEPTED,
     LINES_MAX,
@@ -230,7 +230,8 @@ def tracked(order: PlacedOrder, shop: ShopRow, invoice_request: bytes) -> Tracke
         language=details["language"] if details else "",
         country=request["buyer"]["address"]["country"],
         currency=order.currency,
-        gross_minor=order.gross_minor,
+        amounts=Amounts(order.net_minor, order.tax_minor, order.gross_minor),
+        extras=extras_of(request),
         steps=[TrackedStep(step["to"], step["at"] // _MICROSECONDS) for step in order.history],
         lines=request["lines"][:LINES_MAX],
         lines_left=max(0, len(request["lines"]) - LINES_MAX),
