@@ -134,6 +134,11 @@ ORDERS: dict[str, list[Panel]] = {
             },
         ),
         Panel("Not acknowledged", PER_SECOND, {_rate("gapless_gateway_not_acknowledged_total"): "requests"}),
+        Panel(
+            "Products read",
+            PER_SECOND,
+            {_rate("gapless_gateway_catalogue_reads_total", "source"): "{{source}}"},
+        ),
     ],
     "Orders and payments": [
         Panel("Checkouts", PER_SECOND, {_rate("gapless_checkouts_total", "outcome"): "{{outcome}}"}),
