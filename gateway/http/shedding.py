@@ -19,8 +19,8 @@ from gateway.http.problems import ProblemError, ProblemKind
 
 #: A request that took longer than this to become durable shows an overload.
 LATE_SECONDS = 2.0
-#: So many are served however late they are: a single rush on a slow machine.
-SERVED_ALWAYS = 500
+#: So many are served however late they are: on a slow machine a rush of 500 to one seller, who may hold four fifths.
+SERVED_ALWAYS = 625
 
 #: A seller may hold this many times what stays free.
 _OF_FREE = 4

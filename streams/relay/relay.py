@@ -90,8 +90,6 @@ _JOURNAL_END_EVERY_S = 60.0
 _POLL_S = 0.005
 #: After a round that had rows: what comes meanwhile goes out together. Brokers pay by the request, not by the record.
 _ROUND_PAUSE_S = 0.010
-#: Such a pause is so many times what the round took: on a machine that is too busy for small rounds they grow.
-_REST = 2
 _OUTAGE_PAUSE_S = 0.5
 #: How long a broker may take to answer who asks whether the relay is ready.
 _REACHES_S_MAX = 2.0
@@ -237,10 +235,7 @@ class Relay:
                 [(end,)] = self._ask(connection, RunStatement("read_journal_end"))
                 JOURNAL_END.set(end)
                 journal_end_at = time.monotonic() + _JOURNAL_END_EVERY_S
-            began = time.monotonic()
-            worked = self._round(connection)
-            took = time.monotonic() - began
-            self._pause(max(_ROUND_PAUSE_S, _REST * took) if worked else _POLL_S)
+            self._pause(_ROUND_PAUSE_S if self._round(connection) else _POLL_S)
         if sending := [each.sending for each in self._publications.values() if each.sending is not None]:
             self._loop.run_until_complete(asyncio.wait(sending, timeout=_LAST_ACKNOWLEDGEMENTS_S))
         self._go_on(connection)
