@@ -150,6 +150,8 @@ def event(schema: catalog.Schema[Any], **values: Any) -> bytes:
 
 
 def _empty(field: dict[str, Any]) -> Any:
+    if isinstance(field["type"], list):
+        return None
     kind = field["type"]["type"] if isinstance(field["type"], dict) else field["type"]
     return {"string": "", "array": []}.get(kind, 0)
 
