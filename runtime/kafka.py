@@ -1,7 +1,7 @@
 """Kafka administration: creates, checks and measures topics, and interprets client errors."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from time import monotonic, sleep
 from typing import Any, Literal, NamedTuple
@@ -215,9 +215,10 @@ def _without_leader(bootstrap: str, wanted: Iterable[TopicPartition], error: Kaf
     return code in _LEADERLESS
 
 
-def admin_client(bootstrap: str) -> AdminClient:
-    """An admin client that writes nothing to standard error. Connects on first use."""
-    return AdminClient(_client_config(bootstrap))
+def admin_client(bootstrap: str, on_error: Callable[[KafkaError], None] | None = None) -> AdminClient:
+    """An admin client that writes nothing to standard error; its `poll` calls `on_error` for errors of connections."""
+    callback = {} if on_error is None else {"error_cb": on_error}
+    return AdminClient(_client_config(bootstrap) | callback)
 
 
 def _client_config(bootstrap: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from runtime import metrics, traces
 from runtime.batch_producer import BatchProducer, Record
 from runtime.exits import fatal
 from runtime.health import ProcessHealth
-from runtime.kafka import admin_client
+from runtime.kafka import admin_client, log_client_error
 from runtime.metrics import REGISTRY
 from runtime.outages import KAFKA, POSTGRES
 from runtime.settings import Settings
@@ -109,10 +109,9 @@ def run(settings: Settings) -> None:
     url, bootstrap = settings.postgres_url.get_secret_value(), settings.kafka_bootstrap
     agree = functools.partial(await_agreement, url, bootstrap, pause=stop.wait)
     relay = Relay(url, bootstrap, stop, agree)
-    admin = admin_client(bootstrap)
     # Whether it publishes or another one does: both are ready.
     health.checks = {
-        "kafka": lambda: _kafka_state(admin),
+        "kafka": lambda: _kafka_state(relay.brokers),
         "postgres": lambda: "ok" if relay.is_connected else f"unavailable: {POSTGRES.reason or 'not connected'}",
     }
     relay.run()
@@ -154,6 +153,8 @@ class Relay:
         self.is_connected = False
         self._url = postgres_url
         self._bootstrap = bootstrap
+        #: Tells when the brokers go and come, also while there is nothing to send.
+        self.brokers = admin_client(bootstrap, log_client_error)
         self._stop = stop
         self._await_agreement = await_agreement
         #: Every output, with its topic's number; known once there is a session.
@@ -229,6 +230,7 @@ class Relay:
             if time.monotonic() >= share_at:
                 self._share(connection)
                 POSTGRES.answered()
+                self.brokers.poll(0)
                 KAFKA.look_for_silence()
                 share_at = time.monotonic() + _SHARE_EVERY_S
             if time.monotonic() >= journal_end_at:
