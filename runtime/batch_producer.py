@@ -1,7 +1,7 @@
 """Sends batches of records to Kafka, those of many partitions together in one request to each broker.
 
 librdkafka sends each partition's records in a request of its own, which a broker takes as long over as over dozens of
-records: one record for each of 48 partitions cost it six times the CPU (docs/adr/0010).
+records: one record for each of 48 partitions cost it six times the CPU (docs/adr/0004).
 """
 
 import asyncio
