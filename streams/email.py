@@ -131,7 +131,7 @@ class EmailChannel:
         await self._calls.close()
 
     async def _write(self, taken: Taken, letter: Letter) -> _Written:
-        shop = _shop(letter.seller)
+        shop = Shop.of(letter.seller)
         if taken.type == TEST:
             return _Written(test_mail(shop), letter.data["to"], "")
         if taken.type == WEBHOOK_DISABLED:
@@ -212,24 +212,6 @@ def _addressed(taken: Taken, seller: MailSeller, written: _Written) -> Outgoing:
         text=written.mail.text,
         html=written.mail.html,
         attachments=written.attachments,
-    )
-
-
-def _shop(seller: MailSeller) -> Shop:
-    return Shop(
-        legal_name=seller.legal_name,
-        address={
-            "street": seller.street,
-            "city": seller.city,
-            "postal_code": seller.postal_code,
-            "country": seller.country,
-        },
-        trading_name=seller.trading_name,
-        tax_id=seller.vat_id,
-        tax_name=seller.tax_name,
-        phone=seller.contact_phone,
-        language=seller.language,
-        colour=seller.colour,
     )
 
 

@@ -6,7 +6,7 @@ Pure: the same arguments give the same mail. Texts from outside are made safe he
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from babel.languages import get_official_languages
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -50,9 +50,36 @@ class Mail:
     html: str
 
 
+class SellerRow(Protocol):
+    """What of a seller's row buyers are shown; empty texts for what it doesn't say."""
+
+    @property
+    def legal_name(self) -> str: ...
+    @property
+    def trading_name(self) -> str: ...
+    @property
+    def street(self) -> str: ...
+    @property
+    def city(self) -> str: ...
+    @property
+    def postal_code(self) -> str: ...
+    @property
+    def country(self) -> str: ...
+    @property
+    def vat_id(self) -> str: ...
+    @property
+    def tax_name(self) -> str: ...
+    @property
+    def contact_phone(self) -> str: ...
+    @property
+    def language(self) -> str: ...
+    @property
+    def colour(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A seller as its mails name it."""
+    """A seller as buyers are shown it."""
 
     legal_name: str
     address: Address
@@ -65,6 +92,25 @@ class Shop:
     language: str = ""
     #: #rrggbb
     colour: str = ""
+
+    @classmethod
+    def of(cls, row: SellerRow) -> "Shop":
+        """The shop of a seller's row."""
+        return cls(
+            legal_name=row.legal_name,
+            address={
+                "street": row.street,
+                "city": row.city,
+                "postal_code": row.postal_code,
+                "country": row.country,
+            },
+            trading_name=row.trading_name,
+            tax_id=row.vat_id,
+            tax_name=row.tax_name,
+            phone=row.contact_phone,
+            language=row.language,
+            colour=row.colour,
+        )
 
     @property
     def name(self) -> str:

@@ -225,7 +225,7 @@ def tracked(order: PlacedOrder, shop: ShopRow, invoice_request: bytes) -> Tracke
     return TrackedOrder(
         order_id=order.order_id,
         state=order.state,
-        shop=_shop(shop),
+        shop=Shop.of(shop),
         time_zone=shop.time_zone,
         language=details["language"] if details else "",
         country=request["buyer"]["address"]["country"],
@@ -259,27 +259,9 @@ def _undecided(order_id: str, shop: ShopRow, state: str, tags: Sequence[str]) ->
     return TrackedOrder(
         order_id=order_id,
         state=state,
-        shop=_shop(shop),
+        shop=Shop.of(shop),
         time_zone=shop.time_zone,
         language=tags[0] if tags else "",
-    )
-
-
-def _shop(shop: ShopRow) -> Shop:
-    return Shop(
-        legal_name=shop.legal_name,
-        address={
-            "street": shop.street,
-            "city": shop.city,
-            "postal_code": shop.postal_code,
-            "country": shop.country,
-        },
-        trading_name=shop.trading_name,
-        tax_id=shop.vat_id,
-        tax_name=shop.tax_name,
-        phone=shop.contact_phone,
-        language=shop.language,
-        colour=shop.colour,
     )
 
 
