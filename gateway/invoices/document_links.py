@@ -3,28 +3,22 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
-from typing import Annotated, TypedDict
 
-import msgspec
 from aiohttp import web
-from msgspec import UNSET, UnsetType
 
 from domain import document_link
-from domain.document_link import SECONDS_DEFAULT, SECONDS_MAX, SECONDS_MIN, TOKEN_CHARS_MAX, DocumentLink
-from domain.refusals import INVALID_FIELD, Refusal
-from gateway.http import bodies, problems
-from gateway.http.bodies import json_answer
-from gateway.http.intake import Intake, read_body
-from gateway.http.openapi import DeclaredResponse, Parameter, limits, open_operation, operation, text
+from domain.document_link import SECONDS_DEFAULT, TOKEN_CHARS_MAX, DocumentLink
+from gateway.http import problems
+from gateway.http.intake import Intake
+from gateway.http.openapi import DeclaredResponse, Parameter, open_operation, operation, text
 from gateway.http.parameters import ORDER_ID, order_id_of
 from gateway.http.problems import ProblemError
-from gateway.invoices.invoice_views import time_text
 from gateway.invoices.reading import REFUND
 from gateway.invoices.stored_documents import DOCUMENT_RESPONSES, IF_NONE_MATCH, StoredDocuments
+from gateway.links import LinkRequest, LinkView, link_answer, seconds_asked
 from sinks.postgres.invoices_reader import Invoice
 
 PATH = "/d/{token}"
-_BODY_BYTES_MAX = 1_024
 _PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title><meta name="viewport" content="width=device-width"></head>
@@ -32,19 +26,6 @@ _PAGE = """<!doctype html>
 </html>
 """
 _TOKEN = Parameter("token", "path", text(TOKEN_CHARS_MAX), "The link's token.", required=True)
-
-
-class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A request for a link."""
-
-    expires_in: Annotated[int, limits(minimum=SECONDS_MIN, maximum=SECONDS_MAX)] | UnsetType = UNSET
-
-
-class DocumentLinkView(TypedDict):
-    """A link that anyone who has it may follow until it expires."""
-
-    url: str
-    expires_at: str
 
 
 class DocumentLinks:
@@ -75,7 +56,7 @@ class DocumentLinks:
 
     @operation(
         "A link to an invoice's document, for people without a key",
-        DeclaredResponse(201, "The link", DocumentLinkView),
+        DeclaredResponse(201, "The link", LinkView),
         body=LinkRequest,
         needs_body=False,
         parameters=[ORDER_ID],
@@ -87,7 +68,7 @@ class DocumentLinks:
 
     @operation(
         "A link to a credit note's document, for people without a key",
-        DeclaredResponse(201, "The link", DocumentLinkView),
+        DeclaredResponse(201, "The link", LinkView),
         body=LinkRequest,
         needs_body=False,
         parameters=[ORDER_ID, REFUND],
@@ -131,28 +112,13 @@ class DocumentLinks:
     async def _make(self, request: web.Request, seller_id: str, refund_id: str) -> web.Response:
         order_id = order_id_of(request)
         with self._intake.place(request, seller_id):
-            body = await read_body(request, _BODY_BYTES_MAX)
-            asked = bodies.decode_small(_decoder, body) if body else LinkRequest()
-        if not self._keys:
-            raise ProblemError(problems.NOT_FOUND, "there are no links here: the operator has set no keys for them")
-        seconds = SECONDS_DEFAULT if asked.expires_in is UNSET else asked.expires_in
-        if not SECONDS_MIN <= seconds <= SECONDS_MAX:
-            detail = f"must be {SECONDS_MIN} to {SECONDS_MAX:,} seconds"
-            raise problems.refused(Refusal(INVALID_FIELD, "expires_in", detail))
+            seconds = await seconds_asked(request, SECONDS_DEFAULT, can_sign=bool(self._keys))
         await self._find(seller_id, order_id, refund_id)
         expires_at = int(self._now().timestamp()) + seconds
         token = document_link.sign(DocumentLink(seller_id, order_id, refund_id, expires_at), self._keys[0])
-        base = self._public_url or f"{request.scheme}://{request.host}"
-        view: DocumentLinkView = {
-            "url": f"{base.rstrip('/')}{PATH.format(token=token)}",
-            "expires_at": time_text(datetime.fromtimestamp(expires_at, UTC)),
-        }
-        return json_answer(view, status=201, headers={"Cache-Control": "no-store"})
+        return link_answer(request, self._public_url, PATH.format(token=token), expires_at)
 
     async def _find(self, seller_id: str, order_id: str, refund_id: str) -> Invoice:
         if refund_id:
             return await self._documents.credit_note(seller_id, order_id, refund_id)
         return await self._documents.invoice(seller_id, order_id)
-
-
-_decoder = msgspec.json.Decoder(LinkRequest)

@@ -9,11 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, TypedDict
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, UnsetType
 
 from admission.hints import Hints, of_checkouts
 from documents.mail.mail import Amounts, Shop, extras_of
@@ -32,17 +30,14 @@ from documents.tracking.page import (
     unknown_page,
 )
 from domain.credit import CANCELLATION
-from domain.document_link import SECONDS_MAX, SECONDS_MIN, TOKEN_CHARS_MAX, DocumentLink, sign
+from domain.document_link import TOKEN_CHARS_MAX, DocumentLink, sign
 from domain.issuing import CREDIT_NOTE
-from domain.refusals import INVALID_FIELD, Refusal
 from domain.tracking_link import TrackingLink, read_tracking, sign_tracking
-from gateway.http import bodies, problems
-from gateway.http.bodies import json_answer
-from gateway.http.intake import Intake, read_body
-from gateway.http.openapi import DeclaredResponse, Parameter, limits, open_operation, operation, text
+from gateway.http import problems
+from gateway.http.intake import Intake
+from gateway.http.openapi import DeclaredResponse, Parameter, open_operation, operation, text
 from gateway.http.parameters import ORDER_ID, entity_tags, languages, order_id_of
-from gateway.http.problems import ProblemError
-from gateway.invoices.invoice_views import time_text
+from gateway.links import LinkRequest, LinkView, link_answer, seconds_asked
 from gateway.orders.order_reading import OrderReading
 from schemas.catalog import INVOICE_REQUEST, INVOICE_REQUESTS
 from schemas.codec import decode
@@ -54,23 +49,9 @@ PATH = "/t/{token}"
 SECONDS_DEFAULT = 90 * 86_400
 #: Of all orders that were shown and are kept, as they are encoded.
 KEPT_BYTES_MAX = 16 * 1024 * 1024
-_BODY_BYTES_MAX = 1_024
 _TOKEN = Parameter("token", "path", text(TOKEN_CHARS_MAX), "The link's token.", required=True)
 _MICROSECONDS = 1_000_000
 _SECONDS_UNTIL_AVAILABLE = 10
-
-
-class TrackingLinkRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A request for a link."""
-
-    expires_in: Annotated[int, limits(minimum=SECONDS_MIN, maximum=SECONDS_MAX)] | UnsetType = UNSET
-
-
-class TrackingLinkView(TypedDict):
-    """A link that anyone who has it may follow until it expires."""
-
-    url: str
-    expires_at: str
 
 
 class Tracking:
@@ -105,8 +86,8 @@ class Tracking:
 
     @operation(
         "A link to an order's tracking page, for people without a key",
-        DeclaredResponse(201, "The link", TrackingLinkView),
-        body=TrackingLinkRequest,
+        DeclaredResponse(201, "The link", LinkView),
+        body=LinkRequest,
         needs_body=False,
         parameters=[ORDER_ID],
         problems=[problems.NOT_FOUND, problems.INVALID_FIELD],
@@ -115,24 +96,12 @@ class Tracking:
         """POST /v1/orders/{order_id}/tracking-link."""
         order_id = order_id_of(request)
         with self._intake.place(request, seller_id):
-            body = await read_body(request, _BODY_BYTES_MAX)
-            asked = bodies.decode_small(_decoder, body) if body else TrackingLinkRequest()
-        if not self._keys:
-            raise ProblemError(problems.NOT_FOUND, "there are no links here: the operator has set no keys for them")
-        seconds = SECONDS_DEFAULT if asked.expires_in is UNSET else asked.expires_in
-        if not SECONDS_MIN <= seconds <= SECONDS_MAX:
-            detail = f"must be {SECONDS_MIN} to {SECONDS_MAX:,} seconds"
-            raise problems.refused(Refusal(INVALID_FIELD, "expires_in", detail))
+            seconds = await seconds_asked(request, SECONDS_DEFAULT, can_sign=bool(self._keys))
         # Raises unless there is such an order.
         await self._reading.current(seller_id, order_id)
         expires_at = int(self._now().timestamp()) + seconds
         token = sign_tracking(TrackingLink(seller_id, order_id, expires_at), self._keys[0])
-        base = self._public_url or f"{request.scheme}://{request.host}"
-        view: TrackingLinkView = {
-            "url": f"{base.rstrip('/')}{PATH.format(token=token)}",
-            "expires_at": time_text(datetime.fromtimestamp(expires_at, UTC)),
-        }
-        return json_answer(view, status=201, headers={"Cache-Control": "no-store"})
+        return link_answer(request, self._public_url, PATH.format(token=token), expires_at)
 
     @open_operation(
         "How an order is doing, for its buyer: a page",
@@ -297,5 +266,4 @@ def _policy(style: str) -> str:
     )
 
 
-_decoder = msgspec.json.Decoder(TrackingLinkRequest)
 _kept_decoder = msgspec.msgpack.Decoder(TrackedOrder)

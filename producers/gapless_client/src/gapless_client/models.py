@@ -421,7 +421,7 @@ class LinkRequest(TypedDict):
     expires_in: NotRequired[int]
 
 
-class DocumentLinkView(TypedDict):
+class LinkView(TypedDict):
     """A link that anyone who has it may follow until it expires."""
 
     expires_at: str
@@ -700,19 +700,6 @@ class RejectedOrder(TypedDict):
     reason: str
     rejected_at: str
     state: str
-
-
-class TrackingLinkRequest(TypedDict):
-    """A request for a link."""
-
-    expires_in: NotRequired[int]
-
-
-class TrackingLinkView(TypedDict):
-    """A link that anyone who has it may follow until it expires."""
-
-    expires_at: str
-    url: str
 
 
 class ParcelBody(TypedDict):

@@ -69,14 +69,14 @@ class Operations(ABC):
         answer: models.NumberView = self._call("GET", f"/v1/series/{_quoted(series_id)}/numbers/{_quoted(number)}")
         return answer
 
-    def create_document_link(self, order_id: str, body: models.LinkRequest | None = None) -> models.DocumentLinkView:
+    def create_document_link(self, order_id: str, body: models.LinkRequest | None = None) -> models.LinkView:
         """A link to an invoice's document, for people without a key."""
-        answer: models.DocumentLinkView = self._call("POST", f"/v1/invoices/{_quoted(order_id)}/document-link", body=body or {}, is_repeatable=False)
+        answer: models.LinkView = self._call("POST", f"/v1/invoices/{_quoted(order_id)}/document-link", body=body or {}, is_repeatable=False)
         return answer
 
-    def create_credit_note_link(self, order_id: str, refund_id: str, body: models.LinkRequest | None = None) -> models.DocumentLinkView:
+    def create_credit_note_link(self, order_id: str, refund_id: str, body: models.LinkRequest | None = None) -> models.LinkView:
         """A link to a credit note's document, for people without a key."""
-        answer: models.DocumentLinkView = self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document-link", body=body or {}, is_repeatable=False)
+        answer: models.LinkView = self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document-link", body=body or {}, is_repeatable=False)
         return answer
 
     def check_out(self, body: models.CheckoutRequest | models.CartCheckout, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:
@@ -130,9 +130,9 @@ class Operations(ABC):
         answer: models.OrderView | models.AcceptedOrder | models.WaitingOrder | models.RejectedOrder = self._call("GET", f"/v1/orders/{_quoted(order_id)}")
         return answer
 
-    def create_tracking_link(self, order_id: str, body: models.TrackingLinkRequest | None = None) -> models.TrackingLinkView:
+    def create_tracking_link(self, order_id: str, body: models.LinkRequest | None = None) -> models.LinkView:
         """A link to an order's tracking page, for people without a key."""
-        answer: models.TrackingLinkView = self._call("POST", f"/v1/orders/{_quoted(order_id)}/tracking-link", body=body or {}, is_repeatable=False)
+        answer: models.LinkView = self._call("POST", f"/v1/orders/{_quoted(order_id)}/tracking-link", body=body or {}, is_repeatable=False)
         return answer
 
     def ship(self, order_id: str, body: models.ShipCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
@@ -449,14 +449,14 @@ class AsyncOperations(ABC):
         answer: models.NumberView = await self._call("GET", f"/v1/series/{_quoted(series_id)}/numbers/{_quoted(number)}")
         return answer
 
-    async def create_document_link(self, order_id: str, body: models.LinkRequest | None = None) -> models.DocumentLinkView:
+    async def create_document_link(self, order_id: str, body: models.LinkRequest | None = None) -> models.LinkView:
         """A link to an invoice's document, for people without a key."""
-        answer: models.DocumentLinkView = await self._call("POST", f"/v1/invoices/{_quoted(order_id)}/document-link", body=body or {}, is_repeatable=False)
+        answer: models.LinkView = await self._call("POST", f"/v1/invoices/{_quoted(order_id)}/document-link", body=body or {}, is_repeatable=False)
         return answer
 
-    async def create_credit_note_link(self, order_id: str, refund_id: str, body: models.LinkRequest | None = None) -> models.DocumentLinkView:
+    async def create_credit_note_link(self, order_id: str, refund_id: str, body: models.LinkRequest | None = None) -> models.LinkView:
         """A link to a credit note's document, for people without a key."""
-        answer: models.DocumentLinkView = await self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document-link", body=body or {}, is_repeatable=False)
+        answer: models.LinkView = await self._call("POST", f"/v1/invoices/{_quoted(order_id)}/credit-notes/{_quoted(refund_id)}/document-link", body=body or {}, is_repeatable=False)
         return answer
 
     async def check_out(self, body: models.CheckoutRequest | models.CartCheckout, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedOrder:
@@ -510,9 +510,9 @@ class AsyncOperations(ABC):
         answer: models.OrderView | models.AcceptedOrder | models.WaitingOrder | models.RejectedOrder = await self._call("GET", f"/v1/orders/{_quoted(order_id)}")
         return answer
 
-    async def create_tracking_link(self, order_id: str, body: models.TrackingLinkRequest | None = None) -> models.TrackingLinkView:
+    async def create_tracking_link(self, order_id: str, body: models.LinkRequest | None = None) -> models.LinkView:
         """A link to an order's tracking page, for people without a key."""
-        answer: models.TrackingLinkView = await self._call("POST", f"/v1/orders/{_quoted(order_id)}/tracking-link", body=body or {}, is_repeatable=False)
+        answer: models.LinkView = await self._call("POST", f"/v1/orders/{_quoted(order_id)}/tracking-link", body=body or {}, is_repeatable=False)
         return answer
 
     async def ship(self, order_id: str, body: models.ShipCommand | None = None, *, wait_seconds: int | None = None) -> models.OrderView | models.AcceptedCommand:
