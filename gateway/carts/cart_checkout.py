@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -38,7 +38,28 @@ _CAME_TO_NOTHING: frozenset[ProblemKind] = frozenset(
     }
 )
 
+
+class _PricedLine(TypedDict):
+    """A line as a checkout's body has it."""
+
+    sku: str
+    description: str
+    quantity: str
+    unit_price: str
+    vat_rate: str
+    vat_category: str
+
+
+class _PricedCart(TypedDict):
+    """What a checkout's body says instead of its cart."""
+
+    currency: str
+    prices_include_tax: bool
+    lines: list[_PricedLine]
+
+
 _decoder = msgspec.json.Decoder(CartCheckout)
+_priced_decoder = msgspec.json.Decoder(_PricedCart)
 
 
 def is_of_cart(body: bytes) -> bool:
@@ -92,7 +113,7 @@ class CartCheckouts:
             elif problem.kind in _CAME_TO_NOTHING:
                 await self._carts.reopen(seller_id, cart_id, order_id)
 
-    async def _ordered(self, seller_id: str, order_id: str) -> dict[str, Any] | None:
+    async def _ordered(self, seller_id: str, order_id: str) -> _PricedCart | None:
         """What the order was priced as, if it is one already: a repeat is the same order, whatever is in the cart."""
         if await self._hints.known(of_checkouts(seller_id), order_id) is None:
             return None
@@ -105,15 +126,23 @@ class CartCheckouts:
             return None
         _, request = decode(payload, INVOICE_REQUEST, bytes_max=INVOICE_REQUESTS.value_bytes_max)
         details = request["details"]
-        names = ("sku", "description", "quantity", "unit_price", "vat_rate", "vat_category")
-        lines: list[dict[str, Any]] = [dict(line) for line in request["lines"]]
         return {
             "currency": request["currency"],
             "prices_include_tax": details is not None and details["prices_include_tax"] is True,
-            "lines": [{name: line[name] for name in names} for line in lines],
+            "lines": [
+                {
+                    "sku": line["sku"],
+                    "description": line["description"],
+                    "quantity": line["quantity"],
+                    "unit_price": line["unit_price"],
+                    "vat_rate": line["vat_rate"],
+                    "vat_category": line["vat_category"],
+                }
+                for line in request["lines"]
+            ],
         }
 
-    async def _check_out(self, seller_id: str, cart_id: str, order_id: str) -> dict[str, Any]:
+    async def _check_out(self, seller_id: str, cart_id: str, order_id: str) -> _PricedCart:
         for _ in range(_TRIES_MAX):
             cart = await self._keeping.current(seller_id, cart_id)
             if cart.order_id and cart.order_id != order_id:
@@ -127,11 +156,10 @@ class CartCheckouts:
                     continue
                 changed(status, cart)
             # Of a repeat, as it was priced the first time: it is the same order.
-            first: dict[str, Any] = msgspec.json.decode(cart.priced)
-            return first
+            return _priced_decoder.decode(cart.priced)
         raise ProblemError(problems.CART_CHANGED, "the cart is being changed: read it again", more={"lines": []})
 
-    async def _priced(self, seller_id: str, cart: Cart) -> dict[str, Any]:
+    async def _priced(self, seller_id: str, cart: Cart) -> _PricedCart:
         """What a checkout says of the cart; raises `ProblemError` unless that is what the buyer has seen."""
         if not cart.lines:
             raise problems.refused(Refusal(INVALID_FIELD, "cart", "has no lines"))
@@ -166,7 +194,7 @@ class CartCheckouts:
         }
 
 
-def _line(sku: str, quantity: int, unit_price: str, offer: Offer) -> dict[str, str]:
+def _line(sku: str, quantity: int, unit_price: str, offer: Offer) -> _PricedLine:
     return {
         "sku": sku,
         "description": offer.texts[0].name,
