@@ -245,12 +245,13 @@ class _Round:
         grown = self._snapshot.rows(
             statements.JOURNAL_GROWN, topics=list(topics), partitions=list(partitions), seqs=seqs
         )
+        checks = {
+            **dict.fromkeys(_OF_ORDERS, self._orders.take),
+            CATALOGUE_EVENTS.name: products.take,
+            REVIEW_EVENTS.name: reviews.take,
+        }
         for topic, partition in grown:
-            check = self._orders.take if topic in _OF_ORDERS else events.check
-            if topic == CATALOGUE_EVENTS.name:
-                check = products.take
-            if topic == REVIEW_EVENTS.name:
-                check = reviews.take
+            check = checks.get(topic, events.check)
             for batch in self._entries(topic, partition):
                 check(topic, partition, batch)
         for topic, partition in outputs:
