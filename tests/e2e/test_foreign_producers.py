@@ -204,6 +204,8 @@ def _misplace(running: Running, name: str) -> None:
 async def test_what_was_misplaced_is_done_once_after_a_redrive(running: Running) -> None:
     """Each record stands in two wrong places, and is sent again from both; so is the command of an order."""
     await stock(running)
+    # Other tests redrive on the same stack.
+    redriven = (await asyncio.to_thread(running.assert_clean)).counts["dead letters redriven"]
     name = uuid4().hex[:8]
     kept = f"{name}-kept"
     async with running.client() as client:
@@ -221,7 +223,7 @@ async def test_what_was_misplaced_is_done_once_after_a_redrive(running: Running)
     shown = await running.gapless("dead-letters", "list", "--order", kept)
     assert shown.output.splitlines()[-1] == "0 open"
     report = await asyncio.to_thread(running.assert_clean)
-    assert report.counts["dead letters redriven"] == 12
+    assert report.counts["dead letters redriven"] - redriven == 12
 
 
 async def test_a_header_of_the_relays_on_a_foreign_record_changes_nothing(running: Running) -> None:
