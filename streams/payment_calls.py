@@ -243,6 +243,7 @@ class Caller:
 
     def _ended(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
+        IN_FLIGHT.set(len(self._calls))
         if call.cancelled():
             return
         error = call.exception()

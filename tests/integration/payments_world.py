@@ -21,6 +21,7 @@ from domain.payment import GIVE_UP_AFTER_HOLD
 from local.layout import free_port
 from providers.local import LocalProvider
 from providers.provider import Provider
+from runtime.metrics import REGISTRY
 from schemas import catalog, codec
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
@@ -255,6 +256,14 @@ async def until_taken_up(query: Query, seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while query("SELECT 1 FROM payment_attempts HAVING min(tries) > 0") == []:
         assert time.monotonic() < deadline, "nobody takes the attempts up"
+        await asyncio.sleep(0.01)
+
+
+async def until_called(seconds: float = 20.0) -> None:
+    """Wait until a call is under way, which is later than when its attempt is taken up."""
+    deadline = time.monotonic() + seconds
+    while not REGISTRY.get_sample_value("gapless_payment_calls_in_flight"):
+        assert time.monotonic() < deadline, "nobody is called"
         await asyncio.sleep(0.01)
 
 

@@ -25,8 +25,8 @@ from tests.integration.payments_world import (
     placed,
     requested,
     simulator,
+    until_called,
     until_finished,
-    until_taken_up,
 )
 
 OK, DECLINED = ("succeeded", ""), ("declined", "card_declined")
@@ -248,6 +248,6 @@ async def test_a_worker_that_is_told_to_stop_ends_the_calls_under_way(
     await payments.start()
     add_order(ledger_url, "A")
     await payments.run(placed("A"))
-    await until_taken_up(query)
+    await until_called()
     await payments.stop()
     assert outcomes(query) == {("A", "authorize"): OK}
