@@ -117,6 +117,9 @@ class Log:
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
+            # Reads end at known offsets, but the broker holds the fetch after them for this long, and answers nothing
+            # else on the connection until then.
+            "fetch.wait.max.ms": 10,
             # Bounds the memory for records fetched ahead.
             "queued.max.messages.kbytes": 16_384,
             "fetch.message.max.bytes": 4 * 1024 * 1024,
