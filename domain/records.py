@@ -1156,6 +1156,8 @@ class ReviewChanged(TypedDict):
     seller_id: str
     #: The article.
     sku: str
+    #: The product that sells the article; null if none does.
+    product_id: str | None
     #: The order whose line is reviewed: with seller_id and line the review's identity.
     order_id: str
     #: Position of the line in the order, from 0.

@@ -99,11 +99,15 @@ def check_words(words: Words) -> Refusal | None:
     )
 
 
+#: Without reviews.
+NO_STARS = (0, 0, 0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """How many published reviews of an article gave 1, 2, 3, 4 and 5 stars."""
+    """How many published reviews gave 1, 2, 3, 4 and 5 stars."""
 
-    counts: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    counts: tuple[int, int, int, int, int] = NO_STARS
 
     @property
     def count(self) -> int:

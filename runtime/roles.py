@@ -15,6 +15,7 @@ from schemas.catalog import (
     ORDER_EVENTS,
     PAYMENT_EVENTS,
     PAYMENT_NOTICES,
+    REVIEW_EVENTS,
     Topic,
 )
 
@@ -65,7 +66,7 @@ ROLES: dict[str, Role] = {
             "stock",
             "keeps Redis' copies of stock and products equal to Postgres",
             "streams.stock",
-            (INVENTORY_EVENTS, ORDER_EVENTS, CATALOGUE_EVENTS),
+            (INVENTORY_EVENTS, ORDER_EVENTS, CATALOGUE_EVENTS, REVIEW_EVENTS),
         ),
         Role("invoices", "numbers invoices and credit notes", "streams.invoices", (INVOICE_REQUESTS,)),
         Role("documents", "renders and stores documents", "streams.documents", (INVOICE_EVENTS,)),

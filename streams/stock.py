@@ -76,6 +76,8 @@ _TOLD: Mapping[catalog.Schema[Any], Callable[[str], MirrorEvent]] = {
     catalog.ORDER_REJECTED: mirror.undecided,
     catalog.ORDER_CONFLICTED: mirror.conflicted,
 }
+#: Topics after whose events copies of products are no longer right.
+_OF_PRODUCTS = (catalog.CATALOGUE_EVENTS.name, catalog.REVIEW_EVENTS.name)
 _SILENT = frozenset(catalog.ORDER_EVENTS.schemas) - _TOLD.keys()
 
 #: By how many pieces a change moves what is free, per piece of its quantity.
@@ -133,7 +135,7 @@ class StockWork:
     async def prepare(self, batch: Batch) -> PreparedStock:
         """Apply all of it to Redis. Raises `RedisUnavailableError` where it has to be waited for."""
         prepared = PreparedStock()
-        if batch.topic == catalog.CATALOGUE_EVENTS.name:
+        if batch.topic in _OF_PRODUCTS:
             await self._mark(batch, prepared)
             return prepared
         events: dict[str, list[MirrorEvent]] = {}
@@ -158,17 +160,18 @@ class StockWork:
         return prepared
 
     async def _mark(self, batch: Batch, prepared: PreparedStock) -> None:
-        """Mark the products that were changed."""
+        """Mark the products that were changed, or are rated differently."""
         changed: dict[str, dict[str, None]] = {}
         for record in batch.records:
             try:
-                seller_id, product_id = _read_product(record)
+                seller_id, product_id = _read_product(batch.topic, record)
             except DecodeError as error:
                 prepared.dead.append(
                     dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), self._now())
                 )
                 continue
-            changed.setdefault(seller_id, {})[product_id] = None
+            if product_id is not None:
+                changed.setdefault(seller_id, {})[product_id] = None
         for seller_id, product_ids in changed.items():
             await self._cache.mark(seller_id, list(product_ids))
 
@@ -385,13 +388,20 @@ def _read(topic: str, record: Record) -> tuple[str, MirrorEvent | None]:
     return seller_id, _TOLD[schema](order_id)
 
 
-def _read_product(record: Record) -> tuple[str, str]:
-    _, body = decode(record.value, catalog.PRODUCT_CHANGED, bytes_max=catalog.CATALOGUE_EVENTS.value_bytes_max)
-    _check_seller(body["seller_id"])
-    refusal = check_product_id(body["product_id"])
+def _read_product(topic: str, record: Record) -> tuple[str, str | None]:
+    """The product that an event is about; None for an article that no product sells. Raises `DecodeError`."""
+    product_id: str | None
+    if topic == catalog.CATALOGUE_EVENTS.name:
+        _, product = decode(record.value, catalog.PRODUCT_CHANGED, bytes_max=catalog.CATALOGUE_EVENTS.value_bytes_max)
+        seller_id, product_id = product["seller_id"], product["product_id"]
+    else:
+        _, review = decode(record.value, catalog.REVIEW_CHANGED, bytes_max=catalog.REVIEW_EVENTS.value_bytes_max)
+        seller_id, product_id = review["seller_id"], review["product_id"]
+    _check_seller(seller_id)
+    refusal = None if product_id is None else check_product_id(product_id)
     if refusal is not None:
         raise DecodeError(str(refusal))
-    return body["seller_id"], body["product_id"]
+    return seller_id, product_id
 
 
 def _read_change(record: Record) -> tuple[str, MirrorEvent]:

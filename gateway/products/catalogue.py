@@ -47,9 +47,17 @@ _PAGE_HEADERS = ("Cache-Control", "Surrogate-Key", _CACHE_STATUS)
 _HEADERS = ("ETag", *_PAGE_HEADERS)
 
 
+class ProductRating(TypedDict):
+    """How published reviews rate all SKUs of a product: the average has two decimals, and is null without reviews."""
+
+    count: int
+    average: str | None
+
+
 class CatalogueProduct(ProductView):
     """A product as buyers see it; `in_stock` has the SKUs of which there are pieces, null where that is not known."""
 
+    rating: ProductRating
     in_stock: list[str] | None
 
 
@@ -64,7 +72,7 @@ class CatalogueList(TypedDict):
 class _Seen:
     """A product as it was found."""
 
-    #: `ProductView` as JSON.
+    #: `CatalogueProduct` as JSON, without its stock.
     text: str
     #: Of RFC 9211, what is said of the copy.
     status: str
@@ -76,10 +84,16 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
 
     version: int
     variants: list["_KnownVariant"]
+    rating: "_KnownRating"
 
 
 class _KnownVariant(msgspec.Struct, frozen=True, gc=False):
     sku: str
+
+
+class _KnownRating(msgspec.Struct, frozen=True, gc=False):
+    count: int
+    average: str | None
 
 
 class OfferedVariant(msgspec.Struct, frozen=True, gc=False):
@@ -178,7 +192,7 @@ class Catalogue:
             raise _unknown()
         known = _known.decode(found.text)
         in_stock = await self.in_stock(seller_id, [variant.sku for variant in known.variants])
-        tag = f"{known.version}-{_bits(known, in_stock)}"
+        tag = f"{known.version}-{_rated(known)}-{_bits(known, in_stock)}"
         headers = _headers(f"{seller_id} {seller_id}/{product_id}", found.status) | {"ETag": f'"{tag}"'}
         theirs = entity_tags(request.headers, "If-None-Match")
         if theirs is not None and theirs.match_weakly(tag):
@@ -275,10 +289,12 @@ class Catalogue:
 
     async def _read(self, name: ProductIdentity) -> str:
         """The product's JSON, empty for none. Raises `PostgresUnavailableError`."""
-        stored = await self._reader.product(*name)
-        if stored is None or stored.product is None:
+        found = await self._reader.product(*name)
+        if found is None or found.stored.product is None:
             return ""
-        return msgspec.json.encode(shown(name.product_id, stored.version, stored.product)).decode()
+        rating: ProductRating = {"count": found.rating.count, "average": found.rating.average}
+        product = shown(name.product_id, found.stored.version, found.stored.product)
+        return msgspec.json.encode({**product, "rating": rating}).decode()
 
     async def _read_copies(self, names: list[ProductIdentity]) -> list[CachedCopy | None]:
         """What the cache has of each; None for all of a seller whose copies Redis does not tell."""
@@ -338,6 +354,11 @@ def _headers(keys: str, status: str) -> dict[str, str]:
         "Surrogate-Key": keys,
         _CACHE_STATUS: status,
     }
+
+
+def _rated(known: _Known) -> str:
+    """What of a rating is shown."""
+    return f"{known.rating.count}.{(known.rating.average or '').replace('.', '')}"
 
 
 def _bits(known: _Known, in_stock: Mapping[str, int] | None) -> str:

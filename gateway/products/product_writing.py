@@ -196,10 +196,10 @@ class ProductWriting:
             found = await self._reader.product(seller_id, product_id)
         if found is None:
             raise _unknown()
-        known = entity_tags(request.headers, "If-None-Match")
-        if known is not None and known.match_weakly(str(found.version)):
-            return web.Response(status=304, headers=_etag(found.version))
-        return json_answer(_view(found), headers=_etag(found.version))
+        known, tag = entity_tags(request.headers, "If-None-Match"), _etag(found.stored.version)
+        if known is not None and known.match_weakly(str(found.stored.version)):
+            return web.Response(status=304, headers=tag)
+        return json_answer(_view(found.stored), headers=tag)
 
     @operation(
         "The seller's products, by id",
@@ -215,7 +215,7 @@ class ProductWriting:
             ids = await self._reader.product_ids(seller_id, None, after, limit + 1)
             found = await asyncio.gather(*(self._reader.product(seller_id, each) for each in ids[:limit]))
         following = parameters.cursor(ids[limit - 1]) if len(ids) > limit else None
-        return json_answer({"products": [_view(each) for each in found if each is not None], "next": following})
+        return json_answer({"products": [_view(each.stored) for each in found if each is not None], "next": following})
 
     async def _change(self, seller_id: str, changes: Sequence[PutProduct]) -> list[ProductResult]:
         partitions = self._partitions()

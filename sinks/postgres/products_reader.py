@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import LiteralString, NamedTuple
 
 from domain.reservation import Sku
+from domain.review import NO_STARS, Rating
 from sinks.microbatch import MicroBatch
 from sinks.postgres.lanes import Lane, check_url
 from sinks.postgres.products import StoredProduct, product_of
@@ -14,9 +15,15 @@ _PRODUCTS_MAX = 200
 _SKUS_MAX = 500
 
 _READ: LiteralString = """
-    SELECT p.seller_id, p.product_id, p.version, p.event
+    SELECT p.seller_id, p.product_id, p.version, p.event, r.stars
     FROM unnest(%(seller_ids)b::text[], %(product_ids)b::text[]) AS wanted (seller_id, product_id)
     JOIN products p ON p.seller_id = wanted.seller_id AND p.product_id = wanted.product_id AND NOT p.is_deleted
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN count(*) > 0
+            THEN ARRAY[sum(r.one), sum(r.two), sum(r.three), sum(r.four), sum(r.five)]::bigint[] END AS stars
+        FROM product_skus s JOIN ratings r ON r.seller_id = s.seller_id AND r.sku = s.sku
+        WHERE s.seller_id = p.seller_id AND s.product_id = p.product_id
+    ) AS r
 """
 _LIST: LiteralString = """
     SELECT product_id FROM products WHERE seller_id = %(seller_id)s AND product_id > %(after)s AND NOT is_deleted
@@ -34,6 +41,13 @@ _AVAILABLE: LiteralString = """
 """
 
 
+class RatedProduct(NamedTuple):
+    """A product, and how the published reviews of all its SKUs rate it."""
+
+    stored: StoredProduct
+    rating: Rating
+
+
 class ProductIdentity(NamedTuple):
     """Whose product, and which."""
 
@@ -49,14 +63,14 @@ class ProductsReader:
         check_url(url)
         self._for_products = lane = Lane(url, read_only=True)
         self._for_the_rest = Lane(url, read_only=True)
-        self._products: MicroBatch[ProductIdentity, StoredProduct | None] = MicroBatch(
+        self._products: MicroBatch[ProductIdentity, RatedProduct | None] = MicroBatch(
             lambda names: lane.run(lambda session: _read(session, names)), questions_max=_PRODUCTS_MAX
         )
         self._levels: MicroBatch[Sku, int | None] = MicroBatch(
             lambda skus: lane.run(lambda session: _read_levels(session, skus)), questions_max=_SKUS_MAX
         )
 
-    async def product(self, seller_id: str, product_id: str) -> StoredProduct | None:
+    async def product(self, seller_id: str, product_id: str) -> RatedProduct | None:
         """A product; None if there is none, or no more."""
         return await self._for_products.ask(self._products, ProductIdentity(seller_id, product_id))
 
@@ -82,7 +96,7 @@ class ProductsReader:
         await self._for_the_rest.close()
 
 
-async def _read(session: Session, names: list[ProductIdentity]) -> list[StoredProduct | None]:
+async def _read(session: Session, names: list[ProductIdentity]) -> list[RatedProduct | None]:
     wanted = list(dict.fromkeys(names))
     parameters = {
         "seller_ids": [each.seller_id for each in wanted],
@@ -92,8 +106,10 @@ async def _read(session: Session, names: list[ProductIdentity]) -> list[StoredPr
         cursor = await connection.execute(_READ, parameters, binary=True)
         rows = await cursor.fetchall()
     found = {
-        ProductIdentity(seller_id, product_id): StoredProduct(product_id, version, product_of(event)["product"])
-        for seller_id, product_id, version, event in rows
+        ProductIdentity(seller_id, product_id): RatedProduct(
+            StoredProduct(product_id, version, product_of(event)["product"]), Rating(tuple(stars or NO_STARS))
+        )
+        for seller_id, product_id, version, event, stars in rows
     }
     return [found.get(name) for name in names]
 

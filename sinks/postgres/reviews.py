@@ -22,9 +22,10 @@ from sinks.postgres.session import Connection, Session, believed, fetch_dicts
 NO_WORDS = Words(0, "", "", "")
 
 _READ_LINE: LiteralString = """
-    SELECT l.sku, o.customer, o.history @> %(delivered)s::jsonb AS was_delivered
+    SELECT l.sku, s.product_id, o.customer, o.history @> %(delivered)s::jsonb AS was_delivered
     FROM orders o LEFT JOIN order_lines l
         ON l.seller_id = o.seller_id AND l.order_id = o.order_id AND l.line = %(line)s
+    LEFT JOIN product_skus s ON s.seller_id = l.seller_id AND s.sku = l.sku
     WHERE o.seller_id = %(seller_id)s AND o.order_id = %(order_id)s
 """
 _DELIVERED = f'[{{"to": "{OrderState.DELIVERED.value}"}}]'
@@ -207,7 +208,7 @@ class Reviews:
         refusal = _refuse(found[0] if found else None, change)
         if refusal is not None:
             return refusal
-        sku = str(found[0]["sku"])
+        sku, product_id = str(found[0]["sku"]), found[0]["product_id"]
         cursor = await connection.execute(_LOCK_RATING, {"seller_id": change.seller_id, "sku": sku})
         [(*counts, rating_version)] = await cursor.fetchall()
         rows = await fetch_dicts(await connection.execute(_READ, identity))
@@ -237,7 +238,7 @@ class Reviews:
             },
         )
         partition = partition_of(sku.encode(), partitions)
-        row = _event(change.seller_id, after, rating, rating_version + 1, now)
+        row = _event(change.seller_id, product_id, after, rating, rating_version + 1, now)
         await journal.append(connection, {(self._events, partition): [row]})
         return after
 
@@ -305,11 +306,14 @@ def _values(review: Review) -> dict[str, object]:
     }
 
 
-def _event(seller_id: str, review: Review, rating: Rating, rating_version: int, now: datetime) -> JournalRow:
+def _event(
+    seller_id: str, product_id: str | None, review: Review, rating: Rating, rating_version: int, now: datetime
+) -> JournalRow:
     one, two, three, four, five = rating.counts
     value: ReviewChanged = {
         "seller_id": seller_id,
         "sku": review.sku,
+        "product_id": product_id,
         "order_id": review.order_id,
         "line": review.line,
         "version": review.version,

@@ -193,6 +193,7 @@ class Good:
             ),
             ("stock", catalog.ORDER_EVENTS): (self._refused, lambda name: bench.in_redis(f"done:{name}")),
             ("stock", catalog.CATALOGUE_EVENTS): (self._changed, bench.is_marked),
+            ("stock", catalog.REVIEW_EVENTS): (self._reviewed, bench.is_marked),
             ("invoices", catalog.INVOICE_REQUESTS): (self._request, self._is("invoices")),
             ("notifications", catalog.ORDER_EVENTS): (self._placed, self._is("deliveries")),
             ("notifications", catalog.INVOICE_EVENTS): (self._issued, self._is("deliveries")),
@@ -245,12 +246,26 @@ class Good:
         return written(catalog.ORDER_REFUSED, event)
 
     async def _changed(self, name: str) -> bytes:
-        await self._bench.cache.read(self._bench.seller_id, [name], "token")
-        await self._bench.cache.fill(self._bench.seller_id, name, "{}", "token")
+        await self._copy(name)
         event = {
             "seller_id": self._bench.seller_id, "product_id": name, "version": 1, "product": None, "occurred_at": 0
         }  # fmt: skip
         return written(catalog.PRODUCT_CHANGED, event)
+
+    async def _reviewed(self, name: str) -> bytes:
+        await self._copy(name)
+        rating = {"version": 1, "one": 0, "two": 0, "three": 0, "four": 0, "five": 1}
+        event = {
+            "seller_id": self._bench.seller_id, "sku": name, "product_id": name, "order_id": name, "line": 0,
+            "version": 2, "state": "published", "stars": 5, "title": "", "body": "", "author": "", "rating": rating,
+            "occurred_at": 0, "event_id": None,
+        }  # fmt: skip
+        return written(catalog.REVIEW_CHANGED, event)
+
+    async def _copy(self, name: str) -> None:
+        """Redis has a fresh copy of the product."""
+        await self._bench.cache.read(self._bench.seller_id, [name], "token")
+        await self._bench.cache.fill(self._bench.seller_id, name, "{}", "token")
 
     async def _request(self, name: str) -> bytes:
         return written(catalog.INVOICE_REQUEST, request(order_id=name))

@@ -23,6 +23,8 @@ from tests.conftest import Services
 from tests.integration.gateways import Client, Link, Topics, link_to, running, through, until
 from tests.integration.test_invoices_work import Sent
 from tests.integration.test_products import product, put
+from tests.integration.test_reviews import deliver, events, moderate, write
+from tests.records import written
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -268,3 +270,31 @@ async def test_an_event_marks_copies_as_old_and_waits_for_redis(
     for each in (linked, mirror, session):
         await each.close()
     await link.cut()
+
+
+async def test_a_review_that_is_published_changes_the_products_rating(
+    client: Client, services: Services, query: Query, cache: ProductCache, name: str
+) -> None:
+    """That of all its SKUs, as soon as the event is read; a review of what no product sells changes none."""
+    skus = [f"{name}-S", f"{name}-M"]
+    await put(client, name, product(variants=[{"sku": sku, "unit_price": "9.90"} for sku in skus]))
+    unrated = await client.get(path(name))
+    assert unrated.json["rating"] == {"count": 0, "average": None}
+    for sku, stars in zip((*skus, "NOBODYS"), (5, 2, 1), strict=True):
+        order_id = f"{name}-{stars}"
+        deliver(query, order_id, sku)
+        await write(client, order_id, stars=stars)
+        await moderate(client, order_id, "approve", 1)
+    reviews = events(query)
+    assert {each["sku"]: each["product_id"] for each in reviews} == {**dict.fromkeys(skus, name), "NOBODYS": None}
+    assert (await client.get(path(name))).json == unrated.json
+    mirror = Mirror(services.redis_url)
+    work = StockWork(mirror, cache, lambda: NOW, on_missed=lambda: None)
+    records = [Sent(offset, written(catalog.REVIEW_CHANGED, each)) for offset, each in enumerate(reviews)]
+    prepared = await work.prepare(Batch(catalog.REVIEW_EVENTS.name, 0, records))
+    assert prepared.dead == []
+    rated = await client.get(path(name))
+    assert rated.json["rating"] == {"count": 2, "average": "3.50"}
+    assert rated.headers["ETag"] != unrated.headers["ETag"]
+    assert (await client.get(f"/v1/products/{name}")).json.keys() == rated.json.keys() - {"rating", "in_stock"}
+    await mirror.close()

@@ -17,6 +17,7 @@ CREATE TABLE product_skus (
     product_id text NOT NULL,
     PRIMARY KEY (seller_id, sku)
 );
+CREATE INDEX product_skus_by_product ON product_skus (seller_id, product_id);
 
 -- The products of a category, and of those that it is part of.
 CREATE TABLE product_categories (

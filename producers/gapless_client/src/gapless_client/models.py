@@ -872,6 +872,13 @@ class ProductBody(TypedDict):
     images: NotRequired[list[ProductImage]]
 
 
+class ProductRating(TypedDict):
+    """How published reviews rate all SKUs of a product: the average has two decimals, and is null without reviews."""
+
+    average: str | None
+    count: int
+
+
 class CatalogueProduct(TypedDict):
     """A product as buyers see it; `in_stock` has the SKUs of which there are pieces, null where that is not known."""
 
@@ -883,6 +890,7 @@ class CatalogueProduct(TypedDict):
     in_stock: list[str] | None
     prices_include_tax: bool
     product_id: str
+    rating: ProductRating
     texts: list[ProductTextView]
     variants: list[ProductVariantView]
     vat_category: str
