@@ -9,7 +9,8 @@ import uvloop
 
 from gapless.local import stack_option
 from local.layout import free_port
-from local.shop import ShopError, opened
+from local.shop import opened
+from local.shop_gateway import ShopError
 from local.shop_goods import goods
 from local.stack import Stack
 

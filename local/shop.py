@@ -11,7 +11,6 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +22,9 @@ from jinja2 import Environment, PackageLoader
 
 from domain.iso import CURRENCY_EXPONENTS
 from domain.money import PRICE_DECIMALS, PRICE_SCALE, divide_half_away, minor_text, scaled
+from local.shop_gateway import Gateway, ShopError
 from local.shop_goods import Good, categories, goods
+from local.shop_reviews import OWNER_STEPS, approve, reviewed_lines, reviews_of, take_step, write_review
 
 SELLER_ID = "demo"
 _PAGE = 24
@@ -71,47 +72,6 @@ _STATES = {
     "REFUSED": ("There was not enough stock, and you have paid nothing.", False),
     "rejected": ("Your order could not be accepted, and you have paid nothing.", False),
 }
-
-
-class ShopError(Exception):
-    """The gateway refused something; `problem` is its answer."""
-
-    def __init__(self, problem: Mapping[str, Any]) -> None:
-        super().__init__(problem.get("detail", problem.get("title", "")))
-        self.problem = problem
-
-    @property
-    def type(self) -> str:
-        """The last part of the problem's type."""
-        return str(self.problem.get("type", "")).rpartition("/")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """The HTTP interface, with the seller's key."""
-
-    session: aiohttp.ClientSession
-    url: str
-    key: str
-
-    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """The decoded answer, None without one. Raises `ShopError`."""
-        data = None if body is None else msgspec.json.encode(body)
-        answer, content_type = await self.raw(method, path, data, **headers)
-        return msgspec.json.decode(answer) if content_type.endswith("json") and answer else None
-
-    async def raw(self, method: str, path: str, data: bytes | None = None, **headers: str) -> tuple[bytes, str]:
-        """The answer's bytes and media type. Raises `ShopError`."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        named["Authorization"] = f"Bearer {self.key}"
-        try:
-            async with self.session.request(method, self.url + path, data=data, headers=named) as response:
-                body = await response.read()
-        except aiohttp.ClientError:
-            raise ShopError({"title": "The gateway is unavailable", "status": 503}) from None
-        if response.status >= 400:
-            raise ShopError(msgspec.json.decode(body))
-        return body, response.content_type
 
 
 async def stock_up(gateway: Gateway, found: Iterable[Good]) -> int:
@@ -172,6 +132,9 @@ class Shop:
                 web.post("/shop/checkout", self.checkout),
                 web.get("/shop/orders/{order_id}", self.order),
                 web.get("/shop/orders/{order_id}/invoice", self.invoice),
+                web.post("/shop/orders/{order_id}/step", self.step),
+                web.post("/shop/orders/{order_id}/review", self.review),
+                web.post("/shop/orders/{order_id}/review/approve", self.approve),
                 web.get("/readyz", self.ready),
             ]
         )
@@ -201,8 +164,8 @@ class Shop:
         """GET /shop/products/{product_id}."""
         product_id = request.match_info["product_id"]
         found = await self._gateway.call("GET", f"/v1/catalogue/{SELLER_ID}/products/{quote(product_id, safe='')}")
-        shown = _shown(found, request)
-        return await self._page(request, "shop_product.html", product=shown, title=shown["name"])
+        shown, reviews = _shown(found, request), await reviews_of(self._gateway, found)
+        return await self._page(request, "shop_product.html", product=shown, reviews=reviews, title=shown["name"])
 
     async def picture(self, request: web.Request) -> web.Response:
         """GET /shop/pictures/{product_id}.svg: drawn, and never another."""
@@ -282,6 +245,31 @@ class Shop:
 
     async def order(self, request: web.Request) -> web.Response:
         """GET /shop/orders/{order_id}: how it stands. Its id is not to be guessed."""
+        return await self._show_order(request)
+
+    async def step(self, request: web.Request) -> web.Response:
+        """POST /shop/orders/{order_id}/step: what the shop's owner does next for it."""
+        order_id = request.match_info["order_id"]
+        await take_step(self._gateway, order_id, str((await request.post()).get("state", "")))
+        return _see_other(f"/shop/orders/{quote(order_id, safe='')}")
+
+    async def review(self, request: web.Request) -> web.Response:
+        """POST /shop/orders/{order_id}/review: what the buyer says of a line."""
+        order_id = request.match_info["order_id"]
+        form = {name: str(value).strip() for name, value in (await request.post()).items()}
+        try:
+            await write_review(self._gateway, order_id, form)
+        except ShopError as error:
+            return await self._show_order(request, error=_said(error), form=form, status=422)
+        return _see_other(f"/shop/orders/{quote(order_id, safe='')}")
+
+    async def approve(self, request: web.Request) -> web.Response:
+        """POST /shop/orders/{order_id}/review/approve: the shop's owner publishes what the buyer said."""
+        order_id = request.match_info["order_id"]
+        await approve(self._gateway, order_id, str((await request.post()).get("line", "")))
+        return _see_other(f"/shop/orders/{quote(order_id, safe='')}")
+
+    async def _show_order(self, request: web.Request, *, status: int = 200, **values: Any) -> web.Response:
         order_id = request.match_info["order_id"]
         found = await self._gateway.call("GET", f"/v1/orders/{quote(order_id, safe='')}")
         said, changes = _STATES.get(found["state"], (found["state"], True))
@@ -295,7 +283,11 @@ class Shop:
             said=said,
             is_live=changes or awaits_invoice,
             has_document=has_document,
+            step=OWNER_STEPS.get(found["state"]),
+            lines=await reviewed_lines(self._gateway, found),
             title=f"Order {order_id}",
+            status=status,
+            **values,
         )
 
     async def invoice(self, request: web.Request) -> web.Response:

@@ -1,6 +1,8 @@
 """The demo shop in a real browser, on the real stack: from the shelf to the invoice's PDF."""
 
+import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -85,9 +87,37 @@ async def test_a_buyer_walks_from_the_shelf_to_the_invoice(page: Page, running: 
     await expect(invoice).to_be_visible(timeout=SHOWN_MS_MAX)
     answer = await page.request.get(str(await invoice.get_attribute("href")))
     assert (answer.status, (await answer.body())[:5]) == (200, b"%PDF-")
+    await _review(page)
     await page.goto("/shop/cart")
     await expect(page.get_by_text("Your cart is empty.")).to_be_visible()
-    running.assert_clean()
+    await asyncio.to_thread(running.assert_clean)
+
+
+async def _review(page: Page) -> None:
+    """The owner ships and delivers, the buyer reviews, the owner approves: then all who look are shown it."""
+    await page.get_by_role("button", name="Ship it").click()
+    await page.get_by_role("button", name="Say that it has arrived").click()
+    await page.get_by_label("4 stars").check()
+    await page.get_by_label("Title").fill("<b>Good</b>")
+    await page.get_by_label("Review").fill("Holds coffee.\nAnd tea.")
+    await page.get_by_label("Your name").fill("Zoë")
+    await page.get_by_role("button", name="Send the review").click()
+    await expect(page.get_by_text("You said: 4 of 5 stars, <b>Good</b>")).to_be_visible()
+    await page.get_by_role("button", name="approve it").click()
+    await expect(page.get_by_text("You said: 4 of 5 stars")).to_be_visible()
+    await expect(page.get_by_role("button", name="approve it")).to_have_count(0)
+
+    async def is_rated() -> bool:
+        await page.goto("/shop/products/mug-aubel-ocean")
+        return await page.get_by_text("4.00 of 5 stars").count() == 1
+
+    give_up_at = time.monotonic() + SHOWN_MS_MAX / 1000
+    while not await is_rated():
+        assert time.monotonic() < give_up_at, "the product's rating is not shown"
+    shown = page.get_by_role("list").filter(has_text="Holds coffee.")
+    await expect(shown).to_contain_text("<b>Good</b>")
+    await page.goto("/shop?category=kitchen/mugs")
+    await expect(page.get_by_role("listitem").filter(has_text="Ocean mug by Aubel")).to_contain_text("(1 review)")
 
 
 async def test_the_pages_refuse_foreign_forms_and_show_what_is_not_there(page: Page, shop: str) -> None:
