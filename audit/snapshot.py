@@ -61,7 +61,7 @@ class Snapshot:
     def _fix(self) -> None:
         # The first statement creates the snapshot. It reads the newest table, so that older releases' databases are
         # refused.
-        self._then.execute("SELECT FROM reviews LIMIT 0")
+        self._then.execute("SELECT FROM analytics_progress LIMIT 0")
 
     def close(self) -> None:
         """Close both connections."""

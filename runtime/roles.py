@@ -76,6 +76,12 @@ ROLES: dict[str, Role] = {
             "streams.notifications",
             (ORDER_EVENTS, INVOICE_EVENTS),
         ),
+        Role(
+            "analytics",
+            "counts what sellers sell, by the minute",
+            "streams.analytics",
+            (ORDER_EVENTS, PAYMENT_EVENTS, INVENTORY_EVENTS, INVOICE_EVENTS),
+        ),
     )
 }
 

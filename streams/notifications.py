@@ -33,14 +33,13 @@ from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
 from streams.engine.dead_letters import dated, dead_letter
 from streams.engine.work import Part
+from streams.journal_rows import read_journal, seq_of
 from streams.webhook_events import Told, tell, type_of
 
 AGENT = "notifications"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 #: No buyer waits for it: what it gathers leaves the cores to the agents that somebody does wait for.
 _GATHER_S = 0.4
-#: More digits don't fit into the journal's column.
-_SEQ_DIGITS_MAX = 18
 
 MADE = Counter("gapless_deliveries_made_total", "Deliveries written, by type of event.", ["type"], registry=REGISTRY)
 
@@ -125,11 +124,11 @@ class NotificationsWork:
             decoded = list(self._decode(batch, prepared))
             endpoints = await _read_endpoints(connection, {each.event["seller_id"] for each in decoded})
             asked = [each for each in decoded if _who_wants(endpoints, each)]
-            events = await _read_journal(connection, batch, asked)
+            events = await read_journal(connection, batch, (seq_of(each.record) for each in asked))
             mailable = await _read_mailable(connection, endpoints, asked)
         now = self._now()
         for each in asked:
-            seq = _seq_of(each.record)
+            seq = seq_of(each.record)
             payload, occurred_at = events.get(seq, (None, now))
             # Who can write to the topic must not be able to tell sellers anything: the journal has the last word.
             if payload is None or payload != each.record.value:
@@ -272,24 +271,3 @@ async def _read_mailable(
         SQL["read_mailable"], {"seller_ids": list(sellers), "order_ids": list(ids), "no_address": buyer_key("")}
     )
     return {(seller_id, order_id) for seller_id, order_id in await cursor.fetchall()}
-
-
-async def _read_journal(
-    connection: Connection, batch: Batch, asked: Iterable[_Decoded]
-) -> dict[int, tuple[bytes, datetime]]:
-    """What the journal has under the numbers of these records, by number."""
-    seqs = sorted({_seq_of(each.record) for each in asked})
-    if not seqs:
-        return {}
-    cursor = await connection.execute(
-        SQL["read_events"], {"topic": batch.topic, "partition": batch.partition, "seqs": seqs}
-    )
-    return {seq: (bytes(payload), at) for seq, payload, at in await cursor.fetchall()}
-
-
-def _seq_of(record: Record) -> int:
-    """The number that the record's header names; 0, which no row has, for none."""
-    values = [value for name, value in record.headers if name == catalog.SEQ_HEADER]
-    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > _SEQ_DIGITS_MAX:
-        return 0
-    return int(values[0])

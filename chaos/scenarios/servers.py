@@ -26,7 +26,7 @@ _FULL_S_MAX = 10.0
 _SEGMENTS_MAX = 200
 #: The statement by which the relay marks what it has published, as sent to Postgres.
 _MARK = b"INSERT INTO journal_published"
-_COMMITTERS = ("checkouts", "payments", "orders", "invoices", "documents")
+_COMMITTERS = ("checkouts", "payments", "orders", "invoices", "documents", "analytics")
 
 
 @scenario(4, "the broker is killed -9", "no acknowledged request is missing", WAYS)

@@ -225,6 +225,10 @@ PROCESSES: dict[str, list[Panel]] = {
         Panel("Retries in outages", PER_SECOND, {_rate("gapless_outage_retries_total", "agent"): "{{agent}}"}),
         Panel("Holes in logs", PER_SECOND, {_rate("gapless_log_holes_total", "agent"): "{{agent}}"}),
     ],
+    "Analytics": [
+        Panel("Events counted", PER_SECOND, {_rate("gapless_analytics_events_total", "what"): "{{what}}"}),
+        Panel("Events of archived months", PER_SECOND, {_rate("gapless_analytics_archived_total"): "not counted"}),
+    ],
     "Relay": [
         Panel("Published", PER_SECOND, {_rate("gapless_relay_published_total", "topic"): "{{topic}}"}),
         Panel(

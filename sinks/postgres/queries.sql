@@ -498,6 +498,56 @@ SELECT seq FROM notified_events WHERE topic = %(topic)s AND partition = %(partit
 INSERT INTO notified_events (topic, partition, seq) VALUES (%(topic)s, %(partition)s, %(seq)s)
 ON CONFLICT (topic, partition) DO UPDATE SET seq = excluded.seq
 
+-- name: read_order_amounts
+SELECT o.seller_id, o.order_id, o.currency, o.gross_minor
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN orders o USING (seller_id, order_id)
+
+-- name: read_journal_end_seq
+SELECT next_seq - 1 FROM journal_heads WHERE topic = %(topic)s AND partition = %(partition)s
+
+-- name: read_counted_seq
+SELECT last_seq FROM analytics_progress WHERE topic = %(topic)s AND partition = %(partition)s
+
+-- name: write_counted_seq
+INSERT INTO analytics_progress (topic, partition, first_seq, last_seq, first_at)
+VALUES (%(topic)s, %(partition)s, %(first_seq)s, %(last_seq)s, %(first_at)s)
+ON CONFLICT (topic, partition) DO UPDATE SET last_seq = excluded.last_seq
+
+-- name: add_counts
+-- Each row is one partition's of one topic, whose position is locked; sorted all the same.
+INSERT INTO analytics_counts AS c (seller_id, minute, partition, currency, what, events, amount_minor)
+SELECT * FROM unnest(%(seller_ids)b::text[], %(minutes)b::int[], %(partitions)b::int[], %(currencies)b::text[],
+                     %(whats)b::text[], %(events)b::bigint[], %(amounts)b::bigint[])
+ON CONFLICT (seller_id, minute, partition, currency, what) DO UPDATE
+SET events = c.events + excluded.events, amount_minor = c.amount_minor + excluded.amount_minor
+
+-- name: add_sold
+INSERT INTO analytics_skus AS s (seller_id, minute, sku, partition, currency, pieces, net_minor)
+SELECT * FROM unnest(%(seller_ids)b::text[], %(minutes)b::int[], %(skus)b::text[], %(partitions)b::int[],
+                     %(currencies)b::text[], %(pieces)b::bigint[], %(nets)b::bigint[])
+ON CONFLICT (seller_id, minute, sku, partition, currency) DO UPDATE
+SET pieces = s.pieces + excluded.pieces, net_minor = s.net_minor + excluded.net_minor
+
+-- name: fold_counts
+-- What is older than `before` comes to stand at the first minute of its quarter of an hour, some rows at a time.
+WITH old AS (
+    SELECT seller_id, minute, partition, currency, what FROM analytics_counts
+    WHERE minute %% 15 <> 0 AND minute < %(before)s ORDER BY minute LIMIT %(limit)s
+), taken AS (
+    DELETE FROM analytics_counts c USING old
+    WHERE c.seller_id = old.seller_id AND c.minute = old.minute AND c.partition = old.partition
+      AND c.currency = old.currency AND c.what = old.what
+    RETURNING c.*
+), folded AS (
+    INSERT INTO analytics_counts AS c (seller_id, minute, partition, currency, what, events, amount_minor)
+    SELECT seller_id, minute - minute %% 15, partition, currency, what, sum(events), sum(amount_minor)
+    FROM taken GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (seller_id, minute, partition, currency, what) DO UPDATE
+    SET events = c.events + excluded.events, amount_minor = c.amount_minor + excluded.amount_minor
+)
+SELECT count(*) FROM taken
+
 -- name: has_webhook_endpoints
 SELECT EXISTS (SELECT FROM webhook_endpoints WHERE state <> 'disabled')
 

@@ -1,6 +1,7 @@
 """Every agent's own work on a ledger of the test's own: any records in, and whether honest ones took effect."""
 
 import asyncio
+import functools
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -17,9 +18,12 @@ from runtime.roles import READERS
 from runtime.settings import load
 from schemas import catalog
 from sinks.object_store.store import open_store
+from sinks.postgres import journal
 from sinks.postgres.documents import Logos
+from sinks.postgres.journal import JournalRow
 from sinks.postgres.positions import read_positions
 from sinks.postgres.session import Session
+from streams.analytics import AnalyticsWork
 from streams.checkouts import CheckoutsWork
 from streams.documents import DocumentsWork
 from streams.engine.batch import Batch
@@ -82,6 +86,7 @@ class Bench:
             "invoices": InvoicesWork(other_table, now),
             "documents": DocumentsWork(store, self.renderer, Logos(), self.sessions[0], now),
             "notifications": NotificationsWork(READERS["notifications"], self.sessions[0], now, os.urandom),
+            "analytics": AnalyticsWork(READERS["analytics"], self.sessions[0], now),
         }
 
     @classmethod
@@ -138,6 +143,14 @@ class Bench:
             "SELECT payload FROM journal WHERE topic = %s AND key = %s ORDER BY seq", topic.name, order_id.encode()
         )
         return bytes(rows[0][0])
+
+    def was_counted(self, topic: catalog.Topic, order_id: str) -> bool:
+        """Whether the analytics have come to the first event of an order."""
+        rows = self.query(
+            "SELECT j.seq <= p.last_seq FROM journal j LEFT JOIN analytics_progress p USING (topic, partition)"
+            " WHERE j.topic = %s AND j.key = %s ORDER BY j.seq", topic.name, order_id.encode()
+        )  # fmt: skip
+        return bool(rows and rows[0][0])
 
     def attempt(self, order_id: str, state: str) -> None:
         """The row of an attempt to authorise, which is not due for an hour."""
@@ -197,6 +210,15 @@ class Good:
             ("invoices", catalog.INVOICE_REQUESTS): (self._request, self._is("invoices")),
             ("notifications", catalog.ORDER_EVENTS): (self._placed, self._is("deliveries")),
             ("notifications", catalog.INVOICE_EVENTS): (self._issued, self._is("deliveries")),
+            **{
+                ("analytics", read): (make_event, functools.partial(bench.was_counted, read))
+                for read, make_event in (
+                    (catalog.ORDER_EVENTS, self._placed),
+                    (catalog.PAYMENT_EVENTS, self._captured),
+                    (catalog.INVENTORY_EVENTS, self._claimed),
+                    (catalog.INVOICE_EVENTS, self._issued),
+                )
+            },
             ("documents", catalog.INVOICE_EVENTS): (
                 self._issued, self._is("invoices", "EXISTS (SELECT FROM documents d WHERE (d.series_id, d.number) ="
                                        " (invoices.series_id, invoices.number))")
@@ -230,6 +252,16 @@ class Good:
         await self._bench.place(name)
         self._bench.attempt(name, "succeeded")
         return paid(name, "succeeded", "authorize", "authorize")
+
+    async def _captured(self, name: str) -> bytes:
+        row = JournalRow(name.encode(), paid(name, "succeeded", "capture", "capture"), NOW)
+        async with self._bench.sessions[0].connection() as connection, connection.transaction():
+            await journal.append(connection, {(catalog.PAYMENT_EVENTS.name, 0): [row]})
+        return self._bench.journal(catalog.PAYMENT_EVENTS, name)
+
+    async def _claimed(self, name: str) -> bytes:
+        await self._bench.place(name)
+        return self._bench.journal(catalog.INVENTORY_EVENTS, name)
 
     async def _cancel(self, name: str) -> bytes:
         await self._bench.place(name)

@@ -18,6 +18,7 @@ from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
 from streams.orders import OrdersWork, expire_once
 from tests.conftest import PARTITIONS
+from tests.integration.counting import count_all
 from tests.integration.shop import HOLD, checkout_body, command
 from tests.integration.test_invoices_work import FakeTable
 from tests.integration.world import NOW, Sent, World, append, make_topics, relay, store_documents
@@ -139,6 +140,7 @@ def build(kafka: str, postgres_url: str, objects: Path) -> World:
             catalog.ORDER_EVENTS, catalog.INVOICE_EVENTS,
         )),
     )  # fmt: skip
+    asyncio.run(count_all(postgres_url))
     return world
 
 

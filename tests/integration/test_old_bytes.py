@@ -16,6 +16,7 @@ import pytest
 
 from domain.records import CheckoutRequest, DeadLetter
 from runtime.publisher import Publisher
+from runtime.roles import READERS
 from schemas import catalog, codec
 from streams.engine import work as work_module
 from streams.rendering import Renderer
@@ -54,6 +55,11 @@ _ERRORS = {
     ("orders", "payment_attempt_finished"): "foreign: no attempt of an order in this partition has come to this",
     ("payments", "order_placed"): "foreign: no order of ours owes this",
     ("payments", "payment_requested"): "foreign: no order of ours owes this",
+    **{
+        ("analytics", schema.record): "foreign: the journal has no such event"
+        for topic in READERS["analytics"]
+        for schema in topic.schemas
+    },
 }
 
 

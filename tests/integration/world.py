@@ -22,6 +22,7 @@ from streams.engine.batch import Batch
 from streams.engine.work import Worker
 from streams.invoices import InvoicesWork
 from tests.conftest import PARTITIONS
+from tests.integration.counting import count_all
 from tests.integration.test_invoices_work import FakeTable
 from tests.records import written
 from tests.unit.domain.test_invoice import line, request
@@ -159,6 +160,7 @@ def build(kafka: str, postgres_url: str, objects: Path, batches: Requests | None
             " CROSS JOIN (VALUES ('documents'), ('notifications')) AS reader (agent) WHERE topic = %s",
             (EVENTS,),
         )
+    asyncio.run(count_all(postgres_url))
     return world
 
 
