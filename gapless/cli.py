@@ -21,6 +21,7 @@ COMMANDS = {
     "worker": ("gapless.processes:worker", "Run one worker of a role, such as checkouts or invoices."),
     "relay": ("gapless.processes:relay", "Publish the journal to Kafka."),
     "deliveries": ("gapless.processes:deliveries", "Send webhooks and e-mail."),
+    "search": ("gapless.search:search", "Run a search worker, or build its index again."),
     "monitor": ("gapless.processes:monitor", "Measure every stage; serve the dashboard and metrics."),
     "top": ("gapless.top:top", "Show every stage in the terminal: lag, rates, time to drain."),
     "migrate": ("gapless.admin:migrate", "Bring Postgres' tables up to date."),

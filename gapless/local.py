@@ -49,17 +49,19 @@ data_option: Callable[[Any], Any] = click.option(
 )
 
 
-def settings_for(data: Path | None) -> Settings:
+def settings_for(data: Path | None, process: str = "") -> Settings:
     """The settings of a command: of the stack in `data`; without `data`, of the environment, or of `./.gapless`.
+
+    With `process`, a stack's are those of its process of this name.
 
     Raises `StackError` if `data` is given and contains no stack, `SettingsError` if the environment's are wrong.
     """
     if data is not None:
-        return Stack(data).settings()
+        return Stack(data).settings(process)
     services = ("KAFKA_BOOTSTRAP", "POSTGRES_URL", "REDIS_URL", "OBJECTS_URL")
     configured = any(f"{ENV_PREFIX}{name}{file}" in os.environ for name in services for file in ("", "_FILE"))
     if not configured and (DEFAULT_DATA / "stack.json").exists():
-        return Stack(DEFAULT_DATA).settings()
+        return Stack(DEFAULT_DATA).settings(process)
     return load()
 
 

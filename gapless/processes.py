@@ -24,25 +24,25 @@ _HELP = "\n".join(
 def worker(role: str) -> None:
     """Run one worker."""
     settings = load()
-    _run(role, settings, f"{role}-{settings.worker_slot}")
+    run_process(role, settings, f"{role}-{settings.worker_slot}")
 
 
 @click.command()
 def relay() -> None:
     """Publish the journal to Kafka until SIGTERM. Several may run: each output partition has one publisher."""
-    _run("relay", load(), "relay")
+    run_process("relay", load(), "relay")
 
 
 @click.command()
 def deliveries() -> None:
     """Send webhooks and e-mail until SIGTERM. Several may run: each delivery is one sender's at a time."""
-    _run("deliveries", load(), "deliveries")
+    run_process("deliveries", load(), "deliveries")
 
 
 @click.command()
 def monitor() -> None:
     """Measure every stage and show it until SIGTERM: a dashboard, and metrics. One is enough."""
-    _run("monitor", load(), "monitor")
+    run_process("monitor", load(), "monitor")
 
 
 @click.command()
@@ -50,7 +50,7 @@ def gateway() -> None:
     """Run the HTTP gateway until SIGTERM. Any number may run: it holds no state."""
     settings = load()
     try:
-        _run("gateway", settings, "gateway")
+        run_process("gateway", settings, "gateway")
     except OSError as error:
         where = f"{settings.gateway_host}:{settings.gateway_port}"
         raise click.ClickException(
@@ -59,7 +59,7 @@ def gateway() -> None:
         ) from None
 
 
-def _run(role: str, settings: Settings, process: str) -> None:
+def run_process(role: str, settings: Settings, process: str) -> None:
     logs.configure(settings.log_level, {"process": process})
     # Names its sessions in Postgres, and so the rows that it writes there: see `0015_workers.sql`.
     os.environ.setdefault("PGAPPNAME", process)

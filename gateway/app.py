@@ -48,6 +48,8 @@ from gateway.orders.order_stream import OrderStreams
 from gateway.orders.tracking import Tracking
 from gateway.products.catalogue import Catalogue
 from gateway.products.product_writing import ProductWriting
+from gateway.products.search import CatalogueSearch
+from gateway.products.search_workers import SearchWorkers
 from gateway.registry import RegistryError
 from gateway.reviews.review_endpoints import ReviewEndpoints
 from gateway.stock import StockKeeping
@@ -180,6 +182,7 @@ class Gateway:
             self._carts = Carts(redis_url)
         with _naming("OBJECTS_URL"):
             documents = StoredDocuments(open_store(settings), self._reader, self._hints)
+        self._search = SearchWorkers([url for url in settings.search_urls.split(",") if url])
         self._catalogue = Catalogue(self._products_reader, self._product_cache, self._admission)
         link_keys = settings.link_keys
         self._link_keys = [] if link_keys is None else keys_of(link_keys.get_secret_value())
@@ -287,6 +290,7 @@ class Gateway:
         for tail in self._tails:
             await tail.stop()
         await self._catalogue.close()
+        await self._search.close()
         await self._product_cache.close()
         await self._carts.close()
         await self._hints.close()
@@ -342,6 +346,7 @@ class Gateway:
                 intake, self._products_reader, self._products, self._product_cache, self._agreement.require
             ).routes(),
             *self._catalogue.routes(),
+            *CatalogueSearch(self._search).routes(),
             *ReviewEndpoints(intake, self._reviews, self._agreement.require).routes(),
             *NoticeIntake(intake, self._settings, topic=topics.payment_notices).routes(),
             *WebhookEndpoints(

@@ -23,6 +23,8 @@ WORKERS_MAX = 32
 PORTS = range(20_000, 32_000)
 #: Name of the gateway's metrics port; the other processes have only this port.
 GATEWAY_METRICS = "gateway_metrics"
+#: Name of the port on which the search worker answers questions.
+SEARCH = "search_questions"
 #: Name of the port on which the mail server takes mails.
 SMTP = "smtp"
 _SECRETS = (
@@ -117,7 +119,7 @@ def _describe(data: Path, workers: Mapping[str, int] | None, servers_only: bool,
     names = [*(name for name, _ in process_names(description)), "kafka_controller", "gateway", GATEWAY_METRICS]
     if not servers_only:
         # Beside the port of its inbox's page.
-        names.append(SMTP)
+        names += [SMTP, SEARCH]
     # Kafka advertises addresses to its clients, so each detour to it needs a listener of its own.
     names += [kafka_listener(name) for name, services in special.detours.items() if "kafka" in services]
     kept: dict[str, int] = description["ports"]
@@ -231,6 +233,8 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
     }
     if SMTP in ports:
         environment["SMTP_URL"] = f"smtp://127.0.0.1:{ports[SMTP]}"
+    if SEARCH in ports:
+        environment["SEARCH_URLS"] = f"http://127.0.0.1:{ports[SEARCH]}"
     role_name, _, slot = name.rpartition("-")
     role = ROLES.get(role_name or name)
     own = {
@@ -238,6 +242,7 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         "metrics_port": str(ports.get(GATEWAY_METRICS if name == "gateway" else name, 0)),
         "worker_data": str(data / "workers" / name),
         "worker_slot": slot,
+        "search_port": str(ports.get(SEARCH, 0)),
     }
     environment |= {setting.upper(): own[setting] for setting in (role.own_settings if role is not None else ())}
     special = {

@@ -190,6 +190,7 @@ def _forget_services() -> None:
         "LOCAL_",
         "PROVIDER_",
         "MONITOR_",
+        "SEARCH_",
     )
     for variable in list(os.environ):
         if variable.startswith(tuple(ENV_PREFIX + name for name in placed)):

@@ -44,6 +44,7 @@ _NAMES = {
     "DELETE /v1/products/{product_id}": "delete_product",
     "GET /v1/catalogue/{seller_id}/products": "get_catalogue",
     "GET /v1/catalogue/{seller_id}/products/{product_id}": "get_catalogue_product",
+    "GET /v1/catalogue/{seller_id}/search": "search_catalogue",
     "GET /v1/carts/{cart_id}": "get_cart",
     "DELETE /v1/carts/{cart_id}": "delete_cart",
     "PUT /v1/carts/{cart_id}/lines/{sku}": "put_cart_line",

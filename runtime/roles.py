@@ -54,6 +54,12 @@ ROLES: dict[str, Role] = {
             "monitor.app",
             own_settings=("metrics_port",),
         ),
+        Role(
+            "search",
+            "keeps a search index of the catalogue and answers from it",
+            "search.app",
+            own_settings=("metrics_port", "worker_data", "search_port"),
+        ),
         Role("checkouts", "claims stock for orders, or refuses them", "streams.checkouts", (CHECKOUT_REQUESTS,)),
         Role("payments", "calls the payment provider", "streams.payments", (ORDER_EVENTS, PAYMENT_NOTICES)),
         Role(

@@ -33,6 +33,13 @@ def _are_keys(keys: SecretStr | None) -> SecretStr | None:
     return keys
 
 
+def _are_urls(urls: str) -> str:
+    for url in filter(None, urls.split(",")):
+        if re.fullmatch(r"https?://[^/\s,]+", url) is None:
+            raise ValueError("must be http://HOST:PORT, comma separated")
+    return urls
+
+
 class SettingsError(Exception):
     """A setting is missing or wrong; the message names the environment variable and the fix, never the value."""
 
@@ -93,12 +100,19 @@ class Settings(BaseSettings):
         description="Stable name of this worker among those of its role; its static membership in the consumer group.",
     )
     worker_data: Path = Field(
-        Path("/var/lib/gapless/worker"), description="Folder of this worker's RocksDB tables; they may be lost."
+        Path("/var/lib/gapless/worker"),
+        description="Folder of this worker's RocksDB tables, or of its search index; they may be lost.",
     )
     batch_records_max: int = Field(
         1000, ge=1, le=10_000, description="Most records per batch: bounds memory and the time of a commit."
     )
     render_processes: int = Field(1, ge=1, le=64, description="Processes of a documents worker that render PDFs.")
+
+    search_host: str = Field("127.0.0.1", description="Address a search worker listens on, for gateways alone.")
+    search_port: Port = Field(8070, description="Port a search worker listens on; 0 takes a free one.")
+    search_urls: Annotated[str, AfterValidator(_are_urls)] = Field(
+        "", description="Search workers that a gateway asks, comma separated, as http://search-1:8070; none: no search."
+    )
 
     hold_seconds: int = Field(
         600, ge=1, le=86_400, description="How long an order keeps its stock while its payment is not known."

@@ -263,6 +263,22 @@ PROCESSES: dict[str, list[Panel]] = {
             {"sum by (reason) (increase(gapless_webhook_endpoints_disabled_total[$__rate_interval]))": "{{reason}}"},
         ),
     ],
+    "Search": [
+        Panel("Questions", PER_SECOND, {_rate("gapless_search_queries_total", "outcome"): "{{outcome}}"}),
+        Panel("Time to answer", SECONDS, _quantiles("gapless_search_seconds")),
+        Panel("Behind the topics", SECONDS, {"max by (instance) (gapless_search_lag_seconds)": "{{instance}}"}),
+        Panel("Records to index", COUNT, {"max by (instance) (gapless_search_lag_records)": "{{instance}}"}),
+        Panel("Documents", COUNT, {"max by (instance) (gapless_search_documents)": "{{instance}}"}),
+        Panel(
+            "Failures",
+            COUNT,
+            {
+                "sum(increase(gapless_search_rebuilds_total[$__rate_interval]))": "indexes rebuilt",
+                "sum(increase(gapless_search_undecodable_total[$__rate_interval]))": "records not indexed",
+                "sum(increase(gapless_gateway_search_failures_total[$__rate_interval]))": "questions not answered",
+            },
+        ),
+    ],
     "Redis": [
         Panel("Admissions", PER_SECOND, {_rate("gapless_admissions_total", "verdict"): "{{verdict}}"}),
         Panel("Stock events", PER_SECOND, {_rate("gapless_stock_events_total", "outcome"): "{{outcome}}"}),

@@ -125,6 +125,13 @@ def alerts(faster: float = 1.0) -> list[Alert]:
             "A mail has been waiting for {{ $value | humanizeDuration }}",
         ),
         Alert(
+            "SearchBehind",
+            f"max by (instance) (gapless_search_lag_seconds) > {seconds(60)}",
+            60 / faster,
+            TICKET,
+            "The search index of {{ $labels.instance }} is {{ $value | humanizeDuration }} behind",
+        ),
+        Alert(
             "RedisDrift",
             # Longer than the window: what one outage of Redis has left is corrected once, and no news.
             f"sum(increase(gapless_stock_drift_pieces_total[{window(600)}])) > 0",

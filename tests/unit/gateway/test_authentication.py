@@ -22,6 +22,7 @@ OPEN = {
     # For buyers, who have no key.
     "GET /v1/catalogue/{seller_id}/products",
     "GET /v1/catalogue/{seller_id}/products/{product_id}",
+    "GET /v1/catalogue/{seller_id}/search",
     "GET /t/{token}",
     # What the interface is, for tools and for people.
     "GET /asyncapi.json",

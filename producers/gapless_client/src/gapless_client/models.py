@@ -905,6 +905,72 @@ class CatalogueList(TypedDict):
     products: list[CatalogueProduct]
 
 
+class FacetCount(TypedDict):
+    """A value that a question can be narrowed to, and how many products there are then."""
+
+    count: int
+    value: str
+
+
+class PriceBand(TypedDict):
+    """Products from a price on, below another one; null without an end."""
+
+    count: int
+    price_max: str | None
+    price_min: str
+
+
+class SearchFacets(TypedDict):
+    """How products are spread. Each facet ignores its own filter, so that another value can be chosen."""
+
+    brands: list[FacetCount]
+    categories: list[FacetCount]
+    prices: list[PriceBand]
+
+
+class SearchImage(TypedDict):
+    """A product's main picture."""
+
+    alt: str
+    url: str
+
+
+class SearchRating(TypedDict):
+    """Published reviews of all variants; the average has two decimals."""
+
+    average: str
+    count: int
+
+
+class SearchHit(TypedDict):
+    """A product that was found. `name_html` and `snippet_html` are escaped, with `<mark>` around what matched."""
+
+    brand: str
+    currency: str
+    image: SearchImage | None
+    in_stock: list[str]
+    language: str
+    name: str
+    name_html: str
+    price: str
+    price_to: str
+    prices_include_tax: bool
+    product_id: str
+    rating: SearchRating | None
+    snippet_html: str
+    version: int
+
+
+class SearchPage(TypedDict):
+    """A page of what was found."""
+
+    facets: SearchFacets
+    hits: list[SearchHit]
+    match: str
+    next: str | None
+    total: int
+
+
 class ReviewView(TypedDict):
     """A review; only a published one may be shown. A withdrawn one has 0 stars and no words."""
 

@@ -1,0 +1,196 @@
+"""A search in a seller's catalogue: the question, the answer, and what counts as a word.
+
+Questions come from buyers and are never parsed as a language: a word is a word, and everything else separates words.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypedDict
+
+from domain.money import PRICE_DECIMALS, scaled
+
+#: Characters of a question; more help nobody.
+QUESTION_CHARS_MAX = 200
+#: Words of a question that count: each costs time, and later ones narrow little.
+WORDS_MAX = 12
+#: Hits that a question can be paged through: whoever wants more narrows it.
+HITS_MAX = 1_000
+#: Decimals of prices in the index; further ones don't count for filters and for the order.
+INDEXED_PRICE_DECIMALS = 4
+_PRICE_STEP = int(10 ** (PRICE_DECIMALS - INDEXED_PRICE_DECIMALS))
+#: The greatest price that is told apart from greater ones, in units of the fourth decimal: 112 thousand million.
+INDEXED_PRICE_MAX = 2**50 - 1
+
+SORTS = ("relevance", "price", "-price", "newest")
+
+# Scripts in which words are not, or not always, between spaces: Thai, Lao, Burmese, Khmer, kana, Han, Hangul.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
+_MARKS = "\u0300-\u036f"
+_WORD = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}_])[\w{_MARKS}])+")
+_IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
+_ACCENT = re.compile(rf"[{_MARKS}\u064b-\u065f]")
+#: Letters that are written with another base letter where they are missing, and have no decomposition.
+_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"})
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuestion:
+    """What a buyer asks for. Prices are in units of `INDEXED_PRICE_DECIMALS`, ratings in hundredths of a star."""
+
+    seller_id: str
+    text: str = ""
+    #: BCP 47; empty for any.
+    language: str = ""
+    category: str = ""
+    brand: str = ""
+    price_min: int | None = None
+    price_max: int | None = None
+    rating_min: int | None = None
+    in_stock: bool = False
+    #: One of `SORTS`; empty for relevance, or newest without a text.
+    sort: str = ""
+    limit: int = 20
+    offset: int = 0
+
+
+class FacetCount(TypedDict):
+    """A value that a question can be narrowed to, and how many products there are then."""
+
+    value: str
+    count: int
+
+
+class PriceBand(TypedDict):
+    """Products from a price on, below another one; null without an end."""
+
+    price_min: str
+    price_max: str | None
+    count: int
+
+
+class SearchFacets(TypedDict):
+    """How products are spread. Each facet ignores its own filter, so that another value can be chosen."""
+
+    categories: list[FacetCount]
+    brands: list[FacetCount]
+    prices: list[PriceBand]
+
+
+class SearchImage(TypedDict):
+    """A product's main picture."""
+
+    url: str
+    alt: str
+
+
+class SearchRating(TypedDict):
+    """Published reviews of all variants; the average has two decimals."""
+
+    count: int
+    average: str
+
+
+class SearchHit(TypedDict):
+    """A product that was found. `name_html` and `snippet_html` are escaped, with `<mark>` around what matched."""
+
+    product_id: str
+    version: int
+    language: str
+    name: str
+    name_html: str
+    snippet_html: str
+    brand: str
+    price: str
+    price_to: str
+    currency: str
+    prices_include_tax: bool
+    image: SearchImage | None
+    in_stock: list[str]
+    rating: SearchRating | None
+
+
+class SearchAnswer(TypedDict):
+    """What was found. `match`: `all` words, `similar` ones where that found nothing, or `some` of them."""
+
+    hits: list[SearchHit]
+    total: int
+    match: str
+    facets: SearchFacets
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a text."""
+
+    #: In lower case, with its accents: what stemmers read.
+    lower: str
+    #: Without accents: what is compared.
+    folded: str
+    #: Where it is in the text.
+    start: int
+    end: int
+    #: Whether it is a run of a script without spaces, of which pairs of characters are compared.
+    is_unspaced: bool
+
+
+def words(text: str) -> Iterator[Word]:
+    """The words of a text, in their order."""
+    for match in _WORD.finditer(text):
+        found = match.group()
+        lower = unicodedata.normalize("NFC", found).lower()
+        folded = fold(found)
+        if folded:
+            yield Word(lower, folded, match.start(), match.end(), _IS_UNSPACED.match(found) is not None)
+
+
+@lru_cache(100_000)
+def fold(text: str) -> str:
+    """The text without case, accents, widths and ligatures: `Öl`, `OL` and `öl` are the same."""
+    plain = unicodedata.normalize("NFKC", text).casefold().translate(_PLAIN)
+    return unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFD", plain)))
+
+
+def grams(run: str) -> list[str]:
+    """The pairs of neighbouring characters of a run without spaces; the character itself where it is alone."""
+    return [run[at : at + 2] for at in range(len(run) - 1)] if len(run) > 1 else [run]
+
+
+def typos_max(word: str) -> int:
+    """How many typos are forgiven in a word: none in a short one, and none where digits tell articles apart."""
+    if len(word) < 4 or any(character.isdigit() for character in word):
+        return 0
+    return 1 if len(word) < 8 else 2
+
+
+def indexed_price(text: str) -> int:
+    """A price as the index has it. Raises `NotDecimalError`."""
+    return min(scaled(text, PRICE_DECIMALS) // _PRICE_STEP, INDEXED_PRICE_MAX)
+
+
+def price_text(indexed: int) -> str:
+    """The price as decimal text, without needless zeros."""
+    whole, rest = divmod(indexed, 10**INDEXED_PRICE_DECIMALS)
+    decimals = f"{rest:0{INDEXED_PRICE_DECIMALS}}".rstrip("0")
+    return f"{whole}.{decimals.ljust(2, '0')}" if decimals else str(whole)
+
+
+def distance(one: str, other: str, at_most: int) -> int:
+    """Insertions, deletions, replacements and swaps of neighbours between two words; above `at_most` is any above."""
+    if abs(len(one) - len(other)) > at_most:
+        return at_most + 1
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, 1):
+        before, last, row = row, before, [i]
+        for j, right in enumerate(other, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (left != right))
+            if i > 1 and j > 1 and left == other[j - 2] and one[i - 2] == right:
+                cost = min(cost, last[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

@@ -1,0 +1,128 @@
+"""Answers questions from the index."""
+
+from threading import Lock
+
+import msgspec
+from tantivy import Order
+
+from domain.records import Product, ProductText
+from domain.search import SearchAnswer, SearchHit, SearchImage, SearchQuestion, SearchRating, indexed_price
+from search.documents import Shown
+from search.highlighting import Marker, rendered
+from search.index import CatalogueIndex, source_of
+from search.queries import facets_of, languages_of, query_of, understand
+from search.stems import primary
+
+_shown = msgspec.json.Decoder(Shown)
+
+
+class Versions:
+    """Counts the changes of each seller's part of the index, so that what is remembered of it is known to be old."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._of_seller: dict[str, int] = {}
+
+    def of(self, seller_id: str) -> int:
+        """How often it has changed since the process began."""
+        return self._of_seller.get(seller_id, 0)
+
+    def changed(self, seller_ids: set[str]) -> None:
+        """A commit has changed these."""
+        with self._lock:
+            for seller_id in seller_ids:
+                self._of_seller[seller_id] = self._of_seller.get(seller_id, 0) + 1
+
+
+class Searching:
+    """Answers from one index; in any thread."""
+
+    def __init__(self, index: CatalogueIndex, versions: Versions) -> None:
+        self._index = index
+        self._versions = versions
+        self._languages: dict[str, tuple[int, list[str]]] = {}
+
+    def answer(self, question: SearchQuestion) -> SearchAnswer:
+        """What the question finds, in the state of the last commit."""
+        # Read before the searcher: a commit between the two leaves what is remembered too old, never too new.
+        languages = self._languages_of(question.seller_id)
+        searcher = self._index.searcher
+        asked = understand(question, searcher, languages)
+        query = query_of(asked)
+        sort = question.sort or ("relevance" if asked.text is not None else "newest")
+        if sort == "relevance":
+            found = searcher.search(query, limit=question.limit, offset=question.offset, weight_by_field="weight")
+        else:
+            found = searcher.search(
+                query,
+                limit=question.limit,
+                offset=question.offset,
+                order_by_field="by_newest" if sort == "newest" else "by_price",
+                order=Order.Asc if sort == "price" else Order.Desc,
+            )
+        marker = Marker(asked.words, asked.match)
+        hits = [_hit(_shown.decode(source_of(searcher, at)), question.language, marker) for _, at in found.hits]
+        return {
+            "hits": hits,
+            # Its stubs lack it.
+            "total": found.count,  # type: ignore[attr-defined]
+            "match": asked.match,
+            "facets": facets_of(asked, searcher),
+        }
+
+    def _languages_of(self, seller_id: str) -> list[str]:
+        version = self._versions.of(seller_id)
+        known = self._languages.get(seller_id)
+        if known is not None and known[0] == version:
+            return known[1]
+        found = languages_of(seller_id, self._index.searcher)
+        self._languages[seller_id] = version, found
+        return found
+
+
+def _hit(shown: Shown, wanted: str, marker: Marker) -> SearchHit:
+    indexed = shown.product
+    product = indexed.product
+    if product is None:
+        raise ValueError("a deleted product was found")
+    text = _text_in(product, wanted) if wanted else _text_most_marked(product, marker)
+    described = text if text["description"] else product["texts"][0]
+    language = primary(text["language"])
+    prices = sorted((each["unit_price"] for each in product["variants"]), key=indexed_price)
+    images = product["images"]
+    image: SearchImage | None = {"url": images[0]["url"], "alt": images[0]["alt"]} if images else None
+    rating: SearchRating | None = None
+    if shown.rating_count:
+        hundredths = shown.stars * 100 // shown.rating_count
+        rating = {"count": shown.rating_count, "average": f"{hundredths // 100}.{hundredths % 100:02}"}
+    return {
+        "product_id": indexed.product_id,
+        "version": indexed.version,
+        "language": text["language"],
+        "name": text["name"],
+        "name_html": rendered(text["name"], marker.spans(text["name"], language)),
+        "snippet_html": marker.snippet(described["description"], primary(described["language"])),
+        "brand": product["brand"],
+        "price": prices[0],
+        "price_to": prices[-1],
+        "currency": product["currency"],
+        "prices_include_tax": product["prices_include_tax"],
+        "image": image,
+        "in_stock": shown.in_stock,
+        "rating": rating,
+    }
+
+
+def _text_most_marked(product: Product, marker: Marker) -> ProductText:
+    """The text in the buyer's language, as far as it can be told: the one in whose name most matches."""
+    return max(product["texts"], key=lambda each: len(marker.spans(each["name"], primary(each["language"]))))
+
+
+def _text_in(product: Product, language: str) -> ProductText:
+    """The product in this language, in another form of it, or in its default language."""
+    wanted = language.lower()
+    for is_it in (lambda each: each.lower() == wanted, lambda each: primary(each) == primary(wanted)):
+        for text in product["texts"]:
+            if is_it(text["language"]):
+                return text
+    return product["texts"][0]
