@@ -5,12 +5,16 @@
 --                             order, at: the order that it is checked out as, and since when; absent while it is open
 --                             priced: what that order was priced as, for its repeats
 --                             line:<sku> -> {place, quantity, unit price, currency, whether with tax, product} packed
+-- Beside them, for a second: <seller>-puts:<length>:<cart>:<sku>, when the cart's bucket for the SKU is full again, µs.
 local C = KEYS[1] .. ':'
 local call = redis.call
-local now = tonumber(call('TIME')[1])
+local time = call('TIME')
+local now, now_us = tonumber(time[1]), tonumber(time[1]) * 1000000 + tonumber(time[2])
 
 local LINES_MAX = 100
-local OK, STALE, FULL, CHECKED_OUT, MIXED = 0, 1, 2, 3, 4
+-- A line may be put so many times at once, and once more every TOKEN_US: as often as the SKU may be checked out.
+local BURST, TOKEN_US = 5, 200000
+local OK, STALE, FULL, CHECKED_OUT, MIXED, LIMITED = 0, 1, 2, 3, 4, 5
 
 -- {version, order, since, priced, {{sku, place, quantity, unit price, currency, whether with tax, product}, ...}}; the
 -- version of a cart that there is not is 0.
@@ -39,6 +43,17 @@ end
 local function refused(cart, version)
     if cart[2] ~= '' then return CHECKED_OUT end
     if version >= 0 and cart[1] ~= version then return STALE end
+end
+
+-- Whether the cart's bucket for the SKU had a token, which is then taken.
+local function spend(id, sku)
+    local key = KEYS[1] .. '-puts:' .. #id .. ':' .. id .. ':' .. sku
+    local at = math.max(now_us, tonumber(call('GET', key) or 0))
+    -- Emptier than possible: the clock was set back.
+    if at > now_us + BURST * TOKEN_US then at = now_us end
+    if at > now_us + (BURST - 1) * TOKEN_US then return false end
+    call('SET', key, string.format('%.0f', at + TOKEN_US), 'PX', math.ceil((at + TOKEN_US - now_us) / 1000))
+    return true
 end
 
 local commands = {}
@@ -72,6 +87,7 @@ function commands.put(asked)
         return {OK, show(id)}
     end
     if not place and #cart[5] >= LINES_MAX then return {FULL, cart} end
+    if not spend(id, sku) then return {LIMITED, cart} end
     place = place or call('HINCRBY', C .. id, 'next', 1)
     call('HSET', C .. id, 'line:' .. sku, cmsgpack.pack({place, quantity, price, currency, with_tax, product}))
     changed(id, ttl)

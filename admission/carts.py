@@ -33,6 +33,8 @@ class CartStatus(IntEnum):
     CHECKED_OUT = 3
     #: Its lines are in another currency, or with tax where this one is without.
     MIXED = 4
+    #: The same line was put too often within a second.
+    LIMITED = 5
 
 
 @dataclass(frozen=True, slots=True)

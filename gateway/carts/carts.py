@@ -85,7 +85,7 @@ class CartKeeping:
         _SHOWN,
         body=CartLineChange,
         parameters=[CART, _SKU, _IF_MATCH],
-        problems=_CHANGES,
+        problems=[*_CHANGES, problems.TOO_MANY_REQUESTS],
     )
     async def put_line(self, request: web.Request, seller_id: str) -> web.Response:
         """PUT /v1/carts/{cart_id}/lines/{sku}."""
@@ -258,6 +258,9 @@ def changed(status: CartStatus, cart: Cart) -> Cart:
         raise _invalid("sku", f"would be line {LINES_MAX + 1}: a cart has at most {LINES_MAX}")
     if status is CartStatus.MIXED:
         raise _invalid("product_id", "is sold in another currency, or not with tax as the cart's lines are")
+    if status is CartStatus.LIMITED:
+        detail = "this cart's line of the SKU is changed too often"
+        raise ProblemError(problems.TOO_MANY_REQUESTS, detail, field="sku", retry_after_seconds=1)
     return cart
 
 

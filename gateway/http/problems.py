@@ -73,7 +73,7 @@ NEGATIVE_TOTAL = ProblemKind(refusals.NEGATIVE_TOTAL, 422, "The total is negativ
 TOTALS_DISAGREE = ProblemKind(refusals.TOTALS_DISAGREE, 422, "The totals differ from those of the lines")
 TAX_RULE = ProblemKind(refusals.TAX_RULE, 422, "A rule of tax forbids this")
 UNKNOWN_SELLER = ProblemKind(refusals.UNKNOWN_SELLER, 422, "The seller is not known")
-TOO_MANY_REQUESTS = ProblemKind("too-many-requests", 429, "Too many checkouts by this customer")
+TOO_MANY_REQUESTS = ProblemKind("too-many-requests", 429, "Too many requests of this customer for one SKU")
 SELLER_OVERLOADED = ProblemKind(
     "seller-overloaded", 429, "This seller has too many requests under way: send it again later"
 )

@@ -123,6 +123,27 @@ async def test_a_cart_has_a_hundred_lines_at_most(client: Client, cart: str) -> 
     assert [sku for sku, _ in skus_of((await client.get(f"/v1/carts/{cart}")).json)] == skus[:100]
 
 
+async def test_a_line_may_be_put_five_times_a_second(
+    client: Client, services: Services, ledger: str, topics: Topics, query: Query, cart: str
+) -> None:
+    """Over all gateways, and it is nothing to other lines and carts."""
+    one, other = new_skus(2)
+    await sell(client, query, one, other)
+    async with running(services, ledger, topics) as second:
+        answers = await asyncio.gather(*(choose((client, second)[at % 2], cart, one, at + 1) for at in range(80)))
+    # How long it took them decides how many more than the five that were there at once.
+    refused = [each for each in answers if each.status == 429]
+    assert 5 <= len(answers) - len(refused) < 80
+    assert {(each.json["type"], each.json["field"]) for each in refused} == {("/problems/too-many-requests", "sku")}
+    assert {each.headers["Retry-After"] for each in refused} == {"1"}
+    assert (await choose(client, cart, other)).status == 200
+    assert (await choose(client, f"{cart}-2", one)).status == 200
+    async with redis.asyncio.Redis.from_url(services.redis_url) as server:
+        # It expires, or has.
+        assert await server.pttl(f"cart:{{demo}}-puts:{len(cart)}:{cart}:{one}") in (-2, *range(1_001))
+    await until(lambda: choose(client, cart, one, 9), lambda answer: answer.status == 200)
+
+
 async def test_a_cart_lives_for_thirty_days_and_a_guests_for_one(
     client: Client, query: Query, services: Services, cart: str
 ) -> None:
