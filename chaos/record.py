@@ -75,6 +75,19 @@ class Mailed:
 
 
 @dataclass(slots=True)
+class Offered:
+    """A product of the run, which one seller changes, each time to another price."""
+
+    product_id: str
+    #: The prices that were put, in their order.
+    prices: list[str] = field(default_factory=list)
+    #: Version → the price that an answer said it has.
+    accepted: dict[int, str] = field(default_factory=dict)
+    #: Every version and price that buyers were shown.
+    shown: set[tuple[int, str]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class Record:
     """All requests and answers of a run. They have one seller, the local stack's."""
 
@@ -94,6 +107,7 @@ class Record:
     hooked: list[Hooked] | None = None
     #: The mails that confirm orders, in order of arrival; None where a run has none.
     mailed: list[Mailed] | None = None
+    offered: dict[str, Offered] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
     #: Requests whose client gave up without an answer.
     unanswered: int = 0

@@ -33,6 +33,8 @@ class Shown:
     orders: dict[str, Answer] = field(default_factory=dict)
     documents: dict[tuple[str, int], Answer] = field(default_factory=dict)
     stock: dict[str, Answer] = field(default_factory=dict)
+    #: As buyers see them.
+    products: dict[str, Answer] = field(default_factory=dict)
     numbers: dict[tuple[str, int], Answer] = field(default_factory=dict)
     #: One answer per page.
     series: list[Answer] = field(default_factory=list)
@@ -110,7 +112,8 @@ def _look(access: Access, record: Record, ledger: Ledger) -> Shown:
         (each.series_id, each.number): path_of("v1", "series", each.series_id, "numbers", str(each.number))
         for each in _some(chance, recent, NUMBERS_MAX)
     }
-    wanted = (invoices, orders, stock, documents, numbers)
+    products = {each: path_of("v1", "catalogue", ledger.seller_id, "products", each) for each in record.offered}
+    wanted = (invoices, orders, stock, products, documents, numbers)
     paths = list(dict.fromkeys([_SERIES, *(path for each in wanted for path in each.values())]))
     answers = dict(zip(paths, get_all(access.gateway_url, access.api_key, paths), strict=True))
     series = [answers[_SERIES]]
@@ -121,6 +124,7 @@ def _look(access: Access, record: Record, ledger: Ledger) -> Shown:
         {each: answers[path] for each, path in orders.items()},
         {each: answers[path] for each, path in documents.items()},
         {each: answers[path] for each, path in stock.items()},
+        {each: answers[path] for each, path in products.items()},
         {each: answers[path] for each, path in numbers.items()},
         series,
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import psycopg
 from confluent_kafka import KafkaException
 
+from chaos.judge.catalogue import judge_catalogue
 from chaos.judge.documents import judge_dead_letters, judge_documents, judge_redriven
 from chaos.judge.evidence import Evidence, connect, gather
 from chaos.judge.journal import judge_journal
@@ -26,6 +27,7 @@ RULES: tuple[Callable[[Evidence], None], ...] = (
     judge_once,
     judge_steps,
     judge_stock,
+    judge_catalogue,
     judge_money,
     judge_documents,
     judge_dead_letters,
@@ -75,6 +77,8 @@ def _judge_looks(evidence: Evidence) -> None:
         needed |= {"orders looked at over HTTP", "order events", "records read", "journal rows"}
     if evidence.record.stock:
         needed |= {"stock looked at over HTTP", "stock events"}
+    if evidence.record.offered:
+        needed |= {"products looked at over HTTP", "product events", "products shown to buyers"}
     if evidence.record.garbage:
         needed.add("dead letters")
     if evidence.record.hooked is not None:

@@ -26,7 +26,11 @@ Origin = tuple[str, int, int]
 #: Topics that the relay writes. Gateways also write to invoice-requests, without a seq.
 INVOICE_EVENTS, ORDER_EVENTS, INVENTORY_EVENTS = "invoice-events", "order-events", "inventory-events"
 PAYMENT_EVENTS, DEAD_LETTERS, INVOICE_REQUESTS = "payment-events", "dead-letters", "invoice-requests"
-OUTPUTS = (INVOICE_EVENTS, ORDER_EVENTS, INVENTORY_EVENTS, PAYMENT_EVENTS, DEAD_LETTERS, INVOICE_REQUESTS)
+CATALOGUE_EVENTS = "catalogue-events"
+OUTPUTS = (
+    *(INVOICE_EVENTS, ORDER_EVENTS, INVENTORY_EVENTS, PAYMENT_EVENTS, CATALOGUE_EVENTS, DEAD_LETTERS),
+    INVOICE_REQUESTS,
+)
 #: Topics that only the relay writes to.
 RELAYS_OWN = frozenset(OUTPUTS) - {INVOICE_REQUESTS}
 
@@ -101,6 +105,14 @@ class Moved(NamedTuple):
     version: int
 
 
+class ProductSaid(NamedTuple):
+    """A `ProductChanged`; the price is that of the first variant."""
+
+    place: Place
+    version: int
+    price: str
+
+
 @dataclass(slots=True)
 class Topics:
     """Each event once, in the order of its partition."""
@@ -112,6 +124,8 @@ class Topics:
     stored: list[Stored] = field(default_factory=list)
     steps: dict[OrderKey, list[Stepped]] = field(default_factory=lambda: defaultdict(list))
     stock: dict[tuple[str, str], list[Moved]] = field(default_factory=lambda: defaultdict(list))
+    #: By seller and product.
+    products: dict[tuple[str, str], list[ProductSaid]] = field(default_factory=lambda: defaultdict(list))
     #: (order, request id, outcome, amount) of each finished attempt.
     finished: Counter[tuple[OrderKey, str, str, int]] = field(default_factory=Counter)
     #: (order, request id) of each requested payment.
@@ -292,6 +306,12 @@ def _note_stock(topics: Topics, place: Place, record: dict[str, Any]) -> None:
         topics.stock[record["seller_id"], change["sku"]].append(moved)
 
 
+def _note_product(topics: Topics, place: Place, record: dict[str, Any]) -> None:
+    product = record["product"]
+    price = "" if product is None else product["variants"][0]["unit_price"]
+    topics.products[record["seller_id"], record["product_id"]].append(ProductSaid(place, record["version"], price))
+
+
 def _note_finished(topics: Topics, _: Place, record: dict[str, Any]) -> None:
     topics.finished[_order(record), record["request_id"], record["outcome"], record["amount_minor"]] += 1
 
@@ -341,6 +361,7 @@ _NOTES = {
     "PaymentRequested": _note_asked,
     "PaymentAttemptFinished": _note_finished,
     "StockChanged": _note_stock,
+    "ProductChanged": _note_product,
     "InvoiceRequest": _note_requested,
     "CreditNoteRequest": _note_requested,
     "DeadLetter": _note_dead,

@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import itertools
-import shutil
-import socket
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from urllib.parse import urlsplit
 
 from chaos.buyers import SOLD_OUT, Buyers, connections_max, put_stock
+from chaos.grounds import LOSABLE
+from chaos.redis_losses import LOSSES, in_turns
 from chaos.scenario import Ground, scenario
 from chaos.traffic import Traffic
 from chaos.world import World
@@ -30,7 +29,7 @@ _REDIS_KILL_EVERY_S = 1.5
 #: Time limit for a killed worker to be ready again.
 _RUNNING_SECONDS_MAX = 90.0
 #: Holds as long as by default: these scenarios are not about slow payments.
-_GROUND = Ground(environment={"GAPLESS_HOLD_SECONDS": "600"})
+_GROUND = Ground(environment=LOSABLE.environment)
 
 
 #: Sales in sequence, each of some seconds, so that every fault falls into the middle of some.
@@ -47,10 +46,7 @@ _REBUILDS = "gapless_stock_rebuilds_total"
     8,
     "Redis FLUSHALL, failover that loses the last second, or down",
     "sold ≤ stock; rebuilt from Postgres; slower, not wrong",
-    Ground(
-        detours={"gateway": ("redis",), "stock-1": ("redis",)},
-        environment=_GROUND.environment,
-    ),
+    LOSABLE,
 )
 async def redis_lost(world: World) -> None:
     """Sales of a few pieces, in sequence, while Redis loses data, is down, hangs or is slow."""
@@ -82,73 +78,10 @@ async def redis_lost(world: World) -> None:
 
 async def _lose_redis(world: World, over: asyncio.Event) -> None:
     """Cause every kind of loss of Redis in random order, repeatedly."""
-    ways = [_flush, _gone, _killed, _forgetful, _frozen, _slow, _cut]
-    left: list[Callable[[World], Awaitable[None]]] = []
     try:
-        async for _ in world.turns(0.2, 1.5):
-            left = left or world.chance.sample(ways, len(ways))
-            await left.pop()(world)
+        await in_turns(world, LOSSES)
     finally:
         over.set()
-
-
-async def _flush(world: World) -> None:
-    parts = urlsplit(world.redis_url)
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=2) as connection:
-            connection.sendall(b"FLUSHALL\r\n")
-            connection.recv(64)
-    except OSError:
-        return
-    world.timeline.befell("FLUSHALL")
-
-
-async def _gone(world: World) -> None:
-    world.hold("redis")
-    await asyncio.sleep(world.chance.uniform(0.5, 3.0))
-    world.release("redis")
-
-
-async def _killed(world: World) -> None:
-    await world.restart("redis")
-
-
-async def _forgetful(world: World) -> None:
-    """Restart Redis with its data of a second ago, like the failover to a replica that lagged."""
-    data = world.stack.data / "redis"
-    former = data.with_name("redis-former")
-    shutil.rmtree(former, ignore_errors=True)
-    shutil.copytree(data, former)
-    await asyncio.sleep(world.chance.uniform(1.0, 2.0))
-    world.hold("redis")
-    await world.until(lambda: world.stack.process_pid("redis") is None, "redis is down", 5.0)
-    shutil.rmtree(data)
-    former.rename(data)
-    world.timeline.befell("redis loses the last second")
-    world.release("redis")
-
-
-async def _frozen(world: World) -> None:
-    name = world.chance.choice(list(world.proxies("redis")))
-    world.timeline.befell(f"the connection from {name} to redis is frozen")
-    world.proxy(name, "redis").freeze()
-    await asyncio.sleep(world.chance.uniform(0.5, 2.5))
-    world.proxy(name, "redis").heal()
-
-
-async def _slow(world: World) -> None:
-    delay_s = world.chance.choice((0.02, 0.1, 0.3))
-    world.timeline.befell(f"redis is slow by {delay_s:g} s")
-    for proxy in world.proxies("redis").values():
-        proxy.delay(delay_s)
-    await asyncio.sleep(world.chance.uniform(0.5, 2.0))
-    for proxy in world.proxies("redis").values():
-        proxy.heal()
-
-
-async def _cut(world: World) -> None:
-    count = sum(proxy.cut() for proxy in world.proxies("redis").values())
-    world.timeline.befell(f"{count} connections to redis are cut")
 
 
 def _is_rebuilt(world: World) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from chaos.judge.evidence import Evidence
-from chaos.judge.topics import Published, Topics
+from chaos.judge.topics import ProductSaid, Published, Topics
 from chaos.judge.web import Answer
-from chaos.record import Asked, Hooked, Kind, Mailed
+from chaos.record import Asked, Hooked, Kind, Mailed, Offered
 
 _IN = "WHERE order_id = '{%s}'"
 _INVOICED, _CONFIRMED, _SHIPPED, _DECLINED, _REFUNDED, _CANCELLED, _CREDITED = (
@@ -465,6 +465,47 @@ def _mail_to_another(evidence: Evidence) -> None:
     _mails(evidence, ["a"], to="somebody@else.example")
 
 
+def _product(evidence: Evidence) -> tuple[Offered, list[ProductSaid]]:
+    offered = next(iter(evidence.record.offered.values()))
+    return offered, evidence.topics.products[evidence.ledger.seller_id, offered.product_id]
+
+
+def _lose_product_event(evidence: Evidence) -> None:
+    del _product(evidence)[1][0]
+
+
+def _put_twice(evidence: Evidence) -> None:
+    events = _product(evidence)[1]
+    events[-1] = events[-1]._replace(price=events[0].price)
+
+
+def _change_another_product(evidence: Evidence) -> None:
+    events = _product(evidence)[1]
+    events[0] = events[0]._replace(price="0.01")
+
+
+def _accept_another_price(evidence: Evidence) -> None:
+    offered, events = _product(evidence)
+    offered.accepted[events[0].version] = events[1].price
+
+
+def _show_what_never_was(evidence: Evidence) -> None:
+    offered, events = _product(evidence)
+    offered.shown.add((events[0].version, events[1].price))
+
+
+def _show_an_old_product(evidence: Evidence) -> None:
+    offered, events = _product(evidence)
+    answer = evidence.shown.products[offered.product_id]
+    old = answer.json() | {"version": events[0].version, "variants": [{"unit_price": events[0].price}]}
+    evidence.shown.products[offered.product_id] = replace(answer, payload=json.dumps(old).encode())
+
+
+def _look_at_no_product(evidence: Evidence) -> None:
+    for offered in evidence.record.offered.values():
+        offered.shown.clear()
+
+
 EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "a record is lost": (_lose_record, "journal", "comes after"),
     "the last record is lost": (_lose_last_record, "journal", "marked as published up to"),
@@ -475,6 +516,13 @@ EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "an order is placed twice": (_place_twice, "once", "2 times in the topic, 1 by the ledger"),
     "an order is in two partitions": (_stray_partition, "steps", "its events are in the partitions"),
     "a stock event is lost": (_lose_stock_event, "stock", "events come to"),
+    "a product's event is lost": (_lose_product_event, "catalogue", "has events of the versions [2"),
+    "a put was done twice": (_put_twice, "catalogue", "were put, each once"),
+    "a product has a price that nobody put": (_change_another_product, "catalogue", "were put, each once"),
+    "a put was answered with another version": (_accept_another_price, "catalogue", "its event says"),
+    "buyers were shown what never was": (_show_what_never_was, "catalogue", "which never was"),
+    "an old product is shown": (_show_an_old_product, "catalogue", "but its last event is"),
+    "no buyer was shown a product": (_look_at_no_product, "looked", "products shown to buyers: none were seen"),
     "a dead letter is lost": (_lose_dead_letter, "dead letters", "has no dead letter"),
     "a dead letter has other bytes": (_alter_dead_letter, "dead letters", "has other bytes"),
     "a dead letter comes twice": (_repeat_dead_letter, "dead letters", "has 2 dead letters"),

@@ -16,6 +16,7 @@ from chaos.judge.verdict import Access, Verdict
 from chaos.record import Commanded, Record
 from chaos.run import standing
 from chaos.scenario import Ground
+from chaos.shelf import selling
 from chaos.traffic import Traffic
 from chaos.world import World
 from producers.client import GaplessClient, GatewayAnswer
@@ -113,6 +114,8 @@ async def _sell(world: World) -> dict[str, str]:
             answer = await traffic.credit(credited.order_id, credit_note_id, amount)
             assert answer is not None
             assert answer.status == status, answer
+        async with selling(world):
+            await asyncio.sleep(_LOAD_S)
         await _command(traffic, orders["shipped"], "shipments", lambda client, order_id: client.ship(order_id))
         await _command(traffic, orders["refunded"], "shipments", lambda client, order_id: client.ship(order_id))
         await _command(traffic, orders["refunded"], "refunds", lambda client, order_id: client.refund(order_id, "R-1"))

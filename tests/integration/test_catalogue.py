@@ -109,6 +109,19 @@ async def test_a_change_is_seen_at_once_and_so_is_the_end_of_stock(client: Clien
     assert (await client.get(path(name))).json["version"] == 4
 
 
+async def test_a_copy_that_another_server_has_stored_is_old(client: Client, services: Services, name: str) -> None:
+    """After a restart or a failover: the mark that says so may have been lost with the last second."""
+    await put(client, name, product(name))
+    assert (await client.get(path(name))).json["version"] == 1
+    async with redis.asyncio.Redis.from_url(services.redis_url) as server:
+        before: dict[Any, Any] = await server.hgetall(f"catalogue:{{demo}}:product:{name}")
+        await put(client, name, product(name, variants=[{"sku": name, "unit_price": "7.50"}]))
+        await server.hset(f"catalogue:{{demo}}:product:{name}", mapping={**before, b"server": "0" * 40})
+    after = await client.get(path(name))
+    assert (after.json["version"], after.headers["Cache-Status"]) == (2, "gapless; fwd=stale; stored; ttl=3600")
+    assert (await client.get(path(name))).headers["Cache-Status"].startswith("gapless; hit; ttl=3")
+
+
 async def test_no_copy_is_ever_another_sellers(client: Client, name: str) -> None:
     await put(client, name, product(name))
     assert (await client.get(path(name))).status == 200
