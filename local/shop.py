@@ -25,6 +25,7 @@ from domain.money import PRICE_DECIMALS, PRICE_SCALE, divide_half_away, minor_te
 from local.shop_gateway import Gateway, ShopError
 from local.shop_goods import Good, categories, goods
 from local.shop_reviews import OWNER_STEPS, approve, reviewed_lines, reviews_of, take_step, write_review
+from local.shop_search import asked_of, gateway_query, page_of
 
 SELLER_ID = "demo"
 _PAGE = 24
@@ -121,6 +122,7 @@ class Shop:
             [
                 web.get("/", self.home),
                 web.get("/shop", self.list),
+                web.get("/shop/search", self.search),
                 web.get("/shop/products/{product_id}", self.product),
                 web.get("/shop/pictures/{product_id}.svg", self.picture),
                 web.get("/shop/shop.css", self.asset),
@@ -159,6 +161,15 @@ class Shop:
         return await self._page(
             request, "shop_list.html", products=products, category=category, next=page["next"], title=_title(category)
         )
+
+    async def search(self, request: web.Request) -> web.Response:
+        """GET /shop/search: what was found, and how to narrow it."""
+        asked = asked_of(request.query)
+        language = re.match(r"[A-Za-z]{2,3}(?=$|[-,;])", request.headers.get("Accept-Language", ""))
+        query = gateway_query(asked, language.group().lower() if language else "", _PAGE)
+        found = await self._gateway.call("GET", f"/v1/catalogue/{SELLER_ID}/search?{query}")
+        title = f"Search: {asked['q']}" if "q" in asked else "Search"
+        return await self._page(request, "shop_search.html", title=title, **page_of(asked, found))
 
     async def product(self, request: web.Request) -> web.Response:
         """GET /shop/products/{product_id}."""

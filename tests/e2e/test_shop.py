@@ -131,3 +131,31 @@ async def test_the_pages_refuse_foreign_forms_and_show_what_is_not_there(page: P
     assert "unsafe" not in policy
     text = await (await page.request.get("/shop?category=kitchen/mugs", headers={"Accept-Language": "fr"})).text()
     assert "Tasse bleu océan de Aubel" in text
+
+
+async def test_a_buyer_searches_narrows_and_finds(page: Page) -> None:
+    """From the box on every page, by its label; and what is typed comes back as text, whatever it is."""
+    await page.goto("/shop")
+    box = page.get_by_role("searchbox", name="Search the shop")
+    await box.fill("ocean mugs")
+    await box.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Search: ocean mugs")
+    results = page.locator("ul.products li")
+    # The goods are put a moment before.
+    for _ in range(40):
+        if await results.count():
+            break
+        await page.wait_for_timeout(250)
+        await page.reload()
+    await expect(results.first).to_contain_text("Ocean mug")
+    await expect(results.first.locator("mark").first).to_have_text("Ocean")
+    narrow = page.get_by_role("navigation", name="Narrow the search")
+    await narrow.get_by_role("link", name="Brandt").click()
+    await expect(results).to_have_count(1)
+    await expect(results).to_contain_text("Ocean mug by Brandt")
+    await narrow.get_by_role("link", name="remove Brandt").click()
+    await expect(page.get_by_role("status")).to_contain_text("products")
+    await page.get_by_role("searchbox").fill("<img src=x onerror=alert(1)>")
+    await page.get_by_role("button", name="Search").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Search: <img src=x onerror=alert(1)>")
+    await expect(page.get_by_text("Nothing was found")).to_be_visible()
