@@ -1,0 +1,176 @@
+"""What matches, in which order, and what of it is shown: over a few products made for it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.search import QUESTION_CHARS_MAX, indexed_price
+from search.documents import Article, IndexedProduct, Level, Rating
+from tests.unit.search.conftest import Ask, asking, index_of, indexed
+
+HOSTILE = '<script>alert("1")</script> & <b onmouseover=x>lamp</b>'
+
+
+def product(product_id: str, name: str, language: str = "en", **changes: Any) -> IndexedProduct:
+    body = {
+        "texts": [{"language": language, "name": name, "description": changes.pop("description", "")}],
+        "currency": "EUR",
+        "vat_category": "S",
+        "vat_rate": "20.00",
+        "variants": [{"sku": product_id.upper(), "unit_price": changes.pop("price", "10.00")}],
+    }
+    at = changes.pop("changed_at", 0)
+    return indexed(product_id, body | changes, changed_at=at)
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
+    stock = [
+        Article("demo", "KETTLE-2", Level(3, 1), Rating(2, 9, 1)),
+        Article("demo", "JP-1", Level(1, 1)),
+        Article("demo", "OIL-1", Level(0, 2)),
+    ]
+    products = [
+        product("kettle-1", "Kettle", price="30.00", changed_at=1_000_000, brand="Aqua", categories=["kitchen/pots"]),
+        product("kettle-2", "Kettle", price="20.00", changed_at=3_000_000, brand="Boil", categories=["kitchen"]),
+        product("stand", "Stand", description="Holds a kettle.", price="9.99", changed_at=2_000_000),
+        product("oil-1", "Olivenöl aus Kreta", "de", price="12.50"),
+        product("jp-1", "青い東京タワーの置物", "ja", description="東京の思い出に。"),
+        product("kr-1", "푸른 도자기 찻잔", "ko"),
+        product("th-1", "ผ้าขนหนูสีฟ้า", "th"),
+        product("ru-1", "Синяя керамическая чашка", "ru"),
+        product("hostile", HOSTILE, description=HOSTILE * 20),
+        product("x-100", "Cable X100"),
+        product("x-101", "Cable X101"),
+        msgspec.structs.replace(product("theirs", "Kettle"), seller_id="other"),
+    ]  # fmt: skip
+    return asking(index_of(tmp_path_factory.mktemp("index"), products, stock))
+
+
+def found(ask: Ask, text: str = "", **more: Any) -> list[str]:
+    return [hit["product_id"] for hit in ask(text, **more)["hits"]]
+
+
+def test_a_name_counts_more_than_a_description_and_stock_decides_among_equals(ask: Ask) -> None:
+    assert found(ask, "kettle") == ["kettle-2", "kettle-1", "stand"]
+
+
+def test_filters_narrow_and_their_facets_do_not_count_themselves(ask: Ask) -> None:
+    answer = ask("kettle", brand="Aqua")
+    assert [hit["product_id"] for hit in answer["hits"]] == ["kettle-1"]
+    assert answer["facets"]["brands"] == [{"value": "Aqua", "count": 1}, {"value": "Boil", "count": 1}]
+    assert answer["facets"]["categories"] == [{"value": "kitchen", "count": 1}, {"value": "kitchen/pots", "count": 1}]
+    assert found(ask, "kettle", category="kitchen") == ["kettle-2", "kettle-1"]
+    assert found(ask, "kettle", category="kitchen/pots") == ["kettle-1"]
+    assert found(ask, "kettle", in_stock=True) == ["kettle-2"]
+    assert found(ask, "kettle", rating_min=450) == ["kettle-2"]
+    assert found(ask, "kettle", rating_min=451) == []
+
+
+def test_prices_are_bounded_on_both_sides_inclusively(ask: Ask) -> None:
+    low, high = indexed_price("9.99"), indexed_price("20")
+    assert found(ask, "kettle", price_min=low, price_max=high) == ["kettle-2", "stand"]
+    assert found(ask, "kettle", price_min=high + 1) == ["kettle-1"]
+    bands = ask("kettle", price_max=high)["facets"]["prices"]
+    assert bands == [
+        {"price_min": "5", "price_max": "10", "count": 1},
+        {"price_min": "20", "price_max": "50", "count": 2},
+    ]
+
+
+def test_what_is_found_is_sorted_as_asked(ask: Ask) -> None:
+    assert found(ask, "kettle", sort="price") == ["stand", "kettle-2", "kettle-1"]
+    assert found(ask, "kettle", sort="-price") == ["kettle-1", "kettle-2", "stand"]
+    assert found(ask, "kettle", sort="newest") == ["kettle-2", "stand", "kettle-1"]
+    assert found(ask, limit=1) == ["kettle-2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("olivenöl", "oil-1"), ("OLIVENOL", "oil-1"), ("東京タワー", "jp-1"), ("置物", "jp-1"), ("京", "jp-1"),
+        ("찻잔", "kr-1"), ("ผ้าขนหนู", "th-1"), ("чашки", "ru-1"), ("Синий", "ru-1"), ("kreta öl aus", "oil-1"),
+    ],
+)  # fmt: skip
+def test_each_script_is_searched_as_it_is_written(ask: Ask, text: str, expected: str) -> None:
+    assert found(ask, text)[:1] == [expected]
+
+
+def test_runs_without_spaces_match_in_all_their_pairs(ask: Ask) -> None:
+    assert ask("東京大学")["match"] != "all"
+    assert ask("大学")["total"] == 0
+
+
+def test_typos_are_forgiven_in_words_and_not_in_numbers(ask: Ask) -> None:
+    answer = ask("ketle")
+    assert (answer["match"], answer["total"]) == ("similar", 3)
+    assert found(ask, "X100") == ["x-100"]
+    assert ask("X102")["total"] == 0
+    # A SKU is exact.
+    assert found(ask, "x-100") == ["x-100"]
+
+
+def test_typos_are_not_looked_for_where_the_words_are_there(ask: Ask) -> None:
+    answer = ask("kettle", brand="Nobody")
+    assert (answer["match"], answer["total"]) == ("all", 0)
+
+
+def test_the_last_word_may_be_unfinished_unless_something_follows_it(ask: Ask) -> None:
+    assert found(ask, "kett") == ["kettle-2", "kettle-1", "stand"]
+    assert ask("kett ")["match"] != "all"
+
+
+def test_a_text_is_in_the_buyers_language_or_the_one_that_matched(ask_goods: Ask) -> None:
+    assert ask_goods("mug", language="fr")["hits"][0]["language"] == "fr"
+    assert ask_goods("tasse bleu")["hits"][0]["name"].startswith("Tasse bleu")
+
+
+def test_hostile_texts_are_escaped_in_what_is_html(ask: Ask) -> None:
+    [hit] = ask("lamp")["hits"]
+    for html in (hit["name_html"], hit["snippet_html"]):
+        assert "<mark>lamp</mark>" in html
+        assert re.findall("<[^>]*>", html.replace("<mark>", "").replace("</mark>", "")) == []
+    assert hit["name"] == HOSTILE
+    assert len(hit["snippet_html"]) < 1_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * QUESTION_CHARS_MAX, '"', "AND OR NOT", "name:kettle", "kettle*", "-kettle", "[1 TO 2]", "kettle^1000",
+     "/.*/", "\\", "\x00", "🫖", "e\u0301" * 90, "../../etc/passwd", "'; DROP TABLE products; --", "\u202ekettle"],
+)  # fmt: skip
+def test_no_text_is_an_operator_or_fails(ask: Ask, text: str) -> None:
+    answer = ask(text[:QUESTION_CHARS_MAX])
+    assert {hit["product_id"] for hit in answer["hits"]} <= {
+        "kettle-1", "kettle-2", "stand", "oil-1", "jp-1", "kr-1", "th-1", "ru-1", "hostile", "x-100", "x-101",
+    }  # fmt: skip
+
+
+@given(st.text(max_size=QUESTION_CHARS_MAX), st.sampled_from(["", "en", "de", "ja", "tr"]))
+def test_whatever_is_asked_is_answered_with_safe_html(ask: Ask, text: str, language: str) -> None:
+    for hit in ask(text, language=language)["hits"]:
+        for html in (hit["name_html"], hit["snippet_html"]):
+            assert re.search("<(?!/?mark>)", html) is None
+
+
+def test_operators_find_what_their_words_find(ask: Ask) -> None:
+    assert found(ask, '"kettle"') == found(ask, "+kettle") == found(ask, "(kettle)") == found(ask, "kettle")
+
+
+def test_an_index_is_the_same_whichever_way_its_documents_are_stored(tmp_path: Path) -> None:
+    """In one segment, or in several with deleted documents between them."""
+    products = [product(f"p-{n}", f"{('Oak', 'Ash')[n % 2]} table {n}", price=f"{n % 5}.00") for n in range(30)]
+    once = asking(index_of(tmp_path / "one", products))
+    index = index_of(tmp_path / "many", products[:10])
+    for each in [*products[20:], *products[5:20], *products[8:12]]:
+        index.put_product(each, {})
+        index.commit()
+    many = asking(index)
+    for question in ({"text": "oak"}, {"text": "tabel"}, {"text": "ash 3"}, {"sort": "price"}, {"text": "table"}):
+        assert once(limit=50, **question) == many(limit=50, **question)
+    index.close()
