@@ -26,6 +26,7 @@ CHECKS = {
     "review": "each review is what its last event says; ratings are what the published reviews come to",
     "payment": "each confirmed order has one authorisation and one invoice; money received equals money invoiced",
     "provider": "the provider has charged each order at most once, with the recorded amounts",
+    "analytics": "what is counted for sellers is what orders, payments and invoices come to",
     "position": "no position is beyond the end of the log",
     "complete": "nothing is in progress",
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from audit import statements
 from audit.agreement import check_agreement
+from audit.analytics import check_analytics
 from audit.checkouts import CheckoutCheck
 from audit.cursors import Cursors, Levels
 from audit.dead_letters import DeadLetters
@@ -84,6 +85,8 @@ def run_audit(
             cursors.pending = check_payments(snapshot, report)
             if provider_url is not None:
                 check_provider(snapshot, report, provider_url)
+            on_step("analytics")
+            check_analytics(snapshot, report)
             on_step("requests and their outcomes")
             for letters in dead_letters.values():
                 letters.sort()

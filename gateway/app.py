@@ -20,10 +20,13 @@ from admission.admission import Admission
 from admission.carts import Carts
 from admission.hints import Hints
 from admission.product_cache import ProductCache
+from domain.analytics_link import analytics_keys_of
 from domain.document_link import keys_of
 from domain.tracking_link import tracking_keys_of
 from gateway import registry
 from gateway.agreement import Agreement
+from gateway.analytics.analytics_endpoints import AnalyticsEndpoints, AnalyticsFigures
+from gateway.analytics.analytics_page import AnalyticsPage
 from gateway.carts.cart_checkout import CartCheckouts
 from gateway.carts.carts import CartKeeping
 from gateway.email.email_endpoints import EmailEndpoints
@@ -70,6 +73,7 @@ from schemas.catalog import (
 )
 from sinks.agreement import RELAYED_TOPICS, await_agreement
 from sinks.object_store.store import StoreUnavailableError, open_store
+from sinks.postgres.analytics_reader import AnalyticsReader
 from sinks.postgres.invoices_reader import InvoicesReader
 from sinks.postgres.orders_reader import OrdersReader
 from sinks.postgres.products import Products
@@ -172,6 +176,7 @@ class Gateway:
             self._orders = OrdersReader(postgres_url)
             self._stock = Stock(postgres_url)
             self._reviews = Reviews(postgres_url)
+            self._analytics = AnalyticsReader(postgres_url)
             self._webhooks = Webhooks(postgres_url)
             self._products = Products(postgres_url)
             self._products_reader = ProductsReader(postgres_url)
@@ -187,6 +192,7 @@ class Gateway:
         link_keys = settings.link_keys
         self._link_keys = [] if link_keys is None else keys_of(link_keys.get_secret_value())
         self._tracking_keys = [] if link_keys is None else tracking_keys_of(link_keys.get_secret_value())
+        self._analytics_keys = [] if link_keys is None else analytics_keys_of(link_keys.get_secret_value())
         self._invoice_waiters, self._order_waiters = Waiters(), Waiters()
         self._tails = [
             Tail(settings.kafka_bootstrap, topic, waiters.by_key, waiters.deliver)
@@ -299,6 +305,7 @@ class Gateway:
         await self._orders.close()
         await self._stock.close()
         await self._reviews.close()
+        await self._analytics.close()
         await self._webhooks.close()
         await self._products.close()
         await self._products_reader.close()
@@ -319,6 +326,7 @@ class Gateway:
         invoice_waiters, order_waiters = self._invoice_waiters, self._order_waiters
         reading = OrderReading(orders, hints, admission)
         carts = CartKeeping(intake, self._carts, self._catalogue, orders, hints)
+        figures = AnalyticsFigures(self._analytics, orders)
         of_carts = CartCheckouts(self._carts, carts, self._catalogue, orders, hints)
         return [
             *InvoiceAccepting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
@@ -348,6 +356,10 @@ class Gateway:
             *self._catalogue.routes(),
             *CatalogueSearch(self._search).routes(),
             *ReviewEndpoints(intake, self._reviews, self._agreement.require).routes(),
+            *AnalyticsEndpoints(
+                intake, figures, keys=self._analytics_keys, public_url=self._settings.public_url
+            ).routes(),
+            *AnalyticsPage(figures, keys=self._analytics_keys).routes(),
             *NoticeIntake(intake, self._settings, topic=topics.payment_notices).routes(),
             *WebhookEndpoints(
                 intake,

@@ -35,6 +35,7 @@ _NAMES = {
     "POST /v1/orders/{order_id}/deliveries": "deliver",
     "POST /v1/orders/{order_id}/cancellations": "cancel",
     "POST /v1/orders/{order_id}/refunds": "refund",
+    "POST /v1/analytics/link": "create_analytics_link",
     "GET /v1/stock": "get_stock_levels",
     "GET /v1/stock/{sku}": "get_stock",
     "PUT /v1/stock/{sku}": "put_stock",
@@ -78,7 +79,7 @@ _NAMES = {
     "POST /v1/email/bounces": "report_bounce",
 }
 #: Not for storefronts, but for payment providers; the stream, which `follow_order` reads; and what is no JSON.
-_LEFT_OUT = re.compile(r"/v1/providers/.*|/v1/orders/{order_id}/events|/v1/products/bulk")
+_LEFT_OUT = re.compile(r"/v1/providers/.*|/v1/orders/{order_id}/events|/v1/products/bulk|/v1/analytics/.*[.]csv")
 _REF = "#/components/schemas/"
 _PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 _COLUMNS = 120

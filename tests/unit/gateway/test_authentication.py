@@ -19,6 +19,14 @@ from runtime.settings import load
 OPEN = {
     # Signed, for people without a key.
     "GET /d/{token}",
+    # The same, with what the page loads.
+    "GET /a/{token}",
+    "GET /a/{token}/series.csv",
+    "GET /a/{token}/skus.csv",
+    "GET /analytics/analytics.css",
+    "GET /analytics/analytics.js",
+    "GET /analytics/uplot.css",
+    "GET /analytics/uplot.js",
     # For buyers, who have no key.
     "GET /v1/catalogue/{seller_id}/products",
     "GET /v1/catalogue/{seller_id}/products/{product_id}",

@@ -1032,6 +1032,84 @@ class RatingView(TypedDict):
     stars: Stars
 
 
+class SalesAmounts(TypedDict):
+    """Of one currency, in decimal text; `revenue` is what was confirmed, less what was voided."""
+
+    captured: str
+    credited: str
+    currency: str
+    invoiced: str
+    placed: str
+    refunded: str
+    revenue: str
+
+
+class SalesFigures(TypedDict):
+    """What was counted in a part of time. `conversion` is the part of the orders placed or refused that was confirmed.
+    It is null without any."""
+
+    amounts: list[SalesAmounts]
+    cancelled: int
+    captures: int
+    confirmed: int
+    conversion: str | None
+    credit_notes: int
+    declined: int
+    invoices: int
+    placed: int
+    refunds: int
+    refused: int
+    voided: int
+
+
+class SalesStep(TypedDict):
+    """A step of a series: from `at` to the next step's."""
+
+    at: str
+    figures: SalesFigures
+
+
+class SalesSeries(TypedDict):
+    """A series, and its totals. `counted_since` is null if every event there ever was is counted."""
+
+    counted_since: str | None
+    since: str
+    step: str
+    steps: list[SalesStep]
+    totals: SalesFigures
+    until: str
+    zone: str
+
+
+class SkuNet(TypedDict):
+    """Invoiced less credited, without tax."""
+
+    currency: str
+    net: str
+
+
+class SkuSalesView(TypedDict):
+    """A SKU. `cover_days`: how long what is available lasts, at the rate of the last 7 days; null if none was sold."""
+
+    amounts: list[SkuNet]
+    available: int | None
+    cover_days: str | None
+    on_hand: int | None
+    sku: str
+    sold: int
+    sold_in_7_days: int
+
+
+class SkuSalesList(TypedDict):
+    """SKUs, those first that were asked for first."""
+
+    counted_since: str | None
+    since: str
+    skus: list[SkuSalesView]
+    until: str
+    zone: str
+
+
 class EndpointView(TypedDict):
     """An endpoint; `public_key` verifies v1a signatures."""
 

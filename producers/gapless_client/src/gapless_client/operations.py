@@ -290,6 +290,21 @@ class Operations(ABC):
         answer: models.RatingView = self._call("GET", f"/v1/ratings/{_quoted(sku)}")
         return answer
 
+    def get_analytics_series(self, *, step: Literal["minute", "hour", "day"] | None = None, zone: str | None = None, since: str | None = None, until: str | None = None) -> models.SalesSeries:
+        """What was sold, by minute, hour or day."""
+        answer: models.SalesSeries = self._call("GET", "/v1/analytics/series", query={"step": step, "zone": zone, "since": since, "until": until})
+        return answer
+
+    def get_analytics_skus(self, *, by: Literal["sold", "cover"] | None = None, limit: int | None = None, zone: str | None = None, since: str | None = None, until: str | None = None) -> models.SkuSalesList:
+        """The SKUs that sell most, or whose stock ends first."""
+        answer: models.SkuSalesList = self._call("GET", "/v1/analytics/skus", query={"by": by, "limit": limit, "zone": zone, "since": since, "until": until})
+        return answer
+
+    def create_analytics_link(self, body: models.LinkRequest | None = None) -> models.LinkView:
+        """A link to the page of the seller's analytics, for browsers."""
+        answer: models.LinkView = self._call("POST", "/v1/analytics/link", body=body or {}, is_repeatable=False)
+        return answer
+
     def get_webhooks(self) -> models.EndpointList:
         """The webhook endpoints, oldest first, and all types of events."""
         answer: models.EndpointList = self._call("GET", "/v1/webhooks")
@@ -684,6 +699,21 @@ class AsyncOperations(ABC):
     async def get_rating(self, sku: str) -> models.RatingView:
         """How an article's published reviews rate it."""
         answer: models.RatingView = await self._call("GET", f"/v1/ratings/{_quoted(sku)}")
+        return answer
+
+    async def get_analytics_series(self, *, step: Literal["minute", "hour", "day"] | None = None, zone: str | None = None, since: str | None = None, until: str | None = None) -> models.SalesSeries:
+        """What was sold, by minute, hour or day."""
+        answer: models.SalesSeries = await self._call("GET", "/v1/analytics/series", query={"step": step, "zone": zone, "since": since, "until": until})
+        return answer
+
+    async def get_analytics_skus(self, *, by: Literal["sold", "cover"] | None = None, limit: int | None = None, zone: str | None = None, since: str | None = None, until: str | None = None) -> models.SkuSalesList:
+        """The SKUs that sell most, or whose stock ends first."""
+        answer: models.SkuSalesList = await self._call("GET", "/v1/analytics/skus", query={"by": by, "limit": limit, "zone": zone, "since": since, "until": until})
+        return answer
+
+    async def create_analytics_link(self, body: models.LinkRequest | None = None) -> models.LinkView:
+        """A link to the page of the seller's analytics, for browsers."""
+        answer: models.LinkView = await self._call("POST", "/v1/analytics/link", body=body or {}, is_repeatable=False)
         return answer
 
     async def get_webhooks(self) -> models.EndpointList:
