@@ -22,6 +22,7 @@ _PAUSE_S_MAX = 0.2
 _RESTS = 0.1
 _REST_S_MAX = 10.0
 _TIMEOUT_S = 5.0
+_FOUND_SECONDS_MAX = 60.0
 #: To buyers, the rest is a failure of ours.
 _HONEST = frozenset((200, 503))
 
@@ -85,6 +86,22 @@ class Shelf:
                 return
         if status in (200, 201):
             offered.accepted[answer["version"]] = answer["variants"][0]["unit_price"]
+
+    async def until_found(self) -> None:
+        """Wait until the index has all that was put; it is not asked whether that is what buyers then see."""
+        left = dict.fromkeys(each.product_id for each in self.offered)
+        give_up_at = time.monotonic() + _FOUND_SECONDS_MAX
+        async with aiohttp.ClientSession(self.world.url) as self._session:
+            while left and time.monotonic() < give_up_at:
+                for offered in [each for each in self.offered if each.product_id in left]:
+                    path = f"/v1/catalogue/{_SELLER_ID}/search?q={offered.product_id}"
+                    status, answer = await self._ask("GET", path, {})
+                    known = max(offered.accepted, default=0)
+                    if status == 200 and any(each["version"] >= known for each in answer["hits"]):
+                        del left[offered.product_id]
+                await self._pause()
+        if left:
+            self.world.found.append(f"not within {_FOUND_SECONDS_MAX:g} s in the search index: {', '.join(left)}")
 
     async def _write(self, offered: Offered) -> None:
         while self._is_open:

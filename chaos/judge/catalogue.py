@@ -1,4 +1,4 @@
-"""Every product is what its seller put last, each put has one event, and buyers were shown nothing else."""
+"""Every product is, and is found, as its seller put it last; each put has one event; buyers were shown nothing else."""
 
 from chaos.judge.evidence import Evidence
 from chaos.record import Offered
@@ -39,3 +39,9 @@ def _judge_product(evidence: Evidence, offered: Offered) -> None:
     if (answer.status, shown.get("version"), variants[0].get("unit_price")) != (200, *last):
         what = f"{shown.get('version')} at {variants[0].get('unit_price')}, but its last event is {last}"
         verdict.add(RULE, product_id, f"is shown as {answer.status}, version {what}")
+    hits = [
+        each for each in evidence.shown.found[product_id].json().get("hits", []) if each["product_id"] == product_id
+    ]
+    verdict.counts["products found"] += len(hits)
+    if [(each["version"], each["price"]) for each in hits] != [last]:
+        verdict.add(RULE, product_id, f"is found as {[(each['version'], each['price']) for each in hits]}, not {last}")

@@ -35,6 +35,8 @@ class Shown:
     stock: dict[str, Answer] = field(default_factory=dict)
     #: As buyers see them.
     products: dict[str, Answer] = field(default_factory=dict)
+    #: What a search for each finds.
+    found: dict[str, Answer] = field(default_factory=dict)
     numbers: dict[tuple[str, int], Answer] = field(default_factory=dict)
     #: One answer per page.
     series: list[Answer] = field(default_factory=list)
@@ -113,7 +115,8 @@ def _look(access: Access, record: Record, ledger: Ledger) -> Shown:
         for each in _some(chance, recent, NUMBERS_MAX)
     }
     products = {each: path_of("v1", "catalogue", ledger.seller_id, "products", each) for each in record.offered}
-    wanted = (invoices, orders, stock, products, documents, numbers)
+    found = {each: f"{path_of('v1', 'catalogue', ledger.seller_id, 'search')}?q={each}" for each in record.offered}
+    wanted = (invoices, orders, stock, products, found, documents, numbers)
     paths = list(dict.fromkeys([_SERIES, *(path for each in wanted for path in each.values())]))
     answers = dict(zip(paths, get_all(access.gateway_url, access.api_key, paths), strict=True))
     series = [answers[_SERIES]]
@@ -125,6 +128,7 @@ def _look(access: Access, record: Record, ledger: Ledger) -> Shown:
         {each: answers[path] for each, path in documents.items()},
         {each: answers[path] for each, path in stock.items()},
         {each: answers[path] for each, path in products.items()},
+        {each: answers[path] for each, path in found.items()},
         {each: answers[path] for each, path in numbers.items()},
         series,
     )

@@ -78,7 +78,7 @@ def _judge_looks(evidence: Evidence) -> None:
     if evidence.record.stock:
         needed |= {"stock looked at over HTTP", "stock events"}
     if evidence.record.offered:
-        needed |= {"products looked at over HTTP", "product events", "products shown to buyers"}
+        needed |= {"products looked at over HTTP", "product events", "products shown to buyers", "products found"}
     if evidence.record.garbage:
         needed.add("dead letters")
     if evidence.record.hooked is not None:

@@ -501,6 +501,17 @@ def _show_an_old_product(evidence: Evidence) -> None:
     evidence.shown.products[offered.product_id] = replace(answer, payload=json.dumps(old).encode())
 
 
+def _find_an_old_product(evidence: Evidence) -> None:
+    offered, events = _product(evidence)
+    answer = evidence.shown.found[offered.product_id]
+    hit = {"product_id": offered.product_id, "version": events[0].version, "price": events[0].price}
+    evidence.shown.found[offered.product_id] = replace(answer, payload=json.dumps({"hits": [hit]}).encode())
+
+
+def _find_nothing(evidence: Evidence) -> None:
+    evidence.shown.found.update(dict.fromkeys(evidence.shown.found, Answer(503, {}, b"{}")))
+
+
 def _look_at_no_product(evidence: Evidence) -> None:
     for offered in evidence.record.offered.values():
         offered.shown.clear()
@@ -522,6 +533,9 @@ EVIDENCE: dict[str, tuple[Callable[[Evidence], None], str, str]] = {
     "a put was answered with another version": (_accept_another_price, "catalogue", "its event says"),
     "buyers were shown what never was": (_show_what_never_was, "catalogue", "which never was"),
     "an old product is shown": (_show_an_old_product, "catalogue", "but its last event is"),
+    "an old product is found": (_find_an_old_product, "catalogue", "is found as [(1, "),
+    "a product is not found": (_find_nothing, "catalogue", "is found as [], not"),
+    "nothing is found": (_find_nothing, "looked", "products found: none were seen"),
     "no buyer was shown a product": (_look_at_no_product, "looked", "products shown to buyers: none were seen"),
     "a dead letter is lost": (_lose_dead_letter, "dead letters", "has no dead letter"),
     "a dead letter has other bytes": (_alter_dead_letter, "dead letters", "has other bytes"),
