@@ -1,11 +1,14 @@
-"""A warehouse that lives from the topics: a parcel for each confirmed order, exactly once. `python warehouse.py`."""
+"""A warehouse that lives from the topics: each confirmed order is packed and shipped, once. `python warehouse.py`."""
 
 import os
 import signal
+import threading
 
 import psycopg
 from gapless_client import records
+from gapless_client.client import Client
 from gapless_client.consumer import Consumer
+from gapless_client.errors import ProblemError, UnavailableError
 from gapless_client.events import Decoder, Event
 from gapless_client.positions import PostgresPositions
 
@@ -19,6 +22,24 @@ CREATE TABLE IF NOT EXISTS parcels (
     PRIMARY KEY (seller_id, order_id));
 """
 _PACK = {"CONFIRMED": "to pack", "CANCELLED": "cancelled", "SHIPPED": "sent"}
+_PAUSE_SECONDS = 1.0
+_TO_PACK = "SELECT order_id FROM parcels WHERE (seller_id, state) = (%s, 'to pack')"
+
+
+def ship(stop: threading.Event) -> None:
+    """Ship what is to be packed, until `stop` is set."""
+    with (
+        psycopg.connect(os.environ["DATABASE"], autocommit=True) as database,
+        Client(os.environ["GAPLESS_URL"], os.environ["GAPLESS_KEY"]) as gapless,
+    ):
+        while not stop.wait(_PAUSE_SECONDS):
+            for (order_id,) in database.execute(_TO_PACK, (os.environ["SELLER"],)).fetchall():
+                try:
+                    # It is sent when the event says so. Until then, and after a crash, shipping again changes nothing.
+                    gapless.ship(order_id)
+                except (ProblemError, UnavailableError) as error:
+                    # It was cancelled, and an event says so soon; or the gateway is asked again.
+                    print(f"{order_id} is not shipped: {error}", flush=True)
 
 
 def main() -> None:
@@ -49,8 +70,15 @@ def main() -> None:
                         (state, order["seller_id"], order["order_id"]),
                     )
 
+            stop = threading.Event()
+            shipping = threading.Thread(target=ship, args=(stop,))
             signal.signal(signal.SIGTERM, lambda *_: consumer.stop())
-            consumer.run()
+            shipping.start()
+            try:
+                consumer.run()
+            finally:
+                stop.set()
+                shipping.join()
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ _BY = Parameter(
     "`sold`: those that sold most first. `cover`: those whose stock ends first.",
 )
 _SERIES_PARAMETERS = (STEP, ZONE, SINCE, UNTIL)
-_SKU_PARAMETERS = (_BY, _LIMIT, ZONE, SINCE, UNTIL)
+_SKU_PARAMETERS = (_BY, _LIMIT, STEP, ZONE, SINCE, UNTIL)
 
 
 class AnalyticsFigures:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import LiteralString, NamedTuple
 
-from domain.analytics import Counted, quarter_of
+from domain.analytics import QUARTER_MINUTES, Counted, quarter_of
 from sinks.postgres.lanes import Lane, check_url
 
 #: The present rate of sale is that of this time.
@@ -92,14 +92,14 @@ class AnalyticsReader:
     ) -> list[SkuSales]:
         """The SKUs that sold most from minute `first` to `last`, or those whose stock ends first at the present rate.
 
-        Both bounds are moved back to the quarter of an hour.
+        All quarters of an hour that have a part of it are counted whole.
         """
         minute = int(now.timestamp()) // 60
         rows = await self._lane.query(
             _SKUS,
             seller_id=seller_id,
             first=quarter_of(first),
-            last=quarter_of(last),
+            last=quarter_of(last + QUARTER_MINUTES - 1),
             since=quarter_of(minute - int(timedelta(days=COVER_DAYS).total_seconds()) // 60),
             now=minute + 1,
             by_cover=by_cover,

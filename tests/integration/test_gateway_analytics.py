@@ -105,6 +105,14 @@ async def test_skus_have_their_sales_their_stock_and_how_long_it_lasts(client: C
 
 
 @pytest.mark.usefixtures("counted")
+async def test_a_range_that_ends_within_a_quarter_has_all_of_it(client: Client) -> None:
+    """Or what was sold last would not be shown until the quarter ends."""
+    until = (AT + timedelta(minutes=5)).isoformat()
+    found = (await client.get("/v1/analytics/skus" + span(step="minute", until=until))).json
+    assert [each["sold"] for each in found["skus"]] == [14, 3]
+
+
+@pytest.mark.usefixtures("counted")
 async def test_the_same_for_spreadsheets(client: Client) -> None:
     answer = await client.get("/v1/analytics/series.csv" + span())
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"

@@ -295,9 +295,9 @@ class Operations(ABC):
         answer: models.SalesSeries = self._call("GET", "/v1/analytics/series", query={"step": step, "zone": zone, "since": since, "until": until})
         return answer
 
-    def get_analytics_skus(self, *, by: Literal["sold", "cover"] | None = None, limit: int | None = None, zone: str | None = None, since: str | None = None, until: str | None = None) -> models.SkuSalesList:
+    def get_analytics_skus(self, *, by: Literal["sold", "cover"] | None = None, limit: int | None = None, step: Literal["minute", "hour", "day"] | None = None, zone: str | None = None, since: str | None = None, until: str | None = None) -> models.SkuSalesList:
         """The SKUs that sell most, or whose stock ends first."""
-        answer: models.SkuSalesList = self._call("GET", "/v1/analytics/skus", query={"by": by, "limit": limit, "zone": zone, "since": since, "until": until})
+        answer: models.SkuSalesList = self._call("GET", "/v1/analytics/skus", query={"by": by, "limit": limit, "step": step, "zone": zone, "since": since, "until": until})
         return answer
 
     def create_analytics_link(self, body: models.LinkRequest | None = None) -> models.LinkView:
@@ -706,9 +706,9 @@ class AsyncOperations(ABC):
         answer: models.SalesSeries = await self._call("GET", "/v1/analytics/series", query={"step": step, "zone": zone, "since": since, "until": until})
         return answer
 
-    async def get_analytics_skus(self, *, by: Literal["sold", "cover"] | None = None, limit: int | None = None, zone: str | None = None, since: str | None = None, until: str | None = None) -> models.SkuSalesList:
+    async def get_analytics_skus(self, *, by: Literal["sold", "cover"] | None = None, limit: int | None = None, step: Literal["minute", "hour", "day"] | None = None, zone: str | None = None, since: str | None = None, until: str | None = None) -> models.SkuSalesList:
         """The SKUs that sell most, or whose stock ends first."""
-        answer: models.SkuSalesList = await self._call("GET", "/v1/analytics/skus", query={"by": by, "limit": limit, "zone": zone, "since": since, "until": until})
+        answer: models.SkuSalesList = await self._call("GET", "/v1/analytics/skus", query={"by": by, "limit": limit, "step": step, "zone": zone, "since": since, "until": until})
         return answer
 
     async def create_analytics_link(self, body: models.LinkRequest | None = None) -> models.LinkView:
