@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import aiohttp
 import msgspec
@@ -40,7 +40,7 @@ def run() -> list[Result]:
     """One gateway, all workers beside it, and the load tool on the same cores."""
     with stack({"documents": 0}) as made:
         target = target_of(made)
-        bulk_s = uvloop.run(_write(target))
+        bulk_s = uvloop.run(write(target, _requests()))
         pid = pid_of(made, "gateway")
         uvloop.run(_read(target, READS_PER_S, SECONDS / 2))
         before = cpu_seconds(pid)
@@ -85,9 +85,9 @@ def run() -> list[Result]:
     ]
 
 
-async def _write(target: Target) -> float:
-    """How many seconds it takes to put all products. Raises `RuntimeError` for one that is refused."""
-    requests = iter(list(_requests()))
+async def write(target: Target, bodies: Iterable[bytes]) -> float:
+    """How many seconds it takes to put new products, in bulk. Raises `RuntimeError` for one that is refused."""
+    requests = iter(list(bodies))
     async with target.client(BULK_AT_ONCE) as client:
 
         async def post() -> None:

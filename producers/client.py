@@ -167,6 +167,10 @@ class GaplessClient:
         """A product as buyers see it."""
         return await self._until_answered("GET", f"/v1/catalogue/{seller_id}/products/{product_id}", None, None)
 
+    async def search(self, seller_id: str, query: str) -> GatewayAnswer:
+        """What buyers find; `query` is the query string, encoded."""
+        return await self._until_answered("GET", f"/v1/catalogue/{seller_id}/search?{query}", None, None)
+
     async def put_cart_line(self, cart_id: str, product_id: str, sku: str, quantity: int) -> GatewayAnswer:
         """Set how many pieces of a SKU are in a cart."""
         path = f"/v1/carts/{quote(cart_id, safe='')}/lines/{quote(sku, safe='')}"

@@ -69,6 +69,11 @@ SHORT: dict[str, tuple[str, dict[str, Any], int]] = {
         },
         5,
     ),
+    "search": (
+        "search",
+        {"PRODUCTS": 200, "LINES": 100, "QUESTIONS_PER_S": 20, "SECONDS": 1.0, "CHANGES_PER_S": 20},
+        4,
+    ),
     "waiting": ("waiting", {"CLIENTS": 20, "ROUNDS": 1}, 2),
     "readiness": ("readiness", {"BUSY_CLIENTS": (5,), "SECONDS": 1.0, "_WARM_UP_S": 0.5}, 2),
     "streams": ("streams", {"STREAMS": 50, "SHIPPED": 5}, 3),
