@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
+from time import monotonic, time
 
 import msgspec
 import uvloop
@@ -26,7 +26,7 @@ from runtime.kafka import TopicError
 from runtime.metrics import REGISTRY
 from runtime.outages import KAFKA, POSTGRES
 from runtime.settings import ENV_PREFIX, Settings, SettingsError
-from search.following import Follower
+from search.following import LAG_SECONDS, Follower
 from search.index import CatalogueIndex, FolderInUseError, IndexFolder, UnusableIndexError
 from search.rebuild import rebuild, why_unusable
 from search.searching import Searching, Versions
@@ -101,6 +101,7 @@ class SearchWorker:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="search")
         self._waiting = 0
         self._stopping = threading.Event()
+        self._began_at = time()
         self._versions = Versions()
         #: Of the index that this process has open: what others remember under theirs is not about this one.
         self._index_name = uuid.uuid4().hex
@@ -146,6 +147,8 @@ class SearchWorker:
                 f" {error.strerror or error}; name a free port, or an address of this machine in"
                 f" {ENV_PREFIX}SEARCH_HOST"
             ) from None
+        # A worker that builds its index is behind as well.
+        LAG_SECONDS.set_function(lambda: time() - self._began_at)
         self.preparing = asyncio.create_task(self._prepare())
 
     async def stop(self) -> None:
@@ -162,7 +165,7 @@ class SearchWorker:
 
     async def _prepare(self) -> None:
         index = await asyncio.to_thread(self._open_or_build)
-        self.follower = Follower(self._settings.kafka_bootstrap, index, self._versions.changed)
+        self.follower = Follower(self._settings.kafka_bootstrap, index, self._versions.changed, self._began_at)
         self.follower.start()
         self.health.reached("Kafka")
         self._searching = Searching(index, self._versions)

@@ -38,7 +38,7 @@ LAG_RECORDS = Gauge(
 )
 LAG_SECONDS = Gauge(
     "gapless_search_lag_seconds",
-    "How long ago the search index had all records of the topics, or was asked and had; grows in outages of Kafka.",
+    "Time since the search index had all records of the topics, or since its process began; grows in outages of Kafka.",
     registry=REGISTRY,
 )
 UNDECODABLE = Counter(
@@ -53,8 +53,13 @@ class LostRecordsError(Exception):
 class Follower:
     """Keeps an index equal to the topics."""
 
-    def __init__(self, bootstrap: str, index: CatalogueIndex, on_commit: Callable[[set[str]], None]) -> None:
-        """`on_commit` is told whose products a commit has changed, after the commit."""
+    def __init__(
+        self, bootstrap: str, index: CatalogueIndex, on_commit: Callable[[set[str]], None], complete_at: float
+    ) -> None:
+        """`on_commit` is told whose products a commit has changed, after the commit.
+
+        `complete_at` is when the index was last known to have all records, in seconds since 1970.
+        """
         self._bootstrap = bootstrap
         self._index = index
         self._on_commit = on_commit
@@ -63,7 +68,7 @@ class Follower:
         self._topic_ids: dict[str, str] = {}
         #: (topic, partition) → the first offset that the index does not have.
         self._next_offsets: dict[tuple[str, int], int] = {}
-        self._complete_at = time()
+        self._complete_at = complete_at
 
     def start(self) -> None:
         """Follow from the index's positions. What is no outage ends the process, and its next one goes on."""
@@ -131,7 +136,7 @@ class Follower:
             try:
                 changes.read(message)
             except DecodeError as undecodable:
-                # The stock agent writes the dead letters of these topics.
+                # No dead letter: each worker would write one. Of products and stock the stock agent does.
                 UNDECODABLE.inc()
                 _log.warning(
                     "%s/%s/%s is not indexed: %s", message.topic(), message.partition(), message.offset(), undecodable

@@ -13,7 +13,7 @@ import psycopg
 from domain.product import skus_of
 from domain.reservation import Sku
 from runtime.kafka import TopicError, end_offsets, stable_offsets, start_offsets
-from runtime.topics import describe_topics
+from runtime.topics import TopicState, describe_topics
 from search.changes import TOPICS, indexed, rating
 from search.documents import INDEX_VERSION, Article, Head, Level, Position
 from search.index import IndexFolder
@@ -74,7 +74,7 @@ def rebuild(
 def why_unusable(positions: Iterable[Position], bootstrap: str) -> str | None:
     """Why the topics can't be followed from these positions; None if they can. Blocks. Raises `TopicError`."""
     known = {(each.topic, each.partition): each for each in positions}
-    topics = describe_topics(bootstrap, [topic.name for topic in TOPICS])
+    topics = _topics(bootstrap)
     wanted = {(name, number) for name, topic in topics.items() for number in range(topic.partitions)}
     if known.keys() != wanted:
         return "it has positions in other partitions than the topics have"
@@ -88,10 +88,16 @@ def why_unusable(positions: Iterable[Position], bootstrap: str) -> str | None:
     return None
 
 
-def _starts(bootstrap: str) -> list[Position]:
+def _topics(bootstrap: str) -> dict[str, TopicState]:
+    """The topics to follow. Raises `TopicError` also while a broker that has just started does not know them."""
     topics = describe_topics(bootstrap, [topic.name for topic in TOPICS])
     if missing := [topic.name for topic in TOPICS if topic.name not in topics]:
         raise TopicError(f"the brokers don't know {', '.join(missing)}, or not yet: `gapless topics` makes them")
+    return topics
+
+
+def _starts(bootstrap: str) -> list[Position]:
+    topics = _topics(bootstrap)
     places = [(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
     ends = stable_offsets(bootstrap, places)
     return [Position(name, number, ends[name, number], topics[name].topic_id) for name, number in places]

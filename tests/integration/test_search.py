@@ -15,9 +15,12 @@ from confluent_kafka import Producer
 
 from domain.records import ProductChanged, ReviewChanged
 from gapless.search import search as search_command
+from runtime.kafka import TopicError
 from schemas import catalog
 from schemas.codec import encode
+from search.app import QUERIES
 from search.index import IndexFolder
+from search.rebuild import why_unusable
 from tests.conftest import Services
 from tests.integration.gateways import Client, Topics, link_to, running, until
 from tests.integration.search_world import Searcher, Town, mug, searching
@@ -192,12 +195,21 @@ async def test_an_index_of_other_topics_is_rebuilt(town: Town, tmp_path: Path, m
         pass
     with monkeypatch.context() as patched:
         patched.setattr("search.rebuild.start_offsets", lambda _, places: dict.fromkeys(places, 10**9))
-        assert IndexFolder(tmp_path).open().positions()
-        from search.rebuild import why_unusable
-
         why = why_unusable(IndexFolder(tmp_path).open().positions(), town.services.kafka_bootstrap)
         assert why is not None
         assert "not followed for too long" in why
+
+
+async def test_topics_that_a_broker_does_not_know_yet_are_waited_for(
+    town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it has just started: the index is none the worse for it."""
+    async with searching(town, tmp_path):
+        pass
+    positions = IndexFolder(tmp_path).open().positions()
+    monkeypatch.setattr("search.rebuild.describe_topics", lambda *_: {})
+    with pytest.raises(TopicError, match="or not yet"):
+        why_unusable(positions, town.services.kafka_bootstrap)
 
 
 async def test_a_rebuilt_index_and_one_that_followed_answer_alike(town: Town, tmp_path: Path) -> None:
@@ -243,7 +255,6 @@ async def test_a_command_rebuilds_the_index_for_the_next_start(
 async def test_answers_are_remembered_until_the_sellers_products_change(town: Town, tmp_path: Path) -> None:
     await town.put("s-1", named("Spoon", "S-1"))
     async with searching(town, tmp_path) as searcher:
-        from search.app import QUERIES
 
         def cached() -> float:
             return QUERIES.labels("cached")._value.get()  # type: ignore[no-any-return]
