@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from domain.money import PRICE_DECIMALS, scaled
 
@@ -32,7 +32,9 @@ _UNSPACED = (
     "\U00020000-\U0003ffff"
 )
 _MARKS = "\u0300-\u036f"
-_WORD = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}_])[\w{_MARKS}])+")
+_WORD = re.compile(rf"[{_UNSPACED}]+|(?:[^\W_{_UNSPACED}]|[{_MARKS}])+")
+#: The same for texts in ASCII, in a third of the time.
+_ASCII_WORD = re.compile("[A-Za-z0-9]+")
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 _ACCENT = re.compile(rf"[{_MARKS}\u064b-\u065f]")
 #: Letters that are written with another base letter where they are missing, and have no decomposition.
@@ -124,8 +126,7 @@ class SearchAnswer(TypedDict):
     facets: SearchFacets
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A word of a text."""
 
     #: In lower case, with its accents: what stemmers read.
@@ -141,12 +142,16 @@ class Word:
 
 def words(text: str) -> Iterator[Word]:
     """The words of a text, in their order."""
-    for match in _WORD.finditer(text):
+    for match in (_ASCII_WORD if text.isascii() else _WORD).finditer(text):
         found = match.group()
-        lower = unicodedata.normalize("NFC", found).lower()
-        folded = fold(found)
-        if folded:
-            yield Word(lower, folded, match.start(), match.end(), _IS_UNSPACED.match(found) is not None)
+        start, end = match.span()
+        # Most words of most texts: a question's answer has some hundreds of them.
+        if found.isascii():
+            lower = found.lower()
+            yield Word(lower, lower, start, end, is_unspaced=False)
+        elif folded := fold(found):
+            lower = unicodedata.normalize("NFC", found).lower()
+            yield Word(lower, folded, start, end, _IS_UNSPACED.match(found) is not None)
 
 
 @lru_cache(100_000)

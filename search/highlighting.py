@@ -22,9 +22,17 @@ class Marker:
         self._match = match
         #: (language, word in lower case) → whether it matches.
         self._known: dict[tuple[str, str], bool] = {}
+        #: (language, text) → its spans: a text is chosen by them, and then shown.
+        self._spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
     def spans(self, text: str, language: str) -> list[tuple[int, int]]:
         """Where the text has what was asked for, in its order. `language` is a `primary` one."""
+        spans = self._spans.get((language, text))
+        if spans is None:
+            spans = self._spans[language, text] = self._find(text, language)
+        return spans
+
+    def _find(self, text: str, language: str) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
         for word in words(text):
             if word.is_unspaced:
