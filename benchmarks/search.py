@@ -128,7 +128,7 @@ async def _change(session: aiohttp.ClientSession, key: str, seen: Waits, seed: i
             version = (await response.json())["version"]
         while True:
             async with session.get(f"/v1/catalogue/{_SELLER}/search?q={_name(number)}") as response:
-                hits = (await response.json())["hits"]
+                hits = (await response.json())["hits"] if response.status == 200 else []
                 if hits and hits[0]["version"] >= version:
                     break
             await asyncio.sleep(0.02)
