@@ -13,6 +13,7 @@ _WAYS: Detours = {
     "invoices-1": ("postgres",),
     "invoices-2": ("postgres",),
     "documents-1": ("postgres",),
+    "analytics-1": ("postgres",),
 }
 WAYS = Ground(workers=dict(WORKERS), detours=_WAYS)
 #: Redis is reached through proxies, and the gateway's Postgres is. Holds last as by default: payments are not slow.
