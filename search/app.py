@@ -47,6 +47,10 @@ QUERIES = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+# Each is 0 from the start: a rate of what is not there yet is no rate.
+_SEARCHED, _CACHED, _REFUSED, _FAILED = (
+    QUERIES.labels(outcome) for outcome in ("searched", "cached", "refused", "failed")
+)
 SECONDS = Histogram(
     "gapless_search_seconds",
     "Time from a question to its answer.",
@@ -229,11 +233,11 @@ class SearchWorker:
             question = _question.decode(await request.read())
             _check(question)
         except (msgspec.DecodeError, ValueError) as error:
-            QUERIES.labels("refused").inc()
+            _REFUSED.inc()
             return web.json_response({"error": str(error)}, status=400)
         searching = self._searching
         if searching is None or self._waiting >= _WAITING_MAX:
-            QUERIES.labels("refused").inc()
+            _REFUSED.inc()
             why = self._state if searching is None else "too many questions at once"
             return web.json_response({"error": why}, status=503, headers={"Retry-After": "1"})
         # Read before the answer is made: kept under a state that is older than itself it does no harm.
@@ -247,14 +251,14 @@ class SearchWorker:
                     self._threads, lambda: msgspec.json.encode(searching.answer(question))
                 )
             except Exception:
-                QUERIES.labels("failed").inc()
+                _FAILED.inc()
                 raise
             finally:
                 self._waiting -= 1
-            QUERIES.labels("searched").inc()
+            _SEARCHED.inc()
             await self._results.keep(question.seller_id, state, digest, body)
         else:
-            QUERIES.labels("cached").inc()
+            _CACHED.inc()
         SECONDS.observe(monotonic() - began)
         return web.Response(body=body, content_type="application/json")
 
