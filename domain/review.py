@@ -99,6 +99,17 @@ def check_words(words: Words) -> Refusal | None:
     )
 
 
+def average_hundredths(stars: int, count: int) -> int:
+    """The average of `count` reviews with so many stars in all, in hundredths of a star, rounded half up."""
+    return (stars * 200 + count) // (2 * count)
+
+
+def average_text(stars: int, count: int) -> str:
+    """The same with two decimals, as it is shown everywhere."""
+    hundredths = average_hundredths(stars, count)
+    return f"{hundredths // 100}.{hundredths % 100:02d}"
+
+
 #: Without reviews.
 NO_STARS = (0, 0, 0, 0, 0)
 
@@ -117,11 +128,8 @@ class Rating:
     @property
     def average(self) -> str | None:
         """With two decimals, rounded half up; None without reviews."""
-        if not self.count:
-            return None
         stars = sum(number * count for number, count in enumerate(self.counts, 1))
-        hundredths = (stars * 200 + self.count) // (2 * self.count)
-        return f"{hundredths // 100}.{hundredths % 100:02d}"
+        return average_text(stars, self.count) if self.count else None
 
     def changed(self, before: int | None, after: int | None) -> "Rating":
         """With one published review less, of `before` stars, and one more, of `after` stars."""

@@ -13,6 +13,7 @@ from tantivy import Document, Schema, SchemaBuilder
 
 from domain.product import found_in, skus_of
 from domain.records import Product
+from domain.review import average_hundredths
 from domain.search import fold, grams, indexed_price, words
 from search.stems import primary, stem
 
@@ -179,7 +180,7 @@ def product_document(indexed: IndexedProduct, articles: Mapping[str, Article]) -
     price = min(indexed_price(each["unit_price"]) for each in product["variants"])
     tie = int.from_bytes(hashlib.blake2b(indexed.key.encode(), digest_size=4).digest()) % (1 << _TIE_BITS)
     document.add_unsigned("price", price)
-    document.add_unsigned("rating", stars * 100 // count if count else 0)
+    document.add_unsigned("rating", average_hundredths(stars, count) if count else 0)
     document.add_unsigned("in_stock", int(bool(in_stock)))
     # Products of one price or one instant have an order too, the same in every index.
     document.add_unsigned("by_price", (price << _TIE_BITS) + tie)

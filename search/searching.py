@@ -6,6 +6,7 @@ import msgspec
 from tantivy import Order
 
 from domain.records import Product, ProductText
+from domain.review import average_text
 from domain.search import SearchAnswer, SearchHit, SearchImage, SearchQuestion, SearchRating, indexed_price
 from search.documents import Shown
 from search.highlighting import Marker, rendered
@@ -93,8 +94,7 @@ def _hit(shown: Shown, wanted: str, marker: Marker) -> SearchHit:
     image: SearchImage | None = {"url": images[0]["url"], "alt": images[0]["alt"]} if images else None
     rating: SearchRating | None = None
     if shown.rating_count:
-        hundredths = shown.stars * 100 // shown.rating_count
-        rating = {"count": shown.rating_count, "average": f"{hundredths // 100}.{hundredths % 100:02}"}
+        rating = {"count": shown.rating_count, "average": average_text(shown.stars, shown.rating_count)}
     return {
         "product_id": indexed.product_id,
         "version": indexed.version,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import domain.review
 from domain.search import QUESTION_CHARS_MAX, indexed_price
 from search.documents import Article, IndexedProduct, Level, Rating
 from tests.unit.search.conftest import Ask, asking, index_of, indexed
@@ -33,7 +34,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     stock = [
         Article("demo", "KETTLE-2", Level(3, 1), Rating(2, 9, 1)),
         Article("demo", "JP-1", Level(1, 1)),
-        Article("demo", "OIL-1", Level(0, 2)),
+        Article("demo", "OIL-1", Level(0, 2), Rating(3, 14, 1)),
     ]
     products = [
         product("kettle-1", "Kettle", price="30.00", changed_at=1_000_000, brand="Aqua", categories=["kitchen/pots"]),
@@ -70,6 +71,13 @@ def test_filters_narrow_and_their_facets_do_not_count_themselves(ask: Ask) -> No
     assert found(ask, "kettle", in_stock=True) == ["kettle-2"]
     assert found(ask, "kettle", rating_min=450) == ["kettle-2"]
     assert found(ask, "kettle", rating_min=451) == []
+
+
+def test_an_average_is_rounded_as_everywhere(ask: Ask) -> None:
+    """The catalogue and the reviews say 4.67 of 14 stars in three reviews."""
+    [hit] = ask("olivenöl", rating_min=467)["hits"]
+    assert hit["rating"] == {"count": 3, "average": domain.review.Rating((0, 0, 0, 1, 2)).average}
+    assert found(ask, "olivenöl", rating_min=468) == []
 
 
 def test_prices_are_bounded_on_both_sides_inclusively(ask: Ask) -> None:
