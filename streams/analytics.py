@@ -6,10 +6,10 @@ to the row of its own minute.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prometheus_client import Counter
 
@@ -26,8 +26,6 @@ from domain.analytics import (
     sold_amounts,
     sold_pieces,
 )
-from domain.dead_letter import DeadLetterReason
-from domain.numbering import SELLER_ID
 from domain.order import OrderIdentity
 from runtime.exits import fatal
 from runtime.metrics import REGISTRY
@@ -35,16 +33,15 @@ from runtime.outages import POSTGRES
 from runtime.roles import READERS
 from runtime.settings import Settings
 from schemas import catalog
-from schemas.codec import DecodeError, decode
 from sinks.postgres import analytics, journal
 from sinks.postgres.analytics import Progress
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.session import OUTAGES, SQL, Connection, Session, believed
 from streams.engine.app import Wired, run_agent
-from streams.engine.batch import Batch, Record
-from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.batch import Batch
+from streams.engine.dead_letters import dead_of
 from streams.engine.work import Part
-from streams.journal_rows import read_journal, seq_of
+from streams.journal_rows import RelayedEvent, decode_relayed, foreign, read_journal
 
 AGENT = "analytics"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
@@ -86,13 +83,6 @@ class PreparedAnalytics:
     added: list[Count] = field(default_factory=list)
 
 
-class _Decoded(NamedTuple):
-    record: Record
-    seq: int
-    schema: catalog.Schema[Any]
-    event: Any
-
-
 def run(settings: Settings) -> None:
     """Run an analytics worker until SIGTERM."""
     # On a machine that it shares, what counts orders must not slow them.
@@ -120,7 +110,8 @@ class AnalyticsWork:
     async def prepare(self, batch: Batch) -> PreparedAnalytics:
         """Decode, compare with the journal, and look up the amounts of orders whose state has changed."""
         prepared = PreparedAnalytics()
-        decoded = list(self._decode(batch, prepared))
+        now = self._now()
+        decoded = list(decode_relayed(AGENT, self._topics[batch.topic], batch, prepared.dead, now))
         if not decoded:
             return prepared
         async with self._reads.connection() as connection:
@@ -138,12 +129,11 @@ class AnalyticsWork:
                 ),
             )
         for each in decoded:
-            payload, at = rows.get(each.seq, (None, self._now()))
+            payload, at = rows.get(each.seq, (None, now))
             if payload is None and 0 < each.seq <= end_seq:
                 prepared.archived += 1
             elif payload is None or payload != each.record.value:
-                # Who can write to the topic must not be able to tell sellers anything: the journal has the last word.
-                self._bury(batch, each.record, "the journal has no such event: it is not the relay's", prepared)
+                prepared.dead.append(foreign(AGENT, batch, each.record, now))
             else:
                 counts, sold = _contribution(each, orders)
                 prepared.contributions.append(Contribution(each.seq, at, counts, sold))
@@ -169,37 +159,13 @@ class AnalyticsWork:
             progress.append(Progress(topic, partition, fresh[0].seq, fresh[-1].seq, fresh[0].at))
         await analytics.add(connection, counts, sold, progress)
         if any(part.prepared.dead for part in parts):
-            now = await believed(connection, self._now())
-            output: dict[journal.OutputKey, list[JournalRow]] = {}
-            for part in parts:
-                # A partition of several topics has its dead letters in one output.
-                rows = output.setdefault((catalog.DEAD_LETTERS.name, part.batch.partition), [])
-                rows += dated(part.prepared.dead, now)
-            await journal.append(connection, output)
+            await journal.append(connection, dead_of(parts, await believed(connection, self._now())))
 
     async def committed(self, batch: Batch, prepared: PreparedAnalytics) -> None:
         """Count for the operator."""
         for each in prepared.added:
             COUNTED.labels(each.what.value).inc()
         ARCHIVED.inc(prepared.archived)
-
-    def _decode(self, batch: Batch, prepared: PreparedAnalytics) -> Iterable[_Decoded]:
-        topic = self._topics[batch.topic]
-        for record in batch.records:
-            try:
-                schema, event = decode(record.value, *topic.schemas, bytes_max=topic.value_bytes_max)
-                body: Mapping[str, Any] = event
-                if SELLER_ID.fullmatch(body["seller_id"]) is None:
-                    raise DecodeError("seller_id must be 1 to 40 of a-z, 0-9 and -")
-            except DecodeError as error:
-                prepared.dead.append(
-                    dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), self._now())
-                )
-                continue
-            yield _Decoded(record, seq_of(record), schema, body)
-
-    def _bury(self, batch: Batch, record: Record, error: str, prepared: PreparedAnalytics) -> None:
-        prepared.dead.append(dead_letter(AGENT, batch, record, DeadLetterReason.FOREIGN, error, self._now()))
 
 
 class Caretaker:
@@ -240,7 +206,7 @@ class Caretaker:
         return moved_back
 
 
-def _contribution(decoded: _Decoded, orders: dict[OrderIdentity, OrderAmount]) -> tuple[list[Count], list[Sold]]:
+def _contribution(decoded: RelayedEvent, orders: dict[OrderIdentity, OrderAmount]) -> tuple[list[Count], list[Sold]]:
     schema, event = decoded.schema, decoded.event
     if catalog.ORDER_PLACED.describes(event, schema):
         return count_placed(event), []

@@ -9,20 +9,17 @@ from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prometheus_client import Counter
 
 from domain import email
 from domain.buyer import buyer_key
-from domain.dead_letter import DeadLetterReason
 from domain.delivery import Channel
-from domain.numbering import SELLER_ID
 from domain.webhook import wants
 from runtime.metrics import REGISTRY
 from runtime.settings import Settings
 from schemas import catalog
-from schemas.codec import DecodeError, decode
 from sinks.postgres import deliveries as ledger
 from sinks.postgres import journal
 from sinks.postgres.deliveries import CHANCE_BYTES, NewDelivery
@@ -30,10 +27,10 @@ from sinks.postgres.journal import JournalRow
 from sinks.postgres.session import SQL, Connection, Session, believed
 from sinks.postgres.webhooks import envelope
 from streams.engine.app import Wired, run_agent
-from streams.engine.batch import Batch, Record
-from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.batch import Batch
+from streams.engine.dead_letters import dead_of
 from streams.engine.work import Part
-from streams.journal_rows import read_journal, seq_of
+from streams.journal_rows import RelayedEvent, decode_relayed, foreign, read_journal
 from streams.webhook_events import Told, tell, type_of
 
 AGENT = "notifications"
@@ -75,11 +72,8 @@ class PreparedNotifications:
     made: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    record: Record
-    schema: catalog.Schema[Any]
-    event: Mapping[str, Any]
+class _Decoded(NamedTuple):
+    relayed: RelayedEvent
     type: str
 
 
@@ -121,29 +115,31 @@ class NotificationsWork:
             cursor = await connection.execute(SQL["has_webhook_endpoints"])
             if await cursor.fetchone() == (False,):
                 return prepared
-            decoded = list(self._decode(batch, prepared))
-            endpoints = await _read_endpoints(connection, {each.event["seller_id"] for each in decoded})
+            now = self._now()
+            decoded = [
+                _Decoded(each, name)
+                for each in decode_relayed(AGENT, self._topics[batch.topic], batch, prepared.dead, now)
+                if (name := type_of(each.schema, each.event)) is not None
+            ]
+            endpoints = await _read_endpoints(connection, {each.relayed.event["seller_id"] for each in decoded})
             asked = [each for each in decoded if _who_wants(endpoints, each)]
-            events = await read_journal(connection, batch, (seq_of(each.record) for each in asked))
+            events = await read_journal(connection, batch, {each.relayed.seq for each in asked})
             mailable = await _read_mailable(connection, endpoints, asked)
-        now = self._now()
         for each in asked:
-            seq = seq_of(each.record)
+            record, seq, schema, event = each.relayed
             payload, occurred_at = events.get(seq, (None, now))
-            # Who can write to the topic must not be able to tell sellers anything: the journal has the last word.
-            if payload is None or payload != each.record.value:
-                error = "the journal has no such event: it is not the relay's"
-                prepared.dead.append(dead_letter(AGENT, batch, each.record, DeadLetterReason.FOREIGN, error, now))
+            if payload is None or payload != record.value:
+                prepared.dead.append(foreign(AGENT, batch, record, now))
                 continue
-            has_address = (each.event["seller_id"], each.event["order_id"]) in mailable
+            has_address = (event["seller_id"], event["order_id"]) in mailable
             to = [
                 endpoint.endpoint_id
                 for endpoint in _who_wants(endpoints, each)
                 if endpoint.created_at <= occurred_at and (has_address or endpoint.channel != Channel.EMAIL)
             ]
             if to:
-                told = tell(each.schema, each.event)
-                prepared.wanted.append(Wanted(seq, each.event["seller_id"], each.event["order_id"], told, to))
+                told = tell(schema, event)
+                prepared.wanted.append(Wanted(seq, event["seller_id"], event["order_id"], told, to))
         return prepared
 
     def distrust(self, prepared: PreparedNotifications) -> bool:
@@ -156,12 +152,7 @@ class NotificationsWork:
         now = self._now() if is_empty else await believed(connection, self._now())
         fresh = [(part, await _fresh(connection, part)) for part in parts]
         await self._write(connection, fresh, now)
-        output: dict[journal.OutputKey, list[JournalRow]] = {}
-        for part in parts:
-            # A partition of two topics has its dead letters in one output.
-            rows = output.setdefault((catalog.DEAD_LETTERS.name, part.batch.partition), [])
-            rows += dated(part.prepared.dead, now)
-        await journal.append(connection, output)
+        await journal.append(connection, dead_of(parts, now))
 
     async def committed(self, batch: Batch, prepared: PreparedNotifications) -> None:
         """Count."""
@@ -198,23 +189,6 @@ class NotificationsWork:
             if events:
                 await connection.execute(SQL["write_notified_seq"], {**_place(part.batch), "seq": events[-1].seq})
 
-    def _decode(self, batch: Batch, prepared: PreparedNotifications) -> Iterable[_Decoded]:
-        topic = self._topics[batch.topic]
-        for record in batch.records:
-            try:
-                schema, event = decode(record.value, *topic.schemas, bytes_max=topic.value_bytes_max)
-                body: Mapping[str, Any] = event
-                if SELLER_ID.fullmatch(body["seller_id"]) is None:
-                    raise DecodeError("seller_id must be 1 to 40 of a-z, 0-9 and -")
-            except DecodeError as error:
-                prepared.dead.append(
-                    dead_letter(AGENT, batch, record, DeadLetterReason.UNDECODABLE, str(error), self._now())
-                )
-                continue
-            name = type_of(schema, body)
-            if name is not None:
-                yield _Decoded(record, schema, body, name)
-
 
 def _place(batch: Batch) -> dict[str, object]:
     return {"topic": batch.topic, "partition": batch.partition}
@@ -250,7 +224,7 @@ async def _read_endpoints(connection: Connection, seller_ids: set[str]) -> dict[
 def _who_wants(endpoints: Mapping[str, list[WantedEndpoint]], decoded: _Decoded) -> list[WantedEndpoint]:
     return [
         each
-        for each in endpoints.get(decoded.event["seller_id"], ())
+        for each in endpoints.get(decoded.relayed.event["seller_id"], ())
         if (email.wants if each.channel == Channel.EMAIL else wants)(each.events, decoded.type)
     ]
 
@@ -260,7 +234,7 @@ async def _read_mailable(
 ) -> set[tuple[str, str]]:
     """Of the events that somebody is mailed about, the orders whose buyers have an address."""
     orders = {
-        (each.event["seller_id"], each.event["order_id"])
+        (each.relayed.event["seller_id"], each.relayed.event["order_id"])
         for each in asked
         if any(endpoint.channel == Channel.EMAIL for endpoint in _who_wants(endpoints, each))
     }

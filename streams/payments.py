@@ -20,7 +20,7 @@ from sinks.postgres.payments import NewAttempt, new_attempt
 from sinks.postgres.session import Connection, believed
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
-from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.dead_letters import dead_letter, dead_of
 from streams.engine.transport import BatchApp
 from streams.engine.work import Part
 from streams.payment_calls import Caller, Policy
@@ -140,11 +140,9 @@ class PaymentsWork:
         noticed = sorted(order for part in parts for order in part.prepared.noticed)
         if noticed:
             await ledger.hasten_attempts(connection, noticed)
-        output: dict[journal.OutputKey, list[JournalRow]] = {}
+        output = dead_of(parts, now)
         for part in parts:
-            # A partition of two topics has its dead letters in one output.
-            dead = output.setdefault((catalog.DEAD_LETTERS.name, part.batch.partition), [])
-            dead += dated(part.prepared.dead, now)
+            dead = output[catalog.DEAD_LETTERS.name, part.batch.partition]
             for row, record in part.prepared.wanted.values():
                 if row.id not in known:
                     error = "no order of ours owes this: it is not the relay's"

@@ -38,7 +38,7 @@ from sinks.postgres.levels import read_obtainable, read_sellers_with_stock
 from sinks.postgres.session import OUTAGES, Connection, Session, believed
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
-from streams.engine.dead_letters import dated, dead_letter
+from streams.engine.dead_letters import dead_letter, dead_of
 from streams.engine.work import Part
 
 _log = logging.getLogger(__name__)
@@ -182,13 +182,7 @@ class StockWork:
     async def apply(self, connection: Connection, parts: Sequence[Part[PreparedStock]]) -> None:
         """Keep what could not be read."""
         if any(part.prepared.dead for part in parts):
-            now = await believed(connection, self._now())
-            output: dict[journal.OutputKey, list[JournalRow]] = {}
-            for part in parts:
-                # A partition of several topics has its dead letters in one output.
-                rows = output.setdefault((catalog.DEAD_LETTERS.name, part.batch.partition), [])
-                rows += dated(part.prepared.dead, now)
-            await journal.append(connection, output)
+            await journal.append(connection, dead_of(parts, await believed(connection, self._now())))
 
     async def committed(self, batch: Batch, prepared: PreparedStock) -> None:
         """Nothing: it is done already."""
