@@ -259,10 +259,15 @@ async def until_taken_up(query: Query, seconds: float = 20.0) -> None:
         await asyncio.sleep(0.01)
 
 
+def calls_in_flight() -> float | None:
+    """As the metrics say."""
+    return REGISTRY.get_sample_value("gapless_payment_calls_in_flight")
+
+
 async def until_called(seconds: float = 20.0) -> None:
     """Wait until a call is under way, which is later than when its attempt is taken up."""
     deadline = time.monotonic() + seconds
-    while not REGISTRY.get_sample_value("gapless_payment_calls_in_flight"):
+    while not calls_in_flight():
         assert time.monotonic() < deadline, "nobody is called"
         await asyncio.sleep(0.01)
 

@@ -20,6 +20,7 @@ from tests.integration.payments_world import (
     Simulator,
     add_order,
     add_orders,
+    calls_in_flight,
     noticed,
     outcomes,
     placed,
@@ -250,4 +251,5 @@ async def test_a_worker_that_is_told_to_stop_ends_the_calls_under_way(
     await payments.run(placed("A"))
     await until_called()
     await payments.stop()
+    assert calls_in_flight() == 0
     assert outcomes(query) == {("A", "authorize"): OK}
