@@ -29,7 +29,10 @@ _HONEST = frozenset((200, 503))
 
 @asynccontextmanager
 async def selling(world: World) -> AsyncIterator["Shelf"]:
-    """A shelf in use while the block runs. Faults may begin once each product is there."""
+    """A shelf in use while the block runs; after it, the index has all that was put.
+
+    Faults may begin once each product is there, and must have ended with the block.
+    """
     async with aiohttp.ClientSession(world.url, timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session:
         shelf = Shelf(world, session)
         await asyncio.gather(*(shelf.put(each) for each in shelf.offered))
@@ -39,6 +42,7 @@ async def selling(world: World) -> AsyncIterator["Shelf"]:
         finally:
             shelf.close()
             await at_work
+        await shelf.until_found()
 
 
 class Shelf:
@@ -91,15 +95,15 @@ class Shelf:
         """Wait until the index has all that was put; it is not asked whether that is what buyers then see."""
         left = dict.fromkeys(each.product_id for each in self.offered)
         give_up_at = time.monotonic() + _FOUND_SECONDS_MAX
-        async with aiohttp.ClientSession(self.world.url) as self._session:
-            while left and time.monotonic() < give_up_at:
-                for offered in [each for each in self.offered if each.product_id in left]:
-                    path = f"/v1/catalogue/{_SELLER_ID}/search?q={offered.product_id}"
-                    status, answer = await self._ask("GET", path, {})
-                    known = max(offered.accepted, default=0)
-                    if status == 200 and any(each["version"] >= known for each in answer["hits"]):
-                        del left[offered.product_id]
-                await self._pause()
+        while left and time.monotonic() < give_up_at:
+            for offered in [each for each in self.offered if each.product_id in left]:
+                path = f"/v1/catalogue/{_SELLER_ID}/search?q={offered.product_id}"
+                status, answer = await self._ask("GET", path, {})
+                known = max(offered.accepted, default=0)
+                hits = answer["hits"] if status == 200 else []
+                if any(each["product_id"] == offered.product_id and each["version"] >= known for each in hits):
+                    del left[offered.product_id]
+            await self._pause()
         if left:
             self.world.found.append(f"not within {_FOUND_SECONDS_MAX:g} s in the search index: {', '.join(left)}")
 

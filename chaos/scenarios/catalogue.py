@@ -54,7 +54,6 @@ async def change_products(world: World) -> None:
         await in_turns(world, (*LOSSES, kill, kill, part_from_postgres, damage_index))
         world.heal()
         await world.until_ready()
-    await shelf.until_found()
     world.measured["puts"] = sum(len(each.prices) for each in shelf.offered)
     world.measured["looks"] = sum(shelf.statuses.values())
     world.measured["looks answered with 503"] = shelf.statuses.get(503, 0)

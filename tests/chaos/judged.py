@@ -114,9 +114,8 @@ async def _sell(world: World) -> dict[str, str]:
             answer = await traffic.credit(credited.order_id, credit_note_id, amount)
             assert answer is not None
             assert answer.status == status, answer
-        async with selling(world) as shelf:
+        async with selling(world):
             await asyncio.sleep(_LOAD_S)
-        await shelf.until_found()
         await _command(traffic, orders["shipped"], "shipments", lambda client, order_id: client.ship(order_id))
         await _command(traffic, orders["refunded"], "shipments", lambda client, order_id: client.ship(order_id))
         await _command(traffic, orders["refunded"], "refunds", lambda client, order_id: client.refund(order_id, "R-1"))
