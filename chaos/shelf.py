@@ -92,7 +92,7 @@ class Shelf:
             offered.accepted[answer["version"]] = answer["variants"][0]["unit_price"]
 
     async def until_found(self) -> None:
-        """Wait until the index has all that was put; it is not asked whether that is what buyers then see."""
+        """Wait until the index has all that was put. The judge then looks at what buyers find."""
         left = dict.fromkeys(each.product_id for each in self.offered)
         give_up_at = time.monotonic() + _FOUND_SECONDS_MAX
         while left and time.monotonic() < give_up_at:
