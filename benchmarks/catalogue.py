@@ -1,9 +1,10 @@
 """A catalogue of 100,000 products: written in bulk, then read at a steady rate while prices change."""
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 import aiohttp
 import msgspec
@@ -13,7 +14,7 @@ from benchmarks.arrivals import Waits, due_times, send
 from benchmarks.result import Result
 from benchmarks.stacks import cpu_seconds, pid_of, stack, target_of
 from gapless.demo_steps import Target
-from producers.client import GatewayAnswer
+from producers.client import GaplessClient, GatewayAnswer
 
 PRODUCTS = 100_000
 BULK_SECONDS_MAX = 60.0
@@ -119,21 +120,35 @@ async def _read(target: Target, per_s: int, seconds: float) -> tuple[Waits, Wait
     due_s = due_times(per_s, seconds, seed=_SEED)
     hot = max(1, int(PRODUCTS * _HOT))
     wanted = [_name(chance.randrange(hot if chance.random() < _HOT_READS else PRODUCTS)).encode() for _ in due_s]
+    return await ask_beside_changes(
+        target, wanted, due_s, lambda client, name: client.get_product(_SELLER, name), _change
+    )
+
+
+async def ask_beside_changes(
+    target: Target,
+    wanted: Sequence[bytes],
+    due_s: Sequence[float],
+    ask: Callable[[GaplessClient, str], Awaitable[GatewayAnswer]],
+    change: Callable[[aiohttp.ClientSession, str, Waits], Awaitable[None]],
+) -> tuple[Waits, Waits]:
+    """The waits for the answers, and how long the changes beside them took to be seen.
+
+    `change` makes them until it is cancelled, with the API key; what it raises is raised here.
+    """
     waits, seen = Waits(), Waits()
     async with target.client(_CONNECTIONS) as client, aiohttp.ClientSession(target.url) as session:
-
-        async def get(name: bytes) -> GatewayAnswer:
-            return await client.get_product(_SELLER, name.decode())
 
         def take(_: bytes, answer: GatewayAnswer, wait_s: float) -> None:
             if answer.status != 200:
                 raise RuntimeError(f"answered {answer.status}: {answer.payload[:200]!r}")
             waits.add(wait_s)
 
-        changing = asyncio.create_task(_change(session, target.api_key, seen))
-        await send(wanted, due_s, get, take)
+        changing = asyncio.ensure_future(change(session, target.api_key, seen))
+        await send(wanted, due_s, lambda each: ask(client, each.decode()), take)
         changing.cancel()
-        await asyncio.gather(changing, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await changing
     return waits, seen
 
 

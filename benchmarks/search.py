@@ -12,13 +12,12 @@ import aiohttp
 import msgspec
 import uvloop
 
-from benchmarks.arrivals import Waits, due_times, send
-from benchmarks.catalogue import write
+from benchmarks.arrivals import Waits, due_times
+from benchmarks.catalogue import ask_beside_changes, write
 from benchmarks.result import Result
 from benchmarks.stacks import cpu_seconds, pid_of, stack, target_of
 from gapless.demo_steps import Target
 from local.stack import Stack
-from producers.client import GatewayAnswer
 
 PRODUCTS = 100_000
 LINES = 500
@@ -30,7 +29,6 @@ SEEN_MS_MAX = 2_000.0
 REBUILD_SECONDS_MAX = 120.0
 #: How long the index may take to have all that was put.
 _INDEXED_SECONDS_MAX = 240.0
-_CONNECTIONS = 256
 _SEED = 1
 _SELLER = "demo"
 _SYLLABLES = ("ba", "den", "fol", "gri", "kas", "lum", "mor", "nis", "pel", "rou", "sta", "tev", "vin", "zor", "chi")
@@ -98,22 +96,13 @@ async def _ask(target: Target, seconds: float, *, seed: int) -> tuple[Waits, Wai
     chance = random.Random(seed)
     due_s = due_times(QUESTIONS_PER_S, seconds, seed=seed)
     questions = [_question(chance).encode() for _ in due_s]
-    waits, seen = Waits(), Waits()
-    async with target.client(_CONNECTIONS) as client, aiohttp.ClientSession(target.url) as session:
-
-        async def ask(question: bytes) -> GatewayAnswer:
-            return await client.search(_SELLER, question.decode())
-
-        def take(_: bytes, answer: GatewayAnswer, wait_s: float) -> None:
-            if answer.status != 200:
-                raise RuntimeError(f"answered {answer.status}: {answer.payload[:200]!r}")
-            waits.add(wait_s)
-
-        changing = asyncio.create_task(_change(session, target.api_key, seen, seed))
-        await send(questions, due_s, ask, take)
-        changing.cancel()
-        await asyncio.gather(changing, return_exceptions=True)
-    return waits, seen
+    return await ask_beside_changes(
+        target,
+        questions,
+        due_s,
+        lambda client, question: client.search(_SELLER, question),
+        lambda session, key, seen: _change(session, key, seen, seed),
+    )
 
 
 async def _change(session: aiohttp.ClientSession, key: str, seen: Waits, seed: int) -> None:
