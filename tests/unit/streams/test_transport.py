@@ -99,3 +99,16 @@ def test_fetches_are_apart_and_everything_else_is_not_delayed_but_by_them() -> N
     wanted.append("later")
     clock[0] += 0.001
     assert paced(None)[0] == ["later"], "what fetched nothing delays nothing"
+
+
+def test_fetches_do_not_wait_long_while_partitions_are_taken_up() -> None:
+    """A broker answers in order: the next question would wait behind the fetch."""
+    state = ""
+    app: Any = SimpleNamespace(partitions_state=lambda: state, gather_s=0.0)
+    fetcher: Any = SimpleNamespace(_fetch_max_wait_ms=1500)
+    fetcher._get_actions_per_node = lambda _: ([fetcher._fetch_max_wait_ms], {}, 0.2, True, [])
+    transport.pace(fetcher, app)
+    waits = []
+    for state in ("not assigned yet", "ok", "being taken up", "ok"):  # noqa: B007 - `partitions_state` returns it.
+        waits += fetcher._get_actions_per_node(None)[0]
+    assert waits == [10, 1500, 10, 1500]
