@@ -28,14 +28,15 @@ from streams.engine.batch import transactions
 from streams.engine.combiner import Combiner, Executor
 from streams.engine.in_place import InPlace
 from streams.engine.log_probe import make_log_probe
-from streams.engine.transport import BatchApp, make_app
+from streams.engine.transport import NOT_ASSIGNED, BatchApp, make_app
 from streams.engine.work import Work, Worker
 
 _log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
-#: A rebalance or a table's recovery that takes longer hangs: Faust retries some errors for ever without a word.
+#: Joining the group, a rebalance or a table's recovery that takes longer hangs: Faust retries some errors for ever
+#: without a word.
 _SETTLE_DEADLINE_S = 90.0
 _STOP_DEADLINE_S = 10.0
 #: A loop that does nothing for so long is stuck; the largest batch takes it a few seconds.
@@ -77,8 +78,6 @@ def run_agent(
     health.reached("Kafka")
     health.reached("Postgres")
     start_thread("agreement", watch_agreement, *servers)
-    # A batch makes some 50,000 small objects, all dropped at its end: collected every 700, they cost 10% of the rate.
-    gc.set_threshold(100_000, 20, 100)
     # What the imports made stays: it need not be looked through each time.
     gc.freeze()
     batch_records_max = min(settings.batch_records_max, batch_records_max or settings.batch_records_max)
@@ -183,7 +182,7 @@ async def _run_until_stopped(app: BatchApp, service: Callable[[], Awaitable[None
     app.in_worker = True
     start_thread("watch", watch_loop, loop, _STANDSTILL_S_MAX)
     # Starting takes until partitions are there, which may be long or never: it is watched, and can be stopped, too.
-    beside = [asyncio.create_task(_watch(app)), asyncio.create_task(_start(app, service))]
+    beside = [asyncio.create_task(watch_app(app)), asyncio.create_task(_start(app, service))]
     await stop.wait()
     for task in beside:
         task.cancel()
@@ -233,19 +232,21 @@ def watch_loop(loop: asyncio.AbstractEventLoop, turns_max: int, turn_s: float = 
         time.sleep(turn_s)
 
 
-async def _watch(app: BatchApp) -> None:
-    """End the process when Faust has crashed, or has been settling for too long."""
+async def watch_app(app: BatchApp, deadline_s: float = _SETTLE_DEADLINE_S, turn_s: float = 1.0) -> None:
+    """End the process when Faust has crashed, or has been joining its group or taking partitions up for too long."""
     loop = asyncio.get_running_loop()
     settled_at = loop.time()
     while True:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(turn_s)
         KAFKA.look_for_silence()
         if app.crashed or app.should_stop:
             fatal("Faust has stopped", app.crash_reason)
-        if not (app.rebalancing or app.in_recovery):
+        state = app.partitions_state()
+        # While the brokers are away there is no group to join.
+        if state == "ok" or (state == NOT_ASSIGNED and KAFKA.reason is not None):
             settled_at = loop.time()
-        elif loop.time() - settled_at > _SETTLE_DEADLINE_S:
-            fatal(f"rebalancing or recovering for more than {_SETTLE_DEADLINE_S:.0f} s")
+        elif loop.time() - settled_at > deadline_s:
+            fatal(f"partitions {state}, for more than {deadline_s:g} s")
 
 
 async def _patiently(session: Session, act: Callable[[Connection], Awaitable[_Result]]) -> _Result:

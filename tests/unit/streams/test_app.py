@@ -1,13 +1,24 @@
-"""A worker whose loop stands still doesn't stay so."""
+"""A worker whose loop stands still, or that never takes its partitions up, doesn't stay so."""
 
 import asyncio
 import threading
+from types import SimpleNamespace
+from typing import NoReturn, cast
 
 import pytest
 
 from streams.engine import app
+from streams.engine.transport import NOT_ASSIGNED, BatchApp
 
 TURN_S = 0.01
+
+
+class EndedError(Exception):
+    """The process would have ended."""
+
+
+def _raise(message: str) -> NoReturn:
+    raise EndedError(message)
 
 
 async def test_a_loop_that_stands_still_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,3 +56,35 @@ async def test_a_loop_that_goes_on_is_left_alone(monkeypatch: pytest.MonkeyPatch
     loop.close()
     watching.join(5)
     assert not watching.is_alive()
+
+
+class Settling:
+    """An app whose partitions are in one state."""
+
+    crashed = should_stop = False
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+
+    def partitions_state(self) -> str:
+        return self.state
+
+
+@pytest.mark.parametrize("state", [NOT_ASSIGNED, "being taken up"])
+async def test_an_app_that_does_not_settle_ends_the_process(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    """Also one that its group never gives a share: Faust waits for that without a word."""
+    monkeypatch.setattr(app, "fatal", _raise)
+    with pytest.raises(EndedError, match=f"partitions {state}, for more than 0.05 s"):
+        async with asyncio.timeout(5):
+            await app.watch_app(cast(BatchApp, Settling(state)), 0.05, TURN_S)
+
+
+@pytest.mark.parametrize(("state", "is_kafka_away"), [("ok", False), (NOT_ASSIGNED, True)])
+async def test_an_app_that_is_settled_or_has_no_brokers_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, state: str, is_kafka_away: bool
+) -> None:
+    monkeypatch.setattr(app, "fatal", _raise)
+    monkeypatch.setattr(app, "KAFKA", SimpleNamespace(reason="away" if is_kafka_away else None, look_for_silence=list))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await app.watch_app(cast(BatchApp, Settling(state)), 0.05, TURN_S)
