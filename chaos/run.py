@@ -65,16 +65,12 @@ class Outcome:
 def standing(ground: Ground, keep_logs: Path | None = None) -> Iterator[Standing]:
     """A stack on this ground in a temporary folder; at the end its logs are copied to `keep_logs`, if given."""
     data = Path(tempfile.mkdtemp(prefix="gapless-chaos-"))
-    try:
-        with Standing(ground, data) as made:
-            try:
-                yield made
-            finally:
-                if keep_logs is not None:
-                    made.stack.stop()
-                    shutil.copytree(data / "logs", keep_logs, dirs_exist_ok=True)
-    finally:
-        shutil.rmtree(data, ignore_errors=True)
+    with contextlib.ExitStack() as ends:
+        ends.callback(shutil.rmtree, data, ignore_errors=True)
+        if keep_logs is not None:
+            # Also those of a stack that did not come up.
+            ends.callback(shutil.copytree, data / "logs", keep_logs, dirs_exist_ok=True)
+        yield ends.enter_context(Standing(ground, data))
 
 
 async def run(

@@ -1,6 +1,7 @@
 """A stack under test as scenarios see it: processes by name, proxies between them, the load, and the seed."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -206,7 +207,7 @@ class World:
 
 
 class Standing:
-    """A stack on a scenario's ground, with its proxies. Use it in `with`."""
+    """A stack on a scenario's ground, with its proxies. Use it in `with`; its data stays."""
 
     def __init__(self, ground: Ground, data: Path) -> None:
         self.ground = ground
@@ -216,32 +217,33 @@ class Standing:
         #: Started only if the ground requires it.
         self.objects = ObjectServer()
         self.stack: Stack
+        self._ends: contextlib.ExitStack
 
     def __enter__(self) -> "Standing":
-        self._proxies.__enter__()
-        for name, services in self.ground.detours.items():
-            for service in services:
-                self.proxies[name, service] = self._proxies.add()
-        detours = _nested((name, service, proxy.port) for (name, service), proxy in self.proxies.items())
-        environment = dict(self.ground.environment)
-        if self.ground.object_server:
-            environment |= self.objects.__enter__().environment()
-        special = Special(detours, environment, self.ground.partitions)
-        self.stack = Stack(self._data, self.ground.workers, bound=True, special=special)
-        self.stack.describe()
-        for (name, service), proxy in self.proxies.items():
-            proxy.target = self.stack.target(name, service)
-        self.stack.start()
-        set_logo(self.stack)
+        with contextlib.ExitStack() as ends:
+            ends.enter_context(self._proxies)
+            for name, services in self.ground.detours.items():
+                for service in services:
+                    self.proxies[name, service] = self._proxies.add()
+            detours = _nested((name, service, proxy.port) for (name, service), proxy in self.proxies.items())
+            environment = dict(self.ground.environment)
+            if self.ground.object_server:
+                environment |= ends.enter_context(self.objects).environment()
+            special = Special(detours, environment, self.ground.partitions)
+            self.stack = Stack(self._data, self.ground.workers, bound=True, special=special)
+            self.stack.describe()
+            for (name, service), proxy in self.proxies.items():
+                proxy.target = self.stack.target(name, service)
+            self.stack.start()
+            ends.callback(self.stack.stop)
+            set_logo(self.stack)
+            self._ends = ends.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         for proxy in self.proxies.values():
             proxy.heal()
-        self.stack.remove()
-        self._proxies.__exit__(None, None, None)
-        if self.ground.object_server:
-            self.objects.__exit__(None, None, None)
+        self._ends.close()
 
 
 def _nested(ways: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:

@@ -1,6 +1,7 @@
 """The whole product on this machine, in one folder: Kafka, Postgres, Valkey and our own processes."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -8,15 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from local import layout
 from local.errors import StackError
 from runtime.settings import Settings, refuse_unknown
 
-READY_SECONDS_MAX = 120.0
+#: Longer than a worker takes that hangs when it first joins its group, is ended for it, and starts again.
+READY_SECONDS_MAX = 240.0
 STOP_SECONDS_MAX = 60.0
+_ANSWER_SECONDS_MAX = 2.0
 
 
 _USUAL = layout.Special()
@@ -93,13 +99,28 @@ class Stack:
                 lines = _said(log, before) or ["it wrote no output"]
                 raise StackError(f"{lines[-1].removeprefix('gapless: ')} (log: {log})")
             if time.monotonic() > deadline:
-                slow = [f"{p['name']} {p['state']}" for p in self.status()["processes"] if p["state"] != "running"]
+                slow = [self._why(p["name"], p["state"]) for p in self.status()["processes"] if p["state"] != "running"]
                 self.stop()
                 said = "".join(f"\n{line}" for line in _said(log, before) if " ended (" in line)
                 raise StackError(
                     f"not ready after {timeout:g} s ({', '.join(slow) or 'set-up'}): see {log.parent}{said}"
                 )
             time.sleep(0.05)
+
+    def _why(self, name: str, state: str) -> str:
+        """What a process that is not ready waits for, as far as it says so."""
+        port = layout.read_description(self.data)["ports"].get(name, 0)
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=_ANSWER_SECONDS_MAX):
+                return f"{name} {state}"
+        except HTTPError as error:
+            report = json.load(error)
+            return f"{name} {state}: " + ", ".join(
+                f"{part} {its}" for part, its in report.items() if part != "status" and its != "ok"
+            )
+        # Not up yet, stuck, or a server of another kind: its log is what there is.
+        except (OSError, ValueError, HTTPException):
+            return f"{name} {state}"
 
     def pid(self) -> int | None:
         """The supervisor's pid; None if the stack is down."""

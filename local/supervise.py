@@ -28,7 +28,7 @@ PROVEN_AFTER_SECONDS = 30.0
 BACKOFF_SECONDS_MAX = 10.0
 #: While the stack starts, a process that ends this often in a row without being ready counts as failed.
 START_ATTEMPTS_MAX = 4
-READY_CHECK_EVERY_SECONDS = 0.05
+READY_CHECK_EVERY_SECONDS = 0.2
 READY_CHECK_SECONDS_MAX = 2.0
 HELD_CHECK_EVERY_SECONDS = 0.05
 LOG_BYTES_MAX = 16 * 1024 * 1024

@@ -17,8 +17,9 @@ import redis
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from local.errors import StackError
-from local.layout import SERVERS
+from local.layout import SERVERS, Special
 from local.stack import Stack
+from runtime.roles import READERS
 
 
 @pytest.fixture
@@ -174,3 +175,19 @@ def test_a_stack_in_a_closed_folder_keeps_its_database_when_it_is_renamed(tmp_pa
     finally:
         os.umask(umask)
         stack.remove()
+
+
+def test_a_stack_that_does_not_come_up_says_what_its_processes_wait_for(tmp_path: Path) -> None:
+    """Kafka's port leads one process to nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        special = Special(detours={"orders-1": {"kafka": nobody.getsockname()[1]}})
+        workers = dict.fromkeys(READERS, 0) | {"orders": 1}
+        stack = Stack(tmp_path, workers, bound=True, special=special)
+        try:
+            with pytest.raises(
+                StackError, match=r"not ready after 15 s \(orders-1 starting: kafka (unavailable|never reached).*\)"
+            ):
+                stack.start(15)
+            assert stack.pid() is None
+        finally:
+            stack.remove()
