@@ -4,7 +4,7 @@ What a document is worth depends on the question and on the document alone: not 
 and not on how the index is stored. So two workers put the same products into the same order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -71,20 +71,22 @@ class Asked:
     text: Query | None
 
 
-def understand(question: SearchQuestion, searcher: Searcher, languages: Sequence[str]) -> Asked:
-    """The question as it finds something, if it can. `languages` are those of the seller's products."""
+def readings(question: SearchQuestion, languages: Sequence[str]) -> Iterator[Asked]:
+    """The question as it may be understood, the strictest first. `languages` are those of the seller's products."""
     asked = _asked_words(question.text, [primary(question.language)] if question.language else languages)
     if not asked:
-        return Asked(question, (), ALL, None)
+        yield Asked(question, (), ALL, None)
+        return
     code = _worth(_term("code", fold(question.text.strip())), _CODE_WORTH)
-    found = Asked(question, asked, ALL, None)
     for match in (ALL, SIMILAR, SOME):
         text = Query.boolean_query([(Occur.Should, code), (Occur.Should, _words_query(asked, match))])
-        found = Asked(question, asked, match, text)
-        # Without the filters: what they leave nothing of is not misspelt.
-        if searcher.search(_both(_of_seller(question.seller_id), text), limit=1, count=False).hits:
-            break
-    return found
+        yield Asked(question, asked, match, text)
+
+
+def finds_something(asked: Asked, searcher: Searcher) -> bool:
+    """Whether the seller has any product with the text, whatever else is asked for: what filters hide is no typo."""
+    parts = [_of_seller(asked.question.seller_id), *([] if asked.text is None else [asked.text])]
+    return bool(searcher.search(_both(*parts), limit=1, count=False).hits)
 
 
 def languages_of(seller_id: str, searcher: Searcher) -> list[str]:

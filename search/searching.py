@@ -1,9 +1,10 @@
 """Answers questions from the index."""
 
+from collections.abc import Sequence
 from threading import Lock
 
 import msgspec
-from tantivy import Order
+from tantivy import Order, Searcher, SearchResult
 
 from domain.records import Product, ProductText
 from domain.review import average_text
@@ -11,7 +12,7 @@ from domain.search import SearchAnswer, SearchHit, SearchImage, SearchQuestion, 
 from search.documents import Shown
 from search.highlighting import Marker, rendered
 from search.index import CatalogueIndex, source_of
-from search.queries import facets_of, languages_of, query_of, understand
+from search.queries import Asked, facets_of, finds_something, languages_of, query_of, readings
 from search.stems import primary
 
 _shown = msgspec.json.Decoder(Shown)
@@ -48,19 +49,7 @@ class Searching:
         # Read before the searcher: a commit between the two leaves what is remembered too old, never too new.
         languages = self._languages_of(question.seller_id)
         searcher = self._index.searcher
-        asked = understand(question, searcher, languages)
-        query = query_of(asked)
-        sort = question.sort or ("relevance" if asked.text is not None else "newest")
-        if sort == "relevance":
-            found = searcher.search(query, limit=question.limit, offset=question.offset, weight_by_field="weight")
-        else:
-            found = searcher.search(
-                query,
-                limit=question.limit,
-                offset=question.offset,
-                order_by_field="by_newest" if sort == "newest" else "by_price",
-                order=Order.Asc if sort == "price" else Order.Desc,
-            )
+        asked, found = self._found(question, languages, searcher)
         marker = Marker(asked.words, asked.match)
         hits = [_hit(_shown.decode(source_of(searcher, at)), question.language, marker) for _, at in found.hits]
         return {
@@ -71,6 +60,17 @@ class Searching:
             "facets": facets_of(asked, searcher),
         }
 
+    def _found(
+        self, question: SearchQuestion, languages: Sequence[str], searcher: Searcher
+    ) -> tuple[Asked, SearchResult]:
+        """The strictest reading that finds something, and what it finds; if none does, the last."""
+        for asked in readings(question, languages):
+            found = _search(asked, searcher)
+            # Its stubs lack it.
+            if found.count or finds_something(asked, searcher):  # type: ignore[attr-defined]
+                break
+        return asked, found
+
     def _languages_of(self, seller_id: str) -> list[str]:
         version = self._versions.of(seller_id)
         known = self._languages.get(seller_id)
@@ -79,6 +79,20 @@ class Searching:
         found = languages_of(seller_id, self._index.searcher)
         self._languages[seller_id] = version, found
         return found
+
+
+def _search(asked: Asked, searcher: Searcher) -> SearchResult:
+    question, query = asked.question, query_of(asked)
+    sort = question.sort or ("relevance" if asked.text is not None else "newest")
+    if sort == "relevance":
+        return searcher.search(query, limit=question.limit, offset=question.offset, weight_by_field="weight")
+    return searcher.search(
+        query,
+        limit=question.limit,
+        offset=question.offset,
+        order_by_field="by_newest" if sort == "newest" else "by_price",
+        order=Order.Asc if sort == "price" else Order.Desc,
+    )
 
 
 def _hit(shown: Shown, wanted: str, marker: Marker) -> SearchHit:
