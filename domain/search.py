@@ -183,19 +183,3 @@ def price_text(indexed: int) -> str:
     whole, rest = divmod(indexed, 10**INDEXED_PRICE_DECIMALS)
     decimals = f"{rest:0{INDEXED_PRICE_DECIMALS}}".rstrip("0")
     return f"{whole}.{decimals.ljust(2, '0')}" if decimals else str(whole)
-
-
-def distance(one: str, other: str, at_most: int) -> int:
-    """Insertions, deletions, replacements and swaps of neighbours between two words; above `at_most` is any above."""
-    if abs(len(one) - len(other)) > at_most:
-        return at_most + 1
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, left in enumerate(one, 1):
-        before, last, row = row, before, [i]
-        for j, right in enumerate(other, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (left != right))
-            if i > 1 and j > 1 and left == other[j - 2] and one[i - 2] == right:
-                cost = min(cost, last[j - 2] + 1)
-            row.append(cost)
-    return row[-1]

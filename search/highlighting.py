@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 
-from domain.search import Word, distance, grams, typos_max, words
+from rapidfuzz.distance import OSA
+
+from domain.search import Word, grams, typos_max, words
 from search.documents import stem_terms
 from search.queries import ALL, AskedWord
 
@@ -75,7 +77,7 @@ class Marker:
         compared = [word.folded]
         if asked.is_prefix:
             compared += [word.folded[: len(wanted) + more] for more in range(-typos, typos + 1)]
-        return any(distance(each, wanted, typos) <= typos for each in compared)
+        return any(OSA.distance(each, wanted, score_cutoff=typos) <= typos for each in compared)
 
     def _runs(self, word: Word) -> list[tuple[int, int]]:
         """Where a run without spaces has what is asked for; none where folding has changed its length."""

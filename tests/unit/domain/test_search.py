@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.search import INDEXED_PRICE_MAX, distance, fold, grams, indexed_price, price_text, typos_max, words
+from domain.search import INDEXED_PRICE_MAX, fold, grams, indexed_price, price_text, typos_max, words
 
 
 @pytest.mark.parametrize(
@@ -35,15 +35,6 @@ def test_a_run_without_spaces_is_compared_by_pairs() -> None:
 )
 def test_longer_words_forgive_more(word: str, expected: int) -> None:
     assert typos_max(word) == expected
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [("bowl", "bowl", 0), ("bolw", "bowl", 1), ("bow", "bowl", 1), ("bowls", "bowl", 1), ("bawl", "bowl", 1),
-     ("lamp", "clam", 2), ("a", "abcd", 3)],
-)  # fmt: skip
-def test_a_swap_of_neighbours_is_one_typo(one: str, other: str, expected: int) -> None:
-    assert min(distance(one, other, 2), 3) == expected == min(distance(other, one, 2), 3)
 
 
 def test_prices_keep_four_decimals_and_what_is_beyond_counts_as_the_greatest() -> None:

@@ -123,6 +123,14 @@ def test_typos_are_forgiven_in_words_and_not_in_numbers(ask: Ask) -> None:
     assert found(ask, "x-100") == ["x-100"]
 
 
+@pytest.mark.parametrize("text", ["ketle", "kettel", "kottle", "kettles", "kettel x"])
+def test_a_word_that_is_found_in_spite_of_a_typo_is_marked(ask: Ask, text: str) -> None:
+    """A letter too few or too many, another one, and two neighbours swapped: each is one typo."""
+    hits = ask(text)["hits"]
+    assert hits
+    assert all("<mark>kettle</mark>" in f"{hit['name_html']} {hit['snippet_html']}".lower() for hit in hits)
+
+
 def test_typos_are_not_looked_for_where_the_words_are_there(ask: Ask) -> None:
     answer = ask("kettle", brand="Nobody")
     assert (answer["match"], answer["total"]) == ("all", 0)
