@@ -4,11 +4,9 @@ Gateways ask it. It knows no API keys: only gateways should reach its port.
 """
 
 import asyncio
-import hashlib
 import logging
 import signal
 import threading
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, time
@@ -16,9 +14,9 @@ from time import monotonic, time
 import msgspec
 import uvloop
 from aiohttp import web
+from cachetools import TTLCache
 from prometheus_client import Counter, Histogram
 
-from admission.search_results import SearchResults
 from domain.search import HITS_MAX, QUESTION_CHARS_MAX, SORTS, SearchQuestion
 from runtime import metrics
 from runtime.health import ProcessHealth
@@ -40,6 +38,9 @@ _THREADS = 2
 _WAITING_MAX = 200
 _QUESTION_BYTES_MAX = 16 * 1024
 _OUTAGE_PAUSE_SECONDS = 0.5
+#: Answers are remembered so long, and up to so many bytes of them.
+_REMEMBERED_SECONDS = 300
+_REMEMBERED_BYTES = 32 * 1024 * 1024
 
 QUERIES = Counter(
     "gapless_search_queries_total",
@@ -98,17 +99,15 @@ class SearchWorker:
         """Raises `SettingsError`."""
         self._settings = settings
         self._folder = IndexFolder(settings.worker_data)
-        try:
-            self._results = SearchResults(settings.redis_url.get_secret_value())
-        except ValueError as error:
-            raise SettingsError(f"{ENV_PREFIX}REDIS_URL: {error}") from None
+        #: (state of the seller's part of the index, question) → answer.
+        self._remembered: TTLCache[tuple[int, bytes], bytes] = TTLCache(
+            _REMEMBERED_BYTES, _REMEMBERED_SECONDS, monotonic, len
+        )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="search")
         self._waiting = 0
         self._stopping = threading.Event()
         self._began_at = time()
         self._versions = Versions()
-        #: Of the index that this process has open: what others remember under theirs is not about this one.
-        self._index_name = uuid.uuid4().hex
         self._searching: Searching | None = None
         self._state = "the index is not open yet"
         self.follower: Follower | None = None
@@ -165,7 +164,6 @@ class SearchWorker:
             await asyncio.to_thread(self.follower.stop)
         self._folder.close()
         self._threads.shutdown()
-        await self._results.close()
 
     async def _prepare(self) -> None:
         index = await asyncio.to_thread(self._open_or_build)
@@ -230,7 +228,8 @@ class SearchWorker:
         """POST /search: a `SearchQuestion` as JSON; the answer is a `SearchAnswer`."""
         began = monotonic()
         try:
-            question = _question.decode(await request.read())
+            asked = await request.read()
+            question = _question.decode(asked)
             _check(question)
         except (msgspec.DecodeError, ValueError) as error:
             _REFUSED.inc()
@@ -241,9 +240,8 @@ class SearchWorker:
             why = self._state if searching is None else "too many questions at once"
             return web.json_response({"error": why}, status=503, headers={"Retry-After": "1"})
         # Read before the answer is made: kept under a state that is older than itself it does no harm.
-        state = f"{self._index_name}:{self._versions.of(question.seller_id)}"
-        digest = hashlib.blake2b(msgspec.json.encode(question), digest_size=16).hexdigest()
-        body = await self._results.read(question.seller_id, state, digest)
+        key = self._versions.of(question.seller_id), asked
+        body = self._remembered.get(key)
         if body is None:
             self._waiting += 1
             try:
@@ -256,7 +254,7 @@ class SearchWorker:
             finally:
                 self._waiting -= 1
             _SEARCHED.inc()
-            await self._results.keep(question.seller_id, state, digest, body)
+            self._remembered[key] = body
         else:
             _CACHED.inc()
         SECONDS.observe(monotonic() - began)

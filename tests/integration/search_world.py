@@ -126,7 +126,6 @@ async def searching(town: Town, folder: Path, **more: Any) -> AsyncIterator[Sear
     usual = {
         "kafka_bootstrap": town.services.kafka_bootstrap,
         "postgres_url": town.ledger,
-        "redis_url": town.services.redis_url,
         "worker_data": folder,
         "search_port": 0,
     }

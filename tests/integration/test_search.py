@@ -268,13 +268,6 @@ async def test_answers_are_remembered_until_the_sellers_products_change(town: To
         assert sorted(await searcher.found("spoon")) == ["s-1", "s-2"]
 
 
-async def test_without_redis_it_answers_all_the_same(town: Town, tmp_path: Path) -> None:
-    await town.put("s-1", named("Spoon", "S-1"))
-    async with searching(town, tmp_path, redis_url="redis://127.0.0.1:1/0") as searcher:
-        assert await searcher.found("spoon") == ["s-1"]
-        assert await searcher.found("spoon") == ["s-1"]
-
-
 async def test_a_gateway_asks_another_worker_where_one_does_not_answer(
     town: Town, topics: Topics, tmp_path: Path
 ) -> None:
@@ -333,7 +326,6 @@ def environment(town: Town, folder: Path) -> dict[str, str]:
         **os.environ,
         "GAPLESS_KAFKA_BOOTSTRAP": town.services.kafka_bootstrap,
         "GAPLESS_POSTGRES_URL": town.ledger,
-        "GAPLESS_REDIS_URL": town.services.redis_url,
         "GAPLESS_WORKER_DATA": str(folder),
         "GAPLESS_SEARCH_PORT": "0",
     }
