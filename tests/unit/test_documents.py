@@ -22,7 +22,7 @@ _SOURCE = re.compile(r"`((\w+/[\w/]+\.(?:py|sql|lua|avsc))(?::(\w+))?)`")
 _MARKDOWN = sorted(
     str(path.relative_to(ROOT))
     for path in ROOT.rglob("*.md")
-    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    if not any(part.startswith(".") or part == "node_modules" for part in path.relative_to(ROOT).parts)
 )
 
 
