@@ -18,6 +18,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 from aiohttp import web
+from cachetools import TTLCache
 from jinja2 import Environment, PackageLoader
 
 from domain.iso import CURRENCY_EXPONENTS
@@ -38,7 +39,12 @@ _CUSTOMER_NAME = web.RequestKey("customer_name", str)
 _HOSTS = ("127.0.0.1", "localhost", "::1")
 _NAME = re.compile(r"[\w .@+-]{1,60}")
 _QUANTITY_MAX = 99
+#: How long the buyer's browser waits for the answer to a checkout; the order's page tells the rest.
 _WAIT_SECONDS = 3
+#: How long a checkout may wait on the waitlist.
+_WAITLIST_SECONDS = 60
+#: What became of a checkout is known so long, and of so many.
+_ASKED_SECONDS, _ASKED_MAX = 600, 10_000
 _POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -112,6 +118,8 @@ class Shop:
         self._gateway = gateway
         #: Signs who a buyer is. Of this process alone: a new one asks again.
         self._secret = secrets.token_bytes(32)
+        #: The checkouts that were asked for lately, by order id: an order that is not accepted is known here alone.
+        self._asked: TTLCache[str, asyncio.Task[Any]] = TTLCache(_ASKED_MAX, _ASKED_SECONDS)
         self._pages = Environment(loader=PackageLoader("local", "pages"), autoescape=True, trim_blocks=True)
         self._pages.globals["categories"] = [_category(path) for path in categories()]
 
@@ -247,9 +255,13 @@ class Shop:
                 "address": {name: form.get(name, "") for name in ("street", "city", "postal_code", "country")},
             },
         }
-        try:
-            await self._gateway.call("POST", "/v1/checkouts", body, Prefer=f"wait={_WAIT_SECONDS}")
-        except ShopError as error:
+        # Beside this request: on the waitlist is who waits, and the buyer is shown meanwhile how it stands.
+        asked = asyncio.create_task(
+            self._gateway.call("POST", "/v1/checkouts", body, Prefer=f"wait={_WAITLIST_SECONDS}")
+        )
+        self._asked[order_id] = asked
+        await asyncio.wait({asked}, timeout=_WAIT_SECONDS)
+        if asked.done() and (error := _refusal(asked)) is not None:
             # A refused order keeps its id; another attempt is another order.
             return await self._show_checkout(request, form, error=_said(error), status=409)
         return _see_other(f"/shop/orders/{quote(order_id, safe='')}")
@@ -282,7 +294,15 @@ class Shop:
 
     async def _show_order(self, request: web.Request, *, status: int = 200, **values: Any) -> web.Response:
         order_id = request.match_info["order_id"]
-        found = await self._gateway.call("GET", f"/v1/orders/{quote(order_id, safe='')}")
+        try:
+            found = await self._gateway.call("GET", f"/v1/orders/{quote(order_id, safe='')}")
+        except ShopError as error:
+            asked = self._asked.get(order_id)
+            if error.type != "not-found" or asked is None:
+                raise
+            if asked.done() and (refused := _refusal(asked)) is not None:
+                raise refused from None
+            found = {"order_id": order_id, "state": "accepted"}
         said, changes = _STATES.get(found["state"], (found["state"], True))
         invoice = found.get("invoice")
         has_document = invoice is not None and invoice["status"] == "stored"
@@ -379,6 +399,14 @@ class Shop:
 
     def _cart_path(self, request: web.Request) -> str:
         return f"/v1/carts/{quote(self._cart_id(request), safe='')}"
+
+
+def _refusal(asked: asyncio.Task[Any]) -> ShopError | None:
+    """Why the checkout was refused; None if it was not. Raises what else ended it."""
+    error = asked.exception()
+    if error is not None and not isinstance(error, ShopError):
+        raise error
+    return error
 
 
 def _see_other(path: str) -> web.Response:

@@ -10,6 +10,10 @@ async function look() {
     const [before, after] = [document.getElementById("order"), page.getElementById("order")];
     if (after && before.innerHTML !== after.innerHTML) before.innerHTML = after.innerHTML;
     if (after && !after.hasAttribute("data-live")) return;
+  } else if (answer.status === 409) {
+    // The order was refused, and the page says why.
+    location.reload();
+    return;
   }
   setTimeout(again, PAUSE_MS);
 }

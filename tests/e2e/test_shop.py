@@ -3,9 +3,10 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import pytest
 from playwright.async_api import Page, expect
 
@@ -29,22 +30,32 @@ async def shop(running: Running) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def page(shop: str) -> AsyncIterator[Page]:
-    """A buyer's browser. It must not log a single error, nor be refused anything by the pages' own policy."""
+async def buyers(shop: str) -> AsyncIterator[Callable[[], Awaitable[Page]]]:
+    """Browsers of buyers. They must not log a single error, nor be refused anything by the pages' own policy."""
     errors: list[str] = []
 
     def note(message: Any) -> None:
-        # A declined card is answered with 409, which Chromium logs.
-        if message.type == "error" and "409" not in message.text:
+        # What is refused or can't be reached is answered so, which Chromium logs.
+        if message.type == "error" and "409" not in message.text and "503" not in message.text:
             errors.append(message.text)
 
     async with chromium() as browser:
-        page = await browser.new_page(base_url=shop, locale="en-GB")
-        page.on("console", note)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.set_default_timeout(SHOWN_MS_MAX)
-        yield page
+
+        async def buyer() -> Page:
+            page = await browser.new_page(base_url=shop, locale="en-GB")
+            page.on("console", note)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.set_default_timeout(SHOWN_MS_MAX)
+            return page
+
+        yield buyer
     assert not errors
+
+
+@pytest.fixture
+async def page(buyers: Callable[[], Awaitable[Page]]) -> Page:
+    """One buyer's browser."""
+    return await buyers()
 
 
 async def test_a_buyer_walks_from_the_shelf_to_the_invoice(page: Page, running: Running) -> None:
@@ -159,3 +170,75 @@ async def test_a_buyer_searches_narrows_and_finds(page: Page) -> None:
     await page.get_by_role("button", name="Search").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Search: <img src=x onerror=alert(1)>")
     await expect(page.get_by_text("Nothing was found")).to_be_visible()
+
+
+async def test_who_comes_late_to_a_flash_sale_waits_and_gets_what_comes_back(
+    buyers: Callable[[], Awaitable[Page]], running: Running
+) -> None:
+    """One piece: the first buyer's card is declined, the second has waited meanwhile, the third is late."""
+    await _put_product(running, "flash-lamp", "Flash lamp", on_hand=1)
+    first, second, third = [await buyers() for _ in range(3)]
+    for buyer in (first, second, third):
+        await buyer.goto("/shop/products/flash-lamp")
+        await buyer.get_by_role("button", name="Add to cart").click()
+        await buyer.get_by_role("link", name="Check out").click()
+    await first.get_by_label("4000 0000 0000 0002").check()
+    with running.stopped("provider"):
+        await first.get_by_role("button", name="Pay").click()
+        await expect(first.locator("[data-state=PAYMENT_PENDING]")).to_be_visible()
+        await second.get_by_role("button", name="Pay").click()
+        await expect(second.locator("[data-state=waiting]")).to_contain_text("You are in the waitlist.")
+        await expect(second.get_by_text("Your place: 1.")).to_be_visible()
+    await expect(first.locator("[data-state=CANCELLED]")).to_contain_text("you have paid nothing")
+    await expect(second.locator("[data-state=CONFIRMED]")).to_be_visible()
+    await third.get_by_role("button", name="Pay").click()
+    await expect(third.get_by_role("alert")).to_contain_text("Somebody was faster")
+    await third.goto("/shop/products/flash-lamp")
+    await expect(third.get_by_text("Sold out", exact=True)).to_be_visible()
+    await asyncio.to_thread(running.assert_clean)
+
+
+async def test_with_redis_stopped_the_shop_shows_what_it_has_and_sells_again_after(
+    page: Page, running: Running
+) -> None:
+    await _put_product(running, "quiet-lamp", "Quiet lamp", on_hand=5)
+    await page.goto("/shop/products/quiet-lamp")
+    await page.get_by_role("button", name="Add to cart").click()
+    await expect(page.get_by_role("row", name="Quiet lamp")).to_be_visible()
+    with running.stopped("redis"):
+        await page.goto("/shop/products/quiet-lamp")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Quiet lamp")
+        await page.goto("/shop?category=kitchen/mugs")
+        await expect(page.get_by_role("link", name="Ocean mug by Aubel")).to_be_visible()
+        # A cart is in Redis alone.
+        await page.goto("/shop/cart")
+        await expect(page.get_by_role("alert")).to_contain_text("can't be reached at the moment")
+    await page.goto("/shop/checkout")
+    while await page.get_by_role("alert").count():
+        await page.reload()
+    await page.get_by_role("button", name="Pay").click()
+    await expect(page.locator("[data-state=CONFIRMED]")).to_be_visible()
+    await asyncio.to_thread(running.assert_clean)
+
+
+async def _put_product(running: Running, product_id: str, name: str, *, on_hand: int) -> None:
+    """A product of one variant, once buyers are shown it."""
+    product = {
+        "texts": [{"language": "en", "name": name}],
+        "currency": "EUR",
+        "vat_category": "S",
+        "vat_rate": "20.00",
+        "prices_include_tax": True,
+        "variants": [{"sku": product_id, "unit_price": "30.00"}],
+    }
+    async with aiohttp.ClientSession(running.url, headers={"Authorization": f"Bearer {running.api_key}"}) as session:
+        for path, body in ((f"/v1/products/{product_id}", product), (f"/v1/stock/{product_id}", {"on_hand": on_hand})):
+            async with session.put(path, json=body) as response:
+                assert response.status in (200, 201), await response.text()
+        give_up_at = time.monotonic() + SHOWN_MS_MAX / 1000
+        while True:
+            async with session.get(f"/v1/catalogue/demo/products/{product_id}") as response:
+                if response.status == 200 and (await response.json())["in_stock"] == [product_id]:
+                    return
+            assert time.monotonic() < give_up_at, "the product is not in stock for buyers"
+            await asyncio.sleep(0.05)
