@@ -45,9 +45,10 @@ shop: setup ## a demo shop of a thousand products, and the dashboard
 test: setup ## all the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Debian 13: apt install prometheus prometheus-node-exporter nodejs npm golang. They fail, and are not skipped, where a
-# program is missing. The examples' own dependencies come from npm and from the Go module proxy.
-test-tools: setup ## the tests that need programs of others: prometheus, node, go
+# Debian 13: apt install prometheus prometheus-node-exporter nodejs npm golang maven default-jdk-headless. They fail, and
+# are not skipped, where a program is missing. The examples' own dependencies come from npm, the Go module proxy and Maven
+# Central.
+test-tools: setup ## the tests that need programs of others: prometheus, node, go, java
 	@$(BIN)/pytest tests/tools
 
 check: lint types imports test ## what CI runs, but for test-tools

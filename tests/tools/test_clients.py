@@ -4,6 +4,7 @@ They need compilers and package registries, which Python and make don't bring: a
 """
 
 import asyncio
+import copy
 import json
 import os
 import queue
@@ -13,11 +14,11 @@ import subprocess
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from confluent_kafka import Producer
@@ -35,11 +36,13 @@ from tests.e2e.running import Running, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Program → Debian's package that has it.
-PACKAGES = {"node": "nodejs", "npm": "npm", "go": "golang"}
+PACKAGES = {"node": "nodejs", "npm": "npm", "go": "golang", "mvn": "maven", "java": "default-jdk-headless"}
 #: Enough that the relay compresses its batches; see `test_the_relay_compresses`.
 ORDERS = 48
 INSTALL_S_MAX = 300.0
-READ_S_MAX = 60.0
+READ_S_MAX = 120.0
+#: How Java ends after SIGTERM, however well.
+SIGNALLED = 128 + signal.SIGTERM
 #: Everything that earlier releases may have written, and what consumers must not see.
 EARLIER = "earlier-events"
 _GZIP = 1
@@ -211,37 +214,59 @@ def require(program: str) -> None:
     assert name is None or shutil.which(program), f"{program} is missing: apt install {name}"
 
 
-def printed(world: World, wanted: int, *command: str | Path, folder: Path) -> list[Line]:
-    """The lines of a consumer of all three topics, which ends well when it is told to, after `wanted` lines or more."""
-    require(str(command[0]))
+class Consumer:
+    """An example that runs, and what it has printed."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def lines(self) -> list[Line]:
+        """So far."""
+        return [json.loads(each) for each in list(self._lines.queue)]
+
+    def wait_until(self, holds: Callable[[list[Line]], bool]) -> None:
+        """Of its lines, or until it ends. No error if they never do: what it printed says more, to who compares it."""
+        with suppress(AssertionError):
+            wait_for(lambda: holds(self.lines()) or self._process.poll() is not None, "its lines", READ_S_MAX)
+
+    def end(self, by: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit code; all that it printed can be read then."""
+        self._process.send_signal(by)
+        code = self._process.wait(60)
+        self._reader.join()
+        return code
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for each in self._process.stdout:
+            self._lines.put(each)
+
+
+@contextmanager
+def started(world: World, *command: str | Path, folder: Path) -> Iterator[Consumer]:
+    """A consumer of all three topics."""
     names = [catalog.ORDER_EVENTS.name, catalog.INVOICE_EVENTS.name, EARLIER]
     settings = {"KAFKA": world.running.settings.kafka_bootstrap, "GAPLESS_URL": world.running.url}
-    log = folder / "errors.log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [*command, *names], cwd=folder, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=errors
-        ) as process,
-    ):
-        assert process.stdout is not None
-        lines: queue.Queue[bytes] = queue.Queue()
-        reader = threading.Thread(target=_gather, args=(process.stdout, lines))
-        reader.start()
+    with subprocess.Popen(
+        [*command, *names], cwd=folder, env={**os.environ, **settings}, stdout=subprocess.PIPE
+    ) as process:
+        consumer = Consumer(process)
         try:
-            with suppress(AssertionError):  # What is missing says more than that something is.
-                wait_for(lambda: lines.qsize() >= wanted or process.poll() is not None, "all lines", READ_S_MAX)
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(30)
+            yield consumer
         finally:
-            process.kill()
-            reader.join()
-    assert code == 0, log.read_text()
-    return [json.loads(each) for each in lines.queue]
+            consumer.end(signal.SIGKILL)
 
 
-def _gather(output: IO[bytes], lines: "queue.Queue[bytes]") -> None:
-    for each in output:
-        lines.put(each)
+def printed(world: World, *command: str | Path, folder: Path) -> list[Line]:
+    """The lines of a consumer that prints each event, and ends well when it is told to."""
+    wanted = len(world.events + world.earlier)
+    with started(world, *command, folder=folder) as consumer:
+        consumer.wait_until(lambda lines: len(lines) >= wanted)
+        assert consumer.end() == 0
+        return consumer.lines()
 
 
 def assert_each_once(world: World, lines: list[Line]) -> None:
@@ -254,15 +279,50 @@ def assert_each_once(world: World, lines: list[Line]) -> None:
 
 
 def test_kafkajs_with_confluents_deserializer_prints_each_event_once(world: World, tmp_path: Path) -> None:
-    folder = shutil.copytree(
-        EXAMPLES / "node", tmp_path / "node", ignore=shutil.ignore_patterns("node_modules"), copy_function=shutil.copy
-    )
+    require("node")
+    folder = shutil.copytree(EXAMPLES / "node", tmp_path / "node", ignore=shutil.ignore_patterns("node_modules"))
     run("npm", "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", folder=folder)
-    lines = printed(world, len(world.events + world.earlier), "node", "consumer.js", folder=folder)
+    lines = printed(world, "node", "consumer.js", folder=folder)
     assert_each_once(world, lines)
 
 
 def test_franz_go_prints_each_event_once(world: World, tmp_path: Path) -> None:
     run("go", "build", "-o", tmp_path / "consumer", ".", folder=EXAMPLES / "go")
-    lines = printed(world, len(world.events + world.earlier), tmp_path / "consumer", folder=tmp_path)
+    lines = printed(world, tmp_path / "consumer", folder=tmp_path)
     assert_each_once(world, lines)
+
+
+def test_kafka_streams_counts_each_invoice_once_through_a_crash(world: World, tmp_path: Path) -> None:
+    require("java")
+    folder = shutil.copytree(EXAMPLES / "java", tmp_path / "java", ignore=shutil.ignore_patterns("target"))
+    run("mvn", "--batch-mode", "--quiet", "package", folder=folder)
+    # The folder is where Kafka Streams has its files.
+    command = ("java", f"-Djava.io.tmpdir={tmp_path}", "-jar", "target/revenue.jar")
+    with started(world, *command, folder=folder) as consumer:
+        consumer.wait_until(lambda lines: len(lines) > 0)
+        consumer.end(signal.SIGKILL)
+        before = consumer.lines()
+    sold = revenue(world.events + world.earlier)
+    with started(world, *command, folder=folder) as consumer:
+        consumer.wait_until(lambda lines: totals(before + lines) == sold)
+        assert consumer.end() == SIGNALLED
+        assert totals(before + consumer.lines()) == sold
+
+
+def revenue(events: list[Line]) -> dict[tuple[str, str], Line]:
+    """By seller and currency, what the program must have printed in the end."""
+    found: dict[tuple[str, str], Line] = {}
+    for each in events:
+        if "totals" in each:
+            its = found.setdefault(
+                (each["seller_id"], each["currency"]), {"invoices": 0, "credit_notes": 0, "gross_minor": 0}
+            )
+            is_invoice = each["type"] == "gapless.InvoiceIssued"
+            its["invoices" if is_invoice else "credit_notes"] += 1
+            its["gross_minor"] += each["totals"]["gross_minor"] * (1 if is_invoice else -1)
+    return found
+
+
+def totals(lines: list[Line]) -> dict[tuple[str, str], Line]:
+    """By seller and currency, what was printed last."""
+    return {(each.pop("seller_id"), each.pop("currency")): each for each in copy.deepcopy(lines)}
