@@ -142,6 +142,7 @@ class OrderRound:
                 self._snapshot.rows(order_statements.LINES_REFUNDED_OTHERWISE_OF, **keys),
                 self._snapshot.rows(order_statements.CREDIT_NOTES_WITHOUT_REFUND_OF, **keys),
                 self._snapshot.rows(order_statements.CREDITS_AMISS_OF, **keys),
+                self._snapshot.rows(order_statements.UNCREDITED_OF, **keys),
             ),
         )
         judge_orders(

@@ -178,6 +178,29 @@ CREDIT_NOTES_WITHOUT_REFUND_OF = CREDIT_NOTES_WITHOUT_REFUND.replace(
     "FROM invoices i\n", f"FROM {WANTED_ORDERS} JOIN invoices i USING (seller_id, order_id)\n"
 )
 
+#: Refunds made at the provider itself that can't be credited.
+UNCREDITED: LiteralString = """
+SELECT u.seller_id, u.order_id, u.provider_refund, u.amount_minor, u.currency, u.reason FROM uncredited_refunds u
+"""
+UNCREDITED_OF = UNCREDITED.replace(
+    "FROM uncredited_refunds u\n", f"FROM {WANTED_ORDERS} JOIN uncredited_refunds u USING (seller_id, order_id)\n"
+)
+#: By the provider's key of some payments: whether their refunds are about to be compared, what was found of them, and
+#: what can't be credited.
+REFUNDS_FOUND = """
+SELECT a.provider_key,
+       EXISTS (SELECT FROM refund_checks c WHERE c.seller_id = a.seller_id AND c.order_id = a.order_id),
+       ARRAY(
+           SELECT substr(b.request_id, 8) FROM payment_attempts b
+           WHERE b.seller_id = a.seller_id AND b.order_id = a.order_id AND b.action = 'refund'
+       ),
+       ARRAY(
+           SELECT u.provider_refund FROM uncredited_refunds u
+           WHERE u.seller_id = a.seller_id AND u.order_id = a.order_id
+       )
+FROM payment_attempts a WHERE a.provider_key = ANY(%(keys)s::text[]) AND a.action = 'authorize'
+"""
+
 #: Authorisations by the provider's key, with sums of what has happened and what may have happened.
 PAYMENTS_BY_KEY = """
 SELECT a.provider_key, a.state, a.amount_minor, a.currency,

@@ -11,7 +11,7 @@ from audit.events import JournalEntry
 from audit.report import AuditReport
 from audit.snapshot import Snapshot
 from audit.tally import Entry, Tally
-from domain.credit import CANCELLATION
+from domain.credit import CANCELLATION, is_found
 from domain.moments import micros
 from domain.order import CLAIMING, OrderState, StepTaken, is_walk
 from domain.records import Parcel, ShortLine
@@ -130,7 +130,8 @@ def refund_entries(rows: Iterable[dict[str, Any]]) -> Iterator[Entry]:
     """The entries that events must contain for refunds."""
     for row in rows:
         where, partition, refund_id = order_name(row["seller_id"], row["order_id"]), row["partition"], row["refund_id"]
-        if refund_id != CANCELLATION:
+        # Nobody asks for a void by its refund, nor for what was refunded at the provider itself.
+        if refund_id != CANCELLATION and not is_found(refund_id):
             wants = _wants(f"refund:{refund_id}", "refund", row["amount_minor"], row["currency"])
             yield Entry(where, f"{partition}: {wants}")
         if row["state"] == "done":

@@ -29,6 +29,7 @@ class Money(NamedTuple):
     lines_refunded_otherwise: Iterable[tuple[Any, ...]]
     credit_notes_without_refund: Iterable[tuple[Any, ...]]
     credits_amiss: Iterable[tuple[Any, ...]]
+    uncredited: Iterable[tuple[Any, ...]]
 
 
 def check_payments(snapshot: Snapshot, report: AuditReport) -> Pending:
@@ -42,6 +43,7 @@ def check_payments(snapshot: Snapshot, report: AuditReport) -> Pending:
             snapshot.stream(order_statements.LINES_REFUNDED_OTHERWISE),
             snapshot.stream(order_statements.CREDIT_NOTES_WITHOUT_REFUND),
             snapshot.stream(order_statements.CREDITS_AMISS),
+            snapshot.stream(order_statements.UNCREDITED),
         ),
     )
 
@@ -78,6 +80,9 @@ def judge_money(report: AuditReport, money: Money) -> Pending:
     for seller_id, order_id, credit_note_id, has_no_note in money.credits_amiss:
         why = "without a credit note" if has_no_note else "although its invoice is a checkout's"
         report.add("payment", f"order {seller_id}/{order_id}", f"was credited by {credit_note_id}, {why}")
+    for seller_id, order_id, provider_refund, amount, currency, reason in money.uncredited:
+        what = f"the refund {provider_refund} of {amount} {currency}, made at the provider, is not credited: {reason}"
+        report.add("payment", f"order {seller_id}/{order_id}", what)
     return ours
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from audit import order_statements
 from audit.report import AuditError, AuditReport
 from audit.snapshot import Snapshot
+from domain.credit import found_refund_id
 
 _ANSWER_S_MAX = 30.0
 _BATCH = 500
@@ -29,11 +30,13 @@ def check_provider(snapshot: Snapshot, report: AuditReport, url: str) -> None:
     charges: Counter[str] = Counter()
     remaining = iter(payments.values())
     while batch := list(islice(remaining, _BATCH)):
-        rows = snapshot.rows_now(order_statements.PAYMENTS_BY_KEY, keys=[payment["key"] for payment in batch])
-        known = {row[0]: row[1:] for row in rows}
+        keys = [payment["key"] for payment in batch]
+        # Before the attempts' sums: what is taken up meanwhile is in both or in the sums alone.
+        found = {row[0]: row[1:] for row in snapshot.rows_now(order_statements.REFUNDS_FOUND, keys=keys)}
+        known = {row[0]: row[1:] for row in snapshot.rows_now(order_statements.PAYMENTS_BY_KEY, keys=keys)}
         for payment in batch:
             charges[_order(payment)] += payment["acted"] > 0
-            for what in _judge(payment, known.get(payment["key"])):
+            for what in _judge(payment, known.get(payment["key"]), found.get(payment["key"], (False, (), ()))):
                 report.add("provider", _order(payment), what)
     for order, count in charges.items():
         if count > 1:
@@ -59,8 +62,12 @@ def _order(payment: dict[str, Any]) -> str:
     return f"order {name}" if payment["order_id"] else f"payment {payment['key']}"
 
 
-def _judge(payment: dict[str, Any], row: tuple[Any, ...] | None) -> Iterator[str]:
-    """Yield what is wrong with a payment; `row` is its authorisation in Postgres, with other attempts' sums."""
+def _judge(payment: dict[str, Any], row: tuple[Any, ...] | None, found: tuple[Any, ...]) -> Iterator[str]:
+    """Yield what is wrong with a payment; `row` is its authorisation in Postgres, with other attempts' sums.
+
+    `found` says of refunds made at the provider itself whether they are about to be compared, which were taken up, and
+    which can't be credited.
+    """
     if payment["acted"] > 1:
         yield f"was charged {payment['acted']} times under one key"
     if row is None:
@@ -79,7 +86,21 @@ def _judge(payment: dict[str, Any], row: tuple[Any, ...] | None) -> Iterator[str
         yield f"is authorised for {amount} {currency}, at the provider for {theirs}"
     if not captured <= payment["captured_minor"] <= captured + may_capture:
         yield f"{captured} are captured, at the provider {payment['captured_minor']}"
-    if not refunded <= payment["refunded_minor"] <= refunded + may_refund:
-        yield f"{refunded} are refunded, at the provider {payment['refunded_minor']}"
+    is_compared_soon, taken_up, uncredited = found
+    theirs_only = [
+        each for each in payment.get("refunds", ()) if not each["key"] and found_refund_id(each["id"]) not in taken_up
+    ]
+    if not is_compared_soon:
+        for each in theirs_only:
+            if each["id"] not in uncredited:
+                what = (
+                    f"the refund {each['id']} of {each['amount_minor']} was made at the provider, and is unknown here"
+                )
+                yield f"{what}: run `gapless refunds find`"
+    # Those not taken up yet may have been, when the sums were read.
+    theirs = payment["refunded_minor"]
+    least = theirs - sum(each["amount_minor"] for each in theirs_only)
+    if not (refunded <= theirs and least <= refunded + may_refund):
+        yield f"{refunded} are refunded, at the provider {theirs}"
     if not voided <= (payment["status"] == "voided") <= voided + may_void:
         yield f"is {'' if voided else 'not '}voided, but the provider has it as {payment['status']}"

@@ -54,6 +54,8 @@ from domain.refusals import INVALID_FIELD, TOTALS_DISAGREE, Refusal
 
 #: The refund of a confirmed order that was cancelled: all of it.
 CANCELLATION = "cancellation"
+#: Ids of refunds that were made at the payment provider itself begin with it.
+FOUND = "provider."
 REFUND_ID_CHARS_MAX = 40
 
 #: Of what was never in stock.
@@ -62,6 +64,8 @@ NO_STOCK: LineDetails = {**PLAIN_LINE, "stock": False}
 _ROUNDED_MAX = 3
 # Separates the parts of a digest, ends a line of a log or a text of Postgres: none of them may stand in an id.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+#: What stands in an id as it is: such as re_3Nf8…, with 27 characters.
+_PROVIDERS_ID = re.compile(r"[A-Za-z0-9_-]{1,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,18 @@ def left_to_credit(
     return left
 
 
+def found_refund_id(provider_refund: str) -> str:
+    """The id of a refund that was made at the provider itself, from the provider's id of it."""
+    if _PROVIDERS_ID.fullmatch(provider_refund):
+        return FOUND + provider_refund
+    return FOUND + hashlib.sha256(provider_refund.encode()).hexdigest()[: REFUND_ID_CHARS_MAX - len(FOUND)]
+
+
+def is_found(refund_id: str) -> bool:
+    """Whether the refund was made at the provider itself."""
+    return refund_id.startswith(FOUND)
+
+
 def check_refund_id(refund_id: str) -> Refusal | None:
     """1-40 characters, none of them a control character."""
     if not 1 <= len(refund_id) <= REFUND_ID_CHARS_MAX or _CONTROL.search(refund_id):
@@ -214,9 +230,12 @@ def check_refund_id(refund_id: str) -> Refusal | None:
 
 
 def check_asked_refund_id(refund_id: str) -> Refusal | None:
-    """The id of a refund that is asked for: a name that a URL can hold, and not the one kept for cancellations."""
+    """The id of a refund that is asked for: a name that a URL can hold, and none of those that are kept."""
     if refund_id == CANCELLATION:
         return Refusal(INVALID_FIELD, "refund_id", f"must not be {CANCELLATION}, which stands for a cancelled order")
+    if is_found(refund_id):
+        detail = f"must not begin with {FOUND}, which stands for a refund made at the payment provider"
+        return Refusal(INVALID_FIELD, "refund_id", detail)
     return check_name("refund_id", refund_id, REFUND_ID_CHARS_MAX) or check_segment("refund_id", refund_id)
 
 

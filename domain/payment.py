@@ -34,6 +34,8 @@ class AttemptState(StrEnum):
 GAVE_UP = "gave-up"
 NOT_AUTHORIZED = "not-authorized"
 NOT_CAPTURED = "not-captured"
+#: Reason of an attempt that succeeded without us: a refund that somebody made at the provider itself.
+MADE_AT_PROVIDER = "made-at-provider"
 #: Of the provider's own words so much is kept. Longer, or with control characters, nobody who reads the attempt's event
 #: could take them, and the order would never hear of its payment.
 REFERENCE_CHARS_MAX = 255
@@ -63,6 +65,36 @@ class Absent:
 @dataclass(frozen=True, slots=True)
 class Pending:
     """The provider is still at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentIdentity:
+    """An order's payment, as its provider finds it."""
+
+    seller_id: str
+    order_id: str
+    #: The provider's own id of it.
+    reference: str
+
+    @property
+    def payment_key(self) -> str:
+        """The key under which it was authorised."""
+        return provider_key(self.seller_id, self.order_id, Action.AUTHORIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRefund:
+    """A refund that the provider has made, whoever asked for it. Refunds that failed are none."""
+
+    #: The provider's own id of it.
+    refund: str
+    #: 0 for an amount that the currency can't express.
+    amount_minor: int
+    currency: str
+    #: Of the attempt, if we asked for it; empty if somebody else did.
+    provider_key: str = ""
+    #: Not certain yet: it may still fail.
+    is_pending: bool = False
 
 
 ProviderAnswer = Succeeded | Declined
@@ -181,10 +213,10 @@ def step_after_asking(attempt: Attempt, known: Known) -> AttemptStep:
 
 def finish(answer: ProviderAnswer) -> Finish:
     """The provider's answer as the attempt's outcome, its words such that they can be stored and passed on."""
-    reference = _plain(answer.reference, REFERENCE_CHARS_MAX)
+    reference = plain(answer.reference, REFERENCE_CHARS_MAX)
     if isinstance(answer, Succeeded):
         return Finish(AttemptState.SUCCEEDED, reference)
-    return Finish(AttemptState.DECLINED, reference, _plain(answer.reason, DECLINE_CODE_CHARS_MAX) or "declined")
+    return Finish(AttemptState.DECLINED, reference, plain(answer.reason, DECLINE_CODE_CHARS_MAX) or "declined")
 
 
 def finish_settled() -> Finish:
@@ -192,7 +224,7 @@ def finish_settled() -> Finish:
     return _GIVEN_UP
 
 
-def _plain(words: str, chars_max: int) -> str:
+def plain(words: str, chars_max: int) -> str:
     """What a provider wrote, as one line of so many characters at most: it is nobody's business to check but ours."""
     line = " ".join("".join(each if each.isprintable() else " " for each in words).split())
     return line[:chars_max].rstrip()

@@ -1011,6 +1011,8 @@ class PaymentNotice(TypedDict):
     provider: str
     #: The provider's id of the notice.
     event_id: str
+    #: What has happened, in the provider's words, such as charge.refunded; null if the gateway did not note it.
+    kind: NotRequired[str | None]
 
 
 @final

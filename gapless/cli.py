@@ -29,6 +29,7 @@ COMMANDS = {
     "sellers": ("gapless.admin:sellers", "Show and change sellers and their API keys."),
     "stock": ("gapless.stock:stock", "Copy stock to Redis before a sale, and compare both afterwards."),
     "order": ("gapless.order:order", "Show every step of an order, and what it waits for."),
+    "refunds": ("gapless.refunds:refunds", "Find refunds made in the payment provider's dashboard."),
     "analytics": ("gapless.analytics:analytics", "Count again what sellers sell, from the topics."),
     "load": ("gapless.load:load", "Send invoice requests from files, or checkouts."),
     "dead-letters": (

@@ -25,6 +25,7 @@ from schemas.codec import encode
 #: A notice of Stripe's carries the whole payment: some 5 KB.
 BODY_BYTES_MAX = 64 * 1024
 EVENT_ID_CHARS_MAX = 255
+KIND_CHARS_MAX = 100
 
 
 #: The header that bears the signature, by provider.
@@ -39,6 +40,8 @@ class Notice(msgspec.Struct):
     """
 
     id: str = ""
+    #: Such as `charge.refunded`.
+    type: Any = None
     data: Any = None
 
 
@@ -116,6 +119,7 @@ class NoticeIntake:
             "order_id": order_id,
             "provider": provider,
             "event_id": notice.id[:EVENT_ID_CHARS_MAX],
+            "kind": notice.type[:KIND_CHARS_MAX] if isinstance(notice.type, str) else None,
         }
         await self._intake.keep(self._topic, order_id.encode(), encode(PAYMENT_NOTICE, value))
         return web.Response(status=202)

@@ -69,6 +69,14 @@ class Act(msgspec.Struct):
     amount_minor: int
 
 
+class DashboardRefund(msgspec.Struct):
+    """Body of POST /dashboard/refunds; without an amount, all that is left."""
+
+    order_id: str
+    seller_id: str | None = None
+    amount_minor: int | None = None
+
+
 class Behaviour(msgspec.Struct):
     """Configurable behaviour; PUT /behaviour changes it at run time."""
 
@@ -112,6 +120,7 @@ class Simulator:
         self._calls = 0
         self._authorize = msgspec.json.Decoder(Authorize)
         self._act = msgspec.json.Decoder(Act)
+        self._dashboard_refund = msgspec.json.Decoder(DashboardRefund)
 
     def app(self) -> web.Application:
         """The routes."""
@@ -121,6 +130,7 @@ class Simulator:
                 web.post("/payments", self.authorize),
                 web.get("/payments/{key}", self.ask),
                 web.post("/payments/{key}/{verb:capture|void|refund}", self.act),
+                web.post("/dashboard/refunds", self.refund_in_dashboard),
                 web.get("/ledger", self.ledger),
                 web.put("/behaviour", self.behave),
                 web.get("/readyz", self.ready),
@@ -197,6 +207,32 @@ class Simulator:
             self._book.keep(payment)
             self._announce(payment, verb, fault)
         return await self._answer(request, payment, fault, 200)
+
+    async def refund_in_dashboard(self, request: web.Request) -> web.StreamResponse:
+        """POST /dashboard/refunds: a person at the merchant's refunds an order's payment, without asking gapless."""
+        try:
+            body = self._dashboard_refund.decode(await request.read())
+        except msgspec.DecodeError as error:
+            return _json(400, {"reason": str(error)})
+        paid = [
+            each
+            for each in self._book.payments.values()
+            if each.order_id == body.order_id and body.seller_id in (None, each.seller_id) and each.captured_minor
+        ]
+        if len(paid) != 1:
+            return _json(404, {"reason": f"{len(paid)} captured payments of this order_id: name the seller_id, too"})
+        [payment] = paid
+        left = payment.captured_minor - payment.refunded_minor
+        amount_minor = left if body.amount_minor is None else body.amount_minor
+        if amount_minor <= 0:
+            return _json(409, {"id": payment.id, "reason": "amount_too_small"})
+        reason = change(payment, "refund", "", amount_minor)
+        if reason:
+            return _json(409, {"id": payment.id, "reason": reason})
+        self._book.keep(payment)
+        # Always, unlike other changes: nobody else tells of it.
+        self._notices.announce(payment, "refund")
+        return _json(200, payment.refunds[-1])
 
     async def ledger(self, request: web.Request) -> web.StreamResponse:
         """GET /ledger: every payment, and how its keys were used."""

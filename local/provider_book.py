@@ -6,6 +6,14 @@ from pathlib import Path
 import msgspec
 
 
+class BookedRefund(msgspec.Struct):
+    """A refund, with the key that it was requested under; the key is empty if it was made in the dashboard."""
+
+    id: str
+    amount_minor: int
+    key: str = ""
+
+
 class BookedPayment(msgspec.Struct):
     """One payment as stored in the file and listed in the ledger. Amounts in minor units."""
 
@@ -26,6 +34,8 @@ class BookedPayment(msgspec.Struct):
     voided_minor: int = 0
     #: Keys of captures, voids and refunds, with their amounts.
     actions: dict[str, int] = {}
+    #: Oldest first.
+    refunds: list[BookedRefund] = []
 
 
 class Book:
@@ -63,7 +73,7 @@ class Book:
 
 
 def change(payment: BookedPayment, verb: str, key: str, amount_minor: int) -> str:
-    """Carry an action out and return ""; or return the reason why it can't be."""
+    """Carry an action out and return ""; or return the reason why it can't be. The dashboard's have no `key`."""
     if payment.status != "authorized" and not (verb == "void" and payment.status == "voided"):
         return f"payment_{payment.status}"
     if verb == "void":
@@ -78,7 +88,10 @@ def change(payment: BookedPayment, verb: str, key: str, amount_minor: int) -> st
         if payment.refunded_minor + amount_minor > payment.captured_minor:
             return "amount_too_large"
         payment.refunded_minor += amount_minor
-    payment.actions = {**payment.actions, key: amount_minor}
+        number = len(payment.refunds) + 1
+        payment.refunds = [*payment.refunds, BookedRefund(f"re_{payment.key[:20]}_{number}", amount_minor, key)]
+    if key:
+        payment.actions = {**payment.actions, key: amount_minor}
     return ""
 
 

@@ -5,7 +5,17 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from domain.payment import Absent, Action, Attempt, Declined, Known, ProviderAnswer, Succeeded
+from domain.payment import (
+    Absent,
+    Action,
+    Attempt,
+    Declined,
+    Known,
+    PaymentIdentity,
+    ProviderAnswer,
+    ProviderRefund,
+    Succeeded,
+)
 from providers.provider import ForbiddenError, NoAnswerError, NotNowError, UnknownOutcomeError
 
 
@@ -62,6 +72,16 @@ class LocalProvider:
             # A voided payment counts as absent: an authorisation under its key would fail.
             return Absent() if payment["status"] == "voided" else Succeeded(reference)
         return Succeeded(reference) if attempt.provider_key in payment["actions"] else Absent()
+
+    async def refunds(self, payment: PaymentIdentity) -> list[ProviderRefund]:
+        """Read the payment's refunds."""
+        status, its = await self._call("GET", f"/payments/{payment.payment_key}")
+        if status == 404:
+            return []
+        return [
+            ProviderRefund(str(each["id"]), int(each["amount_minor"]), str(its["currency"]), str(each["key"]))
+            for each in its["refunds"]
+        ]
 
     async def close(self) -> None:
         """Close the connections."""

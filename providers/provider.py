@@ -1,9 +1,9 @@
 """The interface of a payment provider: one class for each provider. The rules are in `domain/payment.py`."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
-from domain.payment import Action, Attempt, Known, ProviderAnswer
+from domain.payment import Action, Attempt, Known, PaymentIdentity, ProviderAnswer, ProviderRefund
 
 
 class UnknownOutcomeError(Exception):
@@ -55,6 +55,10 @@ class Provider(Protocol):
 
     async def ask(self, attempt: Attempt) -> Known:
         """What the provider knows of the attempt."""
+        ...
+
+    async def refunds(self, payment: PaymentIdentity) -> Sequence[ProviderRefund]:
+        """All refunds of a payment, ours and others'; none for a payment that the provider does not know."""
         ...
 
     async def close(self) -> None:

@@ -10,13 +10,24 @@ documentation.
 """
 
 import ssl
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import stripe
 
-from domain.payment import Absent, Action, Attempt, Declined, Known, Pending, ProviderAnswer, Succeeded
+from domain.payment import (
+    Absent,
+    Action,
+    Attempt,
+    Declined,
+    Known,
+    PaymentIdentity,
+    Pending,
+    ProviderAnswer,
+    ProviderRefund,
+    Succeeded,
+)
 from domain.signature import TOLERANCE_SECONDS, SignatureVerdict
 from providers.provider import ForbiddenError, NoAnswerError, NotNowError, UnknownOutcomeError
 
@@ -155,19 +166,35 @@ class StripeProvider:
         intent = await _call(self._client.v1.payment_intents.retrieve_async(reference))
         return _known_capture(intent) if attempt.action is Action.CAPTURE else _known_void(intent)
 
+    async def refunds(self, payment: PaymentIdentity) -> list[ProviderRefund]:
+        """Read the intent's refunds, oldest first."""
+        try:
+            found = [_provider_refund(each) async for each in self._refunds(payment.reference)]
+        except _RefusedError as refused:
+            if refused.code == "resource_missing":
+                return []
+            raise UnknownOutcomeError(f"Stripe does not list the payment's refunds: {refused.code}") from None
+        return [each for each in reversed(found) if each is not None]
+
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close_async()  # type: ignore[no-untyped-call]
 
     async def _ask_refund(self, attempt: Attempt, reference: str) -> Known:
+        async for refund in self._refunds(reference):
+            if _key(refund) == attempt.provider_key:
+                return _known_refund(refund, reference)
+        return Absent()
+
+    async def _refunds(self, reference: str) -> "AsyncIterator[stripe.Refund]":
+        """The intent's refunds, latest first."""
         params: RefundListParams = {"payment_intent": reference, "limit": 100}
         while True:
             page = await _call(self._client.v1.refunds.list_async(params))
             for refund in page.data:
-                if _field(_field(refund, "metadata"), "gapless_key") == attempt.provider_key:
-                    return _known_refund(refund, reference)
+                yield refund
             if not page.has_more or not page.data:
-                return Absent()
+                return
             params["starting_after"] = page.data[-1].id
 
     async def _intent(self, attempt: Attempt) -> "stripe.PaymentIntent":
@@ -296,6 +323,21 @@ def _known_refund(refund: "stripe.Refund", reference: str) -> Known:
             return Pending()
 
 
+def _provider_refund(refund: "stripe.Refund") -> ProviderRefund | None:
+    """The refund; None if it came to nothing."""
+    known = _known_refund(refund, "")
+    if isinstance(known, Declined):
+        return None
+    currency = refund.currency.upper()
+    is_pending = isinstance(known, Pending)
+    return ProviderRefund(refund.id, _minor_units(refund.amount, currency), currency, _key(refund), is_pending)
+
+
+def _key(refund: "stripe.Refund") -> str:
+    """The provider key of our attempt; empty for a refund that is not ours."""
+    return _field(_field(refund, "metadata"), "gapless_key") or ""
+
+
 def _field(holder: object, name: str) -> Any:
     """A field that Stripe may leave out, for which its objects raise `AttributeError`; None without it."""
     return getattr(holder, name, None)
@@ -315,6 +357,12 @@ def _stripe_units(amount_minor: int, currency: str) -> int | None:
     """The amount in Stripe's units; None if it is not a whole number of them."""
     units, rest = divmod(amount_minor * _UNITS.get(currency, 1), _WHOLES.get(currency, 1))
     return None if rest else units
+
+
+def _minor_units(units: int, currency: str) -> int:
+    """Stripe's units as minor units; 0 if they are no whole number of them."""
+    amount, rest = divmod(units * _WHOLES.get(currency, 1), _UNITS.get(currency, 1))
+    return 0 if rest else amount
 
 
 def verify_notice(secret: str, body: bytes, header: str) -> SignatureVerdict:

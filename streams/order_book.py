@@ -10,10 +10,10 @@ from datetime import datetime
 
 from domain import crediting
 from domain import order as rules
-from domain.credit import CANCELLATION, AskedRefund, credit, is_same_refund
-from domain.crediting import Given, decide_credit, of_lines
+from domain.credit import CANCELLATION, FOUND, AskedRefund, credit, is_found, is_same_refund
+from domain.crediting import Decided, Given, decide_credit, of_lines
 from domain.moments import micros
-from domain.money import SCALE, NotDecimalError, minor
+from domain.money import SCALE, NotDecimalError, minor, minor_text
 from domain.order import OrderIdentity, OrderState, OrderStep, PaymentAction, StepTaken, StockAction, Trigger
 from domain.payment import Action
 from domain.records import (
@@ -24,7 +24,15 @@ from domain.records import (
     Parcel,
     PaymentRequested,
 )
-from domain.refusals import CREDIT_TOO_LARGE, REFUND_CONFLICT, REFUND_IN_PROGRESS, REFUND_TOO_LARGE, Refusal
+from domain.refusals import (
+    CREDIT_TOO_LARGE,
+    INVALID_FIELD,
+    NOT_PERMITTED,
+    REFUND_CONFLICT,
+    REFUND_IN_PROGRESS,
+    REFUND_TOO_LARGE,
+    Refusal,
+)
 from domain.reservation import Change, Shelf, Sku, wanted_of
 from runtime import traces
 from schemas import catalog
@@ -188,8 +196,9 @@ class OrderBook:
             # Its amount is the difference to what was credited before: should that fail, the sums would not add up.
             detail = "another refund of this order is under way: send this one again when it is done"
             return Refusal(REFUND_IN_PROGRESS, "refund_id", detail)
-        if refund_id == CANCELLATION:
-            return Refusal(REFUND_CONFLICT, "refund_id", f"{CANCELLATION} is kept for cancelled orders: use another")
+        if refund_id == CANCELLATION or is_found(refund_id):
+            detail = f"{CANCELLATION} and what begins with {FOUND} are kept for other refunds: use another"
+            return Refusal(REFUND_CONFLICT, "refund_id", detail)
         given = [_given(each) for each in its.refunds.values() if each.state != FAILED]
         decided = decide_credit(
             self._invoice_request(order), given, crediting.Wanted(_scaled(asked), wanted.amount), refund_id, reason,
@@ -201,6 +210,36 @@ class OrderBook:
         pieces = {line: quantity // SCALE for line, quantity in decided.lines.items()}
         self._note_refund(order, decided.note, pieces, reason, for_all_left=not asked and not wanted.amount)
         return None
+
+    def take_up_refund(self, order: OrderIdentity, refund_id: str, amount_minor: int, currency: str) -> Refusal | bool:
+        """Note a refund that was made at the provider itself, as done; or say why it can't be credited.
+
+        False if it was noted before. `REFUND_IN_PROGRESS` only stands for now.
+        """
+        its = self._orders[order]
+        if refund_id in its.refunds:
+            return False
+        if currency != its.standing.currency:
+            return Refusal(INVALID_FIELD, "currency", f"the order is in {its.standing.currency}, not {currency}")
+        if rules.step(its.state, Trigger.REFUND) is None:
+            return Refusal(NOT_PERMITTED, "state", f"the order is {its.state.value}: it has nothing to refund")
+        if any(each.state == REQUESTED for each in its.refunds.values()):
+            return Refusal(REFUND_IN_PROGRESS, "refund_id", "another refund of this order is under way")
+        request, now_us = self._invoice_request(order), micros(self._now)
+        given = [_given(each) for each in its.refunds.values() if each.state != FAILED]
+        everything = decide_credit(request, given, crediting.Wanted({}), refund_id, "", now_us)
+        takes_all = isinstance(everything, Decided) and everything.note["totals"]["gross_minor"] == amount_minor
+        wanted = crediting.Wanted({}, minor_text(amount_minor, currency))
+        decided = everything if takes_all else decide_credit(request, given, wanted, refund_id, "", now_us)
+        if isinstance(decided, Refusal):
+            return decided
+        pieces = {line: quantity // SCALE for line, quantity in decided.lines.items()}
+        self._add_refund(order, decided.note, pieces, "", for_all_left=takes_all)
+        return self.settle_refund(order, refund_id, succeeded=True)
+
+    def partition(self, order: OrderIdentity) -> int:
+        """That of an order that is loaded."""
+        return self._orders[order].standing.partition
 
     def _note_refund(
         self, order: OrderIdentity, note: CreditNoteRequest, pieces: Mapping[int, int], reason: str, *,

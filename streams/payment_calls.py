@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
@@ -19,13 +19,15 @@ from prometheus_client import Counter, Gauge
 
 from domain import payment
 from domain.breaker import Breaker, Gate
-from domain.payment import Ask, AttemptStep, Finish, Send, Settle, Wait
+from domain.payment import Ask, AttemptState, AttemptStep, Finish, ProviderRefund, Send, Settle, Wait
 from providers.provider import ForbiddenError, NoAnswerError, NotNowError, Provider, UnknownOutcomeError, send
 from runtime import traces
 from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from sinks.postgres.payments import Finished, Leased, Retried
-from streams.payment_rows import WRITTEN_MAX, PaymentRows, finished_event
+from sinks.postgres.refund_checks import Checked, RefundCheck
+from streams.payment_outcomes import finished_event
+from streams.payment_rows import WRITTEN_MAX, PaymentRows
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ FOREIGN = Counter(
 )
 _COUNT_EVERY_S = 10.0
 _HOPELESS_EVERY_S = 5.0
+#: Checks of refunds under way at once, beside the attempts' calls.
+_CHECKS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,8 @@ class Caller:
         self._awake = asyncio.Event()
         self._stopping = False
         self._hopeless_at = 0.0
+        self._checking = 0
+        self._checks_at = 0.0
         self._bug: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -184,6 +190,8 @@ class Caller:
             if gate is not Gate.CLOSED:
                 await self._give_up_hopeless()
                 limit = 1 if gate is Gate.HALF_OPEN and not self._calls and not self._queue else 0
+            else:
+                await self._start_checks()
             if limit > 0:
                 self._awake.clear()
                 lease_ends_at = _clock() + policy.lease_seconds
@@ -240,6 +248,39 @@ class Caller:
             self._calls.add(call)
             call.add_done_callback(self._ended)
         IN_FLIGHT.set(len(self._calls))
+
+    async def _start_checks(self) -> None:
+        """Begin checks of refunds that are due. Attempts go first: a check is no buyer's."""
+        now = _clock()
+        limit = _CHECKS_MAX - self._checking
+        if now < self._checks_at or limit <= 0:
+            return
+        taken = await self.rows.take_checks(limit)
+        for each in taken:
+            self._checking += 1
+            call = asyncio.get_running_loop().create_task(self._check(each))
+            self._calls.add(call)
+            call.add_done_callback(self._check_ended)
+        if len(taken) < limit:
+            self._checks_at = now + self.policy.poll_seconds
+
+    def _check_ended(self, call: asyncio.Task[None]) -> None:
+        self._checking -= 1
+        self._ended(call)
+
+    async def _check(self, check: RefundCheck) -> None:
+        """Ask the provider for the refunds of a payment, and take up those that are not ours."""
+        refunds: Sequence[ProviderRefund] | None = None
+        provider = self._providers.get(check.provider)
+        if not check.reference and check.authorization is not AttemptState.OPEN:
+            # The provider has no payment of this order.
+            refunds = ()
+        elif provider is None:
+            self._leave(check.provider)
+        elif check.reference:
+            with contextlib.suppress(UnknownOutcomeError, NotNowError, TimeoutError):
+                refunds = await self._call("refunds", provider.refunds(check.payment))
+        await self.rows.write(Checked(check, refunds, self._pause_seconds(check.tries)))
 
     def _ended(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
@@ -332,7 +373,7 @@ class Caller:
             outcome = "forbidden"
             raise
         else:
-            outcome = type(answer).__name__.lower()
+            outcome = "succeeded" if isinstance(answer, list) else type(answer).__name__.lower()
             self._breaker.succeeded(_clock())
             return answer
         finally:
@@ -348,16 +389,15 @@ class Caller:
     def _outcome(self, leased: Leased, step: AttemptStep) -> Finished | Retried:
         attempt = leased.attempt
         if not isinstance(step, Finish):
-            policy = self.policy
-            after = payment.backoff_seconds(
-                attempt.tries,
-                self._chance(),
-                first=policy.backoff_first_seconds,
-                longest=policy.backoff_longest_seconds,
-            )
-            return Retried(attempt.provider_key, attempt.tries, after)
+            return Retried(attempt.provider_key, attempt.tries, self._pause_seconds(attempt.tries))
         event = finished_event(attempt, step, leased.provider, self._now())
         return Finished(attempt, step, event, leased.traceparent)
+
+    def _pause_seconds(self, tries: int) -> float:
+        policy = self.policy
+        return payment.backoff_seconds(
+            tries, self._chance(), first=policy.backoff_first_seconds, longest=policy.backoff_longest_seconds
+        )
 
 
 def _clock() -> float:

@@ -1,11 +1,17 @@
 """What a payment's outcome means for its order, whoever learns of it: from the attempt itself, or from its event."""
 
+from datetime import datetime
+
 from prometheus_client import Counter
 
 from domain.credit import CANCELLATION
+from domain.moments import micros
 from domain.order import OrderIdentity, Trigger
-from domain.payment import Action, AttemptState
+from domain.payment import Action, Attempt, AttemptState, Finish
+from domain.records import PaymentAttemptFinished
 from runtime.metrics import REGISTRY
+from schemas import catalog
+from schemas.codec import encode
 from streams.order_book import OrderBook
 
 #: Request ids of refunds begin with it.
@@ -48,3 +54,22 @@ def pay(
     if action is Action.REFUND:
         return book.settle_refund(order, request_id.removeprefix(REFUND), succeeded=succeeded)
     return False
+
+
+def finished_event(attempt: Attempt, finish: Finish, provider: str, now: datetime) -> bytes:
+    """`PaymentAttemptFinished`, encoded."""
+    event: PaymentAttemptFinished = {
+        "seller_id": attempt.seller_id,
+        "order_id": attempt.order_id,
+        "request_id": attempt.request_id,
+        "action": attempt.action.value,
+        "outcome": finish.state.value,
+        "amount_minor": attempt.amount_minor,
+        "currency": attempt.currency,
+        "provider": provider,
+        "reference": finish.reference,
+        "reason": finish.reason,
+        "tries": attempt.tries,
+        "occurred_at": micros(now),
+    }
+    return encode(catalog.PAYMENT_ATTEMPT_FINISHED, event)

@@ -10,23 +10,22 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from prometheus_client import Counter
 
-from domain.moments import micros
 from domain.order import OrderIdentity, Trigger
-from domain.payment import Action, Attempt, AttemptState, Finish
-from domain.records import PaymentAttemptFinished
+from domain.payment import Action, AttemptState
 from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from runtime.outages import POSTGRES
 from schemas import catalog
-from schemas.codec import encode
 from sinks.microbatch import MicroBatch
 from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, Leased, Retried
+from sinks.postgres.refund_checks import Checked, RefundCheck, insert_checks, take_checks
 from sinks.postgres.session import OUTAGES, TOO_SLOW, Connection, Session, believed
+from streams.found_refunds import take_up_refunds
 from streams.order_book import OrderBook
 from streams.payment_outcomes import STEPS, name_of, pay, trigger_of
 
@@ -49,6 +48,7 @@ WRITTEN_MAX = 500
 _WRITE_PACE_S = 0.03
 
 
+_Written: TypeAlias = "Finished | Retried | Settling | Checked"
 _Begin = Callable[[], AbstractAsyncContextManager[Connection]]
 #: Writes rows, and returns what is to be done after the commit, if anything.
 _Write = Callable[[Connection, Sequence[_Row]], Awaitable[Callable[[], None] | None]]
@@ -78,9 +78,7 @@ class PaymentRows:
         self._writes = Session(url, **_BY_KEY)
         self._counts = Session(url)
         self._listens = Session(url)
-        self._written = MicroBatch[Finished | Retried | Settling, bool](
-            self._write, questions_max=WRITTEN_MAX, pace_s=_WRITE_PACE_S
-        )
+        self._written = MicroBatch[_Written, bool](self._write, questions_max=WRITTEN_MAX, pace_s=_WRITE_PACE_S)
 
     async def take(self, limit: int, *, hopeless: bool = False) -> list[Leased]:
         """Take up to `limit` rows that are due; see `ledger.take_attempts`."""
@@ -111,7 +109,15 @@ class PaymentRows:
                 POSTGRES.failed(error)
                 await asyncio.sleep(_OUTAGE_PAUSE_MAX_S)
 
-    async def write(self, outcome: Finished | Retried) -> None:
+    async def take_checks(self, limit: int) -> list[RefundCheck]:
+        """Take up to `limit` checks of refunds that are due."""
+
+        async def take(connection: Connection) -> list[RefundCheck]:
+            return await take_checks(connection, limit, self._lease_seconds, self._provider)
+
+        return await self._patiently(self._takes.connection, take)
+
+    async def write(self, outcome: Finished | Retried | Checked) -> None:
         """Write an outcome, with others that come at the same time."""
         await self._written.ask(outcome)
 
@@ -132,7 +138,7 @@ class PaymentRows:
     async def _end_leases(self, connection: Connection) -> int:
         return await ledger.end_leases(connection, self.slot)
 
-    async def _write(self, asked: list[Finished | Retried | Settling]) -> list[bool]:
+    async def _write(self, asked: list[_Written]) -> list[bool]:
         """Write them all; False for a `Settling` whose attempt isn't open."""
         settling: set[str] = set()
 
@@ -145,6 +151,7 @@ class PaymentRows:
         alone, transaction = self._writes.connection, self._writes.pipelined_transaction
         await self._in_parts(alone, [each for each in asked if isinstance(each, Settling)], settle)
         await self._in_parts(transaction, [each for each in asked if isinstance(each, Finished)], self._finish)
+        await self._in_parts(transaction, [each for each in asked if isinstance(each, Checked)], self._take_up)
         await self._in_parts(alone, [each for each in asked if isinstance(each, Retried)], ledger.retry_attempts)
         return [not isinstance(each, Settling) or each.provider_key in settling for each in asked]
 
@@ -174,6 +181,9 @@ class PaymentRows:
         await book.load(connection, wanted)
         done = await ledger.finish_attempts(connection, rows, now)
         finished = [row for row in rows if row.provider_key in done]
+        # A refund may be refused because somebody has made another one at the provider itself.
+        refused = [_order(row) for row in finished if _is_refused_refund(row)]
+        await insert_checks(connection, [(order, True) for order in refused])
         outcomes = []
         for row in finished:
             attempt, finish = row.attempt, row.finish
@@ -183,6 +193,27 @@ class PaymentRows:
             outcomes.append((name_of(attempt.action, finish.state), "applied" if meant else "no effect"))
         await book.write(connection, {})
         return lambda: _tell(finished, outcomes, book.steps)
+
+    async def _take_up(self, connection: Connection, rows: Sequence[Checked]) -> Callable[[], None]:
+        """Take up what was refunded at the provider itself; return what is told once that is committed."""
+        taken = await take_up_refunds(connection, rows, await believed(connection, self._now()))
+
+        def tell() -> None:
+            STEPS.labels(Action.REFUND, "applied").inc(len(taken.refunds))
+            FINISHED.labels(AttemptState.SUCCEEDED.value).inc(len(taken.refunds))
+            tell_decisions(_log, "refunded at the provider", taken.refunds)
+            for each in taken.uncredited:
+                _log.error(
+                    "the refund %s of order %s of %s, made at the provider, can't be credited (%s): "
+                    "somebody must look at it",
+                    each.provider_refund,
+                    each.order.order_id,
+                    each.order.seller_id,
+                    each.reason,
+                )
+            tell_decisions(_log, "moved", taken.steps)
+
+        return tell
 
     async def _patiently(
         self,
@@ -211,6 +242,10 @@ def _order(row: Finished) -> OrderIdentity:
     return OrderIdentity(row.attempt.seller_id, row.attempt.order_id)
 
 
+def _is_refused_refund(row: Finished) -> bool:
+    return row.attempt.action is Action.REFUND and row.finish.state is AttemptState.DECLINED
+
+
 def _tell(
     finished: Sequence[Finished], outcomes: Iterable[tuple[str, str]], steps: Sequence[Mapping[str, object]]
 ) -> None:
@@ -229,22 +264,3 @@ def _tell(
                 row.finish.reason,
             )
     tell_decisions(_log, "moved", steps)
-
-
-def finished_event(attempt: Attempt, finish: Finish, provider: str, now: datetime) -> bytes:
-    """`PaymentAttemptFinished`, encoded."""
-    event: PaymentAttemptFinished = {
-        "seller_id": attempt.seller_id,
-        "order_id": attempt.order_id,
-        "request_id": attempt.request_id,
-        "action": attempt.action.value,
-        "outcome": finish.state.value,
-        "amount_minor": attempt.amount_minor,
-        "currency": attempt.currency,
-        "provider": provider,
-        "reference": finish.reference,
-        "reason": finish.reason,
-        "tries": attempt.tries,
-        "occurred_at": micros(now),
-    }
-    return encode(catalog.PAYMENT_ATTEMPT_FINISHED, event)

@@ -17,6 +17,7 @@ from sinks.postgres import journal
 from sinks.postgres import payments as ledger
 from sinks.postgres.journal import JournalRow
 from sinks.postgres.payments import NewAttempt, new_attempt
+from sinks.postgres.refund_checks import insert_checks
 from sinks.postgres.session import Connection, believed
 from streams.engine.app import Wired, run_agent
 from streams.engine.batch import Batch, Record
@@ -44,7 +45,8 @@ class PreparedPayments:
 
     #: By id, with the record that it came from.
     wanted: dict[tuple[str, str, str], tuple[NewAttempt, Record]] = field(default_factory=dict)
-    noticed: set[tuple[str, str]] = field(default_factory=set)
+    #: Orders that the provider has told of, by record: whether of a refund; None if the gateway did not note it.
+    noticed: list[tuple[OrderIdentity, bool | None, Record]] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
 
 
@@ -113,7 +115,7 @@ class PaymentsWork:
         for record in batch.records:
             try:
                 if is_notices:
-                    prepared.noticed.add(_noticed(record))
+                    prepared.noticed.append((*_noticed(record), record))
                 else:
                     wanted = self._wanted(record, batch.partition)
                     if wanted is not None:
@@ -137,15 +139,26 @@ class PaymentsWork:
         wanted = [row for part in parts for row, _ in part.prepared.wanted.values()]
         await ledger.insert_attempts(connection, wanted, now)
         known = await ledger.known_attempts(connection, [row.id for row in wanted]) if wanted else set()
-        noticed = sorted(order for part in parts for order in part.prepared.noticed)
+        noticed = {order for part in parts for order, _, _ in part.prepared.noticed}
         if noticed:
-            await ledger.hasten_attempts(connection, noticed)
+            await ledger.hasten_attempts(connection, sorted(noticed))
+        of_refunds = [
+            (order, bool(of_refund))
+            for part in parts
+            for order, of_refund, _ in part.prepared.noticed
+            if of_refund is not False
+        ]
+        checked = await insert_checks(connection, of_refunds)
         output = dead_of(parts, now)
         for part in parts:
             dead = output[catalog.DEAD_LETTERS.name, part.batch.partition]
             for row, record in part.prepared.wanted.values():
                 if row.id not in known:
                     error = "no order of ours owes this: it is not the relay's"
+                    dead.append(dead_letter(AGENT, part.batch, record, DeadLetterReason.FOREIGN, error, now))
+            for order, of_refund, record in part.prepared.noticed:
+                if of_refund and order not in checked:
+                    error = "the provider tells of a refund of an order that does not exist here"
                     dead.append(dead_letter(AGENT, part.batch, record, DeadLetterReason.FOREIGN, error, now))
         await journal.append(connection, output)
 
@@ -191,10 +204,12 @@ def _new_attempt(
     return new_attempt(order, partition, request_id, action, amount_minor, currency, give_up_at)
 
 
-def _noticed(record: Record) -> tuple[str, str]:
+def _noticed(record: Record) -> tuple[OrderIdentity, bool | None]:
+    """The order, and whether the provider tells of a refund. Raises `DecodeError`."""
     _, notice = decode(record.value, catalog.PAYMENT_NOTICE, bytes_max=catalog.PAYMENT_NOTICES.value_bytes_max)
     _check_ids(notice["seller_id"], notice["order_id"])
-    return notice["seller_id"], notice["order_id"]
+    kind = notice.get("kind")
+    return OrderIdentity(notice["seller_id"], notice["order_id"]), None if kind is None else "refund" in kind
 
 
 def _check_ids(*ids: str) -> None:

@@ -111,16 +111,29 @@ class RefundedLine(TypedDict):
 
 
 class Refund(TypedDict):
-    """A refund; `credit_note` is its number, once it has one; a failed one has `provider_reason`."""
+    """A refund; `credit_note` is its number, once it has one; a failed one has `provider_reason`.
+
+    `origin` is `request`, or `provider` if it was made in the payment provider's dashboard.
+    """
 
     refund_id: str
     state: str
+    origin: str
     amount: str
     reason: str
     lines: list[RefundedLine]
     requested_at: str
     credit_note: str | None
     provider_reason: str | None
+
+
+class UncreditedRefund(TypedDict):
+    """A refund made in the payment provider's dashboard that has no credit note; `reason` says why, in words."""
+
+    provider_refund: str
+    amount: str
+    currency: str
+    reason: str
 
 
 class OrderInvoice(TypedDict):
@@ -165,3 +178,4 @@ class OrderView(TypedDict):
     hold_expires_at: NotRequired[str]
     short: NotRequired[list[ShortSku]]
     conflicts: NotRequired[list[ConflictView]]
+    uncredited_refunds: NotRequired[list[UncreditedRefund]]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
+from domain.credit import is_found
+from domain.iso import CURRENCY_EXPONENTS
 from domain.issuing import CREDIT_NOTE
 from domain.moments import moment
 from domain.money import minor_text
@@ -24,12 +26,19 @@ from gateway.orders.order_shapes import (
     RejectedOrder,
     ShortSku,
     Step,
+    UncreditedRefund,
     WaitingOrder,
 )
 from schemas.catalog import INVOICE_REQUEST, INVOICE_REQUESTS
 from schemas.codec import decode
 from sinks.postgres.orders import HistoryStep
-from sinks.postgres.orders_reader import AttemptSummary, InvoiceSummary, ListedOrder, PlacedOrder
+from sinks.postgres.orders_reader import (
+    AttemptSummary,
+    InvoiceSummary,
+    ListedOrder,
+    PlacedOrder,
+    UncreditedSummary,
+)
 from sinks.postgres.refusals_reader import RefusedRequest
 
 #: States of an order that Postgres doesn't know, in small letters: they are none of the transition table's.
@@ -92,6 +101,7 @@ def placed(order: PlacedOrder, refused: Sequence[RefusedRequest], invoice_reques
             {
                 "refund_id": refund["refund_id"],
                 "state": refund["state"],
+                "origin": "provider" if is_found(refund["refund_id"]) else "request",
                 "amount": minor_text(refund["amount"], currency),
                 "reason": refund["reason"],
                 "lines": refund["lines"],
@@ -99,7 +109,8 @@ def placed(order: PlacedOrder, refused: Sequence[RefusedRequest], invoice_reques
                 "credit_note": credit_notes[refund["refund_id"]]["number"]
                 if refund["refund_id"] in credit_notes
                 else None,
-                "provider_reason": refund["provider_reason"],
+                # Of one that nobody asked for, the attempt's reason says just that.
+                "provider_reason": None if is_found(refund["refund_id"]) else refund["provider_reason"],
             }
             for refund in order.refunds
         ],
@@ -120,9 +131,23 @@ def placed(order: PlacedOrder, refused: Sequence[RefusedRequest], invoice_reques
     if order.short is not None:
         body["short"] = [_short(each) for each in order.short]
     conflicts = [each for each in refused if each.outcome == invoice_views.CONFLICT]
+    if order.uncredited:
+        body["uncredited_refunds"] = [_uncredited(each) for each in order.uncredited]
     if conflicts:
         body["conflicts"] = [{"detail": each.detail, "occurred_at": time_text(each.occurred_at)} for each in conflicts]
     return body
+
+
+def _uncredited(refund: UncreditedSummary) -> UncreditedRefund:
+    # The provider may name a currency that we don't know.
+    exponent = CURRENCY_EXPONENTS.get(refund["currency"])
+    amount = str(refund["amount"]) if exponent is None else minor_text(refund["amount"], refund["currency"])
+    return {
+        "provider_refund": refund["provider_refund"],
+        "amount": amount,
+        "currency": refund["currency"],
+        "reason": refund["reason"],
+    }
 
 
 def payment(order: PlacedOrder) -> Payment:

@@ -45,6 +45,15 @@ class RefundSummary(TypedDict):
     provider_reason: str | None
 
 
+class UncreditedSummary(TypedDict):
+    """A refund made at the provider itself that can't be credited. `amount` is in minor units."""
+
+    provider_refund: str
+    amount: int
+    currency: str
+    reason: str
+
+
 class InvoiceSummary(TypedDict):
     """An invoice or credit note of an order; `number` is as printed."""
 
@@ -82,6 +91,7 @@ class PlacedOrder:
     refunded_minor: int | None
     #: The latest `REFUNDS_MAX`, oldest first.
     refunds: list[RefundSummary]
+    uncredited: list[UncreditedSummary]
     #: The invoice and the credit notes.
     invoices: list[InvoiceSummary]
 
@@ -173,6 +183,13 @@ _READ_ORDERS: LiteralString = """
                 ORDER BY requested_at DESC LIMIT %(refunds_max)s
             ) r
         ), '[]') AS refunds,
+        coalesce((
+            SELECT jsonb_agg(jsonb_build_object('provider_refund', u.provider_refund, 'amount', u.amount_minor,
+                                                'currency', u.currency, 'reason', u.reason)
+                             ORDER BY u.provider_refund)
+            FROM uncredited_refunds u
+            WHERE u.seller_id = o.seller_id AND u.order_id = o.order_id
+        ), '[]') AS uncredited,
         coalesce((
             SELECT jsonb_agg(jsonb_build_object('kind', i.kind, 'refund_id', i.refund_id, 'number', i.invoice_number,
                                                 'is_stored', d.key IS NOT NULL) ORDER BY i.issued_at, i.number)

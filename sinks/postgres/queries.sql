@@ -482,6 +482,96 @@ FROM (
 WHERE (p.seller_id, p.order_id, p.request_id) = (due.seller_id, due.order_id, due.request_id)
 RETURNING p.provider_key
 
+-- name: insert_refund_checks
+-- Due at once. `is_sure`: the provider told of a refund, or has refused one of ours; otherwise an order of which nothing
+-- was to be captured is passed over.
+INSERT INTO refund_checks (seller_id, order_id, next_try_at)
+SELECT wanted.seller_id, wanted.order_id, now()
+FROM (
+    SELECT seller_id, order_id, bool_or(is_sure) AS is_sure
+    FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(are_sure)b::boolean[])
+        AS row (seller_id, order_id, is_sure)
+    GROUP BY 1, 2
+) AS wanted
+JOIN orders o USING (seller_id, order_id)
+WHERE wanted.is_sure OR EXISTS (
+    SELECT FROM payment_attempts p
+    WHERE p.seller_id = wanted.seller_id AND p.order_id = wanted.order_id AND p.request_id = 'capture'
+)
+ORDER BY wanted.seller_id, wanted.order_id
+ON CONFLICT (seller_id, order_id) DO UPDATE SET asked = excluded.asked, tries = 0, next_try_at = excluded.next_try_at
+RETURNING seller_id, order_id
+
+-- name: insert_refund_checks_since
+-- Of all orders whose money was captured since then.
+INSERT INTO refund_checks (seller_id, order_id, next_try_at)
+SELECT p.seller_id, p.order_id, now() FROM payment_attempts p
+WHERE p.action = 'capture' AND p.state = 'succeeded' AND p.finished_at >= %(since)s
+    AND (%(seller_id)s::text IS NULL OR p.seller_id = %(seller_id)s)
+ORDER BY p.seller_id, p.order_id
+ON CONFLICT (seller_id, order_id) DO UPDATE SET asked = excluded.asked, tries = 0, next_try_at = excluded.next_try_at
+
+-- name: take_refund_checks
+WITH due AS (
+    SELECT seller_id, order_id FROM refund_checks
+    WHERE next_try_at <= now() ORDER BY next_try_at LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE refund_checks c SET tries = c.tries + 1, next_try_at = now() + make_interval(secs => %(lease)s)
+    FROM due WHERE (c.seller_id, c.order_id) = (due.seller_id, due.order_id)
+    RETURNING c.*
+)
+SELECT t.seller_id, t.order_id, t.asked, t.tries, a.state, coalesce(a.reference, ''),
+       coalesce(a.provider, CASE WHEN a.reference LIKE 'pi\_%%' THEN 'stripe' WHEN a.reference <> '' THEN 'local' END,
+                %(provider)s)
+FROM taken t
+LEFT JOIN payment_attempts a
+    ON a.seller_id = t.seller_id AND a.order_id = t.order_id AND a.request_id = 'authorize'
+
+-- name: retry_refund_checks
+-- Only by who has taken the row up last.
+UPDATE refund_checks c SET next_try_at = now() + make_interval(secs => row.after)
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(asked)b::bigint[], %(tries)b::int[], %(afters)b::float8[])
+    AS row (seller_id, order_id, asked, tries, after)
+WHERE (c.seller_id, c.order_id, c.asked, c.tries) = (row.seller_id, row.order_id, row.asked, row.tries)
+
+-- name: end_refund_checks
+DELETE FROM refund_checks c
+USING unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(asked)b::bigint[]) AS row (seller_id, order_id, asked)
+WHERE (c.seller_id, c.order_id, c.asked) = (row.seller_id, row.order_id, row.asked)
+
+-- name: read_money_moved
+-- Captures, and the keys under which we have refunded.
+SELECT p.seller_id, p.order_id, p.action, p.state, p.provider_key
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+JOIN payment_attempts p USING (seller_id, order_id)
+WHERE p.action IN ('capture', 'refund')
+
+-- name: insert_found_refunds
+-- Born finished: nobody is ever called for them.
+INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency, provider_key,
+                              state, next_try_at, reference, reason, created_at, finished_at, provider)
+SELECT row.seller_id, row.order_id, row.request_id, row.partition, 'refund', row.amount_minor, row.currency,
+       row.provider_key, 'succeeded', %(now)s, row.reference, row.reason, %(now)s, %(now)s, row.provider
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(request_ids)b::text[], %(partitions)b::int[],
+            %(amounts)b::bigint[], %(currencies)b::text[], %(provider_keys)b::text[], %(references)b::text[],
+            %(reasons)b::text[], %(providers)b::text[])
+    AS row (seller_id, order_id, request_id, partition, amount_minor, currency, provider_key, reference, reason, provider)
+
+-- name: delete_uncredited_refunds
+DELETE FROM uncredited_refunds u
+USING unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS row (seller_id, order_id)
+WHERE (u.seller_id, u.order_id) = (row.seller_id, row.order_id)
+
+-- name: insert_uncredited_refunds
+INSERT INTO uncredited_refunds (seller_id, order_id, provider_refund, provider, amount_minor, currency, reason,
+                                checked_at)
+SELECT row.seller_id, row.order_id, row.provider_refund, row.provider, row.amount_minor, row.currency, row.reason,
+       %(now)s
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(provider_refunds)b::text[], %(providers)b::text[],
+            %(amounts)b::bigint[], %(currencies)b::text[], %(reasons)b::text[])
+    AS row (seller_id, order_id, provider_refund, provider, amount_minor, currency, reason)
+
 -- name: count_open_payment_attempts
 SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
 FROM payment_attempts WHERE state = 'open'

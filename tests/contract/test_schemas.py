@@ -42,7 +42,7 @@ IDS = {
     "gapless.PaymentRequested": (15, 42),
     "gapless.PaymentAttemptFinished": (16, 43),
     "gapless.StockChanged": (17, 44),
-    "gapless.PaymentNotice": (18,),
+    "gapless.PaymentNotice": (18, 48),
     "gapless.CreditNoteRequest": (19, 24),
     "gapless.CreditNoteIssued": (20, 26, 34),
     "gapless.CreditRequest": (29,),

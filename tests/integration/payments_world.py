@@ -233,10 +233,10 @@ def requested(order_id: str, request_id: str, amount: int = 4798, **changes: Any
     return written(catalog.PAYMENT_REQUESTED, event)
 
 
-def noticed(order_id: str) -> bytes:
+def noticed(order_id: str, kind: str | None = None) -> bytes:
     """`PaymentNotice`."""
     event = {"received_at": 0, "seller_id": "demo", "order_id": order_id, "provider": "local", "event_id": "evt_1"}
-    return written(catalog.PAYMENT_NOTICE, event)
+    return written(catalog.PAYMENT_NOTICE, {**event, "kind": kind})
 
 
 def outcomes(query: Query) -> dict[tuple[str, str], tuple[str, str]]:

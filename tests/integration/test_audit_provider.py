@@ -35,6 +35,10 @@ class Ledger(BaseHTTPRequestHandler):
         pass
 
 
+#: A refund as the local provider lists it.
+DASHBOARD = {"id": "re_9", "amount_minor": 500, "key": ""}
+
+
 @pytest.fixture
 def provider(world: World) -> Iterator[str]:
     """One that has done exactly what the shop's attempts say."""
@@ -101,6 +105,11 @@ _AT_THE_PROVIDER: dict[str, tuple[Callable[[], object], str]] = {
         lambda: payment("delivered").update(refunded_minor=2400),
         "order demo/delivered: 1200 are refunded, at the provider 2400",
     ),
+    "refunded in the dashboard": (
+        lambda: payment("delivered").update(refunded_minor=1700, refunds=[DASHBOARD]),
+        "order demo/delivered: the refund re_9 of 500 was made at the provider, and is unknown here: run `gapless"
+        " refunds find`",
+    ),
     "not voided": (
         lambda: payment("given-up").update(status="authorized"),
         "order demo/given-up: is voided, but the provider has it as authorized",
@@ -124,6 +133,22 @@ def test_what_is_under_way_may_have_happened_at_the_provider_or_not(world: World
     for status in ("voided", "authorized"):
         payment("given-up").update(status=status)
         assert "provider" not in found(world.audit(provider_url=provider))
+
+
+def test_a_refund_in_the_dashboard_is_no_difference_where_it_is_known(world: World, provider: str) -> None:
+    """About to be compared, it is waited for; what can't be credited is reported with the reason, once."""
+    payment("delivered").update(refunded_minor=1700, refunds=[DASHBOARD])
+    world.execute("INSERT INTO refund_checks (seller_id, order_id, next_try_at) VALUES ('demo', 'delivered', now())")
+    assert found(world.audit(provider_url=provider)) == ""
+    world.execute("DELETE FROM refund_checks")
+    world.execute(
+        "INSERT INTO uncredited_refunds"
+        " VALUES ('demo', 'delivered', 're_9', 'local', 500, 'EUR', 'nothing is left', now())"
+    )
+    assert found(world.audit(provider_url=provider)) == (
+        "payment order demo/delivered: the refund re_9 of 500 EUR, made at the provider, is not credited: "
+        "nothing is left"
+    )
 
 
 def test_a_provider_that_cannot_be_read_is_an_error(world: World) -> None:

@@ -22,7 +22,8 @@ from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, new_attempt
 from sinks.postgres.session import Session
 from streams.payment_calls import Caller
-from streams.payment_rows import PaymentRows, finished_event
+from streams.payment_outcomes import finished_event
+from streams.payment_rows import PaymentRows
 from tests.integration.conftest import lose_an_answer
 from tests.integration.payments_world import (
     API_KEY,

@@ -19,7 +19,19 @@ import pytest
 from aiohttp import web
 from stripe import InvalidRequestError, StripeClient
 
-from domain.payment import Absent, Action, Attempt, AttemptState, Declined, Pending, Prior, Succeeded, provider_key
+from domain.payment import (
+    Absent,
+    Action,
+    Attempt,
+    AttemptState,
+    Declined,
+    PaymentIdentity,
+    Pending,
+    Prior,
+    ProviderRefund,
+    Succeeded,
+    provider_key,
+)
 from local.layout import free_port
 from providers.provider import ForbiddenError, NotNowError, UnknownOutcomeError
 from providers.stripe import StripeProvider
@@ -44,6 +56,9 @@ def attempt(action: Action = Action.AUTHORIZE, **changes: Any) -> Attempt:
         authorization=None if action is Action.AUTHORIZE else Prior(AttemptState.SUCCEEDED, "pi_1"),
     )
     return replace(made, **changes)
+
+
+PAYMENT = PaymentIdentity("demo", "A", "pi_1")
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +122,7 @@ async def test_stripe_takes_our_other_calls(mocked: StripeProvider) -> None:
     assert isinstance(await mocked.ask(old), Declined)
     assert isinstance(await mocked.refund(attempt(Action.REFUND)), Succeeded)
     assert isinstance(await mocked.ask(attempt(Action.REFUND)), Absent)
+    assert [each.refund[:3] for each in await mocked.refunds(PAYMENT)] == ["re_"]
     assert isinstance(await mocked.ask(attempt(Action.CAPTURE)), Declined)
     assert isinstance(await mocked.ask(attempt(Action.VOID)), Absent)
     assert isinstance(await mocked.void(attempt(Action.VOID)), Declined)
@@ -177,9 +193,12 @@ class Stripe:
                     "object": "refund",
                     "status": "succeeded",
                     "metadata": _meta(form),
+                    "currency": self.intents[form["payment_intent"]]["currency"],
                 }
                 self.refunds.insert(0, {**made, "amount": int(form["amount"])})
                 return 200, self.refunds[0]
+            if query["payment_intent"] not in self.intents:
+                return 404, {"error": {"type": "invalid_request_error", "code": "resource_missing"}}
             after = query.get("starting_after")
             first = 0 if after is None else [each["id"] for each in self.refunds].index(after) + 1
             page = self.refunds[first : first + 100]
@@ -318,6 +337,47 @@ async def test_a_refund_is_found_behind_a_hundred_others(stripe: Stripe, provide
     for number in range(120):
         stripe.refunds.insert(0, {**stripe.refunds[-1], "id": f"re_o{number}", "metadata": {}})
     assert await provider.ask(attempt(Action.REFUND)) == Succeeded("pi_1")
+
+
+async def test_refunds_made_in_the_dashboard_are_listed_with_ours(stripe: Stripe, provider: StripeProvider) -> None:
+    """Oldest first, behind a hundred others; one that has failed moved no money."""
+    await provider.authorize(attempt(), "pm_x")
+    await provider.refund(attempt(Action.REFUND, amount_minor=100))
+    ours = stripe.refunds[0]
+    # The dashboard's have no metadata of ours, and some have none at all.
+    others: list[dict[str, Any]] = [{"metadata": {}, "id": f"re_o{number}", "amount": 1} for number in range(120)]
+    others += [
+        {"metadata": None, "id": "re_p", "amount": 2, "status": "requires_action"},
+        {"metadata": {"why": "broken"}, "id": "re_f", "amount": 3, "status": "failed"},
+        {"metadata": {}, "id": "re_c", "amount": 3, "status": "canceled"},
+        {"metadata": {}, "id": "re_a", "amount": 4, "status": "pending"},
+    ]
+    for each in others:
+        stripe.refunds.insert(0, {**ours, **each})
+    found = await provider.refunds(PAYMENT)
+    key = provider_key("demo", "A", "refund:R-1")
+    assert found[0] == ProviderRefund(ours["id"], 100, "EUR", key)
+    assert [each.refund for each in found[1:121]] == [f"re_o{number}" for number in range(120)]
+    assert found[121:] == [ProviderRefund("re_p", 2, "EUR", is_pending=True), ProviderRefund("re_a", 4, "EUR")]
+
+
+async def test_a_payment_that_stripe_does_not_know_has_no_refunds(stripe: Stripe, provider: StripeProvider) -> None:
+    assert await provider.refunds(PAYMENT) == []
+
+
+@pytest.mark.parametrize(
+    ("currency", "units", "minor"),
+    [("EUR", 4798, 4798), ("JPY", 500, 500), ("ISK", 500, 5), ("MGA", 5, 500), ("ISK", 7, 0)],
+)
+async def test_amounts_of_refunds_are_read_in_stripes_units(
+    currency: str, units: int, minor: int, stripe: Stripe, provider: StripeProvider
+) -> None:
+    """0 stands for what the currency can't express."""
+    await provider.authorize(attempt(currency=currency, amount_minor=500), "pm_x")
+    stripe.refunds.append(
+        {"id": "re_1", "object": "refund", "status": "succeeded", "amount": units, "currency": currency.lower()}
+    )
+    assert await provider.refunds(PAYMENT) == [ProviderRefund("re_1", minor, currency)]
 
 
 async def test_what_stripe_is_still_at_is_pending(stripe: Stripe, provider: StripeProvider) -> None:

@@ -8,6 +8,7 @@ from domain.payment import Absent, Action, Attempt, Declined, Known, ProviderAns
 from providers.provider import NotNowError, UnknownOutcomeError
 from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, Retried
+from sinks.postgres.refund_checks import Checked
 from sinks.postgres.session import OUTAGES
 from streams.orders import expire_once
 from streams.payment_calls import Caller, Policy
@@ -121,7 +122,7 @@ class SimulatedRows(PaymentRows):
         self._now = cluster.now_utc
         self._takes, self._writes = SimulatedSession(cluster, process), SimulatedSession(cluster, process)
 
-    async def write(self, outcome: Finished | Retried) -> None:
+    async def write(self, outcome: Finished | Retried | Checked) -> None:
         """Write one outcome."""
         await self._write([outcome])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from domain.credit import CANCELLATION, check, check_refund_id, credit
+from domain.credit import CANCELLATION, check, check_asked_refund_id, check_refund_id, credit, found_refund_id, is_found
 from domain.invoice import Priced
 from domain.records import CreditNoteRequest
 from domain.refusals import INVALID_FIELD, TOTALS_DISAGREE, Refusal
@@ -153,3 +153,23 @@ def test_a_refund_id_that_cannot_be_stored_or_told_apart_is_refused(refund_id: s
 @pytest.mark.parametrize("refund_id", ["r", "x" * 40, "Retour n° 7", CANCELLATION])
 def test_any_other_refund_id_is_taken(refund_id: str) -> None:
     assert check_refund_id(refund_id) is None
+
+
+@pytest.mark.parametrize(
+    ("provider_refund", "refund_id"),
+    [
+        ("re_3NfPV8LkdIwHu7ix0fvTnRjc", "provider.re_3NfPV8LkdIwHu7ix0fvTnRjc"),
+        ("x" * 31, "provider." + "x" * 31),
+        # What is longer, or can't stand in a URL, is found by its digest.
+        ("x" * 32, "provider.c62e4615bd39e222572f3a1bf7c2132"),
+        ("a/b", "provider.c14cddc033f64b9dea80ea675cf280a"),
+    ],
+)
+def test_a_refund_made_at_the_provider_has_an_id_that_nobody_may_ask_for(provider_refund: str, refund_id: str) -> None:
+    assert found_refund_id(provider_refund) == refund_id
+    assert is_found(refund_id)
+    assert check_refund_id(refund_id) is None
+    refusal = check_asked_refund_id(refund_id)
+    assert refusal is not None
+    assert "refund made at the payment provider" in refusal.detail
+    assert check_asked_refund_id("R-provider.1") is None

@@ -7,7 +7,10 @@ import pytest
 
 from domain.order import OrderState
 from gateway.orders import order_views
+from schemas import catalog
 from sinks.postgres.orders_reader import PlacedOrder
+from tests.records import written
+from tests.unit.domain.test_invoice import request
 
 
 def order(state: str = "SHIPPED", **changes: Any) -> PlacedOrder:
@@ -33,9 +36,13 @@ def order(state: str = "SHIPPED", **changes: Any) -> PlacedOrder:
         "attempts": [],
         "refunded_minor": None,
         "refunds": [],
+        "uncredited": [],
         "invoices": [],
     }
     return PlacedOrder(**{**fields, **changes})
+
+
+REQUEST = written(catalog.INVOICE_REQUEST, request(order_id="A"))
 
 
 def attempts(**states: str) -> list[dict[str, Any]]:
@@ -98,3 +105,23 @@ def test_a_cancelled_order_says_by_what(reason: str, kind: str) -> None:
     assert problem is not None
     assert problem.kind.name == kind
     assert problem.more.get("decline_code") == ("code" if reason == "payment-declined" else None)
+
+
+def test_a_refund_in_the_providers_dashboard_says_so_and_what_has_no_credit_note_says_why() -> None:
+    refund = {
+        "refund_id": "provider.re_1", "state": "done", "amount": 500, "reason": "", "lines": [], "at": 0,
+        "for_all_left": False, "provider_reason": "made-at-provider",
+    }  # fmt: skip
+    ours = {**refund, "refund_id": "R-1", "state": "failed", "provider_reason": "amount_too_large"}
+    uncredited = [
+        {"provider_refund": "re_2", "amount": 500, "currency": "EUR", "reason": "nothing is left to credit"},
+        {"provider_refund": "re_3", "amount": 500, "currency": "???", "reason": "the order is in EUR, not ???"},
+    ]
+    shown = order_views.placed(order("SHIPPED", history=[], refunds=[refund, ours], uncredited=uncredited), [], REQUEST)
+    assert [(each["origin"], each["provider_reason"]) for each in shown["refunds"]] == [
+        ("provider", None), ("request", "amount_too_large")
+    ]  # fmt: skip
+    assert [(each["amount"], each["currency"]) for each in shown["uncredited_refunds"]] == [
+        ("5.00", "EUR"), ("500", "???")
+    ]  # fmt: skip
+    assert "uncredited_refunds" not in order_views.placed(order("SHIPPED", history=[]), [], REQUEST)

@@ -547,11 +547,13 @@ class RefundedLine(TypedDict):
 
 
 class Refund(TypedDict):
-    """A refund; `credit_note` is its number, once it has one; a failed one has `provider_reason`."""
+    """A refund; `credit_note` is its number, once it has one; a failed one has `provider_reason`. `origin` is
+    `request`, or `provider` if it was made in the payment provider's dashboard."""
 
     amount: str
     credit_note: str | None
     lines: list[RefundedLine]
+    origin: str
     provider_reason: str | None
     reason: str
     refund_id: str
@@ -575,6 +577,15 @@ class OrderTotals(TypedDict):
     tax: str
 
 
+class UncreditedRefund(TypedDict):
+    """A refund made in the payment provider's dashboard that has no credit note; `reason` says why, in words."""
+
+    amount: str
+    currency: str
+    provider_refund: str
+    reason: str
+
+
 class OrderView(TypedDict):
     """An order that was decided, in full; a guest's has no customer."""
 
@@ -594,6 +605,7 @@ class OrderView(TypedDict):
     short: NotRequired[list[ShortSku]]
     state: str
     totals: OrderTotals
+    uncredited_refunds: NotRequired[list[UncreditedRefund]]
     version: int
 
 
