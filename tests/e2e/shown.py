@@ -38,7 +38,8 @@ ELSEWHERE = {
     r"python -m chaos .*--scenario\b": "tests/chaos/test_scenarios.py",
     r"make simulate\b": "tests/simulation/test_simulation.py",
     r"python -m tests\.simulation --mutations\b": "tests/simulation/test_simulation.py",
-    r"(npm ci --prefix|node|go -C|mvn --file|java -jar) examples/": "tests/tools/test_clients.py",
+    r"JDBC_URL=": "tests/tools/test_clients.py",
+    r"(npm ci --prefix|node|go -C|mvn --file|java -jar|psql --file) examples/": "tests/tools/test_clients.py",
     r"make fuzz\b": "tests/integration/test_fuzz_http.py",
 }
 

@@ -19,7 +19,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
@@ -45,6 +47,7 @@ READ_S_MAX = 120.0
 SIGNALLED = 128 + signal.SIGTERM
 #: Everything that earlier releases may have written, and what consumers must not see.
 EARLIER = "earlier-events"
+TOPICS = (catalog.ORDER_EVENTS.name, catalog.INVOICE_EVENTS.name, EARLIER)
 _GZIP = 1
 _KEPT_LOGS = Path("test-logs") / "tools"
 
@@ -97,7 +100,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         with running.ledger() as ledger:
             rows: list[Any] = ledger.execute(
                 "SELECT topic, partition, seq, payload FROM journal WHERE topic = ANY(%s)",
-                ([catalog.ORDER_EVENTS.name, catalog.INVOICE_EVENTS.name],),
+                (list(TOPICS[:2]),),
             ).fetchall()
         events = [read(f"{topic}-{partition}-{seq}", payload) for topic, partition, seq, payload in rows]
         yield World(running, data, invoiced, events, _write_earlier(running))
@@ -184,7 +187,7 @@ def test_the_relay_compresses(world: World) -> None:
     """With gzip: otherwise the consumers here would only show that they read what is not compressed."""
     compressions: Counter[int] = Counter()
     for segment in (world.data / "kafka").rglob("*-events-*/*.log"):
-        if segment.parent.name.rpartition("-")[0] in {catalog.ORDER_EVENTS.name, catalog.INVOICE_EVENTS.name}:
+        if segment.parent.name.rpartition("-")[0] in TOPICS[:2]:
             compressions.update(_compressions(segment.read_bytes()))
     assert compressions[_GZIP] > 0
     assert compressions.keys() <= {0, _GZIP}
@@ -246,13 +249,10 @@ class Consumer:
 
 
 @contextmanager
-def started(world: World, *command: str | Path, folder: Path) -> Iterator[Consumer]:
-    """A consumer of all three topics."""
-    names = [catalog.ORDER_EVENTS.name, catalog.INVOICE_EVENTS.name, EARLIER]
-    settings = {"KAFKA": world.running.settings.kafka_bootstrap, "GAPLESS_URL": world.running.url}
-    with subprocess.Popen(
-        [*command, *names], cwd=folder, env={**os.environ, **settings}, stdout=subprocess.PIPE
-    ) as process:
+def started(world: World, *command: str | Path, folder: Path, **more: str) -> Iterator[Consumer]:
+    """A consumer on this stack."""
+    settings = {"KAFKA": world.running.settings.kafka_bootstrap, "GAPLESS_URL": world.running.url, **more}
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, **settings}, stdout=subprocess.PIPE) as process:
         consumer = Consumer(process)
         try:
             yield consumer
@@ -263,7 +263,7 @@ def started(world: World, *command: str | Path, folder: Path) -> Iterator[Consum
 def printed(world: World, *command: str | Path, folder: Path) -> list[Line]:
     """The lines of a consumer that prints each event, and ends well when it is told to."""
     wanted = len(world.events + world.earlier)
-    with started(world, *command, folder=folder) as consumer:
+    with started(world, *command, *TOPICS, folder=folder) as consumer:
         consumer.wait_until(lambda lines: len(lines) >= wanted)
         assert consumer.end() == 0
         return consumer.lines()
@@ -297,7 +297,7 @@ def test_kafka_streams_counts_each_invoice_once_through_a_crash(world: World, tm
     folder = shutil.copytree(EXAMPLES / "java", tmp_path / "java", ignore=shutil.ignore_patterns("target"))
     run("mvn", "--batch-mode", "--quiet", "package", folder=folder)
     # The folder is where Kafka Streams has its files.
-    command = ("java", f"-Djava.io.tmpdir={tmp_path}", "-jar", "target/revenue.jar")
+    command = ("java", f"-Djava.io.tmpdir={tmp_path}", "-jar", "target/revenue.jar", *TOPICS)
     with started(world, *command, folder=folder) as consumer:
         consumer.wait_until(lambda lines: len(lines) > 0)
         consumer.end(signal.SIGKILL)
@@ -326,3 +326,48 @@ def revenue(events: list[Line]) -> dict[tuple[str, str], Line]:
 def totals(lines: list[Line]) -> dict[tuple[str, str], Line]:
     """By seller and currency, what was printed last."""
     return {(each.pop("seller_id"), each.pop("currency")): each for each in copy.deepcopy(lines)}
+
+
+def test_kafka_connect_writes_each_event_into_a_table_once(world: World, tmp_path: Path) -> None:
+    require("java")
+    for name in ("java", "connect"):
+        folder = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("target"))
+        run("mvn", "--batch-mode", "--quiet", "package", folder=folder)
+    properties = folder / "invoice-events.properties"
+    properties.write_text(properties.read_text().replace("topics=invoice-events", f"topics={','.join(TOPICS)}"))
+    database = urlsplit(world.running.postgres_url)
+    with psycopg.connect(world.running.postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE sink")
+    with psycopg.connect(urlunsplit(database._replace(path="/sink")), autocommit=True) as table:
+        table.execute((folder / "invoice_events.sql").read_bytes())
+        with started(
+            world,
+            "java",
+            "-cp",
+            "target/libraries/*:../java/target/revenue.jar",
+            "org.apache.kafka.connect.cli.ConnectStandalone",
+            "worker.properties",
+            "invoice-events.properties",
+            folder=folder,
+            JDBC_URL=f"jdbc:postgresql://{database.hostname}:{database.port}/sink",
+            JDBC_USER=database.username or "",
+            JDBC_PASSWORD=database.password or "",
+        ) as worker:
+            wanted = sorted(map(row, world.events + world.earlier))
+            worker.wait_until(lambda _: len(rows(table)) >= len(wanted))
+            assert worker.end() == SIGNALLED
+        assert rows(table) == wanted
+
+
+def row(event: Line) -> tuple[str, ...]:
+    """What must be in the table of an event."""
+    issued = (event["invoice_number"], event["currency"], event["totals"]["gross_minor"]) if "totals" in event else ()
+    return tuple(map(str, (event["id"], event["type"], event["seller_id"], event["order_id"], *issued)))
+
+
+def rows(table: "psycopg.Connection[tuple[Any, ...]]") -> list[tuple[str, ...]]:
+    """What is in it: numbers and amounts of those events that have them."""
+    found = table.execute(
+        "SELECT ce_id, type, seller_id, order_id, invoice_number, currency, totals_gross_minor FROM invoice_events"
+    ).fetchall()
+    return sorted(tuple(map(str, each if each[-1] is not None else each[:4])) for each in found)

@@ -21,12 +21,17 @@ import org.apache.kafka.common.serialization.Deserializer;
  *
  * <p>What Confluent's KafkaAvroDeserializer does, for those who use Maven Central alone.
  */
-final class RegistryDeserializer implements Deserializer<GenericRecord> {
+public final class RegistryDeserializer implements Deserializer<GenericRecord> {
     private static final int HEADER_BYTES = 5;
 
     private final HttpClient http = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(10)).build();
     private final Map<Integer, Schema> schemas = new ConcurrentHashMap<>();
     private final String url;
+
+    /** Decodes with the registry at GAPLESS_URL: Kafka Connect makes one by its name. */
+    public RegistryDeserializer() {
+        this(System.getenv("GAPLESS_URL"));
+    }
 
     /** Decodes with the registry at {@code url}. */
     RegistryDeserializer(String url) {
