@@ -17,11 +17,10 @@ import redis.exceptions
 from chaos.memory import family_mb
 from gapless.demo_steps import Target
 from local.layout import Special
-from local.stack import Stack
+from local.stack import READY_SECONDS_MAX, Stack
 
 #: Of each topic: as many as a deployment begins with that means to grow.
 PARTITIONS = 16
-_READY_S_MAX = 60.0
 
 
 @contextmanager
@@ -66,17 +65,17 @@ def target_of(made: Stack) -> Target:
 
 def wait_until_ready(made: Stack) -> None:
     """Return when every process is ready. Raises `TimeoutError`."""
-    give_up_at = time.monotonic() + _READY_S_MAX
+    give_up_at = time.monotonic() + READY_SECONDS_MAX
     # What the stack says of itself may be of before a kill.
     while not (made.status()["ready"] and _redis_answers(made)):
         if time.monotonic() > give_up_at:
-            raise TimeoutError(f"the stack is not ready again within {_READY_S_MAX:g} s")
+            raise TimeoutError(f"the stack is not ready again within {READY_SECONDS_MAX:g} s")
         time.sleep(0.05)
 
 
 def wait_until_answered(url: str, log: Path) -> None:
     """Return when a GET of `url` is answered with 200. Raises `TimeoutError` with the log's end."""
-    give_up_at = time.monotonic() + _READY_S_MAX
+    give_up_at = time.monotonic() + READY_SECONDS_MAX
     while time.monotonic() < give_up_at:
         with suppress(OSError), urlopen(url) as answer:
             if answer.status == 200:

@@ -20,7 +20,7 @@ from chaos.scenario import Ground
 from chaos.timeline import Timeline
 from chaos.traffic import Shop, Traffic
 from local.layout import Special
-from local.stack import Stack
+from local.stack import READY_SECONDS_MAX, Stack
 from producers.client import GaplessClient
 from runtime.settings import ENV_PREFIX, Settings
 
@@ -182,9 +182,9 @@ class World:
             await asyncio.sleep(_POLL_S)
         return True
 
-    async def until_ready(self, seconds_max: float = 90.0) -> bool:
+    async def until_ready(self) -> bool:
         """Wait until all processes run and are ready."""
-        return await self.until(lambda: bool(self.stack.status()["ready"]), "the stack is ready", seconds_max)
+        return await self.until(lambda: bool(self.stack.status()["ready"]), "the stack is ready", READY_SECONDS_MAX)
 
     def metrics(self, name: str) -> dict[str, float]:
         """A process's current metrics, by name and labels as in `/metrics`; empty while it is down."""

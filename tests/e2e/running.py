@@ -15,12 +15,11 @@ from audit.backlog import is_drained
 from audit.report import AuditReport
 from audit.run import run_audit
 from audit.store import open_reader
-from local.stack import Stack
+from local.stack import READY_SECONDS_MAX, Stack
 from producers.client import GaplessClient
 from runtime.kafka import TopicError
 from runtime.settings import Settings
 
-READY_S_MAX = 60.0
 DRAIN_S_MAX = 150.0
 _POLL_S = 0.05
 
@@ -107,7 +106,7 @@ class Running:
 
     def wait_until_ready(self) -> None:
         """All processes run and say they are ready."""
-        wait_for(lambda: bool(self._stack.status()["ready"]), "the stack is ready", READY_S_MAX)
+        wait_for(lambda: bool(self._stack.status()["ready"]), "the stack is ready", READY_SECONDS_MAX)
 
     def wait_until_drained(self) -> None:
         """Every request handled, every event published, every document stored."""

@@ -6,9 +6,10 @@ import json
 import aiohttp
 import msgspec
 
+from local.stack import READY_SECONDS_MAX
 from producers.generate import checkouts
 from tests.collector import Collector, Seen
-from tests.e2e.running import READY_S_MAX, Running, wait_for
+from tests.e2e.running import Running, wait_for
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER_ID = "00f067aa0ba902b7"
@@ -108,6 +109,6 @@ async def test_a_brokers_restart_is_under_fifty_lines_in_all_logs(running: Runni
         back = telling("Kafka is available again")
         return back >= {"gateway", "relay", "invoices-1"} and back == telling("Kafka is unavailable")
 
-    await asyncio.to_thread(wait_for, is_over, "each process says that Kafka is back", READY_S_MAX)
+    await asyncio.to_thread(wait_for, is_over, "each process says that Kafka is back", READY_SECONDS_MAX)
     await asyncio.to_thread(running.wait_until_ready)
     assert sum(map(len, new().values())) < LINES_MAX, json.dumps(new(), indent=1)
