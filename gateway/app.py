@@ -50,6 +50,7 @@ from gateway.orders.order_reading import OrderReading
 from gateway.orders.order_stream import OrderStreams
 from gateway.orders.tracking import Tracking
 from gateway.products.catalogue import Catalogue
+from gateway.products.images import Images
 from gateway.products.product_writing import ProductWriting
 from gateway.products.search import CatalogueSearch
 from gateway.products.search_workers import SearchWorkers
@@ -186,7 +187,8 @@ class Gateway:
             self._product_cache = ProductCache(redis_url)
             self._carts = Carts(redis_url)
         with _naming("OBJECTS_URL"):
-            documents = StoredDocuments(open_store(settings), self._reader, self._hints)
+            store = open_store(settings)
+        documents = StoredDocuments(store, self._reader, self._hints)
         self._search = SearchWorkers([url for url in settings.search_urls.split(",") if url])
         self._catalogue = Catalogue(self._products_reader, self._product_cache, self._admission)
         link_keys = settings.link_keys
@@ -229,7 +231,8 @@ class Gateway:
             (self._invoice_waiters, self._order_waiters),
         )
         #: Its routes, and what happens around each request.
-        self.application = make_app(self._routes(topics, intake, documents), self._keys)
+        images = Images(intake, store, settings.public_url)
+        self.application = make_app([*self._routes(topics, intake, documents), *images.routes()], self._keys)
         self._runner = BoundedRunner(
             self.application,
             seller_of=self._keys.known_seller,

@@ -79,7 +79,9 @@ _NAMES = {
     "POST /v1/email/bounces": "report_bounce",
 }
 #: Not for storefronts, but for payment providers; the stream, which `follow_order` reads; and what is no JSON.
-_LEFT_OUT = re.compile(r"/v1/providers/.*|/v1/orders/{order_id}/events|/v1/products/bulk|/v1/analytics/.*[.]csv")
+_LEFT_OUT = re.compile(
+    r"/v1/providers/.*|/v1/orders/{order_id}/events|/v1/products/bulk|/v1/images.*|/v1/analytics/.*[.]csv"
+)
 _REF = "#/components/schemas/"
 _PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 _COLUMNS = 120

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from openapi_schema_validator import OAS31Validator
@@ -67,7 +68,8 @@ class Conformance:
         if method == "HEAD" or (not body and "content" not in response):
             return
         for listed, content in response.get("content", {}).items():
-            if listed.partition(";")[0] == media_type:
+            # Also a range of types, such as image/*.
+            if fnmatchcase(media_type, listed.partition(";")[0]):
                 if "schema" in content:
                     yield from self._errors(content["schema"], json.loads(body))
                 return

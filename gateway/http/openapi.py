@@ -108,10 +108,10 @@ class Operation:
 
     @property
     def bodies(self) -> tuple[Any, ...]:
-        """The types of the body, of which a request has one."""
+        """The types of the body, of which a request has one; none of what is no JSON."""
         if isinstance(self.body, tuple):
             return self.body
-        return () if self.body is None else (self.body,)
+        return () if self.body in (None, bytes) else (self.body,)
 
     @property
     def kinds(self) -> list[ProblemKind]:
@@ -125,7 +125,8 @@ class Operation:
 class Details(TypedDict, total=False):
     """What an operation may declare besides its responses."""
 
-    #: The type that its body is decoded with, or several possible ones; of JSON Lines, the type of each line.
+    #: The type that its body is decoded with, or several possible ones; of JSON Lines, the type of each line; `bytes`
+    #: where it is no JSON.
     body: Any
     body_media_type: str
     needs_body: bool
@@ -296,7 +297,8 @@ def _operation(described: Operation, schema_of: dict[int, dict[str, Any]]) -> di
     if described.parameters:
         made["parameters"] = [each.document for each in described.parameters]
     if described.body is not None:
-        content = {described.body_media_type: {"schema": _one_of(described.bodies, schema_of)}}
+        schema = {"schema": _one_of(described.bodies, schema_of)} if described.bodies else {}
+        content = {described.body_media_type: schema}
         made["requestBody"] = {"required": described.needs_body, "content": content}
     made["responses"] = responses = {}
     for answer in described.answers:

@@ -203,6 +203,7 @@ async def running(
     *,
     kafka: str | None = None,
     redis_url: str | None = None,
+    objects_url: str | None = None,
     metrics_port: int = 0,
     **more: Any,
 ) -> AsyncIterator[Client]:
@@ -217,7 +218,7 @@ async def running(
         kafka_bootstrap=kafka or services.kafka_bootstrap,
         postgres_url=postgres_url,
         redis_url=redis_url or services.redis_url,
-        objects_url=services.objects.as_uri(),
+        objects_url=objects_url or services.objects.as_uri(),
         gateway_port=0,
         gateway_drain_seconds=0,
         metrics_port=metrics_port,

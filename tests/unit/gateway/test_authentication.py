@@ -31,6 +31,7 @@ OPEN = {
     "GET /v1/catalogue/{seller_id}/products",
     "GET /v1/catalogue/{seller_id}/products/{product_id}",
     "GET /v1/catalogue/{seller_id}/search",
+    "GET /v1/images/{seller_id}/{name}",
     "GET /t/{token}",
     # What the interface is, for tools and for people.
     "GET /asyncapi.json",
