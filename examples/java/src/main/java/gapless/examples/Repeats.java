@@ -30,7 +30,7 @@ final class Repeats implements FixedKeyProcessor<byte[], GenericRecord, GenericR
 
             @Override
             public Set<StoreBuilder<?>> stores() {
-                var store = Stores.inMemoryKeyValueStore(STORE);
+                var store = Stores.persistentKeyValueStore(STORE);
                 return Set.of(Stores.keyValueStoreBuilder(store, Serdes.String(), Serdes.Long()));
             }
         };

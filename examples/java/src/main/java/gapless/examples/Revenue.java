@@ -17,7 +17,6 @@ import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThr
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.Materialized;
-import org.apache.kafka.streams.state.BuiltInDslStoreSuppliers;
 import org.apache.kafka.streams.state.KeyValueStore;
 
 /**
@@ -45,10 +44,6 @@ public final class Revenue {
         settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
         // One name for each instance: it has its partitions again as soon as it is started again, also after a crash.
         settings.put(ConsumerConfig.GROUP_INSTANCE_ID_CONFIG, "1");
-        // A few rows: the changelog topics bring them back.
-        settings.put(
-                StreamsConfig.DSL_STORE_SUPPLIERS_CLASS_CONFIG,
-                BuiltInDslStoreSuppliers.InMemoryDslStoreSuppliers.class);
 
         KafkaStreams streams = new KafkaStreams(topology(List.of(topics), registry), settings);
         CountDownLatch ended = new CountDownLatch(1);
