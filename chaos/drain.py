@@ -11,6 +11,7 @@ _OPEN = """
 SELECT (SELECT count(*) FROM orders WHERE state IN ('PLACED', 'PAYMENT_PENDING')),
        (SELECT count(*) FROM payment_attempts WHERE state = 'open'),
        (SELECT count(*) FROM refunds WHERE state = 'requested'),
+       (SELECT count(*) FROM refund_checks),
        (SELECT count(*) FROM invoices) - (SELECT count(*) FROM documents),
        (SELECT count(*) FROM deliveries JOIN webhook_endpoints e ON endpoint_id = destination
         WHERE deliveries.state = 'open' AND e.state = 'active'),
@@ -18,7 +19,8 @@ SELECT (SELECT count(*) FROM orders WHERE state IN ('PLACED', 'PAYMENT_PENDING')
         FROM journal_heads LEFT JOIN journal_published USING (topic, partition))
 """
 _WORDS = (
-    *("orders undecided", "payments under way", "refunds under way", "documents not made"),
+    *("orders undecided", "payments under way", "refunds under way"),
+    *("refunds not compared with the provider", "documents not made"),
     *("webhooks not delivered", "events not published"),
 )
 

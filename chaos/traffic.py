@@ -212,11 +212,15 @@ class Traffic:
         if chance.random() < 0.2:
             await self._hasty(order_id)
         elif chance.random() < 0.7:
-            answer = await self._commanded(order_id, "shipments", {}, lambda: client.ship(order_id, wait_s=_WAIT_S))
+            answer = await self.ship(order_id)
             if answer is not None and answer.status == 200:
                 self._shipped.append(order_id)
         else:
             await self._commanded(order_id, "cancellations", {}, lambda: client.cancel(order_id))
+
+    async def ship(self, order_id: str) -> GatewayAnswer | None:
+        """Ship an order, and record the answer."""
+        return await self._commanded(order_id, "shipments", {}, lambda: self.client.ship(order_id, wait_s=_WAIT_S))
 
     async def _credit(self, order_id: str) -> None:
         """Credit a part of an invoice twice under one id, and all that is left at the same time."""

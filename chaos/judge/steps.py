@@ -93,9 +93,11 @@ def judge_once(evidence: Evidence) -> None:
         if each.state != "open"
     )
     evidence.same(ONCE, "the end of the payment", topics.finished, finished)
-    # Without authorisations, which are requested by the order's first event.
+    # Without authorisations, which are requested by the order's first event, and refunds in the provider's dashboard.
     asked = Counter(
-        ((each.seller_id, each.order_id), each.request_id) for each in ledger.attempts if each.request_id != "authorize"
+        ((each.seller_id, each.order_id), each.request_id)
+        for each in ledger.attempts
+        if each.request_id != "authorize" and not each.request_id.startswith("refund:provider.")
     )
     evidence.same(ONCE, "the request for the payment", topics.asked, asked)
     refused = Counter(

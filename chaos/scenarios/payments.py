@@ -5,12 +5,15 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from chaos.buyers import shop_for
 from chaos.record import Kind
 from chaos.scenario import Ground, scenario
+from chaos.strangers import run_gapless
 from chaos.traffic import Traffic
 from chaos.world import World
 
@@ -23,6 +26,10 @@ _PROBES_MAX = 3
 _BREAKER_SEEN_SECONDS_MAX = 30.0
 _AWAY_SECONDS_MAX = 300.0
 _AWAY_SHARE = 0.7
+#: Orders that are shipped before anything is refunded in the dashboard.
+_SHIPPED_MIN = 8
+#: Share of turns with a kill, and of refunds in the dashboard of all that is left.
+_KILLED, _WHOLE = 0.25, 0.3
 _OPEN = 'gapless_payment_breaker{state="open"}'
 
 
@@ -144,6 +151,59 @@ async def charged_in_silence(world: World) -> None:
             world.found.append(f"charged {payment['acted']} times, sent {payment['blind']} times blindly: {payment}")
     if not asked:
         world.found.append("the provider was never asked about a payment, so nothing was tested")
+
+
+@scenario(
+    29,
+    "payments are refunded in the provider's dashboard",
+    "each such refund has one credit note; here and there together no more is refunded than was captured",
+)
+async def refunded_in_dashboard(world: World) -> None:
+    """Refunds of random payments, here and there at once, while payments workers and gateways are killed."""
+    made = 0
+    async with world.traffic() as traffic:
+        for _ in range(_SHIPPED_MIN):
+            asked = traffic.shop.checkout(token="tok_ok", sku=traffic.shop.articles[0], quantity=2)  # noqa: S106
+            await traffic.post(asked, wait_s=30)
+            await traffic.ship(asked.order_id)
+        async for _ in world.turns(0.1, 0.6):
+            made += await asyncio.to_thread(_refund_in_dashboard, world)
+            if world.chance.random() < _KILLED:
+                await world.restart(world.chance.choice(world.processes("payments", "gateway")))
+    await world.until_ready()
+    # Notices that no gateway took are lost.
+    said = await asyncio.to_thread(run_gapless, world, "refunds", "find")
+    world.timeline.note(said.strip())
+    await world.drained()
+    await _check_outcomes(world)
+    world.measured["refunds in the dashboard"] = made
+    if not made:
+        world.found.append("nothing was refunded in the dashboard, so nothing was tested")
+
+
+def _refund_in_dashboard(world: World) -> bool:
+    """Refund a random payment in part, or all that is left of it; False if there is none."""
+    left = {
+        payment["order_id"]: payment["captured_minor"] - payment["refunded_minor"]
+        for payment in _ledger(world)
+        if payment["captured_minor"] > payment["refunded_minor"]
+    }
+    if not left:
+        return False
+    order_id = world.chance.choice(sorted(left))
+    amount_minor = left[order_id] if world.chance.random() < _WHOLE else world.chance.randint(1, left[order_id])
+    body = json.dumps({"order_id": order_id, "amount_minor": amount_minor}).encode()
+    request = Request(f"{world.settings.provider_url}/dashboard/refunds", body, method="POST")  # noqa: S310 - our own.
+    try:
+        with urlopen(request, timeout=_CALL_SECONDS_MAX):  # noqa: S310 - our own.
+            pass
+    except HTTPError as error:
+        # Refunded here since the ledger was read.
+        if error.code != HTTPStatus.CONFLICT:
+            raise
+        return False
+    world.timeline.count("a refund in the dashboard")
+    return True
 
 
 async def _check_outcomes(world: World) -> Counter[tuple[str, str]]:
