@@ -10,10 +10,12 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as HEADERS_IN_ASCII
 from email.policy import SMTPUTF8 as HEADERS_IN_UTF8
+from email.policy import Policy
 from email.utils import format_datetime
 from ipaddress import ip_address
 from typing import TypeVar
@@ -28,6 +30,8 @@ TIMEOUT_SECONDS = 30.0
 #: A connection that was idle for longer is not used again: servers close them, and firewalls forget them.
 _IDLE_SECONDS_MAX = 20.0
 _TEXT_CHARS_MAX = 1_000
+_LINE_CHARS_MAX = 76
+_LINE_END = "\r\n"
 #: The answer to a mail that was not taken now; the code itself is in the log.
 _TEMPORARY = 450
 
@@ -131,10 +135,10 @@ def written(mail: Outgoing) -> bytes:
     policy = HEADERS_IN_UTF8 if mail.recipient.needs_smtputf8 else HEADERS_IN_ASCII
     # 7 bits pass everywhere.
     message = EmailMessage(policy.clone(cte_type="7bit"))
-    message["From"] = _address(mail.sender_name, mail.sender)
-    message["To"] = _address(mail.recipient_name, mail.recipient)
+    message["From"] = _AddressHeader("From", mail.sender_name, mail.sender)
+    message["To"] = _AddressHeader("To", mail.recipient_name, mail.recipient)
     if mail.reply_to is not None:
-        message["Reply-To"] = _address("", mail.reply_to)
+        message["Reply-To"] = _AddressHeader("Reply-To", "", mail.reply_to)
     message["Subject"] = mail.subject
     message["Date"] = format_datetime(mail.date)
     message["Message-ID"] = mail.message_id
@@ -262,8 +266,30 @@ class SmtpCalls:
         return SendResult(Answered(response.code), response.code, _plain(response.message))
 
 
-def _address(name: str, mailbox: Mailbox) -> Address:
-    return Address(name, mailbox.local, mailbox.domain)
+class _AddressHeader(str):
+    """A header with one address, in the form in which it is sent.
+
+    Python folds long names in quotes without the quotes: what stood in them would be read as further addresses.
+    """
+
+    __slots__ = ("name",)
+
+    name: str
+
+    def __new__(cls, name: str, shown: str, mailbox: Mailbox) -> "_AddressHeader":
+        """`shown` is whose mailbox it is, empty if nobody's. Raises `ValueError` for a line break."""
+        address = Address(shown, mailbox.local, mailbox.domain)
+        text = str(address)
+        if not shown.isascii() or len(name) + len(": ") + len(text) > _LINE_CHARS_MAX:
+            words = Header(shown, "utf-8", _LINE_CHARS_MAX, name).encode(linesep=_LINE_END) if shown else ""
+            text = f"{words}{_LINE_END} <{address.addr_spec}>"
+        made = super().__new__(cls, text)
+        made.name = name
+        return made
+
+    def fold(self, *, policy: Policy) -> str:
+        """The header's lines, as the library asks for them."""
+        return f"{self.name}: {self}{policy.linesep}"
 
 
 def _is_loopback(host: str) -> bool:

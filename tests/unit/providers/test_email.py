@@ -2,14 +2,16 @@
 
 import email
 import email.policy
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.header import decode_header, make_header
 from email.headerregistry import Address, AddressHeader
 from email.message import EmailMessage
 from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.email import parse_mailbox
@@ -97,6 +99,9 @@ def test_a_line_break_in_a_header_is_refused() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), max_size=200), st.booleans())
+@example("0" * 72 + "\\\\", False)
+@example("a, " * 40 + "Eve <eve@evil.example>, ", False)
+@example('"' * 90, True)
 def test_no_name_changes_the_head(name: str, is_wide: bool) -> None:
     local = "zoë" if is_wide else "zoe"
     mail = replace(
@@ -106,6 +111,14 @@ def test_no_name_changes_the_head(name: str, is_wide: bool) -> None:
     assert sorted(message.keys()) == sorted(HEADERS)
     for header, address in (("From", str(MAIL.sender)), ("To", str(mail.recipient))):
         assert only(message, header).addr_spec == address
+
+
+@pytest.mark.parametrize("name", ["Zoë", "a, b <eve@evil.example>, " * 6 + "c", "0" * 72 + "\\\\", "東京 " * 30 + "都"])
+def test_a_name_is_shown_as_it_is_however_long(name: str) -> None:
+    head, _, _ = written(replace(MAIL, recipient_name=name)).decode().partition("\r\n\r\n")
+    assert all(len(line) <= 78 for line in head.split("\r\n"))
+    [to] = re.findall(r"\r\nTo: (.*?)\s+<zoe@example.com>\r\n", head, re.DOTALL)
+    assert str(make_header(decode_header(to))) == name
 
 
 @pytest.mark.parametrize(
