@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import subprocess
 import tempfile
 import time
@@ -168,6 +169,9 @@ class Shell:
         """Exit status, output and errors."""
         assert self._bash.stdout is not None
         self._say(f"{{\n{command}\n}} </dev/null >{self._output} 2>{self._errors}; echo $?")
+        # One whose quotes or here-documents have no end would be waited for for ever.
+        ended, _, _ = select.select([self._bash.stdout], [], [], _COMMAND_S_MAX)
+        assert ended, f"not done within {_COMMAND_S_MAX:g} s: {command}"
         status = int(self._bash.stdout.readline())
         return status, self._output.read_text(), self._errors.read_text()
 
