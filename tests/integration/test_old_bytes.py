@@ -55,6 +55,7 @@ _ERRORS = {
     ("orders", "payment_attempt_finished"): "foreign: no attempt of an order in this partition has come to this",
     ("payments", "order_placed"): "foreign: no order of ours owes this",
     ("payments", "payment_requested"): "foreign: no order of ours owes this",
+    ("payments", "payment_notice"): "foreign: the provider tells of a refund of an order that does not exist here",
     **{
         ("analytics", schema.record): "foreign: the journal has no such event"
         for topic in READERS["analytics"]
