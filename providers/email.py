@@ -280,8 +280,8 @@ class _AddressHeader(str):
         """`shown` is whose mailbox it is, empty if nobody's. Raises `ValueError` for a line break."""
         address = Address(shown, mailbox.local, mailbox.domain)
         text = str(address)
-        if not shown.isascii() or len(name) + len(": ") + len(text) > _LINE_CHARS_MAX:
-            words = Header(shown, "utf-8", _LINE_CHARS_MAX, name).encode(linesep=_LINE_END) if shown else ""
+        if shown and (not shown.isascii() or len(name) + len(": ") + len(text) > _LINE_CHARS_MAX):
+            words = Header(shown, "utf-8", _LINE_CHARS_MAX, name).encode(linesep=_LINE_END)
             text = f"{words}{_LINE_END} <{address.addr_spec}>"
         made = super().__new__(cls, text)
         made.name = name
