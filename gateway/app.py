@@ -73,7 +73,7 @@ from schemas.catalog import (
     Topic,
 )
 from sinks.agreement import RELAYED_TOPICS, await_agreement
-from sinks.object_store.store import StoreUnavailableError, open_store
+from sinks.object_store.store import ObjectStore, StoreUnavailableError, open_store
 from sinks.postgres.analytics_reader import AnalyticsReader
 from sinks.postgres.invoices_reader import InvoicesReader
 from sinks.postgres.orders_reader import OrdersReader
@@ -188,7 +188,6 @@ class Gateway:
             self._carts = Carts(redis_url)
         with _naming("OBJECTS_URL"):
             store = open_store(settings)
-        documents = StoredDocuments(store, self._reader, self._hints)
         self._search = SearchWorkers([url for url in settings.search_urls.split(",") if url])
         self._catalogue = Catalogue(self._products_reader, self._product_cache, self._admission)
         link_keys = settings.link_keys
@@ -231,8 +230,7 @@ class Gateway:
             (self._invoice_waiters, self._order_waiters),
         )
         #: Its routes, and what happens around each request.
-        images = Images(intake, store, settings.public_url)
-        self.application = make_app([*self._routes(topics, intake, documents), *images.routes()], self._keys)
+        self.application = make_app(self._routes(topics, intake, store), self._keys)
         self._runner = BoundedRunner(
             self.application,
             seller_of=self._keys.known_seller,
@@ -324,8 +322,9 @@ class Gateway:
             return True
         return any(ends.values())
 
-    def _routes(self, topics: Topics, intake: Intake, documents: StoredDocuments) -> list[web.RouteDef]:
+    def _routes(self, topics: Topics, intake: Intake, store: ObjectStore) -> list[web.RouteDef]:
         hints, orders, admission = self._hints, self._orders, self._admission
+        documents = StoredDocuments(store, self._reader, hints)
         invoice_waiters, order_waiters = self._invoice_waiters, self._order_waiters
         reading = OrderReading(orders, hints, admission)
         carts = CartKeeping(intake, self._carts, self._catalogue, orders, hints)
@@ -356,6 +355,7 @@ class Gateway:
             *ProductWriting(
                 intake, self._products_reader, self._products, self._product_cache, self._agreement.require
             ).routes(),
+            *Images(intake, store, self._settings.public_url).routes(),
             *self._catalogue.routes(),
             *CatalogueSearch(self._search).routes(),
             *ReviewEndpoints(intake, self._reviews, self._agreement.require).routes(),
