@@ -119,7 +119,7 @@ class Shop:
         #: Signs who a buyer is. Of this process alone: a new one asks again.
         self._secret = secrets.token_bytes(32)
         #: The checkouts that were asked for lately, by order id: an order that is not accepted is known here alone.
-        self._asked: TTLCache[str, asyncio.Task[Any]] = TTLCache(_ASKED_MAX, _ASKED_SECONDS)
+        self._asked: TTLCache[str, asyncio.Task[ShopError | None]] = TTLCache(_ASKED_MAX, _ASKED_SECONDS)
         self._pages = Environment(loader=PackageLoader("local", "pages"), autoescape=True, trim_blocks=True)
         self._pages.globals["categories"] = [_category(path) for path in categories()]
 
@@ -256,15 +256,20 @@ class Shop:
             },
         }
         # Beside this request: on the waitlist is who waits, and the buyer is shown meanwhile how it stands.
-        asked = asyncio.create_task(
-            self._gateway.call("POST", "/v1/checkouts", body, Prefer=f"wait={_WAITLIST_SECONDS}")
-        )
-        self._asked[order_id] = asked
+        self._asked[order_id] = asked = asyncio.create_task(self._check_out(body))
         await asyncio.wait({asked}, timeout=_WAIT_SECONDS)
-        if asked.done() and (error := _refusal(asked)) is not None:
+        if asked.done() and (error := asked.result()) is not None:
             # A refused order keeps its id; another attempt is another order.
             return await self._show_checkout(request, form, error=_said(error), status=409)
         return _see_other(f"/shop/orders/{quote(order_id, safe='')}")
+
+    async def _check_out(self, body: Mapping[str, Any]) -> ShopError | None:
+        """Why the checkout was refused; None if it was not."""
+        try:
+            await self._gateway.call("POST", "/v1/checkouts", body, Prefer=f"wait={_WAITLIST_SECONDS}")
+        except ShopError as error:
+            return error
+        return None
 
     async def order(self, request: web.Request) -> web.Response:
         """GET /shop/orders/{order_id}: how it stands. Its id is not to be guessed."""
@@ -300,7 +305,7 @@ class Shop:
             asked = self._asked.get(order_id)
             if error.type != "not-found" or asked is None:
                 raise
-            if asked.done() and (refused := _refusal(asked)) is not None:
+            if asked.done() and (refused := asked.result()) is not None:
                 raise refused from None
             found = {"order_id": order_id, "state": "accepted"}
         said, changes = _STATES.get(found["state"], (found["state"], True))
@@ -399,14 +404,6 @@ class Shop:
 
     def _cart_path(self, request: web.Request) -> str:
         return f"/v1/carts/{quote(self._cart_id(request), safe='')}"
-
-
-def _refusal(asked: asyncio.Task[Any]) -> ShopError | None:
-    """Why the checkout was refused; None if it was not. Raises what else ended it."""
-    error = asked.exception()
-    if error is not None and not isinstance(error, ShopError):
-        raise error
-    return error
 
 
 def _see_other(path: str) -> web.Response:
