@@ -112,3 +112,19 @@ def test_fetches_do_not_wait_long_while_partitions_are_taken_up() -> None:
     for state in ("not assigned yet", "ok", "being taken up", "ok"):  # noqa: B007 - `partitions_state` returns it.
         waits += fetcher._get_actions_per_node(None)[0]
     assert waits == [10, 1500, 10, 1500]
+
+
+async def test_a_consumer_is_paced_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first fetch: it would be as long as any."""
+
+    async def start(thread: Any) -> None:
+        thread._consumer = SimpleNamespace(_fetcher=fetcher)
+
+    fetcher: Any = SimpleNamespace(_fetch_max_wait_ms=1500)
+    fetcher._get_actions_per_node = lambda _: ([fetcher._fetch_max_wait_ms], {}, 0.2, True, [])
+    monkeypatch.setattr("faust.transport.drivers.aiokafka.AIOKafkaConsumerThread.on_start", start)
+    # Made without its parts: a whole one wants a broker.
+    thread: Any = transport.CommittedThread.__new__(transport.CommittedThread)
+    thread.consumer = SimpleNamespace(app=SimpleNamespace(partitions_state=lambda: "being taken up", gather_s=0.0))
+    await thread.on_start()
+    assert fetcher._get_actions_per_node(None)[0] == [10]
