@@ -1,12 +1,12 @@
 """Signed links to documents: whoever has one can read the document without an API key, until it expires."""
 
-import base64
 import hmac
 import struct
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from domain import base64url
 from domain.secret_keys import derive_keys
 
 SECONDS_DEFAULT, SECONDS_MIN, SECONDS_MAX = 7 * 86_400, 60, 366 * 86_400
@@ -38,7 +38,7 @@ def sign(link: DocumentLink, key: bytes) -> str:
     seller_id, order_id = link.seller_id.encode(), link.order_id.encode()
     head = _HEAD.pack(link.expires_at, len(seller_id), len(order_id))
     content = b"".join((head, seller_id, order_id, link.refund_id.encode()))
-    return base64.urlsafe_b64encode(_digest(content, key) + content).rstrip(b"=").decode()
+    return base64url.encode(_digest(content, key) + content)
 
 
 def read(token: str, keys: Sequence[bytes]) -> DocumentLink | None:
@@ -46,7 +46,7 @@ def read(token: str, keys: Sequence[bytes]) -> DocumentLink | None:
     if len(token) > TOKEN_CHARS_MAX:
         return None
     try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        raw = base64url.decode(token)
     except ValueError:
         return None
     digest, content = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]

@@ -5,7 +5,6 @@ Elements that violate the grammar are ignored: a malformed preference is not app
 matches nothing.
 """
 
-import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import msgspec
 from aiohttp import web
 from multidict import MultiMapping
 
+from domain import base64url
 from domain.invoice import ORDER_ID_CHARS_MAX, check_order_id
 from domain.refusals import INVALID_FIELD, Refusal
 from gateway.http import problems
@@ -206,14 +206,13 @@ def limit_of(query: Mapping[str, str]) -> int:
 
 def cursor(*place: Any) -> str:
     """The end of a page as an opaque token, which callers send back."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
+    return base64url.encode(msgspec.json.encode(place))
 
 
 def read_cursor(text: str, kind: type[_Place]) -> _Place:
     """The place encoded by `cursor`; raises `ProblemError` for any other token."""
     try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return msgspec.json.decode(raw, type=kind)
+        return msgspec.json.decode(base64url.decode(text), type=kind)
     except ValueError:  # The base of both libraries' errors.
         raise foreign_cursor() from None
 

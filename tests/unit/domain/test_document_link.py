@@ -1,6 +1,7 @@
 """Tokens of links: read back as they were signed, and nothing else is a token."""
 
 import base64
+import string
 from datetime import UTC, datetime
 
 import pytest
@@ -37,6 +38,14 @@ def test_any_other_bit_is_refused() -> None:
             forged = bytearray(raw)
             forged[at] ^= 1 << bit
             assert read(base64.urlsafe_b64encode(forged).decode().rstrip("="), [NEW]) is None
+
+
+def test_any_other_last_character_is_refused() -> None:
+    """Also where it stands for the same bytes."""
+    for order_id in ("A", "AB", "ABC"):
+        token = sign(LINK._replace(order_id=order_id), NEW)
+        for last in string.ascii_letters + string.digits + "-_":
+            assert (read(token[:-1] + last, [NEW]) is None) == (last != token[-1])
 
 
 @pytest.mark.parametrize("token", ["", "x", "é", "a b", "=", "AAAA" * 300, sign(LINK, NEW) + "A", "../d/x"])
