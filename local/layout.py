@@ -7,7 +7,7 @@ import json
 import random
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,12 +167,21 @@ def detoured_brokers(description: Mapping[str, Any]) -> dict[int, int]:
 
 
 def free_port(taken: Iterable[int] = ()) -> int:
-    """A port of this machine on which nothing listens."""
-    candidates = [port for port in PORTS if port not in set(taken)]
-    for port in random.sample(candidates, len(candidates)):
-        if _is_free(port):
+    """A port of this machine on which nothing listens, each time another, until this process was given all."""
+    for _ in PORTS:
+        port = next(_every_port)
+        if port not in set(taken) and _is_free(port):
             return port
     raise StackError(f"no free port between {PORTS.start} and {PORTS.stop}")
+
+
+def _ports_at_random() -> Iterator[int]:
+    # A server may listen long after it was given its port, so a port that is drawn again would be taken for free.
+    while True:
+        yield from random.sample(PORTS, len(PORTS))
+
+
+_every_port = _ports_at_random()
 
 
 def _is_free(port: int) -> bool:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from local.layout import Special, describe, environment_of, process_names, read_description
+from local.layout import PORTS, Special, describe, environment_of, free_port, process_names, read_description
 from runtime.roles import ROLES
 
 
@@ -15,3 +15,9 @@ def test_each_of_our_processes_has_a_metrics_port_of_its_own(tmp_path: Path) -> 
     assert 0 not in ports
     gateway = int(environment_of(tmp_path, description, "gateway")["GAPLESS_GATEWAY_PORT"])
     assert len({*ports, gateway}) == len(ours) + 1
+
+
+def test_a_port_is_given_once_though_nothing_listens_on_it_yet() -> None:
+    given = [free_port() for _ in range(1_000)]
+    assert len(set(given)) == len(given)
+    assert set(given) <= set(PORTS)
