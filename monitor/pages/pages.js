@@ -52,7 +52,8 @@ function showOrder(order) {
 function answers(form, target, path, nodes) {
   byId(form).addEventListener("submit", (event) => {
     event.preventDefault();
-    set(byId(target), "…");
+    // Asked by a person. What follows by itself stays readable until the next is there.
+    if (event.submitter) set(byId(target), "…");
     const fields = Object.fromEntries([...new FormData(byId(form))].map(([name, text]) => [name, text.trim()]));
     show(target, path, fields, (found) => nodes(found, fields));
   });
@@ -166,18 +167,24 @@ function showRecord(letter) {
   ];
 }
 
+// The rows of the letters that are open, by letter: a list that comes anew, as it does with every further letter, takes
+// nothing away from its reader.
+const openRows = new Map();
+
 function idButton(letter) {
-  const button = make("button", { type: "button", class: "opens", "aria-expanded": "false" }, letter.id);
+  const button = make("button", { type: "button", class: "opens", "aria-expanded": String(openRows.has(letter.id)) }, letter.id);
   button.addEventListener("click", async () => {
-    const row = button.closest("tr");
-    if (button.getAttribute("aria-expanded") === "true") {
+    if (openRows.has(letter.id)) {
       button.setAttribute("aria-expanded", "false");
-      row.nextSibling.remove();
+      openRows.get(letter.id).remove();
+      openRows.delete(letter.id);
       return;
     }
     button.setAttribute("aria-expanded", "true");
     const id = `letter-${letter.id}`;
-    row.after(make("tr", { class: "opened" }, make("td", { colspan: row.children.length, id })));
+    const row = make("tr", { class: "opened" }, make("td", { colspan: letterColumns.length, id }));
+    openRows.set(letter.id, row);
+    button.closest("tr").after(row);
     await show(id, `/dead-letters/${letter.id}`, {}, showRecord);
   });
   return button;
@@ -192,11 +199,20 @@ const letterColumns = [
   ["error", "cause", (each) => each.error.replace(`${each.reason}: `, "")],
 ];
 
+function letterTable(letters) {
+  const node = table(letterColumns, letters);
+  const listed = new Set(letters.map((each) => each.id));
+  for (const id of openRows.keys()) if (!listed.has(id)) openRows.delete(id);
+  const rows = [...node.querySelectorAll("tbody tr")];
+  letters.forEach((each, at) => { if (openRows.has(each.id)) rows[at].after(openRows.get(each.id)); });
+  return node;
+}
+
 function showLetters(found, fields) {
   const options = ["topic", "reason", "order", "since", "until"].filter((name) => fields[name]).map((name) => ` --${name} '${fields[name].replaceAll("'", "'\\''")}'`).join("");
   const isOpen = (fields.state || "open") === "open";
   const nodes = [make("p", {}, `${count(found.count)} ${fields.state || "open"}`)];
-  if (found.dead_letters.length) nodes.push(table(letterColumns, found.dead_letters));
+  if (found.dead_letters.length) nodes.push(letterTable(found.dead_letters));
   if (found.next) {
     const more = make("button", { type: "button" }, "Older ones");
     more.addEventListener("click", () => show("letters", "/dead-letters", { ...fields, after: found.next }, (next) => showLetters(next, fields)));
