@@ -22,7 +22,7 @@ CHECKS = {
     "answer": "each command is answered once, and a command answered as applied was carried out",
     "order": "each order's history follows the transition table, and its events say the same, once",
     "stock": "never oversold; reserved is the sum of open claims; each SKU's changes run 1, 2, 3 … n",
-    "product": "each product is what its last event says; its versions run 1, 2, 3 … n",
+    "product": "each product, and each seller's synonyms, is what its last event says; versions run 1, 2, 3 … n",
     "review": "each review is what its last event says; ratings are what the published reviews come to",
     "payment": "each confirmed order has one authorisation and one invoice; money received equals money invoiced",
     "provider": "the provider has charged each order at most once, with the recorded amounts",

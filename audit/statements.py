@@ -182,7 +182,12 @@ SELECT p.seller_id, p.product_id, p.version, p.event
 FROM unnest(%(seller_ids)s::text[], %(product_ids)s::text[]) AS wanted (seller_id, product_id)
 JOIN products p USING (seller_id, product_id)
 """
-PRODUCT_VERSIONS: LiteralString = "SELECT coalesce(sum(version), 0) FROM products"
+SYNONYMS_OF: LiteralString = """
+SELECT seller_id, version, event FROM synonyms WHERE seller_id = ANY(%(seller_ids)s::text[])
+"""
+PRODUCT_VERSIONS: LiteralString = """
+SELECT (SELECT coalesce(sum(version), 0) FROM products) + (SELECT coalesce(sum(version), 0) FROM synonyms)
+"""
 REVIEWS_OF: LiteralString = """
 SELECT r.seller_id, r.order_id, r.line, r.sku, r.state, r.version, r.stars, r.title, r.body, r.author
 FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[], %(lines)s::int[]) AS wanted (seller_id, order_id, line)

@@ -1217,3 +1217,35 @@ class StockChanged(TypedDict):
     occurred_at: int
     #: The header ce_id: topic, partition and seq. Null in records from before this version.
     event_id: NotRequired[str | None]
+
+
+@final
+class SynonymWord(TypedDict):
+    """A word, or some in a row."""
+
+    #: As the seller wrote it, in one line.
+    text: str
+
+
+@final
+class SynonymGroup(TypedDict):
+    """Words that a question may use for each other."""
+
+    #: What is asked for; without also_finds each finds what the others do.
+    words: list[SynonymWord]
+    #: What a question for one of the words finds too; none finds the words. May be empty.
+    also_finds: list[SynonymWord]
+
+
+@final
+class SynonymsChanged(TypedDict):
+    """A seller's synonyms for search were put. Key: seller_id in UTF-8."""
+
+    #: Whose synonyms: their identity.
+    seller_id: str
+    #: 1, 2, 3 ... of the seller's synonyms, without a gap.
+    version: int
+    #: All of them; none if the seller has taken them back.
+    groups: list[SynonymGroup]
+    #: UTC.
+    occurred_at: int

@@ -54,6 +54,7 @@ from gateway.products.images import Images
 from gateway.products.product_writing import ProductWriting
 from gateway.products.search import CatalogueSearch
 from gateway.products.search_workers import SearchWorkers
+from gateway.products.synonyms import SynonymKeeping
 from gateway.registry import RegistryError
 from gateway.reviews.review_endpoints import ReviewEndpoints
 from gateway.stock import StockKeeping
@@ -82,6 +83,7 @@ from sinks.postgres.products_reader import ProductsReader
 from sinks.postgres.reviews import Reviews
 from sinks.postgres.sealing import sealing_for
 from sinks.postgres.stock import Stock
+from sinks.postgres.synonyms import Synonyms
 from sinks.postgres.webhooks import Webhooks
 
 _log = logging.getLogger(__name__)
@@ -181,6 +183,7 @@ class Gateway:
             self._webhooks = Webhooks(postgres_url)
             self._products = Products(postgres_url)
             self._products_reader = ProductsReader(postgres_url)
+            self._synonyms = Synonyms(postgres_url)
         with _naming("REDIS_URL"):
             self._hints = Hints(redis_url, self._has_accepted)
             self._admission = Admission(redis_url, hold_seconds=settings.hold_seconds)
@@ -310,6 +313,7 @@ class Gateway:
         await self._webhooks.close()
         await self._products.close()
         await self._products_reader.close()
+        await self._synonyms.close()
 
     async def _has_accepted(self) -> bool:
         """Whether a request was ever accepted, as the brokers know; True where that can't be found out."""
@@ -358,6 +362,7 @@ class Gateway:
             *Images(intake, store, self._settings.public_url).routes(),
             *self._catalogue.routes(),
             *CatalogueSearch(self._search).routes(),
+            *SynonymKeeping(intake, self._synonyms, self._agreement.require).routes(),
             *ReviewEndpoints(intake, self._reviews, self._agreement.require).routes(),
             *AnalyticsEndpoints(
                 intake, figures, keys=self._analytics_keys, public_url=self._settings.public_url

@@ -46,6 +46,8 @@ _NAMES = {
     "GET /v1/catalogue/{seller_id}/products": "get_catalogue",
     "GET /v1/catalogue/{seller_id}/products/{product_id}": "get_catalogue_product",
     "GET /v1/catalogue/{seller_id}/search": "search_catalogue",
+    "GET /v1/synonyms": "get_synonyms",
+    "PUT /v1/synonyms": "put_synonyms",
     "GET /v1/carts/{cart_id}": "get_cart",
     "DELETE /v1/carts/{cart_id}": "delete_cart",
     "PUT /v1/carts/{cart_id}/lines/{sku}": "put_cart_line",

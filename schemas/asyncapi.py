@@ -93,7 +93,8 @@ def _message(schema: catalog.Schema[Any]) -> dict[str, Any]:
     """A record; headers are those that the relay gives it, if it is the relay's alone."""
     avro = json.loads(schema.newest.text)
     is_relayed = not any(_is_open(topic) for topic in catalog.TOPICS.values() if schema in topic.schemas)
-    key = {**_TEXT, "description": "The order id; of a product its id; of a stock change that is no order's the SKU."}
+    meant = "The order id; of a product its id; of synonyms the seller; of a stock change that is no order's the SKU."
+    key = {**_TEXT, "description": meant}
     return {
         "name": schema.name,
         "title": schema.type.__name__,

@@ -137,6 +137,7 @@ CREDIT_NOTE_ISSUED = Schema(records.CreditNoteIssued, (20, 26, 34))
 CREDIT_REQUEST = Schema(records.CreditRequest, (29,))
 PRODUCT_CHANGED = Schema(records.ProductChanged, (30,))
 REVIEW_CHANGED = Schema(records.ReviewChanged, (47,))
+SYNONYMS_CHANGED = Schema(records.SynonymsChanged, (49,))
 
 
 def is_issued(
@@ -198,8 +199,8 @@ ORDER_EVENTS = Topic(
     3 * _MIB,
 )
 INVENTORY_EVENTS = Topic("inventory-events", (STOCK_CHANGED,), 3 * _DAY_MS, 1 * _MIB)
-#: Kept for ever: whoever follows later, such as a search index, has all products.
-CATALOGUE_EVENTS = Topic("catalogue-events", (PRODUCT_CHANGED,), None, 256 * 1024)
+#: Kept for ever: whoever follows later, such as a search index, has all products and synonyms.
+CATALOGUE_EVENTS = Topic("catalogue-events", (PRODUCT_CHANGED, SYNONYMS_CHANGED), None, 256 * 1024)
 #: Kept for ever: ratings can be computed from it anew.
 REVIEW_EVENTS = Topic("review-events", (REVIEW_CHANGED,), None, 64 * 1024)
 PAYMENT_EVENTS = Topic("payment-events", (PAYMENT_ATTEMPT_FINISHED,), 7 * _DAY_MS, 64 * 1024)

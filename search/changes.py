@@ -8,9 +8,10 @@ from confluent_kafka import Message
 
 from domain.numbering import SELLER_ID
 from domain.product import check, check_product_id, skus_of
+from domain.synonyms import check as check_synonyms
 from schemas import catalog
 from schemas.codec import DecodeError, decode
-from search.documents import Article, IndexedProduct, Level, Position, Rating, article_key
+from search.documents import Article, GivenSynonyms, IndexedProduct, Level, Position, Rating, article_key
 from search.index import CatalogueIndex
 
 #: What a worker follows.
@@ -19,17 +20,19 @@ TOPICS = (catalog.CATALOGUE_EVENTS, catalog.INVENTORY_EVENTS, catalog.REVIEW_EVE
 
 @dataclass(slots=True)
 class Changes:
-    """What events have said since the last commit: of each product, SKU and rating the newest."""
+    """What events have said since the last commit: of each product, SKU, rating and seller's synonyms the newest."""
 
     products: dict[str, IndexedProduct] = field(default_factory=dict)
     articles: dict[str, Article] = field(default_factory=dict)
+    #: By seller.
+    synonyms: dict[str, GivenSynonyms] = field(default_factory=dict)
     #: (topic, partition) → the first offset that was not read.
     next_offsets: dict[tuple[str, int], int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """How many documents they are about, at least."""
-        return len(self.products) + len(self.articles)
+        return len(self.products) + len(self.articles) + len(self.synonyms)
 
     def read(self, message: Message) -> None:
         """Add what a record says. Raises `DecodeError`, and then it counts as read all the same."""
@@ -40,8 +43,15 @@ class Changes:
             raise DecodeError("a tombstone: the record has no value")
         _READERS[topic](self, value)
 
-    def _read_product(self, value: bytes) -> None:
-        _, body = decode(value, catalog.PRODUCT_CHANGED, bytes_max=catalog.CATALOGUE_EVENTS.value_bytes_max)
+    def _read_catalogue(self, value: bytes) -> None:
+        events = catalog.CATALOGUE_EVENTS
+        schema, body = decode(value, *events.schemas, bytes_max=events.value_bytes_max)
+        if catalog.SYNONYMS_CHANGED.describes(body, schema):
+            given = given_synonyms(body)
+            before = self.synonyms.get(given.seller_id)
+            if before is None or given.version > before.version:
+                self.synonyms[given.seller_id] = given
+            return
         found = indexed(body)
         known = self.products.get(found.key)
         if known is None or found.version > known.version:
@@ -67,14 +77,14 @@ class Changes:
 
 
 _READERS: Mapping[str, Callable[[Changes, bytes], None]] = {
-    catalog.CATALOGUE_EVENTS.name: Changes._read_product,
+    catalog.CATALOGUE_EVENTS.name: Changes._read_catalogue,
     catalog.INVENTORY_EVENTS.name: Changes._read_stock,
     catalog.REVIEW_EVENTS.name: Changes._read_review,
 }
 
 
 def apply(index: CatalogueIndex, changes: Changes, topic_ids: Mapping[str, str]) -> set[str]:
-    """Write the changes with the positions that they lead to, and commit; the sellers whose products have changed."""
+    """Write the changes with the positions that they lead to, and commit; the sellers for whose buyers it changes."""
     known = index.articles(changes.articles.keys())
     articles = {key: newest(known[key], each) if key in known else each for key, each in changes.articles.items()}
     articles = {key: each for key, each in articles.items() if each != known.get(key)}
@@ -96,6 +106,13 @@ def apply(index: CatalogueIndex, changes: Changes, topic_ids: Mapping[str, str])
     for product in products.values():
         index.put_product(product, around)
     index.put("article", articles.values())
+    given_before = index.synonyms(changes.synonyms)
+    given = [
+        each
+        for seller_id, each in changes.synonyms.items()
+        if seller_id not in given_before or each.version > given_before[seller_id].version
+    ]
+    index.put("synonyms", given)
     index.put(
         "position",
         [
@@ -104,7 +121,7 @@ def apply(index: CatalogueIndex, changes: Changes, topic_ids: Mapping[str, str])
         ],
     )
     index.commit()
-    return {each.seller_id for each in products.values()}
+    return {each.seller_id for each in products.values()} | {each.seller_id for each in given}
 
 
 def indexed(event: Mapping[str, Any]) -> IndexedProduct:
@@ -115,6 +132,15 @@ def indexed(event: Mapping[str, Any]) -> IndexedProduct:
     if refusal is not None:
         raise DecodeError(str(refusal))
     return IndexedProduct(event["seller_id"], event["product_id"], event["version"], event["occurred_at"], product)
+
+
+def given_synonyms(event: Mapping[str, Any]) -> GivenSynonyms:
+    """A seller's synonyms as their event has them. Raises `DecodeError` for those that break the rules."""
+    _check_seller(event["seller_id"])
+    refusal = check_synonyms(event["groups"])
+    if refusal is not None:
+        raise DecodeError(str(refusal))
+    return GivenSynonyms(event["seller_id"], event["version"], event["groups"])
 
 
 def rating(stars: tuple[int, int, int, int, int], version: int) -> Rating:

@@ -12,13 +12,13 @@ import msgspec
 from tantivy import Document, Schema, SchemaBuilder
 
 from domain.product import found_in, skus_of
-from domain.records import Product
+from domain.records import Product, SynonymGroup
 from domain.review import average_hundredths
 from domain.search import fold, grams, indexed_price, words
 from search.stems import primary, stem
 
 #: Counts the changes of what stands in the index, or how words are cut: an index of another version is rebuilt.
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 
 #: Fields of words, with their stems' fields: of names, of what sorts products, and of what describes them.
 WORD_FIELDS = ("name", "label", "body")
@@ -76,6 +76,19 @@ class IndexedProduct(msgspec.Struct, frozen=True):
         return product_key(self.seller_id, self.product_id)
 
 
+class GivenSynonyms(msgspec.Struct, frozen=True):
+    """A seller's synonyms as their last event has them."""
+
+    seller_id: str
+    version: int
+    groups: list[SynonymGroup]
+
+    @property
+    def key(self) -> str:
+        """Its document."""
+        return synonyms_key(self.seller_id)
+
+
 class Position(msgspec.Struct, frozen=True):
     """The first offset of a partition that the index does not account for, and the topic that it was counted in."""
 
@@ -120,6 +133,11 @@ def article_key(seller_id: str, sku: str) -> str:
     return f"article/{seller_id}/{sku}"
 
 
+def synonyms_key(seller_id: str) -> str:
+    """The key of the document of a seller's synonyms."""
+    return f"synonyms/{seller_id}"
+
+
 def make_schema() -> Schema:
     """The fields. Those of words have no positions: what is searched are words, not phrases."""
     builder = SchemaBuilder()
@@ -137,7 +155,7 @@ def make_schema() -> Schema:
     return builder.build()
 
 
-def plain_document(kind: str, source: Article | Position | Head) -> Document:
+def plain_document(kind: str, source: Article | GivenSynonyms | Position | Head) -> Document:
     """The document of what is no product."""
     document = Document()
     document.add_text("key", source.key)

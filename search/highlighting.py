@@ -7,8 +7,9 @@ from itertools import pairwise
 from rapidfuzz.distance import OSA
 
 from domain.search import Word, grams, typos_max, words
+from search.asked_words import AskedWord
 from search.documents import stem_terms
-from search.queries import ALL, AskedWord
+from search.queries import ALL
 
 #: Characters of a snippet, about.
 SNIPPET_CHARS = 160
@@ -20,8 +21,11 @@ class Marker:
     """Marks what a question has matched; for one answer, whose texts have most of their words in common."""
 
     def __init__(self, asked: Sequence[AskedWord], match: str) -> None:
-        self._asked = asked
-        self._match = match
+        #: Each word that is looked for, and whether typos in it are forgiven: in synonyms they are not.
+        self._wanted = [
+            *((each, match != ALL) for each in asked),
+            *((each, False) for word in asked for synonym in word.synonyms for each in synonym),
+        ]
         #: (language, word in lower case) → whether it matches.
         self._known: dict[tuple[str, str], bool] = {}
         #: (language, text) → its spans: a text is chosen by them, and then shown.
@@ -42,7 +46,9 @@ class Marker:
                 continue
             is_match = self._known.get((language, word.lower))
             if is_match is None:
-                is_match = any(self._is_match(word, language, each) for each in self._asked)
+                is_match = any(
+                    _is_match(word, language, asked, forgives_typos=forgives) for asked, forgives in self._wanted
+                )
                 self._known[language, word.lower] = is_match
             if is_match:
                 found.append((word.start, word.end))
@@ -63,35 +69,36 @@ class Marker:
         shown = rendered(flat[start:end], inside)
         return f"{'… ' if start else ''}{shown}{' …' if end < len(flat) else ''}"
 
-    def _is_match(self, word: Word, language: str, asked: AskedWord) -> bool:
-        wanted = asked.word.folded
-        if asked.word.is_unspaced:
-            return False
-        if word.folded == wanted or (asked.is_prefix and word.folded.startswith(wanted)):
-            return True
-        if asked.stems and any(stem in asked.stems for stem in stem_terms([language], word.lower)):
-            return True
-        typos = 0 if self._match == ALL else typos_max(wanted)
-        if not typos:
-            return False
-        compared = [word.folded]
-        if asked.is_prefix:
-            compared += [word.folded[: len(wanted) + more] for more in range(-typos, typos + 1)]
-        return any(OSA.distance(each, wanted, score_cutoff=typos) <= typos for each in compared)
-
     def _runs(self, word: Word) -> list[tuple[int, int]]:
         """Where a run without spaces has what is asked for; none where folding has changed its length."""
         if len(word.folded) != word.end - word.start:
             return []
         covered = [False] * len(word.folded)
-        for each in self._asked:
-            for gram in grams(each.word.folded) if each.word.is_unspaced else []:
+        for each, _ in self._wanted:
+            for gram in grams(each.word.folded) if each.word.is_unspaced else ():
                 at = word.folded.find(gram)
                 while at >= 0:
                     covered[at : at + len(gram)] = [True] * len(gram)
                     at = word.folded.find(gram, at + 1)
         edges = [at for at, (left, right) in enumerate(pairwise([False, *covered, False])) if left != right]
         return [(word.start + first, word.start + last) for first, last in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _is_match(word: Word, language: str, asked: AskedWord, *, forgives_typos: bool) -> bool:
+    wanted = asked.word.folded
+    if asked.word.is_unspaced:
+        return False
+    if word.folded == wanted or (asked.is_prefix and word.folded.startswith(wanted)):
+        return True
+    if asked.stems and any(stem in asked.stems for stem in stem_terms([language], word.lower)):
+        return True
+    typos = typos_max(wanted) if forgives_typos else 0
+    if not typos:
+        return False
+    compared = [word.folded]
+    if asked.is_prefix:
+        compared += [word.folded[: len(wanted) + more] for more in range(-typos, typos + 1)]
+    return any(OSA.distance(each, wanted, score_cutoff=typos) <= typos for each in compared)
 
 
 def rendered(text: str, spans: Sequence[tuple[int, int]]) -> str:

@@ -16,6 +16,7 @@ from search.documents import (
     HEAD,
     INDEX_VERSION,
     Article,
+    GivenSynonyms,
     Head,
     IndexedProduct,
     Position,
@@ -24,6 +25,7 @@ from search.documents import (
     make_schema,
     plain_document,
     product_document,
+    synonyms_key,
 )
 
 _log = logging.getLogger(__name__)
@@ -170,14 +172,22 @@ class CatalogueIndex:
         found = [msgspec.json.decode(each, type=Article) for each in self._of_keys("key", keys)]
         return {each.key: each for each in found}
 
+    def synonyms(self, seller_ids: Iterable[str]) -> dict[str, GivenSynonyms]:
+        """The synonyms of those of the sellers that have given some, by seller."""
+        found = self._of_keys("key", [synonyms_key(each) for each in seller_ids])
+        given = [msgspec.json.decode(each, type=GivenSynonyms) for each in found]
+        return {each.seller_id: each for each in given}
+
     def put_product(self, product: IndexedProduct, articles: Mapping[str, Article], *, is_new: bool = False) -> None:
         """Write a product's document; `articles` by key. A new one replaces none, which saves a look-up."""
         skus = [] if product.product is None else [variant["sku"] for variant in product.product["variants"]]
         known = {sku: found for sku in skus if (found := articles.get(article_key(product.seller_id, sku)))}
         self._put(product.key, product_document(product, known), is_new=is_new)
 
-    def put(self, kind: str, sources: Iterable[Article | Position | Head], *, is_new: bool = False) -> None:
-        """Write documents of what is no product: `article`, `position` or `head`."""
+    def put(
+        self, kind: str, sources: Iterable[Article | GivenSynonyms | Position | Head], *, is_new: bool = False
+    ) -> None:
+        """Write documents of what is no product: `article`, `synonyms`, `position` or `head`."""
         for source in sources:
             self._put(source.key, plain_document(kind, source), is_new=is_new)
 

@@ -5,7 +5,7 @@ and not on how the index is stored. So two workers put the same products into th
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,30 +14,29 @@ from tantivy import FieldType, Occur, Query, Searcher
 from domain.search import (
     INDEXED_PRICE_DECIMALS,
     INDEXED_PRICE_MAX,
-    WORDS_MAX,
     FacetCount,
     PriceBand,
     SearchFacets,
     SearchQuestion,
-    Word,
     fold,
     grams,
     price_text,
     typos_max,
-    words,
 )
-from search.documents import WORD_FIELDS, stem_terms
+from search.asked_words import AskedWord, asked_words
+from search.documents import WORD_FIELDS
 from search.index import SCHEMA
-from search.stems import is_stop_word, primary
+from search.synonyms import Synonyms
 
 #: What a match is worth by its field, for each kind of match.
 _WORTH = {"name": 10.0, "label": 7.0, "body": 3.0}
 _EXACT, _STEM, _PREFIX, _SIMILAR = 1.0, 0.9, 0.8, 0.5
+#: What a synonym's match is worth, of what the word itself would be worth in the same place.
+_SYNONYM = 0.75
 #: A word that may be missing, such as `the`.
 _STOP_WORD_WORTH = 0.2
 #: A product that is asked for by its id or one of its SKUs comes first.
 _CODE_WORTH = 1_000.0
-_PREFIX_CHARS_MIN = 2
 _FACET_VALUES_MAX = 50
 _LANGUAGES_MAX = 100
 #: Where bands of prices begin, in units of the index: 0, then 1, 2, 5, 10, 20, 50 … up to 100,000.
@@ -45,19 +44,6 @@ _UNIT = 10**INDEXED_PRICE_DECIMALS
 _BAND_STARTS = (0, *(step * 10**power * _UNIT for power in range(5) for step in (1, 2, 5)), 100_000 * _UNIT)
 
 ALL, SIMILAR, SOME = "all", "similar", "some"
-
-
-@dataclass(frozen=True, slots=True)
-class AskedWord:
-    """A word of a question."""
-
-    word: Word
-    #: Whether it may be the beginning of a word.
-    is_prefix: bool
-    #: Whether it must be found.
-    is_required: bool
-    #: The terms of its stems.
-    stems: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +57,14 @@ class Asked:
     text: Query | None
 
 
-def readings(question: SearchQuestion, languages: Sequence[str]) -> Iterator[Asked]:
-    """The question as it may be understood, the strictest first. `languages` are those of the seller's products."""
-    asked = _asked_words(question.text, [primary(question.language)] if question.language else languages)
+def readings(question: SearchQuestion, languages: Sequence[str], synonyms: Synonyms | None = None) -> Iterator[Asked]:
+    """The question as it may be understood, the strictest first.
+
+    Its words are compared in `languages`; `synonyms` are the seller's in them.
+    """
+    asked = asked_words(question.text, languages)
+    if synonyms is not None:
+        asked = synonyms.given_to(asked)
     if not asked:
         yield Asked(question, (), ALL, None)
         return
@@ -141,29 +132,6 @@ def facets_of(asked: Asked, searcher: Searcher) -> SearchFacets:
     }
 
 
-def _asked_words(text: str, languages: Sequence[str]) -> tuple[AskedWord, ...]:
-    found = list(words(text))[:WORDS_MAX]
-    # A word is finished where something follows it.
-    is_open = bool(found) and found[-1].end == len(text)
-    asked = [
-        AskedWord(
-            word,
-            is_open and word is found[-1] and not word.is_unspaced and len(word.folded) >= _PREFIX_CHARS_MIN,
-            word.is_unspaced or not _is_small(word, languages),
-            () if word.is_unspaced else tuple(dict.fromkeys(stem_terms(languages, word.lower))),
-        )
-        for word in found
-    ]
-    if not any(each.is_required for each in asked):
-        asked = [replace(each, is_required=True) for each in asked]
-    return tuple(asked)
-
-
-def _is_small(word: Word, languages: Sequence[str]) -> bool:
-    is_letter = len(word.folded) == 1 and not word.folded.isdigit()
-    return is_letter or any(is_stop_word(language, word.lower) for language in languages)
-
-
 def _words_query(asked: Sequence[AskedWord], match: str) -> Query:
     required = [_word_query(each, match) for each in asked if each.is_required]
     optional = [_scaled(_word_query(each, match), _STOP_WORD_WORTH) for each in asked if not each.is_required]
@@ -179,7 +147,27 @@ def _words_query(asked: Sequence[AskedWord], match: str) -> Query:
 
 
 def _word_query(asked: AskedWord, match: str) -> Query:
-    """The best of all ways in which a document has the word."""
+    """The best of all ways in which a document has the word, or one of its synonyms.
+
+    Those of several words stand for each of them: a document with a synonym has them all.
+    """
+    if not asked.synonyms:
+        return _itself_query(asked, match)
+    itself = _itself_query(asked, match)
+    share = _SYNONYM * _matches(asked)
+    instead = [
+        _scaled(_words_query(each, ALL), share / sum(_matches(word) for word in each if word.is_required))
+        for each in asked.synonyms
+    ]
+    return Query.disjunction_max_query([itself, *instead])
+
+
+def _matches(asked: AskedWord) -> int:
+    """Of how many matches the word's worth is the sum."""
+    return len(grams(asked.word.folded)) if asked.word.is_unspaced else 1
+
+
+def _itself_query(asked: AskedWord, match: str) -> Query:
     word = asked.word
     if word.is_unspaced:
         return _both(*(_in_any_field(partial(_having, gram)) for gram in grams(word.folded)))

@@ -14,12 +14,19 @@ from domain.product import skus_of
 from domain.reservation import Sku
 from runtime.kafka import TopicError, end_offsets, stable_offsets, start_offsets
 from runtime.topics import TopicState, describe_topics
-from search.changes import TOPICS, indexed, rating
+from search.changes import TOPICS, given_synonyms, indexed, rating
 from search.documents import INDEX_VERSION, Article, Head, Level, Position
 from search.index import IndexFolder
 from sinks.postgres.migrate import migration_files
 from sinks.postgres.schema import require_schema
-from sinks.postgres.search_rows import ArticleRow, count_rows, read_articles, read_products, read_some_articles
+from sinks.postgres.search_rows import (
+    ArticleRow,
+    count_rows,
+    read_articles,
+    read_products,
+    read_some_articles,
+    read_synonyms,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +69,7 @@ def rebuild(
                 index.put_product(product, articles, is_new=True)
             done += len(products)
             on_progress(min(done, total), total)
+        index.put("synonyms", map(given_synonyms, read_synonyms(connection)), is_new=True)
     index.put("head", [Head(INDEX_VERSION)], is_new=True)
     index.put("position", starts, is_new=True)
     index.commit()

@@ -1,6 +1,7 @@
 """Answers questions from the index."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from threading import Lock
 
 import msgspec
@@ -9,11 +10,12 @@ from tantivy import Order, Searcher, SearchResult
 from domain.records import Product, ProductText
 from domain.review import average_text
 from domain.search import SearchAnswer, SearchHit, SearchImage, SearchQuestion, SearchRating, indexed_price
-from search.documents import Shown
+from search.documents import GivenSynonyms, Shown
 from search.highlighting import Marker, rendered
 from search.index import CatalogueIndex, source_of
 from search.queries import Asked, facets_of, finds_something, languages_of, query_of, readings
-from search.stems import primary
+from search.stems import STEMMERS, primary
+from search.synonyms import Synonyms
 
 _shown = msgspec.json.Decoder(Shown)
 
@@ -36,20 +38,43 @@ class Versions:
                 self._of_seller[seller_id] = self._of_seller.get(seller_id, 0) + 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Seller:
+    """What is remembered of a seller's part of the index, at its version."""
+
+    version: int
+    #: Those of the products.
+    languages: list[str]
+    given: GivenSynonyms | None
+    #: Languages → the synonyms that were given, in these.
+    synonyms: dict[tuple[str, ...], Synonyms] = field(default_factory=dict)
+
+    def synonyms_in(self, languages: Sequence[str]) -> Synonyms | None:
+        """The seller's synonyms; None without any."""
+        if self.given is None:
+            return None
+        # All languages without stems are the same here: whatever buyers name, there are no more than these.
+        key = tuple(each for each in languages if each in STEMMERS)
+        found = self.synonyms.get(key)
+        if found is None:
+            found = self.synonyms[key] = Synonyms(self.given.groups, key)
+        return found
+
+
 class Searching:
     """Answers from one index; in any thread."""
 
     def __init__(self, index: CatalogueIndex, versions: Versions) -> None:
         self._index = index
         self._versions = versions
-        self._languages: dict[str, tuple[int, list[str]]] = {}
+        self._sellers: dict[str, _Seller] = {}
 
     def answer(self, question: SearchQuestion) -> SearchAnswer:
         """What the question finds, in the state of the last commit."""
         # Read before the searcher: a commit between the two leaves what is remembered too old, never too new.
-        languages = self._languages_of(question.seller_id)
+        seller = self._seller(question.seller_id)
         searcher = self._index.searcher
-        asked, found = self._found(question, languages, searcher)
+        asked, found = self._found(question, seller, searcher)
         marker = Marker(asked.words, asked.match)
         hits = [_hit(_shown.decode(source_of(searcher, at)), question.language, marker) for _, at in found.hits]
         return {
@@ -60,24 +85,27 @@ class Searching:
             "facets": facets_of(asked, searcher),
         }
 
-    def _found(
-        self, question: SearchQuestion, languages: Sequence[str], searcher: Searcher
-    ) -> tuple[Asked, SearchResult]:
+    def _found(self, question: SearchQuestion, seller: _Seller, searcher: Searcher) -> tuple[Asked, SearchResult]:
         """The strictest reading that finds something, and what it finds; if none does, the last."""
-        for asked in readings(question, languages):
+        languages = [primary(question.language)] if question.language else seller.languages
+        for asked in readings(question, languages, seller.synonyms_in(languages)):
             found = _search(asked, searcher)
             # Its stubs lack it.
             if found.count or finds_something(asked, searcher):  # type: ignore[attr-defined]
                 break
         return asked, found
 
-    def _languages_of(self, seller_id: str) -> list[str]:
+    def _seller(self, seller_id: str) -> _Seller:
         version = self._versions.of(seller_id)
-        known = self._languages.get(seller_id)
-        if known is not None and known[0] == version:
-            return known[1]
-        found = languages_of(seller_id, self._index.searcher)
-        self._languages[seller_id] = version, found
+        known = self._sellers.get(seller_id)
+        if known is not None and known.version == version:
+            return known
+        given = self._index.synonyms([seller_id]).get(seller_id)
+        found = _Seller(version, languages_of(seller_id, self._index.searcher), given)
+        if known is not None and given is not None and known.given == given:
+            # Products change often, and synonyms seldom.
+            found.synonyms.update(known.synonyms)
+        self._sellers[seller_id] = found
         return found
 
 

@@ -383,11 +383,13 @@ def _read(topic: str, record: Record) -> tuple[str, MirrorEvent | None]:
 
 
 def _read_product(topic: str, record: Record) -> tuple[str, str | None]:
-    """The product that an event is about; None for an article that no product sells. Raises `DecodeError`."""
+    """The product that an event is about; None for none, or an article that none sells. Raises `DecodeError`."""
     product_id: str | None
     if topic == catalog.CATALOGUE_EVENTS.name:
-        _, product = decode(record.value, catalog.PRODUCT_CHANGED, bytes_max=catalog.CATALOGUE_EVENTS.value_bytes_max)
-        seller_id, product_id = product["seller_id"], product["product_id"]
+        events = catalog.CATALOGUE_EVENTS
+        schema, event = decode(record.value, *events.schemas, bytes_max=events.value_bytes_max)
+        seller_id = str(event["seller_id"])
+        product_id = event["product_id"] if catalog.PRODUCT_CHANGED.describes(event, schema) else None
     else:
         _, review = decode(record.value, catalog.REVIEW_CHANGED, bytes_max=catalog.REVIEW_EVENTS.value_bytes_max)
         seller_id, product_id = review["seller_id"], review["product_id"]

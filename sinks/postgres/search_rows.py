@@ -1,4 +1,4 @@
-"""All products, levels and ratings in one snapshot: what a search index is built from."""
+"""All products, levels, ratings and synonyms in one snapshot: what a search index is built from."""
 
 from collections.abc import Collection, Iterator
 from typing import LiteralString, NamedTuple
@@ -6,9 +6,10 @@ from typing import LiteralString, NamedTuple
 import psycopg
 from psycopg.rows import TupleRow
 
-from domain.records import ProductChanged
+from domain.records import ProductChanged, SynonymsChanged
 from domain.reservation import Sku
 from sinks.postgres.products import product_of
+from sinks.postgres.synonyms import synonyms_of
 
 _ROWS_AT_ONCE = 1_000
 
@@ -17,6 +18,7 @@ _COUNT: LiteralString = """
 """
 # A deleted product too: its version is what keeps an older event from bringing it back.
 _PRODUCTS: LiteralString = "SELECT event FROM products"
+_SYNONYMS: LiteralString = "SELECT event FROM synonyms WHERE version > 0"
 _ARTICLES: LiteralString = """
     SELECT coalesce(s.seller_id, r.seller_id), coalesce(s.sku, r.sku), s.on_hand - s.reserved, s.version,
         r.one, r.two, r.three, r.four, r.five, r.version
@@ -59,6 +61,14 @@ def read_products(connection: psycopg.Connection[TupleRow]) -> Iterator[list[Pro
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             # A row without an event was made by a transaction that then changed nothing.
             yield [product_of(event) for (event,) in rows if event]
+
+
+def read_synonyms(connection: psycopg.Connection[TupleRow]) -> Iterator[SynonymsChanged]:
+    """The last event of each seller that has given some."""
+    with connection.cursor(name="synonyms", binary=True) as cursor:
+        cursor.execute(_SYNONYMS)
+        for (event,) in cursor:
+            yield synonyms_of(event)
 
 
 def read_articles(connection: psycopg.Connection[TupleRow]) -> Iterator[list[ArticleRow]]:

@@ -48,6 +48,7 @@ IDS = {
     "gapless.CreditRequest": (29,),
     "gapless.ProductChanged": (30,),
     "gapless.ReviewChanged": (47,),
+    "gapless.SynonymsChanged": (49,),
 }
 
 #: What the relay alone writes to, but for products: their rows hold the very bytes of their events.

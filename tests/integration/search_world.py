@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 from confluent_kafka import Producer
 
-from domain.records import Product
+from domain.records import Product, SynonymGroup
 from domain.search import SearchAnswer, SearchQuestion
 from gateway.products.product_shapes import ProductBody, as_record
 from runtime.kafka import end_offsets
@@ -22,6 +22,7 @@ from search.app import SearchWorker
 from search.changes import TOPICS
 from sinks.postgres.products import ProductResult, Products, PutProduct
 from sinks.postgres.stock import SetOnHand, Stock
+from sinks.postgres.synonyms import Synonyms
 from tests.conftest import PARTITIONS, Services
 from tests.integration.gateways import until
 
@@ -60,10 +61,12 @@ class Town:
     def __post_init__(self) -> None:
         self.products = Products(self.ledger)
         self.stock = Stock(self.ledger)
+        self.synonyms = Synonyms(self.ledger)
 
     async def close(self) -> None:
         await self.products.close()
         await self.stock.close()
+        await self.synonyms.close()
 
     async def put(self, product_id: str, product: Product | None, seller_id: str = "demo") -> ProductResult:
         """Write a product, or delete it."""
@@ -73,6 +76,11 @@ class Town:
     async def set_stock(self, sku: str, on_hand: int, seller_id: str = "demo") -> None:
         """Set how many pieces there are."""
         await self.stock.change(SetOnHand(seller_id, sku, on_hand), PARTITIONS, NOW)
+
+    async def put_synonyms(self, *groups: tuple[str, ...], seller_id: str = "demo") -> None:
+        """Set what means the same."""
+        made: list[SynonymGroup] = [{"words": [{"text": each} for each in group], "also_finds": []} for group in groups]
+        await self.synonyms.put(seller_id, made, lambda _: True, PARTITIONS, NOW)
 
     def publish(self) -> None:
         """What the relay does: the journal's new rows to their topics."""

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Producer
 
-from domain.records import ProductChanged, ReviewChanged
+from domain.records import ProductChanged, ReviewChanged, SynonymsChanged
 from gapless.search import search as search_command
 from runtime.kafka import TopicError
 from schemas import catalog
@@ -105,6 +105,44 @@ async def test_another_sellers_products_are_never_found(town: Town, tmp_path: Pa
                 assert answer["facets"]["brands"] == [{"value": brand, "count": 1}], question
         assert await searcher.found("lantern", seller_id="demo", brand="Theirs") == []
         assert (await searcher.ask("lantern", seller_id="nobody"))["total"] == 0
+
+
+async def test_synonyms_are_followed_and_are_their_sellers_own(town: Town, tmp_path: Path) -> None:
+    """At once, also where an answer without them is remembered; no product is indexed again."""
+    async with searching(town, tmp_path) as searcher:
+        await town.put("s-1", named("Velvet sofa", "S-1"))
+        await town.put("s-1", named("Velvet sofa", "S-1"), seller_id="other")
+        await publish(town, searcher)
+        assert await searcher.found("couch") == []
+        await town.put_synonyms(("couch", "sofa"))
+        await publish(town, searcher)
+        assert await searcher.found("couches") == ["s-1"]
+        assert await searcher.found("couch", seller_id="other") == []
+        # An older event, and one that is no product's: neither takes anything back.
+        await town.put_synonyms(("settee", "sofa"))
+        await publish(town, searcher)
+        town.published.clear()
+        await publish(town, searcher)
+        assert (await searcher.found("settee"), await searcher.found("couch")) == (["s-1"], [])
+        await town.put_synonyms()
+        await publish(town, searcher)
+        assert await searcher.found("settee") == []
+
+
+async def test_synonyms_that_break_a_rule_are_stepped_over(
+    town: Town, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As another release may have written them."""
+    event: SynonymsChanged = {
+        "seller_id": "demo",
+        "version": 1,
+        "groups": [{"words": [{"text": "?"}], "also_finds": []}],
+        "occurred_at": 1,
+    }
+    async with searching(town, tmp_path) as searcher:
+        produce(town, catalog.CATALOGUE_EVENTS.name, encode(catalog.SYNONYMS_CHANGED, event))
+        await searcher.caught_up()
+    assert "is not indexed" in caplog.text
 
 
 async def test_an_older_event_and_a_repeat_change_nothing(town: Town, tmp_path: Path) -> None:
@@ -224,14 +262,17 @@ async def test_a_rebuilt_index_and_one_that_followed_answer_alike(town: Town, tm
                 await publish(town, followed)
         for number in range(0, 40, 4):
             await town.put(f"w-{number}", None if number % 8 else named("Oak stool", f"W-{number}"))
+        await town.put_synonyms(("fir", "spruce"))
+        await town.put_synonyms(("fir", "elm"))
         await publish(town, followed)
         async with searching(town, tmp_path / "rebuilt") as rebuilt:
             for question in ({"text": "oak"}, {"text": "chair"}, {"text": "tabel 7"}, {"text": ""}, {"text": "W-3"},
                              {"text": "ash", "in_stock": True}, {"text": "", "sort": "price"},
-                             {"text": "elm", "brand": "Maker 1"}):  # fmt: skip
+                             {"text": "elm", "brand": "Maker 1"}, {"text": "elm"}):  # fmt: skip
                 answers = [await each.ask(limit=50, **question) for each in (followed, rebuilt)]
                 assert answers[0] == answers[1], question
             assert (await rebuilt.ask("oak", limit=50))["total"] > 0
+            assert {hit["name"].split()[0] for hit in answers[0]["hits"]} == {"Elm", "Fir"}
 
 
 async def test_a_command_rebuilds_the_index_for_the_next_start(

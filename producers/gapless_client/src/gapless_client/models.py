@@ -983,6 +983,33 @@ class SearchPage(TypedDict):
     total: int
 
 
+class SynonymGroupView(TypedDict):
+    """Words that mean the same; or, with `also_finds`, words whose question finds these as well."""
+
+    also_finds: list[str]
+    words: list[str]
+
+
+class SynonymsView(TypedDict):
+    """All synonyms of a seller; version 0 before the first change."""
+
+    groups: list[SynonymGroupView]
+    version: int
+
+
+class SynonymGroup(TypedDict):
+    """Words that mean the same; or, with `also_finds`, words whose question finds these as well."""
+
+    words: list[str]
+    also_finds: NotRequired[list[str]]
+
+
+class SynonymsBody(TypedDict):
+    """All synonyms of a seller."""
+
+    groups: list[SynonymGroup]
+
+
 class ReviewView(TypedDict):
     """A review; only a published one may be shown. A withdrawn one has 0 stars and no words."""
 

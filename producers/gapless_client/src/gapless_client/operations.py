@@ -249,6 +249,16 @@ class Operations(ABC):
             if cursor is None:
                 return
 
+    def get_synonyms(self) -> models.SynonymsView:
+        """The seller's synonyms."""
+        answer: models.SynonymsView = self._call("GET", "/v1/synonyms")
+        return answer
+
+    def put_synonyms(self, body: models.SynonymsBody) -> models.SynonymsView:
+        """Set the seller's synonyms, all of them."""
+        answer: models.SynonymsView = self._call("PUT", "/v1/synonyms", body=body)
+        return answer
+
     def get_review(self, order_id: str, line: int) -> models.ReviewView:
         """A line's review."""
         answer: models.ReviewView = self._call("GET", f"/v1/orders/{_quoted(order_id)}/lines/{_quoted(line)}/review")
@@ -659,6 +669,16 @@ class AsyncOperations(ABC):
             cursor = page["next"]
             if cursor is None:
                 return
+
+    async def get_synonyms(self) -> models.SynonymsView:
+        """The seller's synonyms."""
+        answer: models.SynonymsView = await self._call("GET", "/v1/synonyms")
+        return answer
+
+    async def put_synonyms(self, body: models.SynonymsBody) -> models.SynonymsView:
+        """Set the seller's synonyms, all of them."""
+        answer: models.SynonymsView = await self._call("PUT", "/v1/synonyms", body=body)
+        return answer
 
     async def get_review(self, order_id: str, line: int) -> models.ReviewView:
         """A line's review."""
