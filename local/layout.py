@@ -21,6 +21,8 @@ DEFAULT_WORKERS: Mapping[str, int] = dict.fromkeys(READERS, 1)
 WORKERS_MAX = 32
 #: Below the system's ephemeral ports, which a connection could occupy while its server restarts.
 PORTS = range(20_000, 32_000)
+#: Ports that a process draws from alone, the first of them its lock. More than a stack has.
+_BLOCK = 500
 #: Name of the gateway's metrics port; the other processes have only this port.
 GATEWAY_METRICS = "gateway_metrics"
 #: Name of the port on which the search worker answers questions.
@@ -167,7 +169,10 @@ def detoured_brokers(description: Mapping[str, Any]) -> dict[int, int]:
 
 
 def free_port(taken: Iterable[int] = ()) -> int:
-    """A port of this machine on which nothing listens, each time another, until this process was given all."""
+    """A port of this machine on which nothing listens, each time another, until this process was given all.
+
+    Other processes are given others: two stacks that start at the same time must not draw the same.
+    """
     for _ in PORTS:
         port = next(_every_port)
         if port not in set(taken) and _is_free(port):
@@ -176,9 +181,25 @@ def free_port(taken: Iterable[int] = ()) -> int:
 
 
 def _ports_at_random() -> Iterator[int]:
-    # A server may listen long after it was given its port, so a port that is drawn again would be taken for free.
+    # A server may listen long after it was given its port, so a port that is drawn again would be taken for free, by
+    # this process as by another one.
+    for first in random.sample(PORTS[::_BLOCK], len(PORTS[::_BLOCK])):
+        if _take(first):
+            yield from random.sample(range(first + 1, first + _BLOCK), _BLOCK - 1)
     while True:
         yield from random.sample(PORTS, len(PORTS))
+
+
+def _take(port: int) -> bool:
+    """Bind the port until this process ends; False if another process has. Nothing listens on it."""
+    lock = socket.socket()
+    try:
+        lock.bind(("127.0.0.1", port))
+    except OSError:
+        lock.close()
+        return False
+    lock.detach()
+    return True
 
 
 _every_port = _ports_at_random()
