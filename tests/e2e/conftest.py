@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from local.stack import Stack
 from tests.collector import Collector
 from tests.e2e.running import Running
 
 _KEPT_LOGS = Path("test-logs") / "e2e"
+
+# What a page shows may take the browser, the stack and a busy machine much longer than the usual 5 s.
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -20,8 +21,10 @@ from producers.client import GaplessClient
 from runtime.kafka import TopicError
 from runtime.settings import Settings
 
-DRAIN_S_MAX = 150.0
+DRAIN_S_MAX = 300.0
 _POLL_S = 0.05
+#: Of a process that is slowed down: how long it runs, and how long it then stands still. Short enough for it to answer.
+_RUNS_S, _STANDS_S = 0.05, 0.2
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds_max: float) -> None:
@@ -103,6 +106,27 @@ class Running:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def slowed(self, name: str) -> Iterator[None]:
+        """A process stands still four fifths of the time: what it does takes long enough to be looked at."""
+        pid = self._stack.process_pid(name)
+        assert pid is not None, f"{name} is down"
+        over = threading.Event()
+
+        def slow_down() -> None:
+            while not over.wait(_RUNS_S):
+                os.kill(pid, signal.SIGSTOP)
+                over.wait(_STANDS_S)
+                os.kill(pid, signal.SIGCONT)
+
+        slowing = threading.Thread(target=slow_down)
+        slowing.start()
+        try:
+            yield
+        finally:
+            over.set()
+            slowing.join()
 
     def wait_until_ready(self) -> None:
         """All processes run and say they are ready."""

@@ -18,8 +18,8 @@ _PROGRAMS = ("gapless ", "make ", "python -m ", "curl ")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`((?:gapless|make|python -m) [^`\n]+)`")
 #: A service that has just started may take so long on a busy machine.
-_AS_SHOWN_S_MAX = 60.0
-_COMMAND_S_MAX = 240.0
+_AS_SHOWN_S_MAX = 120.0
+_COMMAND_S_MAX = 480.0
 _LEFT_OUT = re.compile("…|\\.\\.\\.")
 
 #: What takes minutes: its pattern, and the short form that is run instead.

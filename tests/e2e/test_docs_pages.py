@@ -1,6 +1,7 @@
 """The pages at `/docs`, in a real browser: drawn under their policy, from what the gateway itself has."""
 
 import pytest
+from playwright.async_api import expect
 
 from tests.e2e.browser import chromium
 from tests.e2e.running import Running
@@ -28,4 +29,4 @@ async def test_a_page_shows_its_document_and_loads_nothing_from_elsewhere(
         assert all(url.startswith((running.url, "data:", "blob:")) for url in answered), answered
         link = page.get_by_role("link", name="topics" if path == "/docs" else "HTTP", exact=True)
         await link.first.click()
-        assert page.url == running.url + ("/docs/topics" if path == "/docs" else "/docs")
+        await expect(page).to_have_url(running.url + ("/docs/topics" if path == "/docs" else "/docs"))

@@ -31,7 +31,7 @@ from tests.e2e.running import Running, wait_for
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CLIENT = Path(__file__).parents[2] / "producers" / "gapless_client" / "src"
 WEBHOOK_KEY = "whsec_" + base64.b64encode(b"x" * 32).decode()
-_S_MAX = 60.0
+_S_MAX = 120.0
 
 
 def carts(count: int, sku: str) -> list[dict[str, Any]]:

@@ -17,10 +17,9 @@ from tests.records import written
 from tests.unit.domain.test_invoice import request
 
 INVOICES, CHECKOUTS = catalog.INVOICE_REQUESTS, catalog.CHECKOUT_REQUESTS
-_S_MAX = 60.0
-#: Longer than an audit takes on a busy machine: the brokers must not end the transaction that it is to see open. They
-#: look for transactions that have timed out every ten seconds.
-_TIMEOUT_MS = 15_000
+_S_MAX = 120.0
+#: Much longer than an audit takes on any machine: the brokers must not end the transaction that it is to see open.
+_TIMEOUT_MS = 600_000
 
 
 def in_partition(partition: int, prefix: str) -> Iterator[str]:
@@ -142,8 +141,9 @@ def _leave_open(running: Running) -> None:
     assert report.held_back["invoices invoice-requests"] == report.held_back["checkouts checkout-requests"] == 2
     assert not running.is_drained()
     assert _done(running, opened) == _done(running, behind) == []
-    # Nobody ends it: its producer has gone, and the brokers do.
+    # Its producer has gone. To the next of the same name the brokers say that it is ended.
     del producer
+    Foreign(running, name)
     wait_for(lambda: _done(running, behind) == behind, "what was held back", _S_MAX)
     assert _done(running, opened) == []
 
@@ -162,6 +162,8 @@ def _done(running: Running, order_ids: list[str]) -> list[str]:
 async def test_records_in_the_wrong_place_become_dead_letters_and_change_nothing(running: Running) -> None:
     """As librdkafka's own partitioner places them: an order sold there could never be shipped or cancelled."""
     await stock(running)
+    # Other tests misplace records on the same stack.
+    before = (await asyncio.to_thread(running.assert_clean)).counts["records in the wrong place"]
     name = uuid4().hex[:8]
     async with running.client() as client:
         body = {**checkout_body(f"{name}-kept", ("TX-1", 1))}
@@ -171,7 +173,7 @@ async def test_records_in_the_wrong_place_become_dead_letters_and_change_nothing
         assert (await client.get_order(f"{name}-kept")).json()["state"] == "CONFIRMED"
         assert (await client.cancel(f"{name}-kept")).json()["state"] == "CANCELLED"
     report = await asyncio.to_thread(running.assert_clean)
-    assert report.counts["records in the wrong place"] == 6
+    assert report.counts["records in the wrong place"] - before == 6
 
 
 def _misplace(running: Running, name: str) -> None:

@@ -27,8 +27,10 @@ from tests.e2e.running import Running, wait_for
 
 REQUESTS = catalog.INVOICE_REQUESTS.name
 #: What the browser, the monitor and a busy machine may take.
-SHOWN_MS_MAX = 20_000.0
+SHOWN_MS_MAX = 60_000.0
 KEY = "gpl_of-the-probe-" + "x" * 32
+#: Why invoices wait whose worker was stopped: a while later it is in its group no more.
+CAUSE = re.compile(r"^(invoices-1: does not answer within 1 s, since |no worker owns it)")
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def waiting(running: Running) -> tuple[int, float]:
     left = sum(behind[number] - positions[number] for number in behind)
     times: list[float] = []
     while len(times) < left:
-        message = consumer.poll(10)
+        message = consumer.poll(60)
         assert message is not None, f"{left - len(times)} records did not come"
         assert message.error() is None
         times.append(message.timestamp()[1] / 1000)
@@ -124,9 +126,9 @@ async def test_a_stopped_worker_stalls_its_stage_and_a_worker_that_goes_on_drain
                 *(client.post_invoice(body(each, random.Random(1)), wait_s=0) for each in ids)
             )
         assert {answer.status for answer in answers} == {202}
-        first = await until_shown(running, "invoices", lambda each: each["state"] == "stalled", "stalled")
-        assert first["lag_seconds"] < 5
-        assert first["cause"].startswith("invoices-1: does not answer within 1 s, since ")
+        await until_shown(
+            running, "invoices", lambda each: each["state"] == "stalled" and CAUSE.match(each["cause"]), "stalled"
+        )
         await expect(cell(page, "invoices", "state")).to_have_text("stalled", timeout=SHOWN_MS_MAX)
         count, oldest_at = waiting(running)
         assert count == len(ids)
@@ -141,16 +143,14 @@ async def test_a_stopped_worker_stalls_its_stage_and_a_worker_that_goes_on_drain
         by_number = {each["partition"]: each for each in shown["partitions"]}
         assert [number for number, each in by_number.items() if each["state"] != "ok"] == [2]
         assert by_number[2]["lag_records"] == count
-        await expect(cell(page, "invoices", "cause")).to_have_text(
-            re.compile(r"^(invoices-1: does not answer within 1 s, since |no worker owns it)"), timeout=SHOWN_MS_MAX
-        )
+        await expect(cell(page, "invoices", "cause")).to_have_text(CAUSE, timeout=SHOWN_MS_MAX)
         # Nobody sends any more: the age climbs all the same.
         later = await until_shown(
             running, "invoices", lambda each: each["lag_seconds"] > shown["lag_seconds"] + 1, "the age climbs"
         )
         assert later["lag_records"] == count
         # The others are well.
-        assert (await stage(running, "checkouts"))["state"] == "ok"
+        await until_shown(running, "checkouts", lambda each: each["state"] == "ok", "well")
         await page.get_by_role("button", name="invoices").click()
         row = page.locator(f'[id="open-invoices"] tr[data-at="{REQUESTS}/2"]')
         await expect(row.locator("td").nth(2)).to_have_text("stalled")
@@ -175,20 +175,27 @@ async def test_a_backlog_drains_with_a_falling_time_to_drain(running: Running, p
         # What came is more than ten seconds ago then: what goes is all that moves the figure.
         await until_shown(running, "documents", lambda each: each["rates"]["in_10s"] == 0, "none come")
         await expect(drain).to_have_text("not at this rate")
-    # A worker that stood still for so long joins its group anew first.
-    await expect(drain).to_have_text(re.compile(r"^[1-9]"), timeout=60_000)
-    with running.ledger() as ledger:
-        [(made,)] = ledger.execute(
-            "SELECT count(*) FROM documents JOIN invoices USING (series_id, number) WHERE order_id LIKE 'MON-DRAIN-%'"
-        ).fetchall()
-    assert int(str(made)) < 1_500, "it is told while documents are to be made"
     shown: list[float] = []
-    async with asyncio.timeout(120):
-        while (text := await drain.text_content()) != "0 s":
-            # On a machine that others use as well, ten seconds may pass without a batch.
-            if text and text[0].isdigit() and (seconds := in_seconds(text)) not in shown:
-                shown.append(seconds)
-            await asyncio.sleep(0.1)
+
+    async def look_until(enough: int) -> None:
+        async with asyncio.timeout(300):
+            while (text := await drain.text_content()) != "0 s" and len(shown) < enough:
+                # On a machine that others use as well, ten seconds may pass without a batch.
+                if text and text[0].isdigit() and (seconds := in_seconds(text)) not in shown:
+                    shown.append(seconds)
+                await asyncio.sleep(0.1)
+
+    with running.slowed("documents-1"):
+        # A worker that stood still for so long joins its group anew first.
+        await expect(drain).to_have_text(re.compile(r"^[1-9]"), timeout=120_000)
+        with running.ledger() as ledger:
+            [(made,)] = ledger.execute(
+                "SELECT count(*) FROM documents JOIN invoices USING (series_id, number)"
+                " WHERE order_id LIKE 'MON-DRAIN-%'"
+            ).fetchall()
+        assert int(str(made)) < 1_500, "it is told while documents are to be made"
+        await look_until(10)
+    await look_until(1_500)
     half = len(shown) // 2
     assert min(shown[half:]) < min(shown[:half]), shown
     await expect(cell(page, "documents", "state")).to_have_text("ok", timeout=SHOWN_MS_MAX)
@@ -236,11 +243,12 @@ async def test_the_documents_to_be_made_are_those_that_the_ledger_lacks(running:
             producer = Producer({"bootstrap.servers": running.settings.kafka_bootstrap})
             for each in ids[:200]:
                 producer.produce(REQUESTS, request_of(each), each.encode(), partition_of(each.encode(), PARTITIONS))
-            assert producer.flush(10) == 0
+            assert producer.flush(60) == 0
             await until(lambda: refused() == 200)
             assert sum(counted().values()) == 600
             assert measured() == counted()
-        await until(lambda: 0 < sum(counted().values()) < 600)
+        with running.slowed("documents-1"):
+            await until(lambda: 0 < sum(counted().values()) < 600)
         with running.stopped("documents-1"):
             await until(lambda: measured() == counted())
             assert sum(counted().values()) > 0
@@ -267,8 +275,20 @@ async def test_what_nobody_reads_any_more_does_not_count_as_waiting(running: Run
     """At rest each stage is at its end, and says 0: that of the relay too."""
     running.wait_until_drained()
     for name in ("checkouts", "payments", "orders", "stock", "invoices", "documents", "relay"):
-        found = await until_shown(running, name, lambda each: each["lag_records"] == 0, "drained")
-        assert (found["state"], found["lag_seconds"], found["seconds_to_drain"]) == ("ok", 0.0, 0.0)
+        await until_shown(
+            running,
+            name,
+            lambda each: (
+                (
+                    each["lag_records"],
+                    each["state"],
+                    each["lag_seconds"],
+                    each["seconds_to_drain"],
+                )
+                == (0, "ok", 0.0, 0.0)
+            ),
+            "drained",
+        )
 
 
 async def test_each_partition_names_its_owner(running: Running) -> None:
@@ -376,7 +396,7 @@ async def test_the_last_number_of_each_series_is_shown(running: Running, page: P
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for a condition on this loop."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not holds():  # noqa: ASYNC110 - any condition.
             await asyncio.sleep(0.05)
 
@@ -387,7 +407,7 @@ async def test_a_dead_letter_is_shown_until_somebody_has_dealt_with_it(running: 
     partition = (partition_of(b"MON-DEAD", PARTITIONS) + 1) % PARTITIONS
     producer = Producer({"bootstrap.servers": running.settings.kafka_bootstrap})
     producer.produce(REQUESTS, request_of("MON-DEAD"), b"MON-DEAD", partition)
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
     # Other tests on this stack leave letters of the same topic, for other reasons.
     row = page.locator("#letters tbody tr", has_text="MON-DEAD").first
     await expect(row).to_contain_text(f"{REQUESTS}/{partition} offset ", timeout=SHOWN_MS_MAX)
@@ -400,7 +420,7 @@ async def test_a_dead_letter_is_shown_until_somebody_has_dealt_with_it(running: 
     producer.produce(
         REQUESTS, request_of("MON-NEXT"), b"MON-NEXT", (partition_of(b"MON-NEXT", PARTITIONS) + 1) % PARTITIONS
     )
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
     await expect(page.locator("#letters tbody tr", has_text="MON-NEXT").first).to_be_visible(timeout=SHOWN_MS_MAX)
     await expect(opened).to_contain_text('"order_id": "MON-DEAD"')
     await row.get_by_role("button").click()
@@ -440,8 +460,12 @@ async def test_payments_are_shown_by_what_became_of_them_with_each_breaker(runni
     shown = page.locator("#payments")
     await expect(shown.locator("tr", has_text="payments-1").locator(".state.ok")).to_have_text("closed")
     with running.ledger() as ledger:
-        [(reason,)] = ledger.execute("SELECT DISTINCT reason FROM payment_attempts WHERE state = 'declined'").fetchall()
-    await expect(shown.locator("tr", has_text="declined").first).to_contain_text(str(reason), timeout=SHOWN_MS_MAX)
+        [(reason,)] = ledger.execute(
+            "SELECT reason FROM payment_attempts WHERE order_id LIKE 'MON-PAY-%' AND state = 'declined'"
+        ).fetchall()
+    # Other tests on this stack may have had theirs declined for other reasons.
+    of_reason = shown.locator("tr", has_text="declined").filter(has_text=str(reason))
+    await expect(of_reason.first).to_be_visible(timeout=SHOWN_MS_MAX)
 
 
 async def test_hot_skus_are_shown_as_postgres_and_redis_have_them(running: Running, page: Page) -> None:
@@ -475,4 +499,4 @@ def test_what_is_shown_is_new(running: Running) -> None:
         seen.add(asyncio.run(state(running))["at"])
         return len(seen) >= 4
 
-    wait_for(look, "four measurements", 30)
+    wait_for(look, "four measurements", 60)

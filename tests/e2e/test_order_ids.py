@@ -51,7 +51,7 @@ async def _settled(client: GaplessClient, order_id: str) -> Mapping[str, Any]:
 
 async def _cancelled(client: GaplessClient, order_id: str) -> None:
     """Cancel the order, as soon as it is placed."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             if (await client.cancel(order_id)).status == 200:
                 return

@@ -34,6 +34,7 @@ WAY_MORE = {
     ("relay: publish invoice-events", "documents: process invoice-events"),
 }
 LINES_MAX = 50
+LINES_OF_AN_ORDER = 6
 
 
 def named(span: Seen) -> str:
@@ -67,7 +68,7 @@ async def test_a_trace_goes_from_the_request_to_the_document_and_the_log_names_i
     await asyncio.to_thread(running.wait_until_drained)
     expected = {*WAY.items(), *WAY_MORE}
     await asyncio.to_thread(
-        wait_for, lambda: expected <= way(collector.spans(TRACE_ID)), f"the whole trace: {expected}", 30.0
+        wait_for, lambda: expected <= way(collector.spans(TRACE_ID)), f"the whole trace: {expected}", 120.0
     )
     spans = collector.spans(TRACE_ID)
     assert way(spans) == expected
@@ -82,7 +83,12 @@ async def test_a_trace_goes_from_the_request_to_the_document_and_the_log_names_i
     # Nobody else has asked for a trace.
     assert {span.trace_id for span in collector.spans()} == {TRACE_ID}
 
-    told = [json.loads(line) for lines in running.logs().values() for line in lines if f'"{order_id}"' in line]
+    def told_of_it() -> list[dict[str, str]]:
+        return [json.loads(line) for lines in running.logs().values() for line in lines if f'"{order_id}"' in line]
+
+    # Some lines follow what they tell of.
+    await asyncio.to_thread(wait_for, lambda: len(told_of_it()) >= LINES_OF_AN_ORDER, "all its lines", 120.0)
+    told = told_of_it()
     assert {line["trace_id"] for line in told} == {TRACE_ID}
     assert sorted((line["process"], line["event"]) for line in told) == [
         ("checkouts-1", "decided"),
