@@ -4,17 +4,24 @@ import asyncio
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from time import monotonic
 
-from admission.admission import Admission, AdmissionVerdict, Admitted, Asked, SoldOut
+import pytest
+
+from admission.admission import Admission, AdmissionVerdict, Admitted, Asked, Limited, SoldOut
+from admission.admission_rate import BURST, TOKEN_SECONDS
 from admission.mirror import Mirror, Mirrored, MirrorEvent, StockMove
 from admission.product_cache import ProductCache
 from domain.reservation import Level
 from local import redis as valkey
 from local.layout import free_port
 from tests.integration.gateways import until
+
+#: What a call of Redis may take where a test is not about late answers: a busy machine is no fault.
+PATIENT_SECONDS = 10.0
 
 
 class World:
@@ -26,7 +33,7 @@ class World:
         self.gateways = gateways
         self.gateway = gateways[0]
         self.mirror = Mirror(url)
-        self.cache = ProductCache(url)
+        self.cache = ProductCache(url, call_seconds_max=PATIENT_SECONDS)
 
     async def stock(self, shards: int = 1, *, claimed: int = 0, **levels: int) -> None:
         """So many pieces of each SKU are free in Postgres and `claimed` are not, and Redis has a full copy."""
@@ -80,9 +87,15 @@ def change(by: int, free: int, version: int, *, sku: str = "S", on_hand: int = 1
 
 
 @asynccontextmanager
-async def world(url: str, *, gateways: int = 1, hold_seconds: int = 60) -> AsyncIterator[World]:
-    """A fresh seller."""
-    made = World(url, f"seller-{time.time_ns()}", [Admission(url, hold_seconds=hold_seconds) for _ in range(gateways)])
+async def world(
+    url: str, *, gateways: int = 1, hold_seconds: int = 60, call_seconds: float = PATIENT_SECONDS
+) -> AsyncIterator[World]:
+    """A fresh seller. A call of the gateways may take `call_seconds`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("admission.admission.CALL_SECONDS_MAX", call_seconds)
+        patched.setattr("admission.mirror.CALL_SECONDS_MAX", PATIENT_SECONDS)
+        admissions = [Admission(url, hold_seconds=hold_seconds) for _ in range(gateways)]
+        made = World(url, f"seller-{time.time_ns()}", admissions)
     try:
         yield made
     finally:
@@ -105,7 +118,8 @@ class OwnValkey:
         """Start it, and wait until it answers."""
         command = valkey.prepare(self._folder, self._port)
         self._process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.DEVNULL)  # noqa: ASYNC220
-        for _ in range(200):
+        give_up_at = monotonic() + 60
+        while monotonic() < give_up_at:
             with suppress(OSError):
                 if await valkey.answers(self._port):
                     return
@@ -123,6 +137,23 @@ class OwnValkey:
         """Send its process a signal."""
         if self._process is not None:
             self._process.send_signal(number)
+
+
+async def until_limited(
+    ask: Callable[[int], Awaitable[AdmissionVerdict]], *, least: int = BURST
+) -> tuple[list[AdmissionVerdict], Limited]:
+    """The verdicts on what is asked for again and again, until one is that a customer asks too often; and that one.
+
+    However long it takes: on a busy machine tokens come back meanwhile.
+    """
+    began = monotonic()
+    verdicts: list[AdmissionVerdict] = []
+    while not isinstance(verdict := await ask(len(verdicts)), Limited):
+        verdicts.append(verdict)
+        assert len(verdicts) <= BURST + (monotonic() - began) / TOKEN_SECONDS + 1
+    assert len(verdicts) >= least
+    assert 0 < verdict.retry_after_seconds <= TOKEN_SECONDS
+    return verdicts, verdict
 
 
 def held(verdicts: Iterable[AdmissionVerdict]) -> int:

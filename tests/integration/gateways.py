@@ -17,6 +17,7 @@ import redis.asyncio
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from multidict import CIMultiDict
 
+from admission.product_cache import ProductCache
 from gateway import app
 from gateway.app import Gateway
 from runtime.kafka import end_offsets
@@ -182,7 +183,7 @@ def make_topics(bootstrap: str, replicas: int = 1) -> Topics:
     new = [NewTopic(topic.name, PARTITIONS, replicas, config={**topic.config, **insync}) for topic in own]
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for made in admin.create_topics(new).values():
-        made.result(20)
+        made.result(60)
     # Made is not yet led: the first requests would fail.
     end_offsets(bootstrap, [(topic.name, partition) for topic in own for partition in range(PARTITIONS)])
     return Topics(*own)
@@ -224,11 +225,13 @@ async def running(
         metrics_port=metrics_port,
         **more,
     )
-    gateway = Gateway(settings, topics.of_gateway)
-    await gateway.start()
     with pytest.MonkeyPatch.context() as patched:
         if redis_url is None:
-            patched.setattr("admission.hints.CALL_SECONDS_MAX", 10.0)
+            for part in ("hints", "admission", "carts"):
+                patched.setattr(f"admission.{part}.CALL_SECONDS_MAX", 10.0)
+            patched.setitem(ProductCache.__init__.__kwdefaults__, "call_seconds_max", 10.0)
+        gateway = Gateway(settings, topics.of_gateway)
+        await gateway.start()
         async with _client(gateway) as client:
             yield client
 
@@ -246,7 +249,7 @@ async def _client(gateway: Gateway) -> AsyncIterator[Client]:
             await gateway.stop()
 
 
-async def until(ask: Callable[[], Any], holds: Callable[[Any], bool], seconds: float = 20.0) -> Any:
+async def until(ask: Callable[[], Any], holds: Callable[[Any], bool], seconds: float = 60.0) -> Any:
     """Ask until the answer is as wanted; the answer."""
     deadline = time.monotonic() + seconds
     while True:

@@ -79,9 +79,9 @@ async def test_a_line_ends_when_the_last_payment_is_known(shop: Shop) -> None:
             turn(shop, order_id, "CONFIRMED")
         began = monotonic()
         assert await waiting[1] == SOLD_OUT
-        assert monotonic() - began < 10
+        assert monotonic() - began < 25
         assert await shop.world.wait("d", 30, S=1) == SOLD_OUT
-        assert monotonic() - began < 10
+        assert monotonic() - began < 25
 
 
 async def test_a_line_stays_while_an_order_holds_that_postgres_has_not_seen(shop: Shop) -> None:
@@ -129,7 +129,7 @@ async def test_lines_of_buyers_who_come_and_go_under_load_are_never_cut_short(sh
             turn(shop, f"O-{number}", "CANCELLED")
             await shop.mirror(shop.change(f"O-{number}", "released", 1))
 
-    async with kept(shop), asyncio.timeout(40):
+    async with kept(shop), asyncio.timeout(60):
         await asyncio.gather(*(buy(number) for number in range(60)))
         assert await shop.available() == 5
 

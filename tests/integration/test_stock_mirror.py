@@ -238,7 +238,7 @@ async def test_an_event_on_its_way_is_no_drift(shop: Shop) -> None:
     await shop.world.admit("1", S=4)
     payload = shop.change("1", "reserved", 4)
     shop.decide("1")
-    shop.reconciler._grace_seconds = 1
+    shop.reconciler._grace_seconds = 4
     looking = asyncio.create_task(shop.drifts())
     await asyncio.sleep(0.3)
     await shop.mirror(payload)
@@ -589,7 +589,7 @@ async def test_the_worker_process_copies_and_follows(
         await until(lambda: shop.world.admit(f"{time.time_ns()}", S=1), lambda verdict: verdict == HELD, 60)
         producer = Producer({"bootstrap.servers": services.kafka_bootstrap})
         producer.produce(INVENTORY, shop.change("1", "reserved", 4), b"1", 2)
-        producer.flush(20)
+        producer.flush(60)
         await until(shop.world.known, lambda known: known.free == 6, 60)
     finally:
         process.terminate()

@@ -18,7 +18,8 @@ from tests.conftest import Services
 from tests.integration.admission_world import OwnValkey, World, change, world
 
 HELD = Admitted(held=True)
-AT_ONCE_SECONDS = 0.8
+#: Less than anybody here would wait.
+AT_ONCE_SECONDS = 8.0
 _Result = TypeVar("_Result")
 
 
@@ -63,9 +64,9 @@ async def test_of_thousands_at_once_no_more_join_the_waitlist_than_there_are_pie
         await shop.admit("1", S=50)
         orders = [shop.asked(f"O-{n}", S=1) for n in range(3_000)]
         began = monotonic()
-        lines = [asyncio.create_task(shop.gateways[n % 3].join_waitlist(each, 5)) for n, each in enumerate(orders)]
+        lines = [asyncio.create_task(shop.gateways[n % 3].join_waitlist(each, 30)) for n, each in enumerate(orders)]
         while sum(line.done() for line in lines) < 2_950:
-            assert monotonic() - began < 4
+            assert monotonic() - began < 25
             await asyncio.sleep(0.05)
         assert {line.result() for line in lines if line.done()} == {sold_out()}
         await shop.gateway.release(shop.asked("1", S=50))
@@ -208,20 +209,21 @@ async def test_whose_time_ends_while_redis_is_late_is_told_sold_out(
     assert await waiting == sold_out()
     began = monotonic()
     while await shop.gateways[1].admit(shop.asked("b", f"C{monotonic()}", S=1)) != HELD:
-        assert monotonic() - began < 10
+        assert monotonic() - began < 20
         await asyncio.sleep(0.02)
 
 
 async def test_a_redis_that_stands_still_at_the_end_of_a_wait_lets_nobody_through(tmp_path: Path) -> None:
     own = OwnValkey(tmp_path / "valkey")
     await own.start()
-    async with world(own.url) as shop:
+    # It stands still for longer than a call may take, and for less than two.
+    async with world(own.url, call_seconds=1.5) as shop:
         await shop.stock(S=20)
         await shop.admit("1", S=20)
-        waiting = [await shop.lined_up(f"w{n}", 1.5 - n / 100, S=1) for n in range(20)]
-        await asyncio.sleep(0.9)
+        waiting = [await shop.lined_up(f"w{n}", 4.5 - n / 33, S=1) for n in range(20)]
+        await asyncio.sleep(2.7)
         own.send(signal.SIGSTOP)
-        asyncio.get_running_loop().call_later(0.8, own.send, signal.SIGCONT)
+        asyncio.get_running_loop().call_later(2.4, own.send, signal.SIGCONT)
         assert set(await asyncio.gather(*waiting)) == {sold_out()}
         assert shop.gateway.available
     own.kill()
@@ -265,5 +267,5 @@ async def test_what_is_granted_to_who_goes_at_that_moment_goes_to_the_next(
     waiting.cancel()
     began = monotonic()
     while await shop.gateways[1].admit(shop.asked("b", f"C{monotonic()}", S=1)) != HELD:
-        assert monotonic() - began < 1.5
+        assert monotonic() - began < 20
         await asyncio.sleep(0.02)

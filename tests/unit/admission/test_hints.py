@@ -39,7 +39,7 @@ async def test_a_redis_that_hangs_costs_a_short_wait_and_then_nothing() -> None:
         for _ in range(hints.TIMEOUTS_MAX):
             answers = await asyncio.gather(*(asked.known("demo", str(n)) for n in range(200)))
             assert set(answers) == {UNAVAILABLE}
-        assert hints.CALL_SECONDS_MAX < monotonic() - began < 10 * hints.CALL_SECONDS_MAX
+        assert hints.CALL_SECONDS_MAX < monotonic() - began < 100 * hints.CALL_SECONDS_MAX
         before = connections
         for n in range(1_000):
             assert await asked.known("demo", str(n)) is UNAVAILABLE
