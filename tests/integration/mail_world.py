@@ -37,7 +37,7 @@ from tests.records import written
 #: Quick enough for tests, with as many tries as in earnest.
 QUICK = replace(
     EMAIL_POLICY,
-    lease_seconds=1.5,
+    lease_seconds=6.0,
     poll_seconds=0.5,
     breaker_seconds=0.3,
     retry_seconds=(0.05, 0.05),
@@ -131,7 +131,7 @@ class MailServer:
         assert self.current is not None
         _abort(self.current)
 
-    async def until(self, count: int, seconds: float = 15.0) -> list[Received]:
+    async def until(self, count: int, seconds: float = 60.0) -> list[Received]:
         """Wait for so many mails."""
         async with asyncio.timeout(seconds):
             while len(self.received) < count:  # noqa: ASYNC110 - it tells nobody.
@@ -175,7 +175,7 @@ class Mails(Hooks):
     def __init__(self, url: str, objects: Path, port: int) -> None:
         super().__init__(url)
         self.port = port
-        self.calls_timeout = 1.0
+        self.calls_timeout = 5.0
         self.links: Links | None = None
         self.store = open_store(load(objects_url=objects.as_uri()))
 

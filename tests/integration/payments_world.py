@@ -251,7 +251,7 @@ def outcomes(query: Query) -> dict[tuple[str, str], tuple[str, str]]:
     return found
 
 
-async def until_taken_up(query: Query, seconds: float = 20.0) -> None:
+async def until_taken_up(query: Query, seconds: float = 60.0) -> None:
     """Wait until every attempt is being called for."""
     deadline = time.monotonic() + seconds
     while query("SELECT 1 FROM payment_attempts HAVING min(tries) > 0") == []:
@@ -264,7 +264,7 @@ def calls_in_flight() -> float | None:
     return REGISTRY.get_sample_value("gapless_payment_calls_in_flight")
 
 
-async def until_called(seconds: float = 20.0) -> None:
+async def until_called(seconds: float = 60.0) -> None:
     """Wait until a call is under way, which is later than when its attempt is taken up."""
     deadline = time.monotonic() + seconds
     while not calls_in_flight():
@@ -272,7 +272,7 @@ async def until_called(seconds: float = 20.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def until_finished(query: Query, count: int, seconds: float = 20.0) -> dict[tuple[str, str], tuple[str, str]]:
+async def until_finished(query: Query, count: int, seconds: float = 120.0) -> dict[tuple[str, str], tuple[str, str]]:
     """Wait until so many attempts are finished; their outcomes."""
     deadline = time.monotonic() + seconds
     while len(found := outcomes(query)) < count:

@@ -272,8 +272,7 @@ async def test_a_lost_answer_is_not_a_lost_mail(how: str, world: Mails, inbox: M
 async def test_a_mail_server_that_is_down_is_waited_for_and_costs_no_try(
     ledger_url: str, tmp_path: Path, query: Query
 ) -> None:
-    async with mail_server() as placeholder:
-        port = placeholder.port
+    port = free_port()
     async with mails(ledger_url, tmp_path, port) as world:
         await world.turn_on()
         await world.order("A-1")
@@ -301,7 +300,7 @@ async def test_mails_that_nobody_sends_are_counted(ledger_url: str, tmp_path: Pa
     try:
 
         def metrics() -> str:
-            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
                 return str(answer.read().decode())
             return ""
 

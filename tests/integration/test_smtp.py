@@ -91,7 +91,7 @@ async def serving(
 async def send(inbox: MailServer, **changes: Any) -> SendResult:
     """Hand a mail over on a connection of its own."""
     server = replace(SmtpServer("127.0.0.1", inbox.port, False, False), **changes)
-    calls = SmtpCalls(server, timeout_seconds=5)
+    calls = SmtpCalls(server, timeout_seconds=30)
     try:
         return await calls.send(MAIL)
     finally:

@@ -261,7 +261,7 @@ async def test_receivers_that_hang_or_talk_garbage_take_nothing_from_the_others(
         began_at = asyncio.get_running_loop().time()
         await world.happen(*(changed(f"A-{n}") for n in range(40)))
         await good.until(40)
-        assert asyncio.get_running_loop().time() - began_at < 5
+        assert asyncio.get_running_loop().time() - began_at < 20
         await slow.until(40)
         silent.set()
     server.close()
