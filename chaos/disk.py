@@ -19,7 +19,7 @@ from chaos.world import World
 _ROOMY = "8g"
 #: For limits instead of a disk: most tables and every WAL segment are larger.
 _FILE_BYTES_MAX = 64 * 1024 + 1
-_DOWN_S_MAX = 30.0
+_DOWN_S_MAX = 120.0
 _LIMIT_EVERY_S = 0.05
 
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 BUCKET = "gapless-chaos"
 _BODY_BYTES_MAX = 64 * 1024 * 1024
-_START_S_MAX = 10.0
+_START_S_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True)

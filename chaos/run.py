@@ -21,8 +21,8 @@ from chaos.scenario import Ground, Scenario
 from chaos.world import Standing, World
 
 #: Time limit for handling everything that was accepted, after the faults.
-DRAIN_SECONDS_MAX = 180.0
-_AUDIT_SECONDS_MAX = 120.0
+DRAIN_SECONDS_MAX = 300.0
+_AUDIT_SECONDS_MAX = 300.0
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ _PAUSE_S_MAX = 0.2
 _RESTS = 0.1
 _REST_S_MAX = 10.0
 _TIMEOUT_S = 5.0
-_FOUND_SECONDS_MAX = 60.0
+_FOUND_SECONDS_MAX = 180.0
 #: To buyers, the rest is a failure of ours.
 _HONEST = frozenset((200, 503))
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -29,7 +30,7 @@ RATE = 40.0
 _POLL_S = 0.05
 _METRICS_SECONDS_MAX = 5.0
 #: Time limit for draining, in scenarios that examine the result themselves.
-_DRAIN_SECONDS_MAX = 180.0
+_DRAIN_SECONDS_MAX = 300.0
 #: Time limit for the supervisor to notice that a process ended; a process that ends on SIGTERM takes longer.
 _NOTICED_S_MAX = 12.0
 
@@ -192,7 +193,8 @@ class World:
         try:
             with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_METRICS_SECONDS_MAX) as answer:
                 lines = answer.read().decode().splitlines()
-        except OSError:
+        # Killed amid its answer, it may have sent a part.
+        except (OSError, HTTPException):
             return {}
         told = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {what: float(value) for what, _, value in told}

@@ -19,7 +19,7 @@ _ZONE = ZoneInfo("Europe/Paris")
 _HOUR_S = 3600
 #: Seconds between the start of the load and midnight.
 _BEFORE_MIDNIGHT_S = 3.0
-_SET_UP_S_MAX = 60.0
+_SET_UP_S_MAX = 180.0
 #: Invoices whose series or number has another year than their date in the seller's time zone.
 _WRONG_YEAR = """
 SELECT i.series_id, i.invoice_number, i.issued_at AT TIME ZONE s.time_zone

@@ -24,7 +24,7 @@ from runtime.settings import ENV_PREFIX
 CLIENTS = 500
 #: Time limit for the slowest client. On a quiet machine it takes half a second for a number and two seconds for a sale;
 #: here servers, clients and other tests share two cores. The benchmark `waiting` has the target.
-SLOWEST_SECONDS_MAX = 10.0
+SLOWEST_SECONDS_MAX = 20.0
 _ROUND_EVERY_S = 3.0
 _ROUNDS_MIN = 2
 _WAIT_S = 30
@@ -89,7 +89,7 @@ _CONNECTIONS = 20
 _OTHERS_EVERY_S = 0.5
 #: Least share of the permitted checkouts that must be admitted; with fewer, the limit would be another.
 _LEAST_SHARE = 0.6
-_GATEWAY_READY_SECONDS_MAX = 30.0
+_GATEWAY_READY_SECONDS_MAX = 120.0
 #: Tolerance for clocks and for answers under way.
 _SLACK = 1.0
 

@@ -23,7 +23,7 @@ _RATE = 20.0
 #: How long an open breaker refuses all calls, and how many trial calls follow. See `docs/payments.md`.
 _BREAKER_SECONDS = 30.0
 _PROBES_MAX = 3
-_BREAKER_SEEN_SECONDS_MAX = 30.0
+_BREAKER_SEEN_SECONDS_MAX = 120.0
 _AWAY_SECONDS_MAX = 300.0
 _AWAY_SHARE = 0.7
 #: Orders that are shipped before anything is refunded in the dashboard.

@@ -16,11 +16,11 @@ from runtime.roles import READERS
 #: Roles with two workers, and the topic that they share.
 _SHARED = {"checkouts": "checkout-requests", "invoices": "invoice-requests"}
 #: A silent worker's partitions move when its session has expired, after 6 s, and the group has rebalanced.
-_MOVED_S_MAX = 40.0
+_MOVED_S_MAX = 120.0
 _STOPPED_S_MAX = 60.0
-_WORK_S_MAX = 60.0
-_REFUSED_S_MAX = 15.0
-_FIRST_NUMBER_S_MAX = 60.0
+_WORK_S_MAX = 120.0
+_REFUSED_S_MAX = 30.0
+_FIRST_NUMBER_S_MAX = 240.0
 _POLL_S = 0.05
 
 

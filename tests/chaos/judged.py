@@ -21,7 +21,7 @@ from chaos.traffic import Traffic
 from chaos.world import World
 from producers.client import GaplessClient, GatewayAnswer
 
-DRAIN_SECONDS_MAX = 60.0
+DRAIN_SECONDS_MAX = 180.0
 _WAIT_S = 20
 #: Enough orders of every kind for rules about counts.
 _RATE = 25.0
@@ -91,7 +91,7 @@ def produce(bootstrap: str, topic: str, value: bytes, **headers: bytes) -> tuple
 
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all"})
     producer.produce(topic, value, headers=list(headers.items()), on_delivery=keep)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     return places[0]
 
 
