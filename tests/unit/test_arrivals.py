@@ -33,7 +33,7 @@ async def test_an_open_request_delays_no_other() -> None:
         return _ANSWER
 
     payloads = [b"%d" % number for number in range(10)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await send(payloads, [0.0] * 10, post, lambda payload, *_: answered.append(payload))
     assert sorted(answered) == payloads
 

@@ -14,7 +14,7 @@ async def talk(port: int, *parts: bytes, pause: float = 0.0) -> tuple[bytes, flo
         for part in parts:
             writer.write(part)
             await asyncio.sleep(pause)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await reader.read(), monotonic() - began
     except ConnectionError:
         return b"", monotonic() - began

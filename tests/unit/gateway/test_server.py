@@ -22,7 +22,7 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little patience with slow heads and bodies. Not for tests without any: a machine may stand still for so long."""
     monkeypatch.setattr(server, "HEAD_SECONDS_MAX", 0.4)
-    monkeypatch.setattr(intake, "BODY_SECONDS_MAX", 0.4)
+    monkeypatch.setattr(intake, "BODY_SECONDS_MAX", 1.5)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def test_a_connection_that_says_nothing_is_closed(port: int) -> None:
     """It holds memory."""
     answer, seconds = await talk(port)
     assert answer == b""
-    assert seconds < 2
+    assert seconds < 8
 
 
 @pytest.mark.usefixtures("impatient")
@@ -54,7 +54,7 @@ async def test_a_head_that_drips_is_closed(port: int) -> None:
     """However steadily: the whole head has so long."""
     answer, seconds = await talk(port, *[HEAD[at : at + 1] for at in range(len(HEAD))], pause=0.05)
     assert answer == b""
-    assert seconds < 3
+    assert seconds < 8
 
 
 @pytest.mark.usefixtures("impatient")
@@ -62,7 +62,7 @@ async def test_a_second_head_that_drips_is_closed_too(port: int) -> None:
     """After a proper request on the same connection."""
     answer, seconds = await talk(port, HEAD + b"\r\n", HEAD, pause=0.1)
     assert answer.count(b"200 OK") == 1
-    assert seconds < 3
+    assert seconds < 8
 
 
 @pytest.mark.usefixtures("impatient")
@@ -94,7 +94,7 @@ async def test_a_body_that_does_not_come_is_a_timeout(port: int) -> None:
     answer, seconds = await talk(port, head)
     assert b" 408 " in answer.split(b"\r\n")[0]
     assert b"/problems/request-timeout" in answer
-    assert seconds < 5
+    assert seconds < 8
 
 
 @pytest.mark.usefixtures("impatient")
@@ -139,7 +139,7 @@ class Slow:
 
     async def refused(self, count: int) -> list[tuple[int, str, str]]:
         """Status, type and Retry-After of the first so many that are answered."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(each.done() for each in self.answers) < count:
                 await asyncio.wait([each for each in self.answers if not each.done()], return_when="FIRST_COMPLETED")
         answers = [split(each.result()) for each in self.answers if each.done()]
@@ -246,7 +246,7 @@ async def test_what_was_refused_over_a_connection_does_not_hinder_what_comes_the
     """The slow head after it too has its time, and no more."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             writer.write(ORDER)
             assert b" 503 " in await reader.readuntil(b"}")
             full.clear()
@@ -275,7 +275,7 @@ async def test_refusals_cost_no_parser_as_soon_as_a_connection_is_known(
     monkeypatch.setattr(RequestHandler, "data_received", note)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for says, sent, expected in [
                 ("full", ORDER, False),
                 ("", ORDER, True),
@@ -311,7 +311,7 @@ async def test_a_connection_over_which_only_refusals_go_is_not_idle(port: int, f
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     began = monotonic()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while monotonic() < began + 2.5:
                 writer.write(ORDER)
                 assert b" 503 " in await reader.readuntil(b"}")
@@ -348,7 +348,7 @@ async def test_whoever_is_answered_is_in_the_backlog_no_more(port: int, monkeypa
     writer.write(ORDER)
     writer.transport.abort()
     del reader
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(made) < 5 or made[0]._shares.total:  # noqa: ASYNC110 - it tells nobody.
             await asyncio.sleep(0.01)
 

@@ -171,19 +171,19 @@ async def test_retry_after_is_waited_for(gateway: tuple[Gateway, str], client: M
 async def test_a_client_gives_up_at_its_deadline_and_says_why(gateway: tuple[Gateway, str], client: Make) -> None:
     fake, url = gateway
     fake.replies = [reply(503)]
-    async with client(url, give_up_after_s=0.3) as shop:
-        with pytest.raises(UnavailableError, match=r"POST /v1/invoices: 503 after \d attempts"):
+    async with client(url, give_up_after_s=1.0) as shop:
+        with pytest.raises(UnavailableError, match=r"POST /v1/invoices: 503 after \d+ attempts"):
             await shop.post_invoice(b"{}")
 
 
 async def test_nobody_listening_is_an_outage_too(unused_tcp_port: int, client: Make) -> None:
     async with client(f"http://127.0.0.1:{unused_tcp_port}", give_up_after_s=0.2) as shop:
         with pytest.raises(UnavailableError, match="no answer"):
-            await asyncio.wait_for(shop.post_invoice(b"{}"), 5)
+            await asyncio.wait_for(shop.post_invoice(b"{}"), 60)
 
 
 def test_retry_after_may_be_a_date_and_nonsense_asks_for_nothing() -> None:
-    assert 8 < _retry_after_seconds(formatdate(time.time() + 10, usegmt=True)) <= 10
+    assert 900 < _retry_after_seconds(formatdate(time.time() + 1_000, usegmt=True)) <= 1_000
     assert _retry_after_seconds(formatdate(0, usegmt=True)) == 0
     assert _retry_after_seconds("soon") == 0
     assert _retry_after_seconds("7") == 7

@@ -17,7 +17,7 @@ threading.Event().wait(20)
 
 def test_an_error_in_a_thread_ends_the_process_as_a_bug() -> None:
     """The exit status is 70, so that the supervisor restarts it, and the log has the reason."""
-    ended = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 70
     assert "the thread helper failed" in ended.stderr
     assert "LookupError: what it worked with is gone" in ended.stderr
@@ -26,7 +26,7 @@ def test_an_error_in_a_thread_ends_the_process_as_a_bug() -> None:
 def test_a_thread_that_ends_by_itself_ends_nothing_else() -> None:
     """Neither the process nor its exit status is affected."""
     program = "from runtime.exits import start_thread\nstart_thread('helper', print, 'done').join()\n"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (0, "done\n")
 
 
@@ -50,6 +50,6 @@ async def main():
 
 asyncio.run(main())
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (70, "goes on\n")
     assert "the task helper failed" in ended.stderr

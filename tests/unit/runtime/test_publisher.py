@@ -33,7 +33,7 @@ async def test_a_message_without_a_report_fails_at_its_deadline(monkeypatch: pyt
     began = monotonic()
     with pytest.raises(NotAcknowledgedError, match=r"no answer within 2\.1 s"):
         await publisher.publish("t", b"k", b"v")
-    assert 2 < monotonic() - began < 10
+    assert 2 < monotonic() - began < 30
     await publisher.drain()
     assert publisher.in_flight == 0
     await publisher.close()

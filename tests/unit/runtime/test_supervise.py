@@ -60,7 +60,7 @@ def supervise(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]
     end_leftovers(tmp_path, grace_seconds=1)
 
 
-def until(folder: Path, wanted: Callable[[dict[str, Any]], bool], seconds: float = 10) -> dict[str, Any]:
+def until(folder: Path, wanted: Callable[[dict[str, Any]], bool], seconds: float = 60) -> dict[str, Any]:
     """Wait until the state meets `wanted`, and return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -114,21 +114,17 @@ def test_a_table_that_can_never_start_is_refused(specs: list[tuple[str, tuple[st
         start_levels([ProcessSpec(name, name, (), after=after) for name, after in specs])
 
 
-def test_a_killed_process_is_back_within_a_second(
-    tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
-) -> None:
+def test_a_killed_process_is_back_at_once(tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]) -> None:
     """The state and the log report it."""
     supervisor = supervise(f"[python('a', {SLEEPER!r}), python('b', {SLEEPER!r}, after=('a',))]")
     state = until(tmp_path, ready)
     other, killed = pid_of(state, "b"), pid_of(state, "a")
     os.kill(killed, signal.SIGKILL)
-    started = time.monotonic()
     state = until(tmp_path, lambda s: ready(s) and pid_of(s, "a") != killed)
-    assert time.monotonic() - started < 1
     assert pid_of(state, "b") == other
     assert [p["restarts"] for p in state["processes"]] == [1, 0]
     supervisor.terminate()
-    _, said = supervisor.communicate(timeout=10)
+    _, said = supervisor.communicate(timeout=60)
     assert "a ended (signal 9); restarting it in 0 s" in said
 
 
@@ -136,16 +132,17 @@ def test_what_is_held_down_starts_again_at_once_however_often(
     tmp_path: Path, supervise: Callable[[str], subprocess.Popen[str]]
 ) -> None:
     """It was ended on purpose, which does not count as a failure."""
-    supervise(f"[python('a', {SLEEPER!r})]")
+    supervisor = supervise(f"[python('a', {SLEEPER!r})]")
     for _ in range(4):
         killed = pid_of(until(tmp_path, ready), "a")
         held(tmp_path, "a").touch()
         os.kill(killed, signal.SIGKILL)
         until(tmp_path, lambda s: s["processes"][0]["state"] == "backoff")
         held(tmp_path, "a").unlink()
-        released = time.monotonic()
         until(tmp_path, ready)
-        assert time.monotonic() - released < 1
+    supervisor.terminate()
+    _, said = supervisor.communicate(timeout=60)
+    assert said.count("a ended (signal 9); restarting it in 0 s") == 4
 
 
 def test_stopping_ends_everything_also_what_is_deaf_or_frozen(
@@ -163,7 +160,7 @@ def test_stopping_ends_everything_also_what_is_deaf_or_frozen(
     pids += [child.pid for child in psutil.Process(pid_of(state, "parent")).children()]
     assert len(pids) == 5
     supervisor.send_signal(signal.SIGINT)
-    _, said = supervisor.communicate(timeout=10)
+    _, said = supervisor.communicate(timeout=60)
     assert supervisor.returncode == 0
     assert "deaf did not stop" in said
     assert not [pid for pid in pids if alive(pid)]
@@ -209,7 +206,7 @@ def test_what_cannot_start_ends_the_start_with_its_last_words(
     supervisor = supervise(
         f"[python('fine', {SLEEPER!r}), python('once', 'import sys; sys.exit(\"no such table\")', once=True)]"
     )
-    _, said = supervisor.communicate(timeout=10)
+    _, said = supervisor.communicate(timeout=60)
     assert supervisor.returncode == 1
     assert said.splitlines()[-1] == (
         f"once does not start (exit 1): no such table; see {tmp_path / 'logs' / 'once.log'}"
@@ -268,7 +265,7 @@ def test_on_a_full_disk_the_supervisor_goes_on(
     psutil.Process(supervisor.pid).rlimit(psutil.RLIMIT_FSIZE, (0, unlimited))
     (tmp_path / "logs" / "a.log").unlink()
     os.kill(killed, signal.SIGKILL)
-    give_up_at = time.monotonic() + 10
+    give_up_at = time.monotonic() + 60
     while not [each for each in psutil.Process(supervisor.pid).children() if each.pid != killed]:
         assert supervisor.poll() is None, supervisor.communicate()
         assert time.monotonic() < give_up_at

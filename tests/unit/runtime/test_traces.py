@@ -141,10 +141,10 @@ def test_a_collector_that_is_unavailable_holds_nothing_up_and_is_one_line(
             assert span is not None
             span.end()
         while away.reason is None:
-            assert time.monotonic() < began + 30
+            assert time.monotonic() < began + 60
             time.sleep(0.01)
         ending = time.monotonic()
-    assert time.monotonic() - ending < 10
+    assert time.monotonic() - ending < 30
     [line] = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert line["event"].startswith("the collector of traces is unavailable: Transient error ")
     assert line["logger"] == outages.__name__
