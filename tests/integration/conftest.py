@@ -64,7 +64,7 @@ def empty_outputs(services: Services) -> None:
     specs = [TopicSpec(each.name, PARTITIONS, each.config) for each in catalog.TOPICS.values()]
     if ensure_topics(services.kafka_bootstrap, specs, 1):
         # Made and not yet known to the broker that is asked: for it there are no such topics.
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while describe_topics(services.kafka_bootstrap, catalog.TOPICS).keys() < catalog.TOPICS.keys():
             assert time.monotonic() < deadline, "the broker does not know the topics that were made"
             time.sleep(0.05)
@@ -72,7 +72,7 @@ def empty_outputs(services: Services) -> None:
     ends = end_offsets(services.kafka_bootstrap, outputs)
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     for deleted in admin.delete_records([TopicPartition(*each, end) for each, end in ends.items()]).values():
-        deleted.result(20)
+        deleted.result(60)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ class Town:
                     headers: list[tuple[str, str | bytes | None]] = [(catalog.SEQ_HEADER, str(seq).encode())]
                     producer.produce(topic, payload, key, partition, headers=headers)
                     self.published[topic, partition] = seq
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
 
     def ends(self) -> dict[tuple[str, int], int]:
         """Where the topics end now."""

@@ -38,7 +38,7 @@ from tests.unit.domain.test_invoice import request
 Query = Callable[..., list[tuple[Any, ...]]]
 pytestmark = pytest.mark.usefixtures("empty_outputs")
 REQUESTS, EVENTS = catalog.INVOICE_REQUESTS.name, catalog.INVOICE_EVENTS.name
-DEADLINE_S = 90.0
+DEADLINE_S = 120.0
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_records_of_strangers_neither_cause_nor_hide_it(services: Services, ledg
         stranger.produce(EVENTS, b"x", b"k", 0)
     stranger.flush()
     writer = Producer({"bootstrap.servers": services.kafka_bootstrap, "transactional.id": "stranger"})
-    writer.init_transactions(20)
+    writer.init_transactions(60)
     writer.begin_transaction()
     writer.produce(EVENTS, b"x", b"k", 0)
     writer.flush()
@@ -242,7 +242,7 @@ def test_records_of_strangers_neither_cause_nor_hide_it(services: Services, ledg
         with pytest.raises(StartRefusedError, match=f"{EVENTS}/0: the topic has seq 3 "):
             agrees()
     finally:
-        writer.abort_transaction(20)
+        writer.abort_transaction(60)
     with pytest.raises(StartRefusedError, match=f"{EVENTS}/0: the topic has seq 3 "):
         agrees()
     append(ledger_url, 3, 3, "here")
@@ -405,7 +405,7 @@ def make_again(services: Services, topic: catalog.Topic) -> None:
     """Delete a topic and create it again, as after a loss of Kafka."""
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     for each in admin.delete_topics([topic.name]).values():
-        each.result(20)
+        each.result(60)
     wait_for(lambda: not describe_topics(services.kafka_bootstrap, [topic.name]), "the end of the topic")
     ensure_topics(services.kafka_bootstrap, [TopicSpec(topic.name, PARTITIONS, topic.config)], 1)
     end_offsets(services.kafka_bootstrap, [(topic.name, number) for number in range(PARTITIONS)])

@@ -287,7 +287,7 @@ def test_records_that_retention_took_are_no_hole(world: World) -> None:
     for partition, offset in ((0, 3), (1, len(own.records(EVENTS, 1)))):
         deleted = admin.delete_records([TopicPartition(own.prefix + EVENTS, partition, offset)])
         for future in deleted.values():
-            future.result(20)
+            future.result(60)
     report = own.audit(complete=True)
     assert found(report) == ""
     where = f"topic = '{EVENTS}' AND partition = 0 AND seq = 4"

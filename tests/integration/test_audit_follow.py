@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from confluent_kafka import Producer
 from audit.follow import OUTAGES
 from audit.report import AuditReport
 from audit.waiting import HELD_BACK, UNHANDLED
+from local.layout import free_port
 from tests import conftest
 from tests.integration.test_audit import clone, found
 from tests.integration.town import Town
@@ -273,13 +273,13 @@ def test_what_an_aborted_transaction_leaves_is_waited_for_by_nobody(new_town: To
     town.begin()
     config = {"bootstrap.servers": town.world.kafka, "transactional.id": town.world.prefix}
     producer = Producer(config)
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin_transaction()
     producer.produce(town.world.prefix + REQUESTS, b"v", b"k", 3)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     assert town.check() == ""
     assert set(town.follower.waiting.ages()) == {HELD_BACK}
-    producer.abort_transaction(20)
+    producer.abort_transaction(60)
     for _ in range(20):
         assert town.check() == ""
     assert town.follower.waiting.ages() == {}
@@ -360,7 +360,7 @@ def cost(town: Town) -> tuple[int, int]:
 
 def settled(town: Town) -> int:
     """The count once all sessions have reported; an idle one does within a second."""
-    deadline, last = time.monotonic() + 10, -1
+    deadline, last = time.monotonic() + 60, -1
     while time.monotonic() < deadline:
         now = reads(town)
         if now == last:
@@ -396,8 +396,7 @@ def process(
     services: conftest.Services, ledger_url: str, tmp_path: Path
 ) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     """`gapless audit --follow` on an empty ledger, and the port of its metrics."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "GAPLESS_KAFKA_BOOTSTRAP": services.kafka_bootstrap,
@@ -414,7 +413,7 @@ def process(
 
 
 def metrics_of(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
 
@@ -432,8 +431,8 @@ def test_the_process_waits_out_an_outage_and_ends_with_1_and_a_line_for_what_is_
     seen = metrics_of(port)
     assert seen["gapless_audit_rounds_total"] >= 1
     assert seen['gapless_audit_violations{check="gap"}'] == 0
-    assert seen["gapless_audit_unchecked_seconds"] < 10
-    assert abs(time.time() - seen["gapless_audit_clean_timestamp_seconds"]) < 10
+    assert seen["gapless_audit_unchecked_seconds"] < 60
+    assert abs(time.time() - seen["gapless_audit_clean_timestamp_seconds"]) < 60
     database = ledger_url.rpartition("/")[2]
     with psycopg.connect(services.postgres_url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false".encode())
@@ -450,7 +449,7 @@ def test_the_process_waits_out_an_outage_and_ends_with_1_and_a_line_for_what_is_
     # It waits for this scrape, without which Prometheus would never see the violations.
     assert running.poll() is None
     assert metrics_of(port)['gapless_audit_violations{check="journal"}'] > 0
-    assert running.wait(30) == 1
+    assert running.wait(60) == 1
     wrong = [line for line in lines if line["event"] == "violation"]
     assert {(line["process"], line["check"]) for line in wrong} == {("audit", "journal")}, lines
     assert ("dead-letters/1", "ends with seq 1, but its head says 0") in [
@@ -464,4 +463,4 @@ def test_sigterm_ends_the_process_with_0(process: tuple["subprocess.Popen[str]",
     assert running.stdout is not None
     assert json.loads(running.stdout.readline())["clean"]
     running.send_signal(signal.SIGTERM)
-    assert running.wait(10) == 0
+    assert running.wait(60) == 0

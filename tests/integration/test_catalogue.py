@@ -277,7 +277,7 @@ async def test_an_event_marks_copies_as_old_and_waits_for_redis(
     [copy] = await cache.read("demo", [name], "reader")
     assert copy.state is CopyState.FRESH
     await link.open()
-    await asyncio.wait_for(running_batch, 20)
+    await asyncio.wait_for(running_batch, 60)
     [copy] = await cache.read("demo", [name], "reader")
     assert copy.state is CopyState.FILL
     for each in (linked, mirror, session):

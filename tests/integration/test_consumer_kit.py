@@ -22,7 +22,7 @@ from tests.conftest import Services
 GOLDEN = Path(__file__).parents[1] / "contract" / "golden"
 PLACED = (GOLDEN / "order_placed" / "v1.bin").read_bytes()
 REFUSED = (GOLDEN / "order_refused" / "v1.bin").read_bytes()
-_S_MAX = 30.0
+_S_MAX = 90.0
 
 
 class Log:

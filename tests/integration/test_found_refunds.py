@@ -55,7 +55,7 @@ async def payments(ledger_url: str, provider: Simulator) -> AsyncIterator[Paymen
     await made.stop()
 
 
-async def until(what: str, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(what: str, holds: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"never {what}"

@@ -37,7 +37,7 @@ from tests.malformed_http import MALFORMED
 
 TIMES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
 PROBLEM = "application/problem+json"
-_SECONDS_MAX = 20.0
+_SECONDS_MAX = 60.0
 #: The gateway signs its links with it.
 LINK_KEY = "k" * 32
 # A line of a bulk request is JSON.

@@ -17,7 +17,7 @@ from tests.integration.gateways import Topics, order, running, until
 def ask(port: int, path: str) -> tuple[int, str]:
     """In the loop's own thread: until the answer is there, the loop stands still."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -42,7 +42,7 @@ _LACKS = ("document-not-stored", "unknown-order", "refund-id-missing", "credit-n
 def reach(target: Target, method: str, path: str, body: Any = None, *, seller: str = "demo") -> tuple[int, Any]:
     """Status and JSON, asked for by a client that sends the path as it is."""
     where = urlsplit(target.url)
-    connection = HTTPConnection(where.hostname or "", where.port or 0, timeout=20)
+    connection = HTTPConnection(where.hostname or "", where.port or 0, timeout=60)
     try:
         headers = {"Authorization": f"Bearer {KEYS[seller]}", "Prefer": "wait=0"}
         connection.request(method, path, None if body is None else json.dumps(body), headers)

@@ -22,7 +22,7 @@ def topic(services: Services) -> str:
     name = f"probed-{uuid.uuid4().hex[:12]}"
     ensure_topics(services.kafka_bootstrap, [TopicSpec(name, 1, {})], 1)
     producer = Producer({"bootstrap.servers": services.kafka_bootstrap, "transactional.id": name})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     for value in (b"first", b"second", b"third"):
         producer.begin_transaction()
         producer.produce(name, value)
@@ -40,7 +40,7 @@ async def test_it_finds_the_first_record_at_or_after_an_offset(
 async def test_it_says_where_a_log_begins_that_has_lost_its_oldest_records(services: Services, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     for deleted in admin.delete_records([TopicPartition(topic, 0, 3)]).values():
-        deleted.result(20)
+        deleted.result(60)
     assert await make_log_probe(services.kafka_bootstrap)(topic, 0, 1) == (4, 3)
 
 
@@ -65,7 +65,7 @@ print(asyncio.run(streams.engine.log_probe.make_log_probe({services.kafka_bootst
         sys.executable, "-c", program, env={**os.environ, **ahead}, stdout=asyncio.subprocess.PIPE
     )
     try:
-        out, _ = await asyncio.wait_for(process.communicate(), 20)
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
     finally:
         if process.returncode is None:
             process.kill()

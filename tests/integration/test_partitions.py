@@ -47,7 +47,7 @@ def _delete_topics(services: Services) -> None:
     if there:
         admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
         for deleted in admin.delete_topics(list(there)).values():
-            deleted.result(20)
+            deleted.result(60)
     wait_for(lambda: not describe_topics(services.kafka_bootstrap, TOPICS), "the end of the topics")
 
 
@@ -197,7 +197,7 @@ def test_what_waits_in_the_last_partition_is_still_on_its_way(
         assert is_drained(connection, services.kafka_bootstrap)
         producer = Producer({"bootstrap.servers": services.kafka_bootstrap})
         producer.produce(INVOICE_REQUESTS.name, b"a request", b"key", 15)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
         assert not is_drained(connection, services.kafka_bootstrap)
 
 
@@ -216,7 +216,7 @@ def test_topics_that_differ_among_themselves_are_not_recorded(
 def grow(services: Services, topic: str, partitions: int) -> None:
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     for grown in admin.create_partitions([NewPartitions(topic, partitions)]).values():
-        grown.result(20)
+        grown.result(60)
     seen = lambda: describe_topics(services.kafka_bootstrap, [topic])[topic].partitions == partitions  # noqa: E731
     wait_for(seen, "the topic's partitions")
 

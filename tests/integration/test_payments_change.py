@@ -44,7 +44,7 @@ def new(tmp_path: Path) -> Iterator[Simulator]:
 
 async def _left(count: float) -> None:
     """Wait until so many attempts were left to another provider."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while FOREIGN.labels("local")._value.get() < count:
         assert time.monotonic() < deadline, "nothing was left"
         await asyncio.sleep(0.03)

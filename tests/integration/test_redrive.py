@@ -334,7 +334,7 @@ def test_an_event_of_the_relay_is_repeated_and_one_of_nobody_is_not(
     assert [line for line in found(world.audit()).splitlines() if f"{EVENTS}/0" in line] == []
     admin = AdminClient({"bootstrap.servers": world.kafka})
     for deleted in admin.delete_records([TopicPartition(world.prefix + EVENTS, 0, 1)]).values():
-        deleted.result(20)
+        deleted.result(60)
     add_letter(ledger_url, "not-rendered: no logo", event.offset() or 0, event.key(), event.value(), **places)
     [after] = [each for each in send_all(world, of_events) if each.letter.seq == 4]
     assert after.plan == plans["1-2"]

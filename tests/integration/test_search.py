@@ -391,7 +391,7 @@ async def started(town: Town, folder: Path) -> asyncio.subprocess.Process:
 def produce(town: Town, topic: str, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": town.services.kafka_bootstrap, "acks": "all"})
     producer.produce(topic, value, b"key", 0)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 def deleted(product_id: str, version: int) -> bytes:

@@ -25,7 +25,7 @@ def test_kafka_creates_no_topic_by_itself(services: Services) -> None:
     """A misspelt topic is an error, not a new topic."""
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     future = admin.describe_configs([ConfigResource("broker", "1")])
-    settings = next(iter(future.values())).result(timeout=10)
+    settings = next(iter(future.values())).result(timeout=60)
     assert settings["auto.create.topics.enable"].value == "false"
     assert settings["message.max.bytes"].value == str(4 * 1024 * 1024)
 

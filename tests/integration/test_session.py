@@ -10,13 +10,13 @@ from sinks.postgres.lanes import Lane
 from sinks.postgres.positions import Move, move_positions, read_positions
 from sinks.postgres.session import OUTAGES, Session, SessionInUseError
 
-SILENCE = "500ms"
+SILENCE = "3s"
 
 
 async def test_who_falls_silent_amid_a_pipeline_is_let_go_and_the_next_worker_goes_on(ledger_url: str) -> None:
     """Not idle to the server, which waits for the pipeline's next message: only the whole transaction's time counts."""
     moves = [Move("invoice-requests", 0, 0, 10)]
-    stopped, other = Session(ledger_url, transaction_timeout=SILENCE), Session(ledger_url, statement_timeout="5s")
+    stopped, other = Session(ledger_url, transaction_timeout=SILENCE), Session(ledger_url, statement_timeout="60s")
     async with other.connection() as connection:
         await read_positions(connection, "invoices", "invoice-requests", [0])
     with pytest.raises(OUTAGES):

@@ -91,7 +91,7 @@ def stripe_mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _await_port(port: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

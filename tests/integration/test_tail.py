@@ -45,8 +45,8 @@ def test_an_error_of_the_tail_ends_the_gateways_process(services: Services, topi
             assert process.stdout.readline() == "follows\n"
             producer = Producer({"bootstrap.servers": services.kafka_bootstrap})
             producer.produce(topics.events.name, b"value", b"key", partition=0)
-            assert producer.flush(20) == 0
-            _, said = process.communicate(timeout=20)
+            assert producer.flush(60) == 0
+            _, said = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 70
@@ -65,8 +65,8 @@ async def test_a_tail_follows_every_partition_that_its_topic_has(services: Servi
     producer = Producer({"bootstrap.servers": services.kafka_bootstrap})
     for partition in range(16):
         producer.produce(topic.name, str(partition).encode(), b"key", partition)
-    assert await asyncio.to_thread(producer.flush, 20) == 0
-    async with asyncio.timeout(20):
+    assert await asyncio.to_thread(producer.flush, 60) == 0
+    async with asyncio.timeout(60):
         while len(found) < 16:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert {int(event.value) for event in found} == set(range(16))

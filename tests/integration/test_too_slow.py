@@ -12,14 +12,19 @@ from tests.integration.world import Sent
 TOPIC = "invoice-requests"
 
 
+#: Longer than any of the timeouts here, which end it.
+_TOO_LONG = 60.0
+
+
 class Slow:
-    """Takes Postgres some time for each record."""
+    """Takes Postgres too long for a transaction of more than `records_max` records, and for its first `tries`."""
 
     agent = "invoices"
     outages: tuple[type[Exception], ...] = ()
 
-    def __init__(self, record_seconds: Callable[[], float]) -> None:
-        self._record_seconds = record_seconds
+    def __init__(self, records_max: int, tries: int = 0) -> None:
+        self._records_max = records_max
+        self._tries = tries
         self.tried: list[int] = []
         self.done: list[int] = []
 
@@ -29,7 +34,8 @@ class Slow:
     async def apply(self, connection: Connection, parts: Sequence[Part[None]]) -> None:
         records = sum(len(part.batch.records) for part in parts)
         self.tried.append(records)
-        await connection.execute("SELECT pg_sleep(%s)", (records * self._record_seconds(),))
+        is_slow = records > self._records_max or len(self.tried) <= self._tries
+        await connection.execute("SELECT pg_sleep(%s)", (_TOO_LONG if is_slow else 0.0,))
 
     async def committed(self, batch: Batch, _: None) -> None:
         self.done += [record.offset for record in batch.records]
@@ -59,7 +65,7 @@ async def test_a_transaction_that_takes_too_long_is_tried_with_half_its_records(
     ledger_url: str, query: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
     """Of the same size it would take as long again, for ever."""
-    work = Slow(lambda: 0.4)
+    work = Slow(2)
     await run(ledger_url, work, 8, transaction_timeout="1500ms")
     assert work.done == list(range(8))
     assert work.tried == [8, 4, 2, 2, 2, 2]
@@ -69,14 +75,14 @@ async def test_a_transaction_that_takes_too_long_is_tried_with_half_its_records(
 async def test_what_takes_too_long_together_is_tried_by_each_partition_itself(
     ledger_url: str, query: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
-    work = Slow(lambda: 0.4)
+    work = Slow(3)
     await run(ledger_url, work, 3, 2, transaction_timeout="1500ms")
     assert work.tried == [5, 3, 2]
     assert query("SELECT partition, next_offset FROM positions WHERE agent = 'invoices' ORDER BY 1") == [(0, 3), (1, 2)]
 
 
 async def test_a_statement_that_takes_too_long_is_one_too(ledger_url: str) -> None:
-    work = Slow(lambda: 0.4)
+    work = Slow(2)
     await run(ledger_url, work, 4, statement_timeout="1300ms")
     assert work.done == list(range(4))
     assert work.tried == [4, 2, 2]
@@ -84,9 +90,8 @@ async def test_a_statement_that_takes_too_long_is_one_too(ledger_url: str) -> No
 
 async def test_a_single_record_that_takes_too_long_waits_as_for_any_outage(ledger_url: str) -> None:
     """Postgres is too slow for it now: it is neither dropped nor the end of the worker."""
-    seconds = iter([1.0, 1.0, 1.0, 1.0])
-    work = Slow(lambda: next(seconds, 0.0))
-    await run(ledger_url, work, 2, transaction_timeout="500ms")
+    work = Slow(2, tries=4)
+    await run(ledger_url, work, 2, transaction_timeout="1500ms")
     assert work.done == [0, 1]
     assert work.tried == [2, 1, 1, 1, 1, 1]
 

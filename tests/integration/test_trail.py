@@ -92,7 +92,7 @@ class Deployment:
             acknowledged.append(message)
 
         self._producer.produce(topic.name, value, order_id.encode(), headers=list(headers.items()), on_delivery=report)
-        assert self._producer.flush(20) == 0
+        assert self._producer.flush(60) == 0
         sent_headers = tuple((name, text.encode()) for name, text in headers.items())
         return Sent(acknowledged[0].offset() or 0, value, order_id.encode(), sent_headers)
 

@@ -176,7 +176,7 @@ def test_the_groups_offsets_follow_the_positions(
         # A commit a second: of as many batches as there were, not of one.
         began = time.monotonic()
         wait_for(lambda: committed(services) == ends(services), "the group at the positions")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 40
 
 
 def test_a_table_that_remembers_more_than_its_changelog_has_is_made_anew(

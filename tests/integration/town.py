@@ -89,7 +89,7 @@ class Town:
         values = tuple(written(catalog.CHECKOUT_REQUEST, body) for body in bodies)
         for value in values:
             self._producer.produce(self.world.prefix + topic.name, value, b"key", 0)
-        assert self._producer.flush(20) == 0
+        assert self._producer.flush(60) == 0
         self._runner.run(self.shop.handle(topic, 0, values))
 
     def refused(self, order_id: str) -> list[str]:
@@ -179,7 +179,7 @@ class Town:
                 headers: Headers = [(catalog.SEQ_HEADER, str(seq).encode())]
                 producer.produce(self.world.prefix + topic, payload, key, partition, headers=headers)
                 producer.poll(0)
-            assert producer.flush(20) == 0
+            assert producer.flush(60) == 0
             connection.execute(
                 "INSERT INTO journal_published SELECT topic, partition, next_seq - 1 FROM journal_heads"
                 " ON CONFLICT (topic, partition) DO UPDATE SET published_seq = excluded.published_seq"

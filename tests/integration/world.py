@@ -72,7 +72,7 @@ class World:
         """Append a record to one of its topics."""
         producer = Producer({"bootstrap.servers": self.kafka, "acks": "all"})
         producer.produce(self.prefix + topic, value, key, partition, headers=headers or [])
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
 
     def with_topics_of_its_own(self) -> "World":
         """The same with copies of the topics, to be changed at will."""
@@ -88,7 +88,7 @@ class World:
                         partition,
                         headers=message.headers() or [],
                     )
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
         return copied
 
     def records(self, topic: str, partition: int) -> list[Message]:
@@ -96,7 +96,7 @@ class World:
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "world", "enable.auto.commit": False})
         try:
             at = TopicPartition(self.prefix + topic, partition, 0)
-            _, end = consumer.get_watermark_offsets(at, timeout=10)
+            _, end = consumer.get_watermark_offsets(at, timeout=60)
             consumer.assign([at])
             found: list[Message] = []
             while len(found) < end:
@@ -114,7 +114,7 @@ def make_topics(kafka: str, *names: str, partitions: int = PARTITIONS) -> str:
     )  # Held until the answers are there: they come from its own thread.
     made = admin.create_topics([NewTopic(prefix + name, partitions, 1) for name in names or (REQUESTS, EVENTS, DEAD)])
     for future in made.values():
-        future.result(20)
+        future.result(60)
     return prefix
 
 
@@ -239,7 +239,7 @@ def relay(world: World) -> None:
         for topic, partition, seq, key, payload in rows:
             headers: Headers = [(catalog.SEQ_HEADER, str(seq).encode())]
             producer.produce(world.prefix + topic, payload, key, partition, headers=headers)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
         connection.execute(
             "INSERT INTO journal_published SELECT topic, partition, next_seq - 1 FROM journal_heads"
             " ON CONFLICT (topic, partition) DO UPDATE SET published_seq = excluded.published_seq"

@@ -120,8 +120,8 @@ async def _order(running: Running) -> dict[str, int]:
             posts = [client.post_invoice(body) for body in bodies(ORDERS, seed=1)]
             posts += [client.post_checkout(payload) for payload in paid]
             assert {answer.status for answer in await asyncio.gather(*posts)} == {202}
-            await asyncio.to_thread(wait_for, lambda: _count(running, "invoices") == ORDERS, "all numbers", 60)
-            await asyncio.to_thread(wait_for, lambda: _count(running, "orders") == ORDERS, "all orders", 60)
+            await asyncio.to_thread(wait_for, lambda: _count(running, "invoices") == ORDERS, "all numbers", 180)
+            await asyncio.to_thread(wait_for, lambda: _count(running, "orders") == ORDERS, "all orders", 180)
         await asyncio.to_thread(running.wait_until_drained)
         shown = {order_id: (await client.get_invoice(order_id)).json() for order_id in asked + bought}
     return {order_id: int(each["totals"]["gross"].replace(".", "")) for order_id, each in shown.items()}
@@ -138,7 +138,7 @@ def _write_earlier(running: Running) -> list[Line]:
     bootstrap, now = running.settings.kafka_bootstrap, datetime.now(UTC)
     admin = AdminClient({"bootstrap.servers": bootstrap})
     [made] = admin.create_topics([NewTopic(EARLIER, 1, 1)]).values()
-    made.result(30)
+    made.result(60)
     versions = [
         version
         for topic in (catalog.ORDER_EVENTS, catalog.INVOICE_EVENTS)
@@ -151,7 +151,7 @@ def _write_earlier(running: Running) -> list[Line]:
     ]
     plain = Producer({"bootstrap.servers": bootstrap})
     undone = Producer({"bootstrap.servers": bootstrap, "transactional.id": "undone"})
-    undone.init_transactions(30)
+    undone.init_transactions(60)
     undone.begin_transaction()
     *first, latest = records
     for producer, its in (
@@ -161,9 +161,9 @@ def _write_earlier(running: Running) -> list[Line]:
     ):
         for each in its:
             producer.produce(EARLIER, each.payload, each.key, 0, headers=event_headers(each))  # type: ignore[arg-type]
-        assert producer.flush(30) == 0
+        assert producer.flush(60) == 0
         if producer is undone:
-            undone.abort_transaction(30)
+            undone.abort_transaction(60)
     return [read(f"{EARLIER}-0-{each.seq}", each.payload) for each in records]
 
 
