@@ -17,8 +17,8 @@ from tests.integration.gateways import KEYS, Client, Link, Topics, link_to, runn
 from tests.integration.test_gateway_orders import checkout, do, new_id, post
 
 Query = Callable[..., list[tuple[Any, ...]]]
-#: Sooner than Postgres is asked without an event: what comes within this came by one.
-SECONDS_MAX = StreamPolicy().look_seconds - 2
+#: When Postgres is asked without an event, and what is sooner: what comes within this came by one.
+LOOK_SECONDS, SECONDS_MAX = 90.0, 60.0
 
 
 class Event(NamedTuple):
@@ -76,6 +76,11 @@ async def following(client: Client, order_id: str, **headers: str) -> AsyncItera
         assert response.status == 200, await response.text()
         assert response.content_type == "text/event-stream"
         yield Stream(response)
+
+
+@pytest.fixture(autouse=True)
+def _late_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_stream, "StreamPolicy", lambda: StreamPolicy(look_seconds=LOOK_SECONDS))
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ async def test_a_notice_has_the_provider_asked_at_once(payments: Payments, provi
     query("UPDATE payment_attempts SET state = 'open', next_try_at = now() + interval '1 hour', finished_at = NULL")
     query("DELETE FROM journal")
     await payments.run(noticed("A"), noticed("A"), noticed("B"), b"nothing", topic=NOTICES)
-    assert await until_finished(query, 1, seconds=3) == {("A", "authorize"): OK}
+    assert await until_finished(query, 1) == {("A", "authorize"): OK}
     assert [charge["sent"] for charge in await provider.ledger()] == [1]
     assert dead_letters(query) == 1
 

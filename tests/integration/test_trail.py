@@ -121,7 +121,7 @@ class Deployment:
     async def find(self, wanted: str, seller_id: str | None = None, **limits: Any) -> FoundTrails:
         reader = RecordReader(
             limits.get("bootstrap", self.services.kafka_bootstrap),
-            seconds_max=limits.get("seconds_max", 20.0),
+            seconds_max=limits.get("seconds_max", 60.0),
             records_max=limits.get("records_max", 10_000),
         )
         session = Session(self.shop.url)
