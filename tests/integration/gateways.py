@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import io
 import json
 import time
@@ -229,7 +230,7 @@ async def running(
         if redis_url is None:
             for part in ("hints", "admission", "carts"):
                 patched.setattr(f"admission.{part}.CALL_SECONDS_MAX", 10.0)
-            patched.setitem(ProductCache.__init__.__kwdefaults__, "call_seconds_max", 10.0)
+            patched.setattr(app, "ProductCache", functools.partial(ProductCache, call_seconds_max=10.0))
         gateway = Gateway(settings, topics.of_gateway)
         await gateway.start()
         async with _client(gateway) as client:
