@@ -36,7 +36,7 @@ _ASKING_AT_ONCE = 64
 _WAIT_S = 30
 #: As often as that: a worker that was killed needs some seconds.
 _ASKED_MAX = 8
-_END_S_MAX = 10.0
+_END_S_MAX = 60.0
 _CONFIRMED, _KEPT, _SHORT = 201, 202, 409
 
 
