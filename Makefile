@@ -58,8 +58,8 @@ SEEDS ?= 100000
 simulate: setup ## histories of the batch rules under faults: make simulate SEEDS=1000000
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-fuzz: setup ## twenty times the examples that the tests draw, over HTTP and on every topic
-	@FUZZ_EXAMPLES=20 $(BIN)/pytest tests/integration/test_fuzz_http.py tests/integration/test_fuzz_topics.py
+fuzz: setup ## twenty times the examples that the tests draw, over HTTP, on every topic and of the domain
+	@FUZZ_EXAMPLES=20 $(BIN)/pytest tests/integration/test_fuzz_http.py tests/integration/test_fuzz_topics.py tests/property
 
 MINUTES ?= 1
 

@@ -1,5 +1,6 @@
 """Fixtures that every test can use."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,9 +16,19 @@ from sinks.deployment import PARTITIONS_DEFAULT
 #: Of each topic on the tests' servers.
 PARTITIONS = PARTITIONS_DEFAULT
 
-# No test measures time: a busy machine may take long to draw an example.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+#: How many examples `make fuzz` draws for each of a test's, to find what nobody has found yet.
+_TIMES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
+
+# No test measures time: a busy machine may take long to draw an example. And a test draws the same examples each time:
+# otherwise a fault that was always there is found in the next change, whatever it changes.
+settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=_TIMES == 1,
+    max_examples=100 * _TIMES,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 
 @dataclass(frozen=True)
