@@ -4,6 +4,7 @@ It is read by the code that starts the stack, by the supervisor, and by commands
 """
 
 import json
+import os
 import random
 import secrets
 import socket
@@ -23,6 +24,8 @@ WORKERS_MAX = 32
 PORTS = range(20_000, 32_000)
 #: Ports that a process draws from alone, the first of them its lock. More than a stack has.
 _BLOCK = 500
+#: Of a documents worker, of which each takes some 85 MB.
+RENDER_PROCESSES_MAX = 4
 #: Name of the gateway's metrics port; the other processes have only this port.
 GATEWAY_METRICS = "gateway_metrics"
 #: Name of the port on which the search worker answers questions.
@@ -248,6 +251,8 @@ def environment_of(data: Path, description: Mapping[str, Any], name: str) -> dic
         # Short, as no load balancer has to notice.
         "GATEWAY_DRAIN_SECONDS": "0.5",
         "REPLICATION_FACTOR": "1",
+        # With the lowest priority, so that they take only what nobody else wants.
+        "RENDER_PROCESSES": str(min(RENDER_PROCESSES_MAX, os.cpu_count() or 1)),
         # Receivers that one tries out run on this machine.
         "WEBHOOKS_ALLOW": "127.0.0.0/8,::1/128",
         "LOCAL_API_KEY_FILE": str(data / "api_key"),

@@ -81,9 +81,9 @@ class Renderer:
     def _start(self) -> ProcessPoolExecutor:
         # Spawned: a fork would copy the locks of Faust's and librdkafka's threads in whatever state they are.
         pool = ProcessPoolExecutor(self._processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
-        # A process starts when there is work and none is idle. Now is better than with the first batch.
-        for _ in range(self._processes):
-            pool.submit(_idle)
+        # A process starts when there is work and none is idle. For the first of them now is better than with the first
+        # batch.
+        pool.submit(_idle)
         return pool
 
     def _replace(self, broken: ProcessPoolExecutor) -> None:
