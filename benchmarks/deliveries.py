@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import psycopg
 
@@ -25,7 +26,7 @@ _POLL_S = 0.02
 def run() -> list[Result]:
     """One sender; each delivery is of another order."""
     with servers() as made:
-        rate, cpu_ms = _measure(settings_of(made))
+        rate, cpu_ms = _measure(settings_of(made), made.data / "deliveries.log")
     note = f"{DELIVERIES:,} of {len(_BODY)} bytes, one endpoint on this machine"
     return [
         Result("webhooks delivered, one sender", rate, "deliveries/s", 1_000, note=note),
@@ -33,7 +34,7 @@ def run() -> list[Result]:
     ]
 
 
-def _measure(environment: Mapping[str, str]) -> tuple[float, float]:
+def _measure(environment: Mapping[str, str], log: Path) -> tuple[float, float]:
     here, there = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     receiver = context.Process(target=_receive, args=(there,), daemon=True)
@@ -41,10 +42,15 @@ def _measure(environment: Mapping[str, str]) -> tuple[float, float]:
     port = here.recv()
     with psycopg.connect(environment["GAPLESS_POSTGRES_URL"], autocommit=True) as connection:
         _fill(connection, port)
-        sender = subprocess.Popen([sys.executable, "-m", "gapless", "deliveries"], env={**os.environ, **environment})
+        command = [sys.executable, "-m", "gapless", "deliveries"]
+        # It logs each delivery, to a file as in a stack: a terminal would be slower, and full of it.
+        with log.open("wb") as lines:
+            sender = subprocess.Popen(command, env={**os.environ, **environment}, stderr=lines)
         try:
             rate = per_second(lambda: _delivered(connection), DELIVERIES, poll_s=_POLL_S)
             cpu_s = cpu_seconds(sender.pid)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; the sender's log ends with: {log.read_text()[-500:]}") from error
         finally:
             sender.send_signal(signal.SIGTERM)
             sender.wait(20)

@@ -91,6 +91,9 @@ _PURGE_EVERY_S = 3_600.0
 #: Between two looks at the rows under load.
 _TAKE_PACE_S = 0.01
 _SHORTEST_WAIT_S = 0.05
+#: A destination without calls for so long is forgotten. Not at once: one that answers fast is idle at every look, and
+#: would begin with the first share again and again.
+_FORGOTTEN_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class _Destination:
     def __init__(self, policy: SenderPolicy) -> None:
         self._policy = policy
         self._share = float(policy.room_first)
+        self._ended_at = 0.0
         self.in_flight = 0
         self.breaker = Breaker(failures_max=policy.breaker_failures, open_seconds=policy.breaker_seconds)
 
@@ -158,6 +162,7 @@ class _Destination:
     def answered(self, now: float) -> None:
         """Whatever it said: it answers."""
         self.breaker.succeeded(now)
+        self._ended_at = now
         self._share = min(self._share + 1, self._policy.room_max)
 
     def failed(self, now: float, began_at: float) -> bool:
@@ -167,8 +172,8 @@ class _Destination:
 
     def is_as_new(self, now: float) -> bool:
         """Nothing would be lost by forgetting it."""
-        is_closed = self.breaker.gate(now) is Gate.CLOSED
-        return not self.in_flight and is_closed and self._share >= self._policy.room_first
+        is_idle = not self.in_flight and now - self._ended_at > _FORGOTTEN_AFTER_S
+        return is_idle and self.breaker.gate(now) is Gate.CLOSED and self._share >= self._policy.room_first
 
 
 class Sender:
