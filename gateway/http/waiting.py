@@ -137,29 +137,46 @@ class Tail:
 
 
 class Waiter:
-    """One client's wait for one order. `event` wakes it; the client's request interprets it."""
+    """One client's wait for one order. `event` wakes it; the client's request interprets it.
+
+    Not an `asyncio.Queue`, which takes 2 kB: there is one for each request that waits, and for each stream.
+    """
+
+    __slots__ = ("_events", "_woken", "cut_short")
 
     def __init__(self) -> None:
-        self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._events: list[bytes] = []
+        #: What `next` waits for, while it waits.
+        self._woken: asyncio.Future[None] | None = None
         #: The gateway is stopping: the wait ends.
         self.cut_short = False
 
     def wake(self, value: bytes) -> None:
         """Pass it an event of its order id, which may be another seller's."""
-        self._events.put_nowait(value)
+        self._events.append(value)
+        self._wake()
 
     def cut(self) -> None:
         """End the wait."""
         self.cut_short = True
-        self._events.put_nowait(None)
+        self._wake()
 
     async def next(self, timeout_seconds: float) -> bytes | None:
-        """The next event, or None after the timeout."""
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                return await self._events.get()
-        except TimeoutError:
-            return None
+        """The next event; None after the timeout, and where the wait is cut short. One caller at a time."""
+        if not self._events and not self.cut_short:
+            loop = asyncio.get_running_loop()
+            self._woken = loop.create_future()
+            timer = loop.call_later(timeout_seconds, self._wake)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
+                self._woken = None
+        return self._events.pop(0) if self._events else None
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
 
 class Waiters:
