@@ -6,10 +6,14 @@ sent twice without asking in between, and nothing is given up without making sur
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+
+from domain.invoice import check_order_id
+from domain.numbering import SELLER_ID
+from domain.order import OrderIdentity
 
 
 class Action(StrEnum):
@@ -95,6 +99,27 @@ class ProviderRefund:
     provider_key: str = ""
     #: Not certain yet: it may still fail.
     is_pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRefund:
+    """A refund in the provider's list of those of all payments. Refunds that failed are none."""
+
+    #: The order that its payment names.
+    order: OrderIdentity
+    #: The provider's own id of it.
+    refund: str
+    #: Of the attempt, if we asked for it; empty if somebody else did.
+    provider_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefundPage:
+    """A part of the provider's list of refunds, without those of payments that are not gapless'."""
+
+    refunds: Sequence[ListedRefund]
+    #: The provider's own id of the refund after which the next page begins; None on the last page.
+    after: str | None
 
 
 ProviderAnswer = Succeeded | Declined
@@ -184,6 +209,14 @@ def provider_key(seller_id: str, order_id: str, request_id: str) -> str:
     """The key of an attempt at the provider: 32 hex digits that follow from the three ids."""
     ids = json.dumps([seller_id, order_id, request_id], ensure_ascii=True).encode()
     return hashlib.sha256(ids).hexdigest()[:32]
+
+
+def paid_order(seller_id: object, order_id: object) -> OrderIdentity | None:
+    """The order that a payment's metadata name; None if they name none: the account is used for other things too."""
+    if not isinstance(seller_id, str) or not isinstance(order_id, str):
+        return None
+    is_ours = SELLER_ID.fullmatch(seller_id) is not None and check_order_id(order_id) is None
+    return OrderIdentity(seller_id, order_id) if is_ours else None
 
 
 def first_step(attempt: Attempt) -> AttemptStep:

@@ -10,7 +10,7 @@ import psycopg
 from gapless.local import data_option, settings_for
 from gapless.moments import Moment
 from runtime.settings import Settings
-from sinks.postgres.refund_checks import insert_checks_since
+from sinks.postgres.refund_passes import ask_for_passes
 from sinks.postgres.session import Session
 
 _DAYS = 30
@@ -23,28 +23,29 @@ def refunds() -> None:
 
 @refunds.command()
 @click.option(
-    "--since",
-    type=Moment(),
-    help=f"Only orders whose payment was captured at this time or later.  [default: {_DAYS} days ago]",
+    "--since", type=Moment(), help=f"Only refunds that were made at this time or later.  [default: {_DAYS} days ago]"
 )
-@click.option("--seller", "seller_id", help="Only orders of this seller.  [default: all sellers]")
 @data_option
-def find(since: datetime | None, seller_id: str | None, data: Path | None) -> None:
-    """Compare the refunds of captured payments with the provider's.
+def find(since: datetime | None, data: Path | None) -> None:
+    """Have the provider's list of refunds read now, further back than usual.
 
-    The payments workers ask the provider, an order at a time. A refund that they find there gets its credit note; what
-    can't be credited is in the order, with the reason, and `gapless audit` reports it.
+    A payments worker reads it, 100 refunds a second. Refunds that it finds there get their credit notes; what can't be
+    credited is in the order, with the reason, and `gapless audit` reports it.
     """
     after = since or datetime.now(UTC) - timedelta(days=_DAYS)
-    count = asyncio.run(_find(settings_for(data), after, seller_id))
-    click.echo(f"{count:,} {'order is' if count == 1 else 'orders are'} compared with the provider now")
+    providers = asyncio.run(_find(settings_for(data), after))
+    if not providers:
+        raise click.ClickException("no payments worker has ever started: start one, and run this again")
+    click.echo(
+        f"refunds made at {' and '.join(providers)} since {after.astimezone(UTC):%Y-%m-%d %H:%M} UTC are compared now"
+    )
 
 
-async def _find(settings: Settings, since: datetime, seller_id: str | None) -> int:
+async def _find(settings: Settings, since: datetime) -> list[str]:
     session = Session(settings.postgres_url.get_secret_value())
     try:
         async with session.connection() as connection:
-            return await insert_checks_since(connection, since, seller_id)
+            return await ask_for_passes(connection, since)
     except psycopg.errors.UndefinedTable:
         raise click.ClickException("Postgres has no tables of this release: run `gapless migrate`") from None
     finally:

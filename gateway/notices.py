@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from domain.invoice import check_order_id
-from domain.numbering import SELLER_ID
+from domain.payment import paid_order
 from domain.records import PaymentNotice
 from domain.signature import SignatureVerdict, verify
 from gateway.http import bodies, problems, telemetry
@@ -107,11 +106,11 @@ class NoticeIntake:
     async def _keep(self, request: web.Request, provider: str, body: bytes) -> web.Response:
         notice = bodies.decode(self._decoder, body)
         metadata = _inner(notice.data, "object", "metadata")
-        seller_id, order_id = _inner(metadata, "seller_id"), _inner(metadata, "order_id")
-        if not _is_ours(seller_id, order_id):
+        order = paid_order(_inner(metadata, "seller_id"), _inner(metadata, "order_id"))
+        if order is None:
             # The account is used for other things as well. Any other answer would have it sent again for days.
             return web.Response(status=202)
-        seller_id, order_id = str(seller_id), str(order_id)
+        seller_id, order_id = order
         request[telemetry.SELLER_ID], request[telemetry.ORDER_ID] = seller_id, order_id
         value: PaymentNotice = {
             "received_at": time_ns() // 1000,
@@ -130,12 +129,3 @@ def _inner(node: Any, *names: str) -> Any:
     for name in names:
         node = node.get(name) if isinstance(node, dict) else None
     return node
-
-
-def _is_ours(seller_id: object, order_id: object) -> bool:
-    return (
-        isinstance(seller_id, str)
-        and isinstance(order_id, str)
-        and SELLER_ID.fullmatch(seller_id) is not None
-        and check_order_id(order_id) is None
-    )

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ _TOO_LATE_S = 12.0
 _LATE_S = 0.3
 #: Seconds; longer than any caller waits.
 _SILENCE_S = 60.0
+_PAGE_REFUNDS_MAX = 100
 
 
 class Authorize(msgspec.Struct):
@@ -87,6 +89,8 @@ class Behaviour(msgspec.Struct):
     seed: int = 0
     #: Share of changes that are announced by webhook; changes by tokens with faults always are.
     notices: float = 0.0
+    #: The same of refunds in the dashboard, of which nobody else tells.
+    dashboard_notices: float = 1.0
     #: Seconds that a call with tok_slow takes.
     slow_s: float = _SLOW_S
     #: Seconds until a call with tok_late has its effect.
@@ -130,6 +134,7 @@ class Simulator:
                 web.post("/payments", self.authorize),
                 web.get("/payments/{key}", self.ask),
                 web.post("/payments/{key}/{verb:capture|void|refund}", self.act),
+                web.get("/refunds", self.list_refunds),
                 web.post("/dashboard/refunds", self.refund_in_dashboard),
                 web.get("/ledger", self.ledger),
                 web.put("/behaviour", self.behave),
@@ -201,7 +206,7 @@ class Simulator:
             payment = BookedPayment(key, payment_id(key), "", "", "", 0, "", "voided", "voided", actions={body.key: 0})
             self._book.keep(payment)
         elif body.key not in payment.actions:
-            reason = change(payment, verb, body.key, body.amount_minor)
+            reason = change(payment, verb, body.key, body.amount_minor, time.time())
             if reason:
                 return _json(409, {"id": payment.id, "reason": reason})
             self._book.keep(payment)
@@ -226,13 +231,38 @@ class Simulator:
         amount_minor = left if body.amount_minor is None else body.amount_minor
         if amount_minor <= 0:
             return _json(409, {"id": payment.id, "reason": "amount_too_small"})
-        reason = change(payment, "refund", "", amount_minor)
+        reason = change(payment, "refund", "", amount_minor, time.time())
         if reason:
             return _json(409, {"id": payment.id, "reason": reason})
         self._book.keep(payment)
-        # Always, unlike other changes: nobody else tells of it.
-        self._notices.announce(payment, "refund")
-        return _json(200, payment.refunds[-1])
+        made = payment.refunds[-1]
+        if _chances(self._behaviour.seed, made.id, 0)[0] < self._behaviour.dashboard_notices:
+            self._notices.announce(payment, "refund")
+        return _json(200, made)
+
+    async def list_refunds(self, request: web.Request) -> web.StreamResponse:
+        """GET /refunds?since=…&after=…: a page of the refunds of all payments, latest first."""
+        if not self._permitted(request):
+            return _json(401, {"reason": "unauthorized"})
+        try:
+            since = float(request.query.get("since", "0"))
+        except ValueError:
+            return _json(400, {"reason": "since: must be seconds since 1970"})
+        await self._delay("")
+        listed = self._book.refunds(since)
+        after = request.query.get("after", "")
+        first = 0
+        if after:
+            first = next((place for place, (_, each) in enumerate(listed, 1) if each.id == after), -1)
+            if first < 0:
+                return _json(404, {"reason": "unknown-refund"})
+        page = listed[first : first + _PAGE_REFUNDS_MAX]
+        refunds = [
+            {**msgspec.to_builtins(each), "seller_id": payment.seller_id, "order_id": payment.order_id}
+            for payment, each in page
+        ]
+        is_last = first + len(page) == len(listed)
+        return _json(200, {"refunds": refunds, "after": None if is_last else page[-1][1].id})
 
     async def ledger(self, request: web.Request) -> web.StreamResponse:
         """GET /ledger: every payment, and how its keys were used."""

@@ -12,6 +12,8 @@ class BookedRefund(msgspec.Struct):
     id: str
     amount_minor: int
     key: str = ""
+    #: Seconds since 1970.
+    made_at: float = 0.0
 
 
 class BookedPayment(msgspec.Struct):
@@ -67,13 +69,23 @@ class Book:
             line = line[os.write(self._file, line) :]
         self.payments[payment.key] = payment
 
+    def refunds(self, since: float) -> list[tuple[BookedPayment, BookedRefund]]:
+        """All refunds made since then, in seconds since 1970, latest first, with their payments."""
+        made = [
+            (payment, each) for payment in self.payments.values() for each in payment.refunds if each.made_at >= since
+        ]
+        return sorted(made, key=lambda each: (each[1].made_at, each[1].id), reverse=True)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
 
 
-def change(payment: BookedPayment, verb: str, key: str, amount_minor: int) -> str:
-    """Carry an action out and return ""; or return the reason why it can't be. The dashboard's have no `key`."""
+def change(payment: BookedPayment, verb: str, key: str, amount_minor: int, now: float) -> str:
+    """Carry an action out and return ""; or return the reason why it can't be. The dashboard's have no `key`.
+
+    `now` is in seconds since 1970.
+    """
     if payment.status != "authorized" and not (verb == "void" and payment.status == "voided"):
         return f"payment_{payment.status}"
     if verb == "void":
@@ -89,7 +101,8 @@ def change(payment: BookedPayment, verb: str, key: str, amount_minor: int) -> st
             return "amount_too_large"
         payment.refunded_minor += amount_minor
         number = len(payment.refunds) + 1
-        payment.refunds = [*payment.refunds, BookedRefund(f"re_{payment.key[:20]}_{number}", amount_minor, key)]
+        refund = BookedRefund(f"re_{payment.key[:20]}_{number}", amount_minor, key, now)
+        payment.refunds = [*payment.refunds, refund]
     if key:
         payment.actions = {**payment.actions, key: amount_minor}
     return ""

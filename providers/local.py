@@ -1,6 +1,8 @@
 """The client of the local stack's payment provider, whose server is `local/provider.py`."""
 
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
@@ -11,10 +13,13 @@ from domain.payment import (
     Attempt,
     Declined,
     Known,
+    ListedRefund,
     PaymentIdentity,
     ProviderAnswer,
     ProviderRefund,
+    RefundPage,
     Succeeded,
+    paid_order,
 )
 from providers.provider import ForbiddenError, NoAnswerError, NotNowError, UnknownOutcomeError
 
@@ -82,6 +87,18 @@ class LocalProvider:
             ProviderRefund(str(each["id"]), int(each["amount_minor"]), str(its["currency"]), str(each["key"]))
             for each in its["refunds"]
         ]
+
+    async def list_refunds(self, since: datetime, after: str) -> RefundPage | None:
+        """Read a page of all refunds."""
+        query = urlencode({"since": since.timestamp(), "after": after})
+        status, page = await self._call("GET", f"/refunds?{query}")
+        if status == 404:
+            return None
+        listed = ((each, paid_order(each["seller_id"], each["order_id"])) for each in page["refunds"])
+        refunds = [
+            ListedRefund(order, str(each["id"]), str(each["key"])) for each, order in listed if order is not None
+        ]
+        return RefundPage(refunds, page["after"])
 
     async def close(self) -> None:
         """Close the connections."""

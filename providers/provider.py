@@ -1,9 +1,10 @@
 """The interface of a payment provider: one class for each provider. The rules are in `domain/payment.py`."""
 
 from collections.abc import Awaitable, Sequence
+from datetime import datetime
 from typing import Protocol
 
-from domain.payment import Action, Attempt, Known, PaymentIdentity, ProviderAnswer, ProviderRefund
+from domain.payment import Action, Attempt, Known, PaymentIdentity, ProviderAnswer, ProviderRefund, RefundPage
 
 
 class UnknownOutcomeError(Exception):
@@ -59,6 +60,14 @@ class Provider(Protocol):
 
     async def refunds(self, payment: PaymentIdentity) -> Sequence[ProviderRefund]:
         """All refunds of a payment, ours and others'; none for a payment that the provider does not know."""
+        ...
+
+    async def list_refunds(self, since: datetime, after: str) -> RefundPage | None:
+        """A page of the refunds of all payments that were made since then, latest first.
+
+        It begins after the refund with the provider's id `after`, or, if that is empty, at the latest. None if the
+        provider does not know that refund.
+        """
         ...
 
     async def close(self) -> None:

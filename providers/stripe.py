@@ -11,6 +11,7 @@ documentation.
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -22,11 +23,14 @@ from domain.payment import (
     Attempt,
     Declined,
     Known,
+    ListedRefund,
     PaymentIdentity,
     Pending,
     ProviderAnswer,
     ProviderRefund,
+    RefundPage,
     Succeeded,
+    paid_order,
 )
 from domain.signature import TOLERANCE_SECONDS, SignatureVerdict
 from providers.provider import ForbiddenError, NoAnswerError, NotNowError, UnknownOutcomeError
@@ -44,6 +48,8 @@ _CREATIONS_MAX = 5
 _UNITS = {"ISK": 100, "UGX": 100}
 #: Currencies that Stripe counts in whole units: our units in one of Stripe's.
 _WHOLES = {"MGA": 100}
+#: The most that Stripe puts on a page.
+_PAGE_REFUNDS_MAX = 100
 _UNEXPECTED_STATE = ("payment_intent_unexpected_state", "charge_already_captured", "charge_already_refunded")
 
 
@@ -176,6 +182,24 @@ class StripeProvider:
             raise UnknownOutcomeError(f"Stripe does not list the payment's refunds: {refused.code}") from None
         return [each for each in reversed(found) if each is not None]
 
+    async def list_refunds(self, since: datetime, after: str) -> RefundPage | None:
+        """Read a page of the account's refunds, each with its intent, whose metadata name the order."""
+        params: RefundListParams = {
+            "created": {"gte": int(since.timestamp())},
+            "limit": _PAGE_REFUNDS_MAX,
+            "expand": ["data.payment_intent"],
+        }
+        if after:
+            params["starting_after"] = after
+        try:
+            page = await _call(self._client.v1.refunds.list_async(params))
+        except _RefusedError as refused:
+            if after and refused.code == "resource_missing":
+                return None
+            raise UnknownOutcomeError(f"Stripe does not list the account's refunds: {refused.code}") from None
+        found = [each for each in map(_listed_refund, page.data) if each is not None]
+        return RefundPage(found, page.data[-1].id if page.has_more and page.data else None)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close_async()  # type: ignore[no-untyped-call]
@@ -188,7 +212,7 @@ class StripeProvider:
 
     async def _refunds(self, reference: str) -> "AsyncIterator[stripe.Refund]":
         """The intent's refunds, latest first."""
-        params: RefundListParams = {"payment_intent": reference, "limit": 100}
+        params: RefundListParams = {"payment_intent": reference, "limit": _PAGE_REFUNDS_MAX}
         while True:
             page = await _call(self._client.v1.refunds.list_async(params))
             for refund in page.data:
@@ -331,6 +355,15 @@ def _provider_refund(refund: "stripe.Refund") -> ProviderRefund | None:
     currency = refund.currency.upper()
     is_pending = isinstance(known, Pending)
     return ProviderRefund(refund.id, _minor_units(refund.amount, currency), currency, _key(refund), is_pending)
+
+
+def _listed_refund(refund: "stripe.Refund") -> ListedRefund | None:
+    """The refund; None if it came to nothing, or is not of a payment of ours."""
+    metadata = _field(_field(refund, "payment_intent"), "metadata")
+    order = paid_order(_field(metadata, "seller_id"), _field(metadata, "order_id"))
+    if order is None or _provider_refund(refund) is None:
+        return None
+    return ListedRefund(order, refund.id, _key(refund))
 
 
 def _key(refund: "stripe.Refund") -> str:

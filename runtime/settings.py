@@ -128,6 +128,13 @@ class Settings(BaseSettings):
     provider_webhook_secret: SecretStr | None = Field(
         None, description="Secret with which the provider signs its webhooks; without it they are refused."
     )
+    refund_pass_seconds: int = Field(
+        600,
+        ge=1,
+        le=86_400,
+        description="How often a payments worker reads the provider's list of refunds, to find those made in its"
+        " dashboard whose notice was lost.",
+    )
 
     webhooks_allow: str = Field(
         "",

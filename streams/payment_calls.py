@@ -11,7 +11,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from domain import payment
 from domain.breaker import Breaker, Gate
-from domain.payment import Ask, AttemptState, AttemptStep, Finish, ProviderRefund, Send, Settle, Wait
+from domain.payment import Ask, AttemptState, AttemptStep, Finish, Known, ProviderRefund, Send, Settle, Wait
 from providers.provider import ForbiddenError, NoAnswerError, NotNowError, Provider, UnknownOutcomeError, send
 from runtime import traces
 from runtime.logs import tell_decisions
@@ -28,6 +28,7 @@ from sinks.postgres.payments import Finished, Leased, Retried
 from sinks.postgres.refund_checks import Checked, RefundCheck
 from streams.payment_outcomes import finished_event
 from streams.payment_rows import WRITTEN_MAX, PaymentRows
+from streams.refund_passes import PassPolicy, RefundPasses
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class Policy:
     backoff_longest_seconds: float = 60.0
     #: How long the calls under way may take when the worker stops.
     stop_seconds: float = 4.0
+    #: Of the passes through the provider's list of refunds.
+    passes: PassPolicy = field(default_factory=PassPolicy)
 
     @property
     def lease_left_seconds_min(self) -> float:
@@ -137,6 +140,15 @@ class Caller:
         self._hopeless_at = 0.0
         self._checking = 0
         self._checks_at = 0.0
+        self._passes = RefundPasses(
+            url,
+            list(self._providers.values()),
+            policy.passes,
+            # Not told to the breaker: no buyer's payment is to wait for the sake of a list.
+            call=self._counted,
+            may_call=lambda: self._breaker.gate(_clock()) is not Gate.OPEN,
+            pause_seconds=self._pause_seconds,
+        )
         self._bug: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -155,7 +167,9 @@ class Caller:
             ended = await self.rows.end_leases()
             if ended:
                 _log.info("%d payments were under way when this slot's last worker ended; they are asked for", ended)
-            polling += [asyncio.create_task(each()) for each in (self._poll, self._listen, self._count)]
+            polling += [
+                asyncio.create_task(each()) for each in (self._poll, self._listen, self._count, self._passes.run)
+            ]
             await asyncio.wait({self._bug, *polling}, return_when=asyncio.FIRST_COMPLETED)
             for each in (self._bug, *polling):
                 if each.done():
@@ -349,22 +363,28 @@ class Caller:
         return Wait()
 
     async def _call(self, name: str, call: Awaitable[_Value]) -> _Value:
-        """One call of the provider, timed, counted, and told to the breaker."""
-        outcome = "unknown"
+        """One call of the provider for a payment, told to the breaker."""
         began_at = _clock()
         try:
-            async with asyncio.timeout(self.policy.timeout_seconds):
-                answer = await call
-        except TimeoutError:
-            outcome = "timeout"
-            self._failed(began_at)
-            raise
-        except NoAnswerError:
+            answer = await self._counted(name, call)
+        except (TimeoutError, NoAnswerError):
             self._failed(began_at)
             raise
         except UnknownOutcomeError:
             # It answers, if with a failure of its own: leaving everybody else's payments alone for that would be wrong.
             self._breaker.succeeded(_clock())
+            raise
+        self._breaker.succeeded(_clock())
+        return answer
+
+    async def _counted(self, name: str, call: Awaitable[_Value]) -> _Value:
+        """One call of the provider, timed and counted."""
+        outcome = "unknown"
+        try:
+            async with asyncio.timeout(self.policy.timeout_seconds):
+                answer = await call
+        except TimeoutError:
+            outcome = "timeout"
             raise
         except NotNowError:
             outcome = "not-now"
@@ -373,8 +393,7 @@ class Caller:
             outcome = "forbidden"
             raise
         else:
-            outcome = "succeeded" if isinstance(answer, list) else type(answer).__name__.lower()
-            self._breaker.succeeded(_clock())
+            outcome = type(answer).__name__.lower() if isinstance(answer, Known) else "succeeded"
             return answer
         finally:
             CALLS.labels(name, outcome).inc()

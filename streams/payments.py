@@ -25,6 +25,7 @@ from streams.engine.dead_letters import dead_letter, dead_of
 from streams.engine.transport import BatchApp
 from streams.engine.work import Part
 from streams.payment_calls import Caller, Policy
+from streams.refund_passes import PassPolicy
 
 AGENT = "payments"
 BATCH_BYTES_MAX = 4 * 1024 * 1024
@@ -57,7 +58,7 @@ def run(settings: Settings, policy: Policy | None = None) -> None:
         caller = Caller(
             connect(settings),
             settings.postgres_url.get_secret_value(),
-            policy or Policy(),
+            policy or Policy(passes=PassPolicy(every_seconds=settings.refund_pass_seconds)),
             settings.worker_slot,
             former=connect(settings.former()) if settings.former_provider is not None else None,
         )

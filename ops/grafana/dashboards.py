@@ -177,6 +177,11 @@ ORDERS: dict[str, list[Panel]] = {
             {_rate("gapless_payment_attempts_foreign_total", "provider"): "{{provider}}"},
         ),
         Panel(
+            "Provider's refunds listed",
+            SECONDS,
+            {"max by (provider) (gapless_refunds_listed_seconds)": "{{provider}}, ago"},
+        ),
+        Panel(
             "Provider's circuit breaker",
             COUNT,
             {

@@ -502,15 +502,6 @@ ORDER BY wanted.seller_id, wanted.order_id
 ON CONFLICT (seller_id, order_id) DO UPDATE SET asked = excluded.asked, tries = 0, next_try_at = excluded.next_try_at
 RETURNING seller_id, order_id
 
--- name: insert_refund_checks_since
--- Of all orders whose money was captured since then.
-INSERT INTO refund_checks (seller_id, order_id, next_try_at)
-SELECT p.seller_id, p.order_id, now() FROM payment_attempts p
-WHERE p.action = 'capture' AND p.state = 'succeeded' AND p.finished_at >= %(since)s
-    AND (%(seller_id)s::text IS NULL OR p.seller_id = %(seller_id)s)
-ORDER BY p.seller_id, p.order_id
-ON CONFLICT (seller_id, order_id) DO UPDATE SET asked = excluded.asked, tries = 0, next_try_at = excluded.next_try_at
-
 -- name: take_refund_checks
 WITH due AS (
     SELECT seller_id, order_id FROM refund_checks
@@ -539,6 +530,45 @@ WHERE (c.seller_id, c.order_id, c.asked, c.tries) = (row.seller_id, row.order_id
 DELETE FROM refund_checks c
 USING unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(asked)b::bigint[]) AS row (seller_id, order_id, asked)
 WHERE (c.seller_id, c.order_id, c.asked) = (row.seller_id, row.order_id, row.asked)
+
+-- name: add_refund_passes
+INSERT INTO refund_passes (provider, listed_until, next_at)
+SELECT provider, now() - make_interval(secs => %(first)s), now() + make_interval(secs => %(every)s)
+FROM unnest(%(providers)b::text[]) AS provider
+ORDER BY provider
+ON CONFLICT (provider) DO UPDATE SET next_at = excluded.next_at WHERE refund_passes.next_at > excluded.next_at
+
+-- name: take_refund_pass
+UPDATE refund_passes SET turn = turn + 1, tries = tries + 1, began_at = coalesce(began_at, now()),
+                         next_at = now() + make_interval(secs => %(lease)s)
+WHERE provider = %(provider)s AND next_at <= now()
+RETURNING provider, turn, tries, listed_until, after
+
+-- name: move_refund_pass
+-- Only by who has taken it up last, and only once.
+UPDATE refund_passes SET turn = turn + 1, tries = 0, after = %(after)s,
+                         next_at = now() + make_interval(secs => %(pause)s),
+                         listed_until = CASE WHEN %(is_over)s THEN began_at ELSE listed_until END,
+                         began_at = CASE WHEN %(is_over)s THEN NULL ELSE began_at END
+WHERE provider = %(provider)s AND turn = %(turn)s
+RETURNING turn
+
+-- name: retry_refund_pass
+UPDATE refund_passes SET next_at = now() + make_interval(secs => %(after)s)
+WHERE provider = %(provider)s AND turn = %(turn)s
+
+-- name: ask_for_refund_passes
+-- A pass under way begins anew: what was made since it began is asked for, too.
+UPDATE refund_passes SET turn = turn + 1, tries = 0, listed_until = least(listed_until, %(since)s), began_at = NULL,
+                         after = '', next_at = now()
+RETURNING provider
+
+-- name: read_refund_pass_ages
+SELECT provider, extract(epoch FROM now() - listed_until)::float8
+FROM refund_passes WHERE provider = ANY(%(providers)b)
+
+-- name: read_known_attempts
+SELECT provider_key FROM payment_attempts WHERE provider_key = ANY(%(provider_keys)b)
 
 -- name: read_money_moved
 -- Captures, and the keys under which we have refunded.

@@ -83,12 +83,6 @@ async def insert_checks(connection: Connection, orders: Sequence[tuple[OrderIden
     return {OrderIdentity(*row) for row in await cursor.fetchall()}
 
 
-async def insert_checks_since(connection: Connection, since: datetime, seller_id: str | None) -> int:
-    """Have all orders checked whose money was captured since then, of one seller or all; return how many. Commits."""
-    cursor = await connection.execute(SQL["insert_refund_checks_since"], {"since": since, "seller_id": seller_id})
-    return cursor.rowcount
-
-
 async def take_checks(connection: Connection, limit: int, lease_seconds: float, provider: str) -> list[RefundCheck]:
     """Take up to `limit` checks that are due, for `lease_seconds`. Commits.
 

@@ -1,4 +1,4 @@
-"""A refund in the provider's dashboard, on the real stack: told of by webhook, credited, audited."""
+"""A refund in the provider's dashboard, on the real stack: told of by webhook or not, credited, audited."""
 
 import asyncio
 import time
@@ -34,14 +34,20 @@ async def test_a_refund_in_the_dashboard_is_credited_once_though_the_worker_is_k
         assert (minor(refund["amount"], order["currency"]), refund["provider_reason"]) == (100, None)
         assert refund["credit_note"] == order["credit_notes"][0]["number"]
         assert (order["state"], order["payment"]["status"]) == ("SHIPPED", "partially-refunded")
+        await _tell_of(running.settings, share=0.0)
+        await _refund_in_dashboard(running.settings, "DASH-1", 200)
+        await _tell_of(running.settings, share=1.0)
+        # Long before the next pass.
+        found = await running.gapless("refunds", "find", "--since", "2026-01-01")
+        said = "refunds made at local since 2026-01-01 00:00 UTC are compared now"
+        assert (found.code, said in found.output) == (0, True), found
+        await _until(client, lambda order: len(order["credit_notes"]) == 2)
         assert (await client.refund("DASH-1", "R-1")).status == 200
-        order = await _until(client, lambda order: len(order["credit_notes"]) == 2)
+        order = await _until(client, lambda order: len(order["credit_notes"]) == 3)
         assert order["state"] == "REFUNDED"
-        assert [minor(each["amount"], order["currency"]) for each in order["refunds"]] == [100, gross - 100]
+        assert [minor(each["amount"], order["currency"]) for each in order["refunds"]] == [100, 200, gross - 300]
     shown = await running.gapless("order", "DASH-1")
     assert (shown.code, "nothing is outstanding" in shown.output) == (0, True), shown
-    found = await running.gapless("refunds", "find")
-    assert (found.code, "compared with the provider now" in found.output) == (0, True), found
     await asyncio.to_thread(running.assert_clean)
 
 
@@ -54,6 +60,15 @@ async def _refund_in_dashboard(settings: Settings, order_id: str, amount_minor: 
         answer = await response.json()
         assert response.status == 200, answer
         return str(answer["id"])
+
+
+async def _tell_of(settings: Settings, *, share: float) -> None:
+    """Have the provider tell of so many refunds in its dashboard."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(f"{settings.provider_url}/behaviour", json={"dashboard_notices": share}) as response,
+    ):
+        assert response.status == 200
 
 
 async def _until(client: GaplessClient, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,19 @@ import pytest
 from aiohttp import web
 from stripe import InvalidRequestError, StripeClient
 
+from domain.order import OrderIdentity
 from domain.payment import (
     Absent,
     Action,
     Attempt,
     AttemptState,
     Declined,
+    ListedRefund,
     PaymentIdentity,
     Pending,
     Prior,
     ProviderRefund,
+    RefundPage,
     Succeeded,
     provider_key,
 )
@@ -123,6 +127,8 @@ async def test_stripe_takes_our_other_calls(mocked: StripeProvider) -> None:
     assert isinstance(await mocked.refund(attempt(Action.REFUND)), Succeeded)
     assert isinstance(await mocked.ask(attempt(Action.REFUND)), Absent)
     assert [each.refund[:3] for each in await mocked.refunds(PAYMENT)] == ["re_"]
+    # The example's intent is none of gapless'.
+    assert await mocked.list_refunds(datetime.now(UTC), "re_1") == RefundPage([], None)
     assert isinstance(await mocked.ask(attempt(Action.CAPTURE)), Declined)
     assert isinstance(await mocked.ask(attempt(Action.VOID)), Absent)
     assert isinstance(await mocked.void(attempt(Action.VOID)), Declined)
@@ -194,9 +200,13 @@ class Stripe:
                     "status": "succeeded",
                     "metadata": _meta(form),
                     "currency": self.intents[form["payment_intent"]]["currency"],
+                    "payment_intent": form["payment_intent"],
+                    "created": 1_000,
                 }
                 self.refunds.insert(0, {**made, "amount": int(form["amount"])})
                 return 200, self.refunds[0]
+            if "payment_intent" not in query:
+                return self.list_all(query)
             if query["payment_intent"] not in self.intents:
                 return 404, {"error": {"type": "invalid_request_error", "code": "resource_missing"}}
             after = query.get("starting_after")
@@ -214,6 +224,20 @@ class Stripe:
             return 200, {"object": "search_result", "data": found, "has_more": False, "url": "/"}
         intent = self.intents[rest[0]]
         return (200, dict(intent)) if method == "GET" else self.change(intent, rest[1])
+
+    def list_all(self, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """A page of the refunds of the account, latest first, with their intents if they are asked for."""
+        made = [each for each in self.refunds if each["created"] >= int(query["created[gte]"])]
+        first, after = 0, query.get("starting_after")
+        if after is not None:
+            if after not in [each["id"] for each in self.refunds]:
+                return 404, {"error": {"type": "invalid_request_error", "code": "resource_missing"}}
+            first = [each["id"] for each in made].index(after) + 1
+        end = first + int(query["limit"])
+        page = made[first:end]
+        if query.get("expand[0]") == "data.payment_intent":
+            page = [{**each, "payment_intent": self.intents.get(each["payment_intent"] or "")} for each in page]
+        return 200, {"object": "list", "data": page, "has_more": end < len(made), "url": "/"}
 
     def change(self, intent: dict[str, Any], verb: str) -> tuple[int, dict[str, Any]]:
         """Confirm, capture or cancel, once."""
@@ -359,6 +383,36 @@ async def test_refunds_made_in_the_dashboard_are_listed_with_ours(stripe: Stripe
     assert found[0] == ProviderRefund(ours["id"], 100, "EUR", key)
     assert [each.refund for each in found[1:121]] == [f"re_o{number}" for number in range(120)]
     assert found[121:] == [ProviderRefund("re_p", 2, "EUR", is_pending=True), ProviderRefund("re_a", 4, "EUR")]
+
+
+async def test_the_accounts_refunds_are_listed_by_page_with_the_orders_of_their_intents(
+    stripe: Stripe, provider: StripeProvider
+) -> None:
+    """Others' payments are in the account, too: without our metadata, or without an intent."""
+    await provider.authorize(attempt(), "pm_x")
+    await provider.refund(attempt(Action.REFUND, amount_minor=100))
+    ours = stripe.refunds[0]
+    stripe.intents["pi_others"] = {**stripe.intents["pi_1"], "id": "pi_others", "metadata": {"order_id": "A"}}
+    others: list[dict[str, Any]] = [{"metadata": {}, "id": f"re_o{number}", "created": 2_000} for number in range(96)]
+    others += [
+        {"metadata": None, "id": "re_others", "payment_intent": "pi_others", "created": 2_000},
+        {"metadata": {}, "id": "re_charge", "payment_intent": None, "created": 2_000},
+        {"metadata": {}, "id": "re_failed", "status": "failed", "created": 2_000},
+        {"metadata": {}, "id": "re_pending", "status": "requires_action", "created": 2_001},
+    ]
+    for each in others:
+        stripe.refunds.insert(0, {**ours, **each})
+    long_ago = datetime.fromtimestamp(900, UTC)
+    first = await provider.list_refunds(long_ago, "")
+    assert first is not None
+    order = OrderIdentity("demo", "A")
+    assert first.refunds[:2] == [ListedRefund(order, "re_pending"), ListedRefund(order, "re_o95")]
+    assert (len(first.refunds), first.after) == (97, "re_o0")
+    key = provider_key("demo", "A", "refund:R-1")
+    assert await provider.list_refunds(long_ago, "re_o0") == RefundPage([ListedRefund(order, ours["id"], key)], None)
+    late = datetime.fromtimestamp(2_001, UTC)
+    assert await provider.list_refunds(late, "") == RefundPage([ListedRefund(order, "re_pending")], None)
+    assert await provider.list_refunds(long_ago, "re_unknown") is None
 
 
 async def test_a_payment_that_stripe_does_not_know_has_no_refunds(stripe: Stripe, provider: StripeProvider) -> None:
