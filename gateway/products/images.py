@@ -26,6 +26,8 @@ IMAGE_BYTES_MAX = 2 * 1024 * 1024
 SIDE_PIXELS_MAX = 8_000
 #: Pillow's name of a format → ending and media type. No SVG: it can hold scripts.
 _FORMATS = {"PNG": ("png", "image/png"), "JPEG": ("jpg", "image/jpeg"), "WEBP": ("webp", "image/webp")}
+#: What Pillow calls a JPEG with further pictures behind it, as phones take them; others show its first.
+_SEVERAL_JPEGS = "MPO"
 _TYPE_OF = dict(_FORMATS.values())
 _NAME = re.compile(r"([0-9a-f]{64})\.(" + "|".join(_TYPE_OF) + ")")
 _PUBLIC = "public, max-age=31536000, immutable"
@@ -140,7 +142,7 @@ def _checked(body: bytes) -> tuple[str, int, int]:
     try:
         with Image.open(io.BytesIO(body), formats=list(_FORMATS)) as picture:
             width, height = picture.size
-            ending, _ = _FORMATS[str(picture.format)]
+            ending, _ = _FORMATS["JPEG" if picture.format == _SEVERAL_JPEGS else str(picture.format)]
             picture.verify()
     except UnidentifiedImageError:
         raise _refused("must be a PNG, JPEG or WebP file") from None

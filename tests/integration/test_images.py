@@ -59,6 +59,17 @@ async def test_what_is_uploaded_is_shown_to_all_and_kept_by_caches(
     assert (await put(client, f"pictured-{ending}", named)).status in (200, 201)
 
 
+async def test_a_jpeg_with_further_pictures_in_it_is_a_jpeg(client: Client) -> None:
+    """As phones take them: with a preview, or a map of depths."""
+    made = io.BytesIO()
+    pictures = [Image.new("RGB", (40, 30), colour) for colour in ("teal", "gold")]
+    pictures[0].save(made, "MPO", save_all=True, append_images=pictures[1:])
+    uploaded = await upload(client, made.getvalue(), "image/jpeg")
+    assert (uploaded.status, uploaded.json["width"], uploaded.json["url"][-4:]) == (201, 40, ".jpg")
+    shown = await client.get(uploaded.json["url"].removeprefix(PUBLIC.rstrip("/")))
+    assert (shown.body, shown.headers["Content-Type"]) == (made.getvalue(), "image/jpeg")
+
+
 async def test_no_seller_shows_anothers_picture_as_its_own(client: Client) -> None:
     made = await upload(client, picture(colour="red"))
     path = made.json["url"].removeprefix(PUBLIC.rstrip("/"))
