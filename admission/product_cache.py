@@ -26,7 +26,7 @@ class CopyState(IntEnum):
 
     #: Show the copy.
     FRESH = 0
-    #: Read the product from Postgres and fill the cache: nobody else does.
+    #: Read the product from Postgres and fill the cache under the copy's token: nobody else does.
     FILL = 1
     #: Show the old copy, or wait: somebody else fills the cache.
     FILLING = 2
@@ -43,6 +43,8 @@ class CachedCopy:
     age_seconds: int = 0
     #: Below zero once it is no longer fresh.
     fresh_seconds: int = 0
+    #: To fill it with.
+    token: str = ""
 
 
 class ProductCache:
@@ -59,9 +61,12 @@ class ProductCache:
         return self._calls.available
 
     async def read(self, seller_id: str, product_ids: Sequence[str], token: str) -> list[CachedCopy]:
-        """The copies, at most `PRODUCTS_MAX`; what is to be filled is to be filled under this `token`."""
+        """The copies, at most `PRODUCTS_MAX`; what is to be filled is to be filled under this `token`.
+
+        No two readings have the same: what one reads from Postgres may be older than a mark that the other came after.
+        """
         answers = await self._calls.call(self._script, [_key(seller_id)], "read", [token, list(product_ids)])
-        return [_copy(*answer) for answer in answers]
+        return [_copy(token, *answer) for answer in answers]
 
     async def fill(self, seller_id: str, product_id: str, value: str, token: str) -> None:
         """Store what was read from Postgres, empty for no product, unless it was changed since."""
@@ -79,8 +84,8 @@ class ProductCache:
         await self._calls.close()
 
 
-def _copy(state: int, age: int = 0, fresh: int = 0, value: str | None = None) -> CachedCopy:
-    return CachedCopy(CopyState(state), value, age, fresh)
+def _copy(token: str, state: int, age: int = 0, fresh: int = 0, value: str | None = None) -> CachedCopy:
+    return CachedCopy(CopyState(state), value, age, fresh, token)
 
 
 def _key(seller_id: str) -> str:

@@ -142,10 +142,9 @@ class Catalogue:
         self._copies: MicroBatch[ProductIdentity, CachedCopy | None] = MicroBatch(
             self._read_copies, questions_max=PRODUCTS_MAX, calls_max=2, pace_s=_PACE_SECONDS
         )
-        #: What this gateway reads from Postgres at the moment, each once for all who ask.
-        self._filling: dict[ProductIdentity, asyncio.Task[str]] = {}
-        #: This gateway's name among those that fill the cache.
-        self._token = uuid.uuid4().hex
+        #: What this gateway reads from Postgres now, by token: each once for all who asked the cache together.
+        #: Who asked later may have been told to read what has changed since.
+        self._filling: dict[tuple[ProductIdentity, str], asyncio.Task[str]] = {}
         self._lists: OrderedDict[tuple[str, str | None, str, int], tuple[float, list[str]]] = OrderedDict()
 
     def routes(self) -> list[web.RouteDef]:
@@ -259,10 +258,11 @@ class Catalogue:
         return _Seen(text, _status("fwd=miss")) if text else None
 
     async def _fill(self, name: ProductIdentity, copy: CachedCopy) -> _Seen | None:
-        task = self._filling.get(name)
+        place = name, copy.token
+        task = self._filling.get(place)
         if task is None:
-            task = self._filling[name] = asyncio.create_task(self._read_and_fill(name))
-            task.add_done_callback(lambda done: self._filled(name, done))
+            task = self._filling[place] = asyncio.create_task(self._read_and_fill(*place))
+            task.add_done_callback(lambda done: self._filled(place, done))
         try:
             # Who goes takes nothing from those who stay.
             text = await asyncio.shield(task)
@@ -275,16 +275,16 @@ class Catalogue:
         how = "fwd=miss" if copy.value is None else "fwd=stale"
         return _Seen(text, _status(f"{how}; stored", ttl=FRESH_SECONDS)) if text else None
 
-    def _filled(self, name: ProductIdentity, done: asyncio.Task[str]) -> None:
-        del self._filling[name]
+    def _filled(self, place: tuple[ProductIdentity, str], done: asyncio.Task[str]) -> None:
+        del self._filling[place]
         if not done.cancelled():
             # Whoever asked may have gone.
             done.exception()
 
-    async def _read_and_fill(self, name: ProductIdentity) -> str:
+    async def _read_and_fill(self, name: ProductIdentity, token: str) -> str:
         text = await self._read(name)
         with contextlib.suppress(RedisUnavailableError):
-            await self._cache.fill(name.seller_id, name.product_id, text, self._token)
+            await self._cache.fill(name.seller_id, name.product_id, text, token)
         return text
 
     async def _read(self, name: ProductIdentity) -> str:
@@ -302,10 +302,11 @@ class Catalogue:
         for name in dict.fromkeys(names):
             of_seller.setdefault(name.seller_id, []).append(name.product_id)
         found: dict[ProductIdentity, CachedCopy] = {}
+        token = uuid.uuid4().hex
 
         async def read(seller_id: str, product_ids: Sequence[str]) -> None:
             try:
-                copies = await self._cache.read(seller_id, product_ids, self._token)
+                copies = await self._cache.read(seller_id, product_ids, token)
             except RedisUnavailableError:
                 return
             for product_id, copy in zip(product_ids, copies, strict=True):

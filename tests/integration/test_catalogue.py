@@ -175,6 +175,32 @@ async def test_what_was_read_before_a_change_does_not_fill_the_cache_after_it(ca
     assert (fourth.state, fourth.value) == (CopyState.FILL, "new")
 
 
+async def test_who_asks_after_a_change_does_not_join_a_reading_from_before_it(
+    client: Client, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that one, late, would fill the cache: with the old price, for an hour."""
+    await put(client, name, product(name))
+    read = ProductsReader.product
+    has_read, may_go = asyncio.Event(), asyncio.Event()
+
+    async def held(self: ProductsReader, seller_id: str, product_id: str) -> Any:
+        found = await read(self, seller_id, product_id)
+        if not has_read.is_set():
+            has_read.set()
+            await may_go.wait()
+        return found
+
+    monkeypatch.setattr(ProductsReader, "product", held)
+    early = asyncio.create_task(client.get(path(name)))
+    await has_read.wait()
+    await put(client, name, product(name, variants=[{"sku": name, "unit_price": "7.50"}]))
+    late = asyncio.create_task(client.get(path(name)))
+    await asyncio.wait({late}, timeout=5)
+    may_go.set()
+    assert [(await each).json["version"] for each in (early, late)] == [1, 2]
+    assert (await client.get(path(name))).json["version"] == 2
+
+
 async def test_old_copies_are_served_while_postgres_is_unavailable_and_say_so(
     cut_off: Client, services: Services, postgres: Link, name: str
 ) -> None:
