@@ -14,7 +14,7 @@ local now, now_us = tonumber(time[1]), tonumber(time[1]) * 1000000 + tonumber(ti
 local LINES_MAX = 100
 -- A line may be put so many times at once, and once more every TOKEN_US: as often as the SKU may be checked out.
 local BURST, TOKEN_US = 5, 200000
-local OK, STALE, FULL, CHECKED_OUT, MIXED, LIMITED = 0, 1, 2, 3, 4, 5
+local OK, STALE, FULL, CHECKED_OUT, MIXED, LIMITED, REPEATED = 0, 1, 2, 3, 4, 5, 6
 
 -- {version, order, since, priced, {{sku, place, quantity, unit price, currency, whether with tax, product}, ...}}; the
 -- version of a cart that there is not is 0.
@@ -96,11 +96,13 @@ end
 
 -- {from, into, seconds to live, {sku -> pieces that may be had}} -> {status, cart, {{sku, wanted, quantity}, ...}}: the
 -- lines of the one are added to those of the other, and the one is no more. What could not be added as wanted is named.
+-- The cart is the one with the lines of both, or the one that is checked out.
 function commands.merge(asked)
     local from, into, ttl, most = unpack(asked)
     local theirs, ours = show(from), show(into)
-    local status = refused(ours, -1) or (theirs[2] ~= '' and CHECKED_OUT)
+    local status = refused(ours, -1)
     if status then return {status, ours, {}} end
+    if theirs[2] ~= '' then return {CHECKED_OUT, theirs, {}} end
     local lines, count, conflicts, first = {}, #ours[5], {}, ours[5][1] or theirs[5][1]
     for _, line in ipairs(ours[5]) do lines[line[1]] = line end
     for _, line in ipairs(theirs[5]) do
@@ -124,11 +126,12 @@ function commands.merge(asked)
     return {OK, show(into), conflicts}
 end
 
--- {cart, seconds to live, version, order, priced} -> {status, cart}: it becomes this order, unless it is another already.
+-- {cart, seconds to live, version, order, priced} -> {status, cart}: it becomes this order, unless it is another already,
+-- or is this one (REPEATED).
 function commands.check_out(asked)
     local id, ttl, version, order, priced = unpack(asked)
     local cart = show(id)
-    if cart[2] == order then return {OK, cart} end
+    if cart[2] == order then return {REPEATED, cart} end
     local status = refused(cart, version)
     if status then return {status, cart} end
     call('HSET', C .. id, 'order', order, 'at', now, 'priced', priced)

@@ -35,6 +35,8 @@ class CartStatus(IntEnum):
     MIXED = 4
     #: The same line was put too often within a second.
     LIMITED = 5
+    #: It was checked out as this order before.
+    REPEATED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Carts:
     async def check_out(
         self, seller_id: str, cart_id: str, version: int, order_id: str, priced: str
     ) -> tuple[CartStatus, Cart]:
-        """Make it this order, unless it is another one already; a repeat finds what the first was priced as."""
+        """Make it this order, unless it is another one already; a repeat (`REPEATED`) finds what it was priced as."""
         return await self._change(seller_id, "check_out", cart_id, version, order_id, priced)
 
     async def reprice(self, seller_id: str, cart_id: str, version: int, prices: Mapping[str, str]) -> Cart:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
@@ -23,12 +23,15 @@ from sinks.postgres.orders_reader import OrdersReader
 
 #: Others may change the cart while it is priced.
 _TRIES_MAX = 3
-#: After these it is certain that no order came of the checkout. After any other, the order says what became of it.
+#: After these it is certain that the order comes to nothing.
 _CAME_TO_NOTHING: frozenset[ProblemKind] = frozenset(
+    {problems.OUT_OF_STOCK, problems.PAYMENT_DECLINED, problems.ORDER_CANCELLED}
+)
+#: After these it is certain that no order came of this request. Of an earlier one with the same order id, which was
+#: accepted or not acknowledged, an order may have come: it says what became of it, as after any other problem.
+_REFUSED: frozenset[ProblemKind] = frozenset(
     {
-        problems.OUT_OF_STOCK,
-        problems.PAYMENT_DECLINED,
-        problems.ORDER_CANCELLED,
+        problems.CONFLICT,
         problems.ALREADY_INVOICED,
         problems.TOO_MANY_REQUESTS,
         problems.OVERLOADED,
@@ -58,6 +61,17 @@ class _PricedCart(TypedDict):
     lines: list[_PricedLine]
 
 
+class CheckedOutCart(NamedTuple):
+    """A cart as a checkout."""
+
+    cart_id: str
+    order_id: str
+    #: The checkout's body.
+    body: bytes
+    #: Whether an earlier request with this order id has checked it out, or may have.
+    is_repeat: bool
+
+
 _decoder = msgspec.json.Decoder(CartCheckout)
 _priced_decoder = msgspec.json.Decoder(_PricedCart)
 
@@ -84,8 +98,8 @@ class CartCheckouts:
         self._orders = orders
         self._hints = hints
 
-    async def as_checkout(self, seller_id: str, body: bytes, idempotency_key: str | None) -> tuple[bytes, str, str]:
-        """The body of the checkout, with the cart's id and the order's; the cart is checked out as it.
+    async def as_checkout(self, seller_id: str, body: bytes, idempotency_key: str | None) -> CheckedOutCart:
+        """The cart that the body names, checked out.
 
         Raises `ProblemError`, also where what the buyer has seen is not what it costs.
         """
@@ -94,24 +108,25 @@ class CartCheckouts:
         refusal = check_name("cart", asked.cart, CART_ID_CHARS_MAX)
         if refusal is not None:
             raise problems.refused(refusal)
-        priced = await self._ordered(seller_id, order_id)
+        priced, is_repeat = await self._ordered(seller_id, order_id), True
         if priced is None:
             with needing_redis():
-                priced = await self._check_out(seller_id, asked.cart, order_id)
+                priced, is_repeat = await self._check_out(seller_id, asked.cart, order_id)
         checkout: dict[str, Any] = msgspec.to_builtins(asked)
         del checkout["cart"]
         if asked.customer is msgspec.UNSET and not is_guest(asked.cart):
             checkout["customer"] = asked.cart
-        return msgspec.json.encode(checkout | priced | {"order_id": order_id}), asked.cart, order_id
+        made = msgspec.json.encode(checkout | priced | {"order_id": order_id})
+        return CheckedOutCart(asked.cart, order_id, made, is_repeat)
 
-    async def came_to(self, seller_id: str, cart_id: str, order_id: str, problem: ProblemError | None) -> None:
+    async def came_to(self, seller_id: str, cart: CheckedOutCart, problem: ProblemError | None) -> None:
         """The order is confirmed, or a problem has ended the request."""
         # Best effort: the cart's next reader finds out from the order.
         with contextlib.suppress(RedisUnavailableError):
             if problem is None:
-                await self._carts.finish(seller_id, cart_id, order_id)
-            elif problem.kind in _CAME_TO_NOTHING:
-                await self._carts.reopen(seller_id, cart_id, order_id)
+                await self._carts.finish(seller_id, cart.cart_id, cart.order_id)
+            elif problem.kind in _CAME_TO_NOTHING or (problem.kind in _REFUSED and not cart.is_repeat):
+                await self._carts.reopen(seller_id, cart.cart_id, cart.order_id)
 
     async def _ordered(self, seller_id: str, order_id: str) -> _PricedCart | None:
         """What the order was priced as, if it is one already: a repeat is the same order, whatever is in the cart."""
@@ -142,11 +157,13 @@ class CartCheckouts:
             ],
         }
 
-    async def _check_out(self, seller_id: str, cart_id: str, order_id: str) -> _PricedCart:
+    async def _check_out(self, seller_id: str, cart_id: str, order_id: str) -> tuple[_PricedCart, bool]:
+        """What the cart is priced as, and whether it was checked out as this order before."""
         for _ in range(_TRIES_MAX):
             cart = await self._keeping.current(seller_id, cart_id)
             if cart.order_id and cart.order_id != order_id:
                 changed(CartStatus.CHECKED_OUT, cart)
+            status = CartStatus.REPEATED
             if not cart.order_id:
                 priced = await self._priced(seller_id, cart)
                 status, cart = await self._carts.check_out(
@@ -156,7 +173,7 @@ class CartCheckouts:
                     continue
                 changed(status, cart)
             # Of a repeat, as it was priced the first time: it is the same order.
-            return _priced_decoder.decode(cart.priced)
+            return _priced_decoder.decode(cart.priced), status is CartStatus.REPEATED
         raise ProblemError(problems.CART_CHANGED, "the cart is being changed: read it again", more={"lines": []})
 
     async def _priced(self, seller_id: str, cart: Cart) -> _PricedCart:

@@ -116,14 +116,14 @@ class Checkouts:
             if not is_of_cart(body):
                 return await self._check_out(request, seller_id, body)
             key = request.headers.get("Idempotency-Key")
-            body, cart_id, order_id = await self._carts.as_checkout(seller_id, body, key)
+            cart = await self._carts.as_checkout(seller_id, body, key)
             try:
-                answer = await self._check_out(request, seller_id, body)
+                answer = await self._check_out(request, seller_id, cart.body)
             except ProblemError as problem:
-                await self._carts.came_to(seller_id, cart_id, order_id, problem)
+                await self._carts.came_to(seller_id, cart, problem)
                 raise
             if answer.status == 201:
-                await self._carts.came_to(seller_id, cart_id, order_id, None)
+                await self._carts.came_to(seller_id, cart, None)
             return answer
 
     async def _check_out(self, request: web.Request, seller_id: str, body: bytes) -> web.Response:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 import redis.asyncio
 
+from runtime.publisher import OverloadedError, Publisher
 from tests.conftest import Services
 from tests.integration.backoffice import Backoffice
 from tests.integration.gateways import KEYS, Answer, Client, Topics, link_to, order, running, through, until
@@ -260,6 +261,54 @@ async def test_a_cart_whose_order_was_confirmed_while_nobody_waited_is_gone(
     assert (again.status, again.json["totals"]["gross"]) == (201, "9.90")
     got = await until(lambda: client.get(f"/v1/carts/{cart}"), lambda answer: answer.json["lines"] == [])
     assert got.json["state"] == "OPEN"
+
+
+async def test_a_repeat_that_is_refused_opens_no_cart_whose_first_checkout_was_accepted(
+    client: Client, query: Query, cart: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be bought twice: once as the order that is not decided yet, and once as another."""
+    [sku] = new_skus(1)
+    await sell(client, query, sku)
+    await choose(client, cart, sku)
+    order_id = new_id()
+    assert (await check_out(client, cart, order_id, wait=0)).status == 202
+
+    async def refuse(*_: Any) -> Any:
+        raise OverloadedError
+
+    monkeypatch.setattr(Publisher, "publish", refuse)
+    refused = await check_out(client, cart, order_id, wait=0)
+    assert (refused.status, refused.json["type"]) == (503, "/problems/overloaded")
+    shown = (await client.get(f"/v1/carts/{cart}")).json
+    assert (shown["state"], shown["order_id"]) == ("CHECKED_OUT", order_id)
+    assert (await check_out(client, cart, new_id())).json["type"] == "/problems/cart-checked-out"
+
+
+async def test_a_cart_under_an_order_id_that_is_taken_is_open_again(client: Client, query: Query, cart: str) -> None:
+    """The order with this id was never the cart's: confirmed, it would take the cart away."""
+    one, other = new_skus(2)
+    await sell(client, query, one, other)
+    await choose(client, cart, one)
+    await choose(client, f"{cart}-2", other)
+    order_id = new_id()
+    assert (await check_out(client, f"{cart}-2", order_id, wait=0)).status == 202
+    taken = await check_out(client, cart, order_id)
+    assert (taken.status, taken.json["type"]) == (409, "/problems/conflict")
+    shown = (await client.get(f"/v1/carts/{cart}")).json
+    assert (shown["state"], skus_of(shown)) == ("OPEN", [(one, 1)])
+
+
+async def test_a_cart_that_is_checked_out_is_not_added_and_its_order_is_named(
+    client: Client, query: Query, cart: str
+) -> None:
+    [sku] = new_skus(1)
+    await sell(client, query, sku)
+    guest, order_id = f"guest:{cart}", new_id()
+    await choose(client, guest, sku)
+    assert (await check_out(client, guest, order_id, wait=0)).status == 202
+    locked = await client.call("POST", f"/v1/carts/{cart}/merge", json={"source": guest})
+    assert (locked.status, locked.json["type"]) == (409, "/problems/cart-checked-out")
+    assert (locked.json["order_id"], order_id in locked.json["detail"]) == (order_id, True)
 
 
 async def test_out_of_stock_leaves_the_cart_open(client: Client, office: Backoffice, query: Query, cart: str) -> None:
