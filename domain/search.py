@@ -37,6 +37,8 @@ _WORD = re.compile(rf"[{_UNSPACED}]+|(?:[^\W_{_UNSPACED}]|[{_MARKS}])+")
 _ASCII_WORD = re.compile("[A-Za-z0-9]+")
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 _ACCENT = re.compile(rf"[{_MARKS}\u064b-\u065f]")
+#: Longer texts are no words that come again: remembered, those of hostile questions would take gigabytes.
+_REMEMBERED_CHARS_MAX = 32
 #: Letters that are written with another base letter where they are missing, and have no decomposition.
 _PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"})
 
@@ -154,11 +156,17 @@ def words(text: str) -> Iterator[Word]:
             yield Word(lower, folded, start, end, _IS_UNSPACED.match(found) is not None)
 
 
-@lru_cache(100_000)
 def fold(text: str) -> str:
     """The text without case, accents, widths and ligatures: `Öl`, `OL` and `öl` are the same."""
+    return _remembered_fold(text) if len(text) <= _REMEMBERED_CHARS_MAX else _fold(text)
+
+
+def _fold(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_PLAIN)
     return unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFD", plain)))
+
+
+_remembered_fold = lru_cache(100_000)(_fold)
 
 
 def grams(run: str) -> list[str]:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, time
+from typing import NamedTuple
 
 import msgspec
 import uvloop
@@ -38,9 +39,10 @@ _THREADS = 2
 _WAITING_MAX = 200
 _QUESTION_BYTES_MAX = 16 * 1024
 _OUTAGE_PAUSE_SECONDS = 0.5
-#: Answers are remembered so long, and up to so many bytes of them.
+#: Answers are remembered so long, and up to so many bytes of them and their questions; what an entry takes besides.
 _REMEMBERED_SECONDS = 300
 _REMEMBERED_BYTES = 32 * 1024 * 1024
+_ENTRY_BYTES = 512
 
 QUERIES = Counter(
     "gapless_search_queries_total",
@@ -99,10 +101,7 @@ class SearchWorker:
         """Raises `SettingsError`."""
         self._settings = settings
         self._folder = IndexFolder(settings.worker_data)
-        #: (state of the seller's part of the index, question) → answer.
-        self._remembered: TTLCache[tuple[int, bytes], bytes] = TTLCache(
-            _REMEMBERED_BYTES, _REMEMBERED_SECONDS, monotonic, len
-        )
+        self._remembered = remembered_answers()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="search")
         self._waiting = 0
         self._stopping = threading.Event()
@@ -241,8 +240,11 @@ class SearchWorker:
             return web.json_response({"error": why}, status=503, headers={"Retry-After": "1"})
         # Read before the answer is made: kept under a state that is older than itself it does no harm.
         key = self._versions.of(question.seller_id), asked
-        body = self._remembered.get(key)
-        if body is None:
+        known = self._remembered.get(key)
+        if known is not None:
+            body = known.answer
+            _CACHED.inc()
+        else:
             self._waiting += 1
             try:
                 body = await asyncio.get_running_loop().run_in_executor(
@@ -254,11 +256,27 @@ class SearchWorker:
             finally:
                 self._waiting -= 1
             _SEARCHED.inc()
-            self._remembered[key] = body
-        else:
-            _CACHED.inc()
+            self._remembered[key] = Remembered(body, len(asked))
         SECONDS.observe(monotonic() - began)
         return web.Response(body=body, content_type="application/json")
+
+
+class Remembered(NamedTuple):
+    """An answer, and the length of its question."""
+
+    answer: bytes
+    question_bytes: int
+
+
+def remembered_answers() -> "TTLCache[tuple[int, bytes], Remembered]":
+    """For answers by the state of their seller's part of the index, and the question."""
+    # Questions count as well: anybody may ask any, and most that find nothing are longer than their answers.
+    return TTLCache(
+        _REMEMBERED_BYTES,
+        _REMEMBERED_SECONDS,
+        monotonic,
+        lambda each: len(each.answer) + each.question_bytes + _ENTRY_BYTES,
+    )
 
 
 def _check(question: SearchQuestion) -> None:

@@ -1,9 +1,10 @@
 """The words of a question, and of a synonym, as they are compared with the words of the index."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from domain.search import WORDS_MAX, Word, words
+from domain.search import QUESTION_CHARS_MAX, WORDS_MAX, Word, words
 from search.documents import stem_terms
 from search.stems import is_stop_word
 
@@ -27,7 +28,7 @@ class AskedWord:
 
 def asked_words(text: str, languages: Sequence[str], *, is_synonym: bool = False) -> tuple[AskedWord, ...]:
     """The words of a text, compared in these languages. A buyer may still be writing the last; a synonym is whole."""
-    found = list(words(text))[:WORDS_MAX]
+    found = list(_counted_words(text))
     # A word is finished where something follows it.
     is_open = not is_synonym and bool(found) and found[-1].end == len(text)
     asked = [
@@ -42,6 +43,16 @@ def asked_words(text: str, languages: Sequence[str], *, is_synonym: bool = False
     if not any(each.is_required for each in asked):
         asked = [replace(each, is_required=True) for each in asked]
     return tuple(asked)
+
+
+def _counted_words(text: str) -> Iterator[Word]:
+    """The words that count. Folded, some characters are 18, and each costs time and memory to be compared."""
+    chars_left = QUESTION_CHARS_MAX
+    for word in islice(words(text), WORDS_MAX):
+        if chars_left <= 0:
+            return
+        yield word._replace(folded=word.folded[:chars_left])
+        chars_left -= len(word.folded)
 
 
 def _is_small(word: Word, languages: Sequence[str]) -> bool:

@@ -105,7 +105,9 @@ class Searching:
         if known is not None and given is not None and known.given == given:
             # Products change often, and synonyms seldom.
             found.synonyms.update(known.synonyms)
-        self._sellers[seller_id] = found
+        # Anybody may ask for any seller: of those that there are not nothing is remembered.
+        if found.languages or given is not None:
+            self._sellers[seller_id] = found
         return found
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from domain import search
 from domain.search import INDEXED_PRICE_MAX, fold, grams, indexed_price, price_text, typos_max, words
 
 
@@ -42,3 +43,10 @@ def test_prices_keep_four_decimals_and_what_is_beyond_counts_as_the_greatest() -
         "14.90", "5", "0.0005", "0", "1200",
     ]  # fmt: skip
     assert indexed_price("999999999999") == INDEXED_PRICE_MAX
+
+
+def test_long_texts_are_folded_and_not_remembered() -> None:
+    """Folded, each character of some is 18: questions would fill the memory."""
+    before = search._remembered_fold.cache_info().currsize
+    assert len(fold("\ufdfa" * 200)) == 3_600
+    assert search._remembered_fold.cache_info().currsize == before

@@ -6,12 +6,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import domain.review
-from domain.search import QUESTION_CHARS_MAX, indexed_price
+from domain.search import QUESTION_CHARS_MAX, SearchQuestion, indexed_price
+from search.app import Remembered, remembered_answers
 from search.documents import Article, IndexedProduct, Level, Rating
+from search.queries import readings
+from search.searching import Searching, Versions
 from tests.unit.search.conftest import Ask, asking, index_of, indexed
 
 HOSTILE = '<script>alert("1")</script> & <b onmouseover=x>lamp</b>'
@@ -165,6 +168,33 @@ def test_no_text_is_an_operator_or_fails(ask: Ask, text: str) -> None:
     assert {hit["product_id"] for hit in answer["hits"]} <= {
         "kettle-1", "kettle-2", "stand", "oil-1", "jp-1", "kr-1", "th-1", "ru-1", "hostile", "x-100", "x-101",
     }  # fmt: skip
+
+
+@given(st.text(max_size=QUESTION_CHARS_MAX))
+@example("\ufdfa" * QUESTION_CHARS_MAX)
+@example("\ufdfa " * (QUESTION_CHARS_MAX // 2))
+def test_no_question_is_longer_folded_than_it_may_be(text: str) -> None:
+    """A character that is 18 when folded must not make a word that takes seconds and gigabytes to compare."""
+    for asked in readings(SearchQuestion("demo", text), ["ar", "en"]):
+        assert sum(len(each.word.folded) for each in asked.words) <= QUESTION_CHARS_MAX
+        assert all(each.word.folded for each in asked.words)
+
+
+def test_nothing_is_remembered_of_sellers_that_there_are_not(tmp_path: Path) -> None:
+    """Anybody may ask for any."""
+    searching = Searching(index_of(tmp_path, [product("kettle-1", "Kettle")]), Versions())
+    for seller_id in ("demo", *(f"nobody-{number}" for number in range(20))):
+        searching.answer(SearchQuestion(seller_id, "kettle"))
+    assert list(searching._sellers) == ["demo"]
+
+
+def test_questions_take_no_more_memory_than_answers_may() -> None:
+    """Those that find nothing are longer than their answers."""
+    remembered = remembered_answers()
+    for number in range(3_000):
+        question = b"%16000d" % number
+        remembered[0, question] = Remembered(b"{}", len(question))
+    assert 0 < sum(len(question) for _, question in remembered) <= 32 * 1024 * 1024
 
 
 @given(st.text(max_size=QUESTION_CHARS_MAX), st.sampled_from(["", "en", "de", "ja", "tr"]))
