@@ -28,8 +28,8 @@ def _names_a_store(url: str) -> str:
 
 
 def _are_keys(keys: SecretStr | None) -> SecretStr | None:
-    if keys is not None:
-        derive_keys(keys.get_secret_value(), b"")
+    if keys is not None and not derive_keys(keys.get_secret_value(), b""):
+        raise ValueError("has no key; leave it out, or take its file away, to have none")
     return keys
 
 
