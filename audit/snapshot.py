@@ -10,6 +10,8 @@ from psycopg.rows import dict_row
 from audit.report import AuditError
 from runtime.exits import StartRefusedError
 from sinks.deployment import require_partitions
+from sinks.postgres.migrate import migration_files
+from sinks.postgres.schema import require_schema
 
 _ROWS_A_FETCH = 1_000
 #: A follower looks rows up by keys only. For a small table the planner would choose a sequential scan or another join,
@@ -39,12 +41,10 @@ class Snapshot:
         self._then.read_only = True
         self._names = itertools.count()
         try:
+            require_schema(self._now, [file.name for file in migration_files()])
             #: Partitions of each topic.
             self.partitions = require_partitions(self._now)
             self._fix()
-        except psycopg.errors.UndefinedTable:
-            self.close()
-            raise AuditError("Postgres has no tables of this release: run `gapless migrate`") from None
         except StartRefusedError as error:
             self.close()
             raise AuditError(str(error)) from None
@@ -59,9 +59,8 @@ class Snapshot:
         self._then.rollback()
 
     def _fix(self) -> None:
-        # The first statement creates the snapshot. It reads the newest table, so that older releases' databases are
-        # refused.
-        self._then.execute("SELECT FROM analytics_progress LIMIT 0")
+        # The first statement creates the snapshot.
+        self._then.execute("SELECT FROM orders LIMIT 0")
 
     def close(self) -> None:
         """Close both connections."""

@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from audit.report import AuditError, AuditReport
+from audit.snapshot import Snapshot
 from schemas import catalog, codec
 from tests.conftest import Services
 from tests.integration.world import DEAD, EVENTS, REQUESTS, Headers, World, append, build
@@ -53,6 +54,13 @@ def clone(server: str, template: str) -> str:
 def found(report: AuditReport) -> str:
     """All violations, one per line."""
     return "\n".join(f"{each.check} {each.where}: {each.what}" for each in report.shown())
+
+
+def test_tables_of_the_release_before_are_refused_with_the_fix(ledger_url: str) -> None:
+    with psycopg.connect(ledger_url) as connection:
+        connection.execute("DELETE FROM schema_migrations WHERE name = (SELECT max(name) FROM schema_migrations)")
+    with pytest.raises(AuditError, match="run `gapless migrate`"):
+        Snapshot(ledger_url)
 
 
 def test_a_clean_ledger_has_nothing_wrong(world: World) -> None:
