@@ -137,19 +137,20 @@ class PaymentsWork:
     async def apply(self, connection: Connection, parts: Sequence[Part[PreparedPayments]]) -> None:
         """Write the rows that are missing."""
         now = await believed(connection, self._now())
-        wanted = [row for part in parts for row, _ in part.prepared.wanted.values()]
-        await ledger.insert_attempts(connection, wanted, now)
-        known = await ledger.known_attempts(connection, [row.id for row in wanted]) if wanted else set()
-        noticed = {order for part in parts for order, _, _ in part.prepared.noticed}
-        if noticed:
-            await ledger.hasten_attempts(connection, sorted(noticed))
         of_refunds = [
             (order, bool(of_refund))
             for part in parts
             for order, of_refund, _ in part.prepared.noticed
             if of_refund is not False
         ]
+        # Before the attempts: it locks orders. Who has such an order now may be about to finish its attempt.
         checked = await insert_checks(connection, of_refunds)
+        wanted = [row for part in parts for row, _ in part.prepared.wanted.values()]
+        await ledger.insert_attempts(connection, wanted, now)
+        known = await ledger.known_attempts(connection, [row.id for row in wanted]) if wanted else set()
+        noticed = {order for part in parts for order, _, _ in part.prepared.noticed}
+        if noticed:
+            await ledger.hasten_attempts(connection, sorted(noticed))
         output = dead_of(parts, now)
         for part in parts:
             dead = output[catalog.DEAD_LETTERS.name, part.batch.partition]

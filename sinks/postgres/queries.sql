@@ -484,7 +484,8 @@ RETURNING p.provider_key
 
 -- name: insert_refund_checks
 -- Due at once. `is_sure`: the provider told of a refund, or has refused one of ours; otherwise an order of which nothing
--- was to be captured is passed over.
+-- was to be captured is passed over. Each order is locked before its check, as everywhere: the foreign key would lock it
+-- afterwards, while who has the order waits for the check.
 INSERT INTO refund_checks (seller_id, order_id, next_try_at)
 SELECT wanted.seller_id, wanted.order_id, now()
 FROM (
@@ -498,7 +499,7 @@ WHERE wanted.is_sure OR EXISTS (
     SELECT FROM payment_attempts p
     WHERE p.seller_id = wanted.seller_id AND p.order_id = wanted.order_id AND p.request_id = 'capture'
 )
-ORDER BY wanted.seller_id, wanted.order_id
+ORDER BY wanted.seller_id, wanted.order_id FOR KEY SHARE OF o
 ON CONFLICT (seller_id, order_id) DO UPDATE SET asked = excluded.asked, tries = 0, next_try_at = excluded.next_try_at
 RETURNING seller_id, order_id
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
 
 from domain.order import OrderIdentity
@@ -392,3 +393,26 @@ async def test_checks_wait_for_a_provider_that_does_not_answer(
     provider.start()
     await until_checked(shop.query)
     assert refunds(shop.query) == [(refund_id, "done", 500)]
+
+
+async def test_a_notice_waits_for_its_order_before_it_holds_an_attempt(
+    ledger_url: str, payments: Payments, query: Query
+) -> None:
+    """Who finishes the attempt has the order first: each would wait for the other."""
+    add_order(ledger_url, "A")
+    query(
+        "INSERT INTO payment_attempts (seller_id, order_id, request_id, partition, action, amount_minor, currency,"
+        " provider_key, tries, next_try_at, created_at) VALUES ('demo', 'A', 'refund:R-1', 0, 'refund', 1, 'EUR', 'k',"
+        " 1, now() + interval '1 hour', now())"
+    )
+    async with await psycopg.AsyncConnection.connect(ledger_url) as finishing:
+        await finishing.execute("SELECT FROM orders WHERE order_id = 'A' FOR UPDATE")
+        noting = asyncio.create_task(payments.run(noticed("A", REFUND_NOTICE), topic=NOTICES))
+        blocked = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        await until("waits for the order", lambda: query(blocked) != [])
+        await finishing.execute("SELECT FROM payment_attempts WHERE order_id = 'A' FOR UPDATE NOWAIT")
+        # As where our own refund is refused.
+        await finishing.execute("SET LOCAL lock_timeout = '1s'")
+        await insert_checks(finishing, [(OrderIdentity("demo", "A"), True)])
+    await noting
+    await until_checked(query)
