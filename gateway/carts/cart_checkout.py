@@ -23,10 +23,8 @@ from sinks.postgres.orders_reader import OrdersReader
 
 #: Others may change the cart while it is priced.
 _TRIES_MAX = 3
-#: After these it is certain that the order comes to nothing.
-_CAME_TO_NOTHING: frozenset[ProblemKind] = frozenset(
-    {problems.OUT_OF_STOCK, problems.PAYMENT_DECLINED, problems.ORDER_CANCELLED}
-)
+#: After these it is certain that the order comes to nothing. A cancelled one may be taken up by a late payment.
+_CAME_TO_NOTHING: frozenset[ProblemKind] = frozenset({problems.OUT_OF_STOCK, problems.PAYMENT_DECLINED})
 #: After these it is certain that no order came of this request. Of an earlier one with the same order id, which was
 #: accepted or not acknowledged, an order may have come: it says what became of it, as after any other problem.
 _REFUSED: frozenset[ProblemKind] = frozenset(

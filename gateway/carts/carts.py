@@ -173,10 +173,11 @@ class CartKeeping:
         except PostgresUnavailableError:
             return cart
         if known.placed is not None:
+            # Open while a late payment may yet confirm the order, the cart would be bought twice.
+            if order_views.is_open(known.placed) or order_views.may_be_retaken(known.placed):
+                return cart
             if order_views.not_placed(known.placed) is not None:
                 return await self._carts.reopen(seller_id, cart.cart_id, cart.order_id)
-            if order_views.is_open(known.placed):
-                return cart
             await self._carts.finish(seller_id, cart.cart_id, cart.order_id)
             return await self._carts.get(seller_id, cart.cart_id)
         is_lost = False

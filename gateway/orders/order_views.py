@@ -9,6 +9,7 @@ from domain.issuing import CREDIT_NOTE
 from domain.moments import moment
 from domain.money import minor_text
 from domain.order import LATE_PAYMENT_VOIDED, OrderState, Trigger
+from domain.payment import Action, AttemptState
 from domain.records import RequestedLine, ShortLine
 from domain.reservation import Short
 from gateway.http import problems
@@ -233,6 +234,13 @@ def not_placed(order: PlacedOrder) -> ProblemError | None:
         ended_by = [each for each in order.history if each["reason"] != LATE_PAYMENT_VOIDED]
         return ended_without_sale(order.order_id, ended_by[-1])
     return None
+
+
+def may_be_retaken(order: PlacedOrder) -> bool:
+    """Whether the order is cancelled because its hold has expired, and its payment may still succeed and confirm it."""
+    if order.state != OrderState.CANCELLED or order.history[-1]["reason"] != Trigger.HOLD_EXPIRED:
+        return False
+    return any(each["action"] == Action.AUTHORIZE and each["state"] == AttemptState.OPEN for each in order.attempts)
 
 
 def is_open(order: PlacedOrder) -> bool:

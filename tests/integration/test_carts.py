@@ -1,6 +1,7 @@
 """Carts over HTTP: chosen, merged, and checked out at the catalogue's prices, with the agents behind them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
@@ -243,6 +244,32 @@ async def test_a_cart_whose_payment_is_declined_is_open_again(
         lambda: client.get(f"/v1/orders/{first}"), lambda got: got.json["state"] in ("PLACED", "PAYMENT_PENDING")
     )
     await client.call("POST", f"/v1/orders/{first}/cancellations", {"Prefer": "wait=20"}, json={})
+    opened = await until(lambda: client.get(f"/v1/carts/{cart}"), lambda got: got.json["state"] == "OPEN")
+    assert skus_of(opened.json) == [(sku, 1)]
+
+
+async def test_a_cart_stays_checked_out_while_a_late_payment_may_confirm_its_expired_order(
+    client: Client, office: Backoffice, query: Query, cart: str
+) -> None:
+    """Open, it would be bought twice. A command that cancels the order gives it up for good."""
+    [sku] = new_skus(1)
+    await sell(client, query, sku)
+    await choose(client, cart, sku)
+    order_id = new_id()
+    assert (await check_out(client, cart, order_id, wait=0, payment_token="tok_never")).status == 202
+    await until(
+        lambda: client.get(f"/v1/orders/{order_id}"), lambda got: got.json["state"] in ("PLACED", "PAYMENT_PENDING")
+    )
+    step = {"version": 3, "from": "PAYMENT_PENDING", "to": "CANCELLED", "reason": "hold-expired", "detail": "", "at": 3}
+    query(
+        "UPDATE orders SET state = 'CANCELLED', version = 3, history = history || %s::jsonb WHERE order_id = %s",
+        json.dumps([step]), order_id,
+    )  # fmt: skip
+    again = await check_out(client, cart, order_id, payment_token="tok_never")
+    assert (again.status, again.json["reason"]) == (409, "hold-expired")
+    assert (await client.get(f"/v1/carts/{cart}")).json["state"] == "CHECKED_OUT"
+    assert (await check_out(client, cart, new_id())).json["type"] == "/problems/cart-checked-out"
+    await client.call("POST", f"/v1/orders/{order_id}/cancellations", {"Prefer": "wait=20"}, json={})
     opened = await until(lambda: client.get(f"/v1/carts/{cart}"), lambda got: got.json["state"] == "OPEN")
     assert skus_of(opened.json) == [(sku, 1)]
 
