@@ -17,6 +17,7 @@ _SERIES: LiteralString = """
     WHERE seller_id = %(seller_id)s AND minute >= %(first)s AND minute < %(last)s
     GROUP BY 1, 2, 3
 """
+# The amounts in one pass for all SKUs that are shown: one for each would read all SKUs of the range as often.
 _SKUS: LiteralString = """
     WITH sold AS (
         SELECT sku, sum(pieces)::bigint AS pieces FROM analytics_skus
@@ -24,24 +25,26 @@ _SKUS: LiteralString = """
     ), lately AS (
         SELECT sku, sum(pieces)::bigint AS pieces FROM analytics_skus
         WHERE seller_id = %(seller_id)s AND minute >= %(since)s AND minute < %(now)s GROUP BY sku
-    ), top AS (
+    ), top AS MATERIALIZED (
         SELECT coalesce(sold.sku, lately.sku) AS sku, coalesce(sold.pieces, 0) AS pieces,
-               coalesce(lately.pieces, 0) AS lately, s.on_hand, s.on_hand - s.reserved AS available
+               coalesce(lately.pieces, 0) AS lately, s.on_hand, s.on_hand - s.reserved AS available,
+               row_number() OVER (
+                   ORDER BY CASE WHEN %(by_cover)s AND coalesce(lately.pieces, 0) > 0
+                                 THEN (s.on_hand - s.reserved)::numeric / lately.pieces END NULLS LAST,
+                            coalesce(sold.pieces, 0) DESC, coalesce(sold.sku, lately.sku)
+               ) AS place
         FROM sold FULL JOIN lately USING (sku)
         LEFT JOIN stock s ON s.seller_id = %(seller_id)s AND s.sku = coalesce(sold.sku, lately.sku)
-        ORDER BY CASE WHEN %(by_cover)s AND coalesce(lately.pieces, 0) > 0
-                      THEN (s.on_hand - s.reserved)::numeric / lately.pieces END NULLS LAST,
-                 coalesce(sold.pieces, 0) DESC, coalesce(sold.sku, lately.sku)
-        LIMIT %(limit)s
+        ORDER BY place LIMIT %(limit)s
+    ), nets AS (
+        SELECT sku, jsonb_agg(jsonb_build_array(currency, net) ORDER BY currency) AS nets FROM (
+            SELECT sku, currency, sum(net_minor)::bigint AS net FROM analytics_skus
+            WHERE seller_id = %(seller_id)s AND minute >= %(first)s AND minute < %(last)s AND currency <> ''
+              AND sku = ANY(ARRAY(SELECT sku FROM top)) GROUP BY sku, currency
+        ) by_currency GROUP BY sku
     )
-    SELECT top.*, coalesce((
-        SELECT jsonb_agg(jsonb_build_array(currency, net) ORDER BY currency) FROM (
-            SELECT currency, sum(net_minor)::bigint AS net FROM analytics_skus a
-            WHERE a.seller_id = %(seller_id)s AND a.sku = top.sku AND minute >= %(first)s AND minute < %(last)s
-              AND currency <> '' GROUP BY currency
-        ) nets
-    ), '[]') AS nets
-    FROM top
+    SELECT sku, pieces, lately, on_hand, available, coalesce(nets, '[]') AS nets
+    FROM top LEFT JOIN nets USING (sku) ORDER BY place
 """
 #: When the counts begin, where they do not begin with the first event there was.
 _BEGINNING: LiteralString = "SELECT max(first_at) AS at FROM analytics_progress WHERE first_seq > 1"

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from audit import order_statements, statements
-from sinks.postgres import invoices_reader, orders_reader, trail_rows
+from sinks.postgres import analytics_reader, invoices_reader, orders_reader, trail_rows
 from sinks.postgres.session import Session
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -139,3 +139,16 @@ async def test_where_an_order_is_costs_what_it_finds(ledger_url: str, query: Que
         read = {name for name in re.findall(r"Seq Scan on (\w+)", plan) if query(f"SELECT FROM {name} LIMIT 1")}
         assert read <= {"sellers"}, plan
         assert 1 <= rows <= 60, f"{rows} rows for {statement}\n{plan}"
+
+
+async def test_the_amounts_of_skus_are_read_once_for_all_of_them(ledger_url: str, query: Query) -> None:
+    """Not once for each that is shown: a month of a busy shop would take longer than anybody waits."""
+    query(
+        "INSERT INTO analytics_skus SELECT 'demo', n * 15, 'S-' || s, 0, kind, 1, 1"
+        " FROM generate_series(0, 99) n, generate_series(1, 30) s, (VALUES (''), ('EUR')) AS kinds (kind)"
+    )
+    query("ANALYZE analytics_skus")
+    asked: dict[str, Any] = {"first": 0, "last": 1_500, "since": 0, "now": 1_500, "by_cover": False, "limit": 30}
+    plan, _ = await rows_read(ledger_url, analytics_reader._SKUS, seller_id="demo", **asked)
+    loops = re.findall(r"on analytics_skus.* loops=(\d+)", plan)
+    assert (len(loops) >= 3, set(loops)) == (True, {"1"}), plan
