@@ -53,6 +53,8 @@ class SearchQuestion:
     language: str = ""
     category: str = ""
     brand: str = ""
+    #: ISO 4217; empty for any.
+    currency: str = ""
     price_min: int | None = None
     price_max: int | None = None
     rating_min: int | None = None
@@ -61,6 +63,11 @@ class SearchQuestion:
     sort: str = ""
     limit: int = 20
     offset: int = 0
+
+    @property
+    def compares_prices(self) -> bool:
+        """Whether it needs all prices in one currency."""
+        return self.price_min is not None or self.price_max is not None or self.sort in ("price", "-price")
 
 
 class FacetCount(TypedDict):
@@ -71,8 +78,9 @@ class FacetCount(TypedDict):
 
 
 class PriceBand(TypedDict):
-    """Products from a price on, below another one; null without an end."""
+    """Products of a currency from a price on, below another one; null without an end."""
 
+    currency: str
     price_min: str
     price_max: str | None
     count: int
@@ -83,6 +91,7 @@ class SearchFacets(TypedDict):
 
     categories: list[FacetCount]
     brands: list[FacetCount]
+    currencies: list[FacetCount]
     prices: list[PriceBand]
 
 

@@ -28,7 +28,7 @@ from runtime.settings import ENV_PREFIX, Settings, SettingsError
 from search.following import LAG_SECONDS, Follower
 from search.index import CatalogueIndex, FolderInUseError, IndexFolder, UnusableIndexError
 from search.rebuild import rebuild, why_unusable
-from search.searching import Searching, Versions
+from search.searching import Searching, SeveralCurrenciesError, Versions
 from sinks.postgres.session import OUTAGES
 
 _log = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ class SearchWorker:
             raise asyncio.CancelledError
 
     async def _answer(self, request: web.Request) -> web.Response:
-        """POST /search: a `SearchQuestion` as JSON; the answer is a `SearchAnswer`."""
+        """POST /search: a `SearchQuestion` as JSON; the answer is a `SearchAnswer`, or 422 for what it lacks."""
         began = monotonic()
         try:
             asked = await request.read()
@@ -250,6 +250,9 @@ class SearchWorker:
                 body = await asyncio.get_running_loop().run_in_executor(
                     self._threads, lambda: msgspec.json.encode(searching.answer(question))
                 )
+            except SeveralCurrenciesError as error:
+                _REFUSED.inc()
+                return web.json_response({"field": "currency", "error": str(error)}, status=422)
             except Exception:
                 _FAILED.inc()
                 raise

@@ -18,7 +18,7 @@ from domain.search import fold, grams, indexed_price, words
 from search.stems import primary, stem
 
 #: Counts the changes of what stands in the index, or how words are cut: an index of another version is rebuilt.
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 
 #: Fields of words, with their stems' fields: of names, of what sorts products, and of what describes them.
 WORD_FIELDS = ("name", "label", "body")
@@ -146,7 +146,7 @@ def make_schema() -> Schema:
     for name in WORD_FIELDS:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
         builder.add_text_field(f"{name}_stem", tokenizer_name="whitespace", index_option="basic")
-    for name in ("category", "brand"):
+    for name in ("category", "brand", "currency"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
     for name in ("price", "rating", "in_stock", "by_price", "by_newest"):
         builder.add_unsigned_field(name, indexed=True, fast=True)
@@ -195,6 +195,7 @@ def product_document(indexed: IndexedProduct, articles: Mapping[str, Article]) -
         document.add_text("category", category)
     if product["brand"]:
         document.add_text("brand", product["brand"])
+    document.add_text("currency", product["currency"])
     price = min(indexed_price(each["unit_price"]) for each in product["variants"])
     tie = int.from_bytes(hashlib.blake2b(indexed.key.encode(), digest_size=4).digest()) % (1 << _TIE_BITS)
     document.add_unsigned("price", price)

@@ -38,7 +38,8 @@ _STOP_WORD_WORTH = 0.2
 #: A product that is asked for by its id or one of its SKUs comes first.
 _CODE_WORTH = 1_000.0
 _FACET_VALUES_MAX = 50
-_LANGUAGES_MAX = 100
+#: Languages of a seller's products, and currencies: more than there are.
+_TRAITS_MAX = 200
 #: Where bands of prices begin, in units of the index: 0, then 1, 2, 5, 10, 20, 50 … up to 100,000.
 _UNIT = 10**INDEXED_PRICE_DECIMALS
 _BAND_STARTS = (0, *(step * 10**power * _UNIT for power in range(5) for step in (1, 2, 5)), 100_000 * _UNIT)
@@ -80,15 +81,17 @@ def finds_something(asked: Asked, searcher: Searcher) -> bool:
     return bool(searcher.search(_both(*parts), limit=1, count=False).hits)
 
 
-def languages_of(seller_id: str, searcher: Searcher) -> list[str]:
-    """The languages of the seller's products."""
-    facet = {"found": {"terms": {"field": "language", "size": _LANGUAGES_MAX}}}
-    buckets = searcher.aggregate(_of_seller(seller_id), facet)["found"]["buckets"]
-    return sorted(str(each["key"]) for each in buckets)
+def traits_of(seller_id: str, searcher: Searcher) -> tuple[list[str], list[str]]:
+    """The languages of the seller's products, and their currencies."""
+    names = ("language", "currency")
+    wanted = {name: {"terms": {"field": name, "size": _TRAITS_MAX}} for name in names}
+    found = searcher.aggregate(_of_seller(seller_id), wanted)
+    languages, currencies = (sorted(str(each["key"]) for each in found[name]["buckets"]) for name in names)
+    return languages, currencies
 
 
 def query_of(asked: Asked, without: str = "") -> Query:
-    """What finds the products; `without` leaves out the filter of that name: category, brand or price."""
+    """What finds the products; `without` leaves out the filter of that name: category, brand, currency or price."""
     question = asked.question
     parts = [_of_seller(question.seller_id)]
     if asked.text is not None:
@@ -97,6 +100,8 @@ def query_of(asked: Asked, without: str = "") -> Query:
         parts.append(_silent(_term("category", question.category)))
     if question.brand and without != "brand":
         parts.append(_silent(_term("brand", question.brand)))
+    if question.currency and without != "currency":
+        parts.append(_silent(_term("currency", question.currency)))
     if (question.price_min is not None or question.price_max is not None) and without != "price":
         parts.append(_between("price", question.price_min or 0, question.price_max))
     if question.rating_min is not None:
@@ -106,29 +111,44 @@ def query_of(asked: Asked, without: str = "") -> Query:
     return _both(*parts)
 
 
-def facets_of(asked: Asked, searcher: Searcher) -> SearchFacets:
-    """How the products are spread."""
+def facets_of(asked: Asked, searcher: Searcher, currencies: Sequence[str], total: int) -> SearchFacets:
+    """How the products are spread.
+
+    `currencies` are those of the seller's products, `total` is how many products were found.
+    """
     question = asked.question
     filtered = {
         "category": bool(question.category),
         "brand": bool(question.brand),
+        "currency": bool(question.currency),
         "price": question.price_min is not None or question.price_max is not None,
     }
     edges = zip(_BAND_STARTS, (*_BAND_STARTS[1:], INDEXED_PRICE_MAX + 1), strict=True)
+    bands = {"range": {"field": "price", "ranges": [{"from": float(a), "to": float(b)} for a, b in edges]}}
+    of_currency = {"terms": {"field": "currency", "size": _TRAITS_MAX}}
     wanted: dict[str, dict[str, Any]] = {
         "category": {"terms": {"field": "category", "size": _FACET_VALUES_MAX}},
         "brand": {"terms": {"field": "brand", "size": _FACET_VALUES_MAX}},
-        "price": {"range": {"field": "price", "ranges": [{"from": float(a), "to": float(b)} for a, b in edges]}},
+        "price": bands,
+        "currency": of_currency,
     }
+    # Most sellers have one currency: there is nothing to count then, and nothing to tell apart.
+    only = question.currency or next(iter(currencies), "")
+    if len(currencies) == 1 and only in currencies:
+        del wanted["currency"]
+    if len(currencies) > 1 and not question.currency:
+        wanted["price"] = {**of_currency, "aggs": {"bands": bands}}
     # One pass for all that have no filter of their own, and one for each that has.
     together = {name: facet for name, facet in wanted.items() if not filtered[name]}
     found = searcher.aggregate(query_of(asked), together) if together else {}
     for name in wanted.keys() - together.keys():
         found |= searcher.aggregate(query_of(asked, without=name), {name: wanted[name]})
+    counted: list[FacetCount] = [{"value": only, "count": total}] if total else []
     return {
         "categories": _counts(found["category"]),
         "brands": _counts(found["brand"]),
-        "prices": [_band(bucket) for bucket in found["price"]["buckets"] if bucket["doc_count"]],
+        "currencies": _counts(found["currency"]) if "currency" in found else counted,
+        "prices": _bands(found["price"], only),
     }
 
 
@@ -235,9 +255,21 @@ def _counts(found: dict[str, Any]) -> list[FacetCount]:
     return sorted(counts, key=lambda each: (-each["count"], each["value"]))
 
 
-def _band(bucket: dict[str, Any]) -> PriceBand:
+def _bands(found: dict[str, Any], only: str) -> list[PriceBand]:
+    """The bands that products are in; `only` is their currency, unless it was counted by currency."""
+    counted = {str(each["key"]): each["bands"] for each in found["buckets"] if "bands" in each} or {only: found}
+    return [
+        _band(currency, bucket)
+        for currency in sorted(counted)
+        for bucket in counted[currency]["buckets"]
+        if bucket["doc_count"]
+    ]
+
+
+def _band(currency: str, bucket: dict[str, Any]) -> PriceBand:
     start, end = int(bucket.get("from", 0)), int(bucket.get("to", INDEXED_PRICE_MAX + 1))
     return {
+        "currency": currency,
         "price_min": price_text(start),
         "price_max": None if end > _BAND_STARTS[-1] else price_text(end),
         "count": bucket["doc_count"],

@@ -13,11 +13,18 @@ from domain.search import SearchAnswer, SearchHit, SearchImage, SearchQuestion, 
 from search.documents import GivenSynonyms, Shown
 from search.highlighting import Marker, rendered
 from search.index import CatalogueIndex, source_of
-from search.queries import Asked, facets_of, finds_something, languages_of, query_of, readings
+from search.queries import Asked, facets_of, finds_something, query_of, readings, traits_of
 from search.stems import STEMMERS, primary
 from search.synonyms import Synonyms
 
 _shown = msgspec.json.Decoder(Shown)
+
+
+class SeveralCurrenciesError(Exception):
+    """The question compares prices that are in several currencies, and names none of them."""
+
+    def __init__(self, currencies: Sequence[str]) -> None:
+        super().__init__(f"must be named, one of {', '.join(currencies)}: the seller has prices in all of these")
 
 
 class Versions:
@@ -45,6 +52,7 @@ class _Seller:
     version: int
     #: Those of the products.
     languages: list[str]
+    currencies: list[str]
     given: GivenSynonyms | None
     #: Languages → the synonyms that were given, in these.
     synonyms: dict[tuple[str, ...], Synonyms] = field(default_factory=dict)
@@ -70,19 +78,22 @@ class Searching:
         self._sellers: dict[str, _Seller] = {}
 
     def answer(self, question: SearchQuestion) -> SearchAnswer:
-        """What the question finds, in the state of the last commit."""
+        """What the question finds, in the state of the last commit. Raises `SeveralCurrenciesError`."""
         # Read before the searcher: a commit between the two leaves what is remembered too old, never too new.
         seller = self._seller(question.seller_id)
+        if question.compares_prices and not question.currency and len(seller.currencies) > 1:
+            raise SeveralCurrenciesError(seller.currencies)
         searcher = self._index.searcher
         asked, found = self._found(question, seller, searcher)
         marker = Marker(asked.words, asked.match)
+        # Its stubs lack it.
+        total: int = found.count  # type: ignore[attr-defined]
         hits = [_hit(_shown.decode(source_of(searcher, at)), question.language, marker) for _, at in found.hits]
         return {
             "hits": hits,
-            # Its stubs lack it.
-            "total": found.count,  # type: ignore[attr-defined]
+            "total": total,
             "match": asked.match,
-            "facets": facets_of(asked, searcher),
+            "facets": facets_of(asked, searcher, seller.currencies, total),
         }
 
     def _found(self, question: SearchQuestion, seller: _Seller, searcher: Searcher) -> tuple[Asked, SearchResult]:
@@ -101,7 +112,7 @@ class Searching:
         if known is not None and known.version == version:
             return known
         given = self._index.synonyms([seller_id]).get(seller_id)
-        found = _Seller(version, languages_of(seller_id, self._index.searcher), given)
+        found = _Seller(version, *traits_of(seller_id, self._index.searcher), given)
         if known is not None and given is not None and known.given == given:
             # Products change often, and synonyms seldom.
             found.synonyms.update(known.synonyms)

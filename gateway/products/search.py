@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 from aiohttp import web
 
+from domain.iso import CURRENCY_EXPONENTS
 from domain.money import NotDecimalError, scaled
 from domain.numbering import SELLER_ID
 from domain.product import CATEGORY
@@ -23,7 +24,7 @@ from domain.texts import SHORT_CHARS_MAX
 from gateway.http import parameters, problems
 from gateway.http.openapi import DeclaredResponse, Parameter, open_operation, text, whole
 from gateway.http.problems import ProblemError
-from gateway.products.search_workers import SearchUnavailableError, SearchWorkers
+from gateway.products.search_workers import SearchRefusedError, SearchUnavailableError, SearchWorkers
 
 #: How long a browser or a CDN may show its copy: stock in results is about a second old with it.
 _MAX_AGE_SECONDS = 1
@@ -40,6 +41,7 @@ _PARAMETERS = (
     Parameter("lang", "query", {"type": "string", "pattern": whole(LANGUAGE)}, "The buyer's language."),
     Parameter("category", "query", {"type": "string", "pattern": whole(CATEGORY)}, "Only those in this category."),
     Parameter("brand", "query", text(SHORT_CHARS_MAX), "Only those of this brand."),
+    Parameter("currency", "query", {"type": "string", "pattern": "^[A-Z]{3}$"}, "Only those with prices in it."),
     Parameter("price_min", "query", _PRICE, "Only those with a lowest price of so much or more."),
     Parameter("price_max", "query", _PRICE, "Only those with a lowest price of so much or less."),
     Parameter("rating_min", "query", {"type": "string", "examples": ["4", "3.5"]}, "Only those rated so or better."),
@@ -81,6 +83,8 @@ class CatalogueSearch:
         question = question_of(seller_id, request.query)
         try:
             answer = await self._workers.ask(question)
+        except SearchRefusedError as refused:
+            raise _refused(refused.field, refused.error) from None
         except SearchUnavailableError:
             raise ProblemError(
                 problems.UNAVAILABLE,
@@ -116,6 +120,7 @@ def question_of(seller_id: str, query: Mapping[str, str]) -> SearchQuestion:
         language=_matching(query, "lang", LANGUAGE.fullmatch, "must be a BCP 47 tag, such as de or pt-BR"),
         category=_matching(query, "category", CATEGORY.fullmatch, "must be a path such as kitchen/mugs"),
         brand=_within(query, "brand", SHORT_CHARS_MAX),
+        currency=_matching(query, "currency", CURRENCY_EXPONENTS.__contains__, "must be an ISO 4217 code, such as EUR"),
         price_min=_price(query, "price_min"),
         price_max=_price(query, "price_max"),
         rating_min=_rating(query),

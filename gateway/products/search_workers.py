@@ -17,6 +17,15 @@ from runtime.metrics import REGISTRY
 _ANSWER_SECONDS_MAX = 1.0
 _OPEN_SECONDS = 1.0
 _CONNECTIONS_MAX = 64
+_REFUSED = 422
+
+
+class _Refusal(msgspec.Struct):
+    field: str
+    error: str
+
+
+_refusal = msgspec.json.Decoder(_Refusal)
 
 FAILURES = Counter(
     "gapless_gateway_search_failures_total", "Questions that a search worker did not answer.", registry=REGISTRY
@@ -25,6 +34,14 @@ FAILURES = Counter(
 
 class SearchUnavailableError(Exception):
     """No search worker has answered."""
+
+
+class SearchRefusedError(Exception):
+    """A field of the question breaks a rule, as only the index can tell."""
+
+    def __init__(self, field: str, error: str) -> None:
+        super().__init__(f"{field} {error}")
+        self.field, self.error = field, error
 
 
 class SearchWorkers:
@@ -37,7 +54,7 @@ class SearchWorkers:
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, question: SearchQuestion) -> bytes:
-        """A `SearchAnswer` as JSON. Raises `SearchUnavailableError`."""
+        """A `SearchAnswer` as JSON. Raises `SearchUnavailableError` and `SearchRefusedError`."""
         body = msgspec.json.encode(question)
         first = next(self._turns) % max(1, len(self._workers))
         in_turn = [*self._workers[first:], *self._workers[:first]]
@@ -47,6 +64,9 @@ class SearchWorkers:
             began = monotonic()
             try:
                 answer = await self._post(url, body)
+            except SearchRefusedError:
+                breaker.succeeded(monotonic())
+                raise
             except (aiohttp.ClientError, TimeoutError, OSError):
                 FAILURES.inc()
                 breaker.failed(monotonic(), began_at=began, is_certain=True)
@@ -67,5 +87,8 @@ class SearchWorkers:
             async with self._session.post(
                 f"{url}/search", data=body, headers={"Content-Type": "application/json"}
             ) as response:
+                if response.status == _REFUSED:
+                    refusal = _refusal.decode(await response.read())
+                    raise SearchRefusedError(refusal.field, refusal.error)
                 response.raise_for_status()
                 return await response.read()

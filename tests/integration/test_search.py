@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 
 from domain.records import ProductChanged, ReviewChanged, SynonymsChanged
 from gapless.search import search as search_command
+from gateway.products.search_workers import FAILURES
 from runtime.kafka import TopicError
 from schemas import catalog
 from schemas.codec import encode
@@ -328,7 +329,7 @@ async def test_a_gateway_asks_another_worker_where_one_does_not_answer(
             assert (await buyer.get("/v1/catalogue/%7Bdemo/search?q=grill")).status == 404
             for field, value in (("limit", "0"), ("price_min", "x"), ("price_max", "-1"), ("rating_min", "6"),
                                  ("sort", "best"), ("in_stock", "yes"), ("lang", "!"), ("category", "A"),
-                                 ("q", "x" * 201), ("cursor", "zz")):  # fmt: skip
+                                 ("q", "x" * 201), ("cursor", "zz"), ("currency", "eur")):  # fmt: skip
                 wrong = await buyer.get(f"/v1/catalogue/demo/search?{field}={value}")
                 assert (wrong.status, wrong.json["field"]) == (422, field)
             await link.cut()
@@ -340,6 +341,31 @@ async def test_a_gateway_asks_another_worker_where_one_does_not_answer(
                 lambda: buyer.get("/v1/catalogue/demo/search?q=grill"), lambda answer: bool(answer.status == 200)
             )
             await link.cut()
+
+
+async def test_prices_are_compared_in_one_currency_that_is_named_where_there_are_several(
+    town: Town, topics: Topics, tmp_path: Path
+) -> None:
+    """A refusal is no failure of the worker: no other one is asked, and the next question is answered."""
+    await town.put("e-1", named("Easel", "E-1"))
+    async with (
+        searching(town, tmp_path) as searcher,
+        running(town.services, town.ledger, topics, search_urls=searcher.worker.url) as client,
+    ):
+        buyer = client.as_(None)
+        path = "/v1/catalogue/demo/search?q=easel&price_max=20"
+        assert (await buyer.get(path)).json["total"] == 1
+        failures = FAILURES._value.get()
+        await town.put("e-2", named("Easel", "E-2", currency="JPY", variants=[{"sku": "E-2", "unit_price": "12"}]))
+        await publish(town, searcher)
+        refused = await buyer.get(path)
+        assert (refused.status, refused.json["field"]) == (422, "currency")
+        assert "EUR, JPY" in refused.json["detail"]
+        for currency, product_id in (("EUR", "e-1"), ("JPY", "e-2")):
+            answer = (await buyer.get(f"{path}&currency={currency}&sort=price")).json
+            assert [hit["product_id"] for hit in answer["hits"]] == [product_id]
+        assert (await buyer.get("/v1/catalogue/demo/search?q=easel")).json["total"] == 2
+        assert FAILURES._value.get() == failures
 
 
 async def test_pages_are_read_by_their_cursors(town: Town, topics: Topics, tmp_path: Path) -> None:

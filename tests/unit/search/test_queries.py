@@ -14,7 +14,7 @@ from domain.search import QUESTION_CHARS_MAX, SearchQuestion, indexed_price
 from search.app import Remembered, remembered_answers
 from search.documents import Article, IndexedProduct, Level, Rating
 from search.queries import readings
-from search.searching import Searching, Versions
+from search.searching import Searching, SeveralCurrenciesError, Versions
 from tests.unit.search.conftest import Ask, asking, index_of, indexed
 
 HOSTILE = '<script>alert("1")</script> & <b onmouseover=x>lamp</b>'
@@ -89,9 +89,71 @@ def test_prices_are_bounded_on_both_sides_inclusively(ask: Ask) -> None:
     assert found(ask, "kettle", price_min=high + 1) == ["kettle-1"]
     bands = ask("kettle", price_max=high)["facets"]["prices"]
     assert bands == [
-        {"price_min": "5", "price_max": "10", "count": 1},
-        {"price_min": "20", "price_max": "50", "count": 2},
+        {"currency": "EUR", "price_min": "5", "price_max": "10", "count": 1},
+        {"currency": "EUR", "price_min": "20", "price_max": "50", "count": 2},
     ]
+
+
+@pytest.fixture(scope="module")
+def ask_many(tmp_path_factory: pytest.TempPathFactory) -> Ask:
+    """Asks a seller that has prices in three currencies."""
+    products = [
+        product("eur-1", "Kettle", price="30.00"),
+        product("eur-2", "Kettle", price="20.00"),
+        product("usd-1", "Kettle", price="25.00", currency="USD"),
+        product("jpy-1", "Lamp", price="25", currency="JPY"),
+        msgspec.structs.replace(product("theirs", "Kettle", currency="CHF"), seller_id="other"),
+    ]
+    return asking(index_of(tmp_path_factory.mktemp("index"), products))
+
+
+PRICE_QUESTIONS: list[dict[str, Any]] = [
+    {"price_min": 1}, {"price_max": indexed_price("27")}, {"sort": "price"}, {"sort": "-price"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("question", PRICE_QUESTIONS)
+def test_prices_of_several_currencies_are_not_compared(ask_many: Ask, question: dict[str, Any]) -> None:
+    """Whatever the question finds: that a seller has further products must not decide it."""
+    for text in ("kettle", "lamp", "nothing"):
+        with pytest.raises(SeveralCurrenciesError, match="EUR, JPY, USD"):
+            ask_many(text, **question)
+    assert set(found(ask_many, "kettle", currency="EUR", **question)) <= {"eur-1", "eur-2"}
+    assert found(ask_many, "kettle", seller_id="other", **question) == ["theirs"]
+
+
+def test_a_named_currency_is_a_filter(ask_many: Ask) -> None:
+    high = indexed_price("27")
+    assert found(ask_many, "kettle", currency="EUR", price_max=high) == ["eur-2"]
+    assert found(ask_many, "kettle", currency="USD", price_max=high) == ["usd-1"]
+    assert found(ask_many, "kettle", currency="EUR", sort="price") == ["eur-2", "eur-1"]
+    assert found(ask_many, currency="JPY") == ["jpy-1"]
+    assert found(ask_many, "kettle", currency="CHF") == []
+    assert len(found(ask_many, "kettle")) == 3
+
+
+def test_facets_of_prices_are_of_one_currency_each(ask_many: Ask) -> None:
+    """The facet of currencies ignores its own filter, as each does."""
+    counts = [{"value": "EUR", "count": 2}, {"value": "USD", "count": 1}]
+    euros = {"currency": "EUR", "price_min": "20", "price_max": "50", "count": 2}
+    dollars = {"currency": "USD", "price_min": "20", "price_max": "50", "count": 1}
+    facets = ask_many("kettle")["facets"]
+    assert (facets["currencies"], facets["prices"]) == (counts, [euros, dollars])
+    facets = ask_many("kettle", currency="USD", price_max=indexed_price("1"))["facets"]
+    assert (facets["currencies"], facets["prices"]) == ([], [dollars])
+    facets = ask_many("kettle", currency="EUR")["facets"]
+    assert (facets["currencies"], facets["prices"]) == (counts, [euros])
+
+
+def test_a_seller_with_one_currency_need_not_name_it(ask: Ask) -> None:
+    high = indexed_price("20")
+    named = ask("kettle", price_max=high, currency="EUR", sort="price")
+    assert named == ask("kettle", price_max=high, sort="price")
+    assert named["facets"]["currencies"] == [{"value": "EUR", "count": 2}]
+    other = ask("kettle", currency="USD")
+    assert (other["total"], other["facets"]["currencies"]) == (0, [{"value": "EUR", "count": 3}])
+    for currency in ("", "EUR", "USD"):
+        assert ask("nothing of ours", currency=currency)["facets"]["currencies"] == []
 
 
 def test_what_is_found_is_sorted_as_asked(ask: Ask) -> None:

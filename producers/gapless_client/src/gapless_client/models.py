@@ -925,9 +925,10 @@ class FacetCount(TypedDict):
 
 
 class PriceBand(TypedDict):
-    """Products from a price on, below another one; null without an end."""
+    """Products of a currency from a price on, below another one; null without an end."""
 
     count: int
+    currency: str
     price_max: str | None
     price_min: str
 
@@ -937,6 +938,7 @@ class SearchFacets(TypedDict):
 
     brands: list[FacetCount]
     categories: list[FacetCount]
+    currencies: list[FacetCount]
     prices: list[PriceBand]
 
 

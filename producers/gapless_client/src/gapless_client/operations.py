@@ -233,16 +233,16 @@ class Operations(ABC):
         answer: models.CatalogueProduct = self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/products/{_quoted(product_id)}")
         return answer
 
-    def search_catalogue(self, seller_id: str, *, q: str | None = None, lang: str | None = None, category: str | None = None, brand: str | None = None, price_min: str | None = None, price_max: str | None = None, rating_min: str | None = None, in_stock: bool | None = None, sort: Literal["relevance", "price", "-price", "newest"] | None = None, limit: int | None = None, cursor: str | None = None) -> models.SearchPage:
+    def search_catalogue(self, seller_id: str, *, q: str | None = None, lang: str | None = None, category: str | None = None, brand: str | None = None, currency: str | None = None, price_min: str | None = None, price_max: str | None = None, rating_min: str | None = None, in_stock: bool | None = None, sort: Literal["relevance", "price", "-price", "newest"] | None = None, limit: int | None = None, cursor: str | None = None) -> models.SearchPage:
         """Search a seller's products, for buyers."""
-        answer: models.SearchPage = self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/search", query={"q": q, "lang": lang, "category": category, "brand": brand, "price_min": price_min, "price_max": price_max, "rating_min": rating_min, "in_stock": in_stock, "sort": sort, "limit": limit, "cursor": cursor})
+        answer: models.SearchPage = self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/search", query={"q": q, "lang": lang, "category": category, "brand": brand, "currency": currency, "price_min": price_min, "price_max": price_max, "rating_min": rating_min, "in_stock": in_stock, "sort": sort, "limit": limit, "cursor": cursor})
         return answer
 
-    def each_search_catalogue(self, seller_id: str, *, q: str | None = None, lang: str | None = None, category: str | None = None, brand: str | None = None, price_min: str | None = None, price_max: str | None = None, rating_min: str | None = None, in_stock: bool | None = None, sort: Literal["relevance", "price", "-price", "newest"] | None = None) -> Iterator[models.SearchHit]:
+    def each_search_catalogue(self, seller_id: str, *, q: str | None = None, lang: str | None = None, category: str | None = None, brand: str | None = None, currency: str | None = None, price_min: str | None = None, price_max: str | None = None, rating_min: str | None = None, in_stock: bool | None = None, sort: Literal["relevance", "price", "-price", "newest"] | None = None) -> Iterator[models.SearchHit]:
         """Search a seller's products, for buyers: all of them, page by page."""
         cursor: str | None = None
         while True:
-            page = self.search_catalogue(seller_id, q=q, lang=lang, category=category, brand=brand, price_min=price_min, price_max=price_max, rating_min=rating_min, in_stock=in_stock, sort=sort, limit=100, cursor=cursor)
+            page = self.search_catalogue(seller_id, q=q, lang=lang, category=category, brand=brand, currency=currency, price_min=price_min, price_max=price_max, rating_min=rating_min, in_stock=in_stock, sort=sort, limit=100, cursor=cursor)
             for each in page["hits"]:
                 yield each
             cursor = page["next"]
@@ -654,16 +654,16 @@ class AsyncOperations(ABC):
         answer: models.CatalogueProduct = await self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/products/{_quoted(product_id)}")
         return answer
 
-    async def search_catalogue(self, seller_id: str, *, q: str | None = None, lang: str | None = None, category: str | None = None, brand: str | None = None, price_min: str | None = None, price_max: str | None = None, rating_min: str | None = None, in_stock: bool | None = None, sort: Literal["relevance", "price", "-price", "newest"] | None = None, limit: int | None = None, cursor: str | None = None) -> models.SearchPage:
+    async def search_catalogue(self, seller_id: str, *, q: str | None = None, lang: str | None = None, category: str | None = None, brand: str | None = None, currency: str | None = None, price_min: str | None = None, price_max: str | None = None, rating_min: str | None = None, in_stock: bool | None = None, sort: Literal["relevance", "price", "-price", "newest"] | None = None, limit: int | None = None, cursor: str | None = None) -> models.SearchPage:
         """Search a seller's products, for buyers."""
-        answer: models.SearchPage = await self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/search", query={"q": q, "lang": lang, "category": category, "brand": brand, "price_min": price_min, "price_max": price_max, "rating_min": rating_min, "in_stock": in_stock, "sort": sort, "limit": limit, "cursor": cursor})
+        answer: models.SearchPage = await self._call("GET", f"/v1/catalogue/{_quoted(seller_id)}/search", query={"q": q, "lang": lang, "category": category, "brand": brand, "currency": currency, "price_min": price_min, "price_max": price_max, "rating_min": rating_min, "in_stock": in_stock, "sort": sort, "limit": limit, "cursor": cursor})
         return answer
 
-    async def each_search_catalogue(self, seller_id: str, *, q: str | None = None, lang: str | None = None, category: str | None = None, brand: str | None = None, price_min: str | None = None, price_max: str | None = None, rating_min: str | None = None, in_stock: bool | None = None, sort: Literal["relevance", "price", "-price", "newest"] | None = None) -> AsyncIterator[models.SearchHit]:
+    async def each_search_catalogue(self, seller_id: str, *, q: str | None = None, lang: str | None = None, category: str | None = None, brand: str | None = None, currency: str | None = None, price_min: str | None = None, price_max: str | None = None, rating_min: str | None = None, in_stock: bool | None = None, sort: Literal["relevance", "price", "-price", "newest"] | None = None) -> AsyncIterator[models.SearchHit]:
         """Search a seller's products, for buyers: all of them, page by page."""
         cursor: str | None = None
         while True:
-            page = await self.search_catalogue(seller_id, q=q, lang=lang, category=category, brand=brand, price_min=price_min, price_max=price_max, rating_min=rating_min, in_stock=in_stock, sort=sort, limit=100, cursor=cursor)
+            page = await self.search_catalogue(seller_id, q=q, lang=lang, category=category, brand=brand, currency=currency, price_min=price_min, price_max=price_max, rating_min=rating_min, in_stock=in_stock, sort=sort, limit=100, cursor=cursor)
             for each in page["hits"]:
                 yield each
             cursor = page["next"]
