@@ -119,9 +119,13 @@ async def test_synonyms_are_followed_and_are_their_sellers_own(town: Town, tmp_p
         await publish(town, searcher)
         assert await searcher.found("couches") == ["s-1"]
         assert await searcher.found("couch", seller_id="other") == []
-        # An older event, and one that is no product's: neither takes anything back.
+        # An older event takes nothing back, by itself and among all others.
         await town.put_synonyms(("settee", "sofa"))
         await publish(town, searcher)
+        older = synonyms(1, "couch", "sofa")
+        produce(town, catalog.CATALOGUE_EVENTS.name, encode(catalog.SYNONYMS_CHANGED, older))
+        await searcher.caught_up()
+        assert (await searcher.found("settee"), await searcher.found("couch")) == (["s-1"], [])
         town.published.clear()
         await publish(town, searcher)
         assert (await searcher.found("settee"), await searcher.found("couch")) == (["s-1"], [])
@@ -134,14 +138,8 @@ async def test_synonyms_that_break_a_rule_are_stepped_over(
     town: Town, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As another release may have written them."""
-    event: SynonymsChanged = {
-        "seller_id": "demo",
-        "version": 1,
-        "groups": [{"words": [{"text": "?"}], "also_finds": []}],
-        "occurred_at": 1,
-    }
     async with searching(town, tmp_path) as searcher:
-        produce(town, catalog.CATALOGUE_EVENTS.name, encode(catalog.SYNONYMS_CHANGED, event))
+        produce(town, catalog.CATALOGUE_EVENTS.name, encode(catalog.SYNONYMS_CHANGED, synonyms(1, "?")))
         await searcher.caught_up()
     assert "is not indexed" in caplog.text
 
@@ -429,6 +427,15 @@ def deleted(product_id: str, version: int) -> bytes:
         "occurred_at": 1,
     }
     return encode(catalog.PRODUCT_CHANGED, event)
+
+
+def synonyms(version: int, *words: str) -> SynonymsChanged:
+    return {
+        "seller_id": "demo",
+        "version": version,
+        "groups": [{"words": [{"text": each} for each in words], "also_finds": []}],
+        "occurred_at": 1,
+    }
 
 
 def review(sku: str, *, four: int, five: int) -> ReviewChanged:

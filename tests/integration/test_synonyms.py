@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,12 +10,15 @@ import pytest
 from domain.synonyms import SYNONYMS_BYTES_MAX
 from schemas import catalog, codec
 from schemas.placement import partition_of
+from sinks.postgres.synonyms import Synonyms
 from tests.conftest import PARTITIONS
 from tests.integration.gateways import KEYS, Answer, Client
 from tests.integration.test_products import found_by_audit, product
 from tests.integration.test_products import put as put_product
 
 Query = Callable[..., list[tuple[Any, ...]]]
+
+NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 
 SEATS = {"words": ["sofa", "Canapé"], "also_finds": []}
 TV = {"words": ["tv"], "also_finds": ["television"]}
@@ -23,6 +27,11 @@ TV = {"words": ["tv"], "also_finds": ["television"]}
 async def put(client: Client, *groups: Any, **headers: str) -> Answer:
     """PUT /v1/synonyms."""
     return await client.call("PUT", "/v1/synonyms", headers, json={"groups": groups})
+
+
+def permits(_: int) -> bool:
+    """Any version may be changed."""
+    return True
 
 
 def events(query: Query) -> list[tuple[str, int, int]]:
@@ -68,12 +77,20 @@ async def test_a_change_is_made_only_to_the_version_that_it_was_decided_on(clien
     assert (await client.get("/v1/synonyms")).json["groups"] == [SEATS]
 
 
-async def test_changes_at_the_same_instant_all_count(client: Client, query: Query) -> None:
-    """The first ones of a seller too."""
-    groups = [{"words": [f"word{n}", "sofa"]} for n in range(10)]
-    answers = await asyncio.gather(*(put(client, each) for each in groups))
-    assert sorted(each.json["version"] for each in answers) == list(range(1, 11))
-    assert [version for _, version, _ in events(query)] == list(range(1, 11))
+async def test_changes_at_the_same_instant_all_count(ledger: str, query: Query) -> None:
+    """By several gateways, and the first ones of a seller too."""
+    gateways = [Synonyms(ledger) for _ in range(4)]
+    changes = [
+        each.put(
+            "demo", [{"words": [{"text": f"word{n}"}, {"text": "sofa"}], "also_finds": []}], permits, PARTITIONS, NOW
+        )
+        for n, each in enumerate(gateways * 5)
+    ]
+    results = await asyncio.gather(*changes)
+    assert sorted(each.version for each in results) == list(range(1, 21))
+    assert [version for _, version, _ in events(query)] == list(range(1, 21))
+    for each in gateways:
+        await each.close()
 
 
 async def test_another_sellers_synonyms_are_its_own(client: Client) -> None:
