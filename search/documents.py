@@ -6,6 +6,7 @@ question to anybody.
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,13 +16,15 @@ from domain.product import found_in, skus_of
 from domain.records import Product, SynonymGroup
 from domain.review import average_hundredths
 from domain.search import fold, grams, indexed_price, words
-from search.stems import primary, stem
+from search.stems import compound_ends, primary, stem
 
 #: Counts the changes of what stands in the index, or how words are cut: an index of another version is rebuilt.
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 
 #: Fields of words, with their stems' fields: of names, of what sorts products, and of what describes them.
 WORD_FIELDS = ("name", "label", "body")
+#: Those with a field of what their compounds end with. Descriptions have none: there, ends of other words are many.
+COMPOUND_FIELDS = ("name", "label")
 HEAD = "head"
 
 # In stock first, then short names, among what matches equally. Below the difference of two kinds of match.
@@ -29,6 +32,7 @@ _IN_STOCK_WEIGHT = 0.05
 _SHORT_NAME_WEIGHT = 0.04
 _TIE_WEIGHT = 0.001
 _TIE_BITS = 13
+_ENDS_REMEMBERED = 10_000
 
 
 class Level(msgspec.Struct, frozen=True, array_like=True):
@@ -146,6 +150,8 @@ def make_schema() -> Schema:
     for name in WORD_FIELDS:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
         builder.add_text_field(f"{name}_stem", tokenizer_name="whitespace", index_option="basic")
+    for name in COMPOUND_FIELDS:
+        builder.add_text_field(f"{name}_end", tokenizer_name="whitespace", index_option="basic")
     for name in ("category", "brand", "currency"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
     for name in ("price", "rating", "in_stock", "by_price", "by_newest"):
@@ -191,6 +197,8 @@ def product_document(indexed: IndexedProduct, articles: Mapping[str, Article]) -
     for field, (found, stems) in _words(product).items():
         document.add_text(field, " ".join(found))
         document.add_text(f"{field}_stem", " ".join(stems))
+        if field in COMPOUND_FIELDS:
+            document.add_text(f"{field}_end", " ".join({end for term in stems for end in end_terms(term)}))
     for category in found_in(product):
         document.add_text("category", category)
     if product["brand"]:
@@ -215,6 +223,13 @@ def product_document(indexed: IndexedProduct, articles: Mapping[str, Article]) -
 def stem_terms(languages: Iterable[str], word: str) -> list[str]:
     """The terms of a word's stems, one for each of the languages that has stems."""
     return [f"{language}:{fold(found)}" for language in languages if (found := stem(language, word)) is not None]
+
+
+@lru_cache(_ENDS_REMEMBERED)
+def end_terms(stem_term: str) -> tuple[str, ...]:
+    """The terms of what a word may end with, by the term of its stem."""
+    language, _, found = stem_term.partition(":")
+    return tuple(f"{language}:{end}" for end in compound_ends(language, found))
 
 
 def _pieces(article: Article | None) -> int:

@@ -8,7 +8,7 @@ from rapidfuzz.distance import OSA
 
 from domain.search import Word, grams, typos_max, words
 from search.asked_words import AskedWord
-from search.documents import stem_terms
+from search.documents import end_terms, stem_terms
 from search.queries import ALL
 
 #: Characters of a snippet, about.
@@ -26,30 +26,31 @@ class Marker:
             *((each, match != ALL) for each in asked),
             *((each, False) for word in asked for synonym in word.synonyms for each in synonym),
         ]
-        #: (language, word in lower case) → whether it matches.
-        self._known: dict[tuple[str, str], bool] = {}
-        #: (language, text) → its spans: a text is chosen by them, and then shown.
-        self._spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        #: (language, whether it is in a name, word in lower case) → whether it matches.
+        self._known: dict[tuple[str, bool, str], bool] = {}
+        #: (language, whether it is a name, text) → its spans: a text is chosen by them, and then shown.
+        self._spans: dict[tuple[str, bool, str], list[tuple[int, int]]] = {}
 
-    def spans(self, text: str, language: str) -> list[tuple[int, int]]:
+    def spans(self, text: str, language: str, *, is_name: bool) -> list[tuple[int, int]]:
         """Where the text has what was asked for, in its order. `language` is a `primary` one."""
-        spans = self._spans.get((language, text))
+        spans = self._spans.get((language, is_name, text))
         if spans is None:
-            spans = self._spans[language, text] = self._find(text, language)
+            spans = self._spans[language, is_name, text] = self._find(text, language, is_name=is_name)
         return spans
 
-    def _find(self, text: str, language: str) -> list[tuple[int, int]]:
+    def _find(self, text: str, language: str, *, is_name: bool) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
         for word in words(text):
             if word.is_unspaced:
                 found += self._runs(word)
                 continue
-            is_match = self._known.get((language, word.lower))
+            is_match = self._known.get((language, is_name, word.lower))
             if is_match is None:
                 is_match = any(
-                    _is_match(word, language, asked, forgives_typos=forgives) for asked, forgives in self._wanted
+                    _is_match(word, language, asked, forgives_typos=forgives, is_name=is_name)
+                    for asked, forgives in self._wanted
                 )
-                self._known[language, word.lower] = is_match
+                self._known[language, is_name, word.lower] = is_match
             if is_match:
                 found.append((word.start, word.end))
         return found
@@ -57,7 +58,7 @@ class Marker:
     def snippet(self, text: str, language: str) -> str:
         """The part of the text around its first match, as `rendered`; its beginning without one."""
         flat = " ".join(text[:_TEXT_CHARS_MAX].split())
-        spans = self.spans(flat, language)
+        spans = self.spans(flat, language, is_name=False)
         start = max(0, spans[0][0] - SNIPPET_CHARS // 3) if spans else 0
         # At the beginning of a word.
         start = flat.rfind(" ", 0, start) + 1 if start else 0
@@ -84,14 +85,15 @@ class Marker:
         return [(word.start + first, word.start + last) for first, last in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _is_match(word: Word, language: str, asked: AskedWord, *, forgives_typos: bool) -> bool:
+def _is_match(word: Word, language: str, asked: AskedWord, *, forgives_typos: bool, is_name: bool) -> bool:
     wanted = asked.word.folded
     if asked.word.is_unspaced:
         return False
     if word.folded == wanted or (asked.is_prefix and word.folded.startswith(wanted)):
         return True
-    if asked.stems and any(stem in asked.stems for stem in stem_terms([language], word.lower)):
-        return True
+    for stem in stem_terms([language], word.lower) if asked.stems else ():
+        if stem in asked.stems or (is_name and any(end in asked.stems for end in end_terms(stem))):
+            return True
     typos = typos_max(wanted) if forgives_typos else 0
     if not typos:
         return False

@@ -24,13 +24,14 @@ from domain.search import (
     typos_max,
 )
 from search.asked_words import AskedWord, asked_words
-from search.documents import WORD_FIELDS
+from search.documents import COMPOUND_FIELDS, WORD_FIELDS
 from search.index import SCHEMA
+from search.stems import may_end_compound
 from search.synonyms import Synonyms
 
 #: What a match is worth by its field, for each kind of match.
 _WORTH = {"name": 10.0, "label": 7.0, "body": 3.0}
-_EXACT, _STEM, _PREFIX, _SIMILAR = 1.0, 0.9, 0.8, 0.5
+_EXACT, _STEM, _PREFIX, _COMPOUND, _SIMILAR = 1.0, 0.9, 0.8, 0.7, 0.5
 #: What a synonym's match is worth, of what the word itself would be worth in the same place.
 _SYNONYM = 0.75
 #: A word that may be missing, such as `the`.
@@ -192,9 +193,13 @@ def _itself_query(asked: AskedWord, match: str) -> Query:
     if word.is_unspaced:
         return _both(*(_in_any_field(partial(_having, gram)) for gram in grams(word.folded)))
 
+    ends = [stem for stem in asked.stems if may_end_compound(*stem.split(":"))]
+
     def ways(field: str) -> list[tuple[Query, float]]:
         found = [(_term(field, word.folded), _EXACT)]
         found += [(_term(f"{field}_stem", stem), _STEM) for stem in asked.stems]
+        if field in COMPOUND_FIELDS:
+            found += [(_term(f"{field}_end", stem), _COMPOUND) for stem in ends]
         if asked.is_prefix:
             found.append((_like(field, word.folded, 0, is_prefix=True), _PREFIX))
         typos = 0 if match == ALL else typos_max(word.folded)

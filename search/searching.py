@@ -155,7 +155,7 @@ def _hit(shown: Shown, wanted: str, marker: Marker) -> SearchHit:
         "version": indexed.version,
         "language": text["language"],
         "name": text["name"],
-        "name_html": rendered(text["name"], marker.spans(text["name"], language)),
+        "name_html": rendered(text["name"], marker.spans(text["name"], language, is_name=True)),
         "snippet_html": marker.snippet(described["description"], primary(described["language"])),
         "brand": product["brand"],
         "price": prices[0],
@@ -170,7 +170,9 @@ def _hit(shown: Shown, wanted: str, marker: Marker) -> SearchHit:
 
 def _text_most_marked(product: Product, marker: Marker) -> ProductText:
     """The text in the buyer's language, as far as it can be told: the one in whose name most matches."""
-    return max(product["texts"], key=lambda each: len(marker.spans(each["name"], primary(each["language"]))))
+    return max(
+        product["texts"], key=lambda each: len(marker.spans(each["name"], primary(each["language"]), is_name=True))
+    )
 
 
 def _text_in(product: Product, language: str) -> ProductText:

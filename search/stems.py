@@ -31,6 +31,11 @@ STEMMERS = {
 _WITH_STOP_WORDS = frozenset(
     "danish dutch english finnish french german hungarian italian norwegian portuguese russian spanish swedish".split()
 )
+#: Languages that write compounds as one word, with what it is at its end: a Gartenstuhl is a Stuhl.
+_COMPOUNDING = frozenset(("da", "de", "nb", "nl", "nn", "no", "sv"))
+#: Letters of what a compound ends with, and of what stands before it: shorter ends are those of too many words.
+_END_CHARS_MIN, _END_CHARS_MAX = 4, 15
+_BEFORE_CHARS_MIN = 3
 _STEMS_REMEMBERED = 100_000
 
 
@@ -47,6 +52,19 @@ def stem(language: str, word: str) -> str | None:
         return None
     [found] = _stemmer(name).analyze(word) or [word]
     return found
+
+
+def may_end_compound(language: str, found: str) -> bool:
+    """Whether a word of this stem may be the end of another word."""
+    return language in _COMPOUNDING and _END_CHARS_MIN <= len(found) <= _END_CHARS_MAX and found.isalpha()
+
+
+def compound_ends(language: str, found: str) -> list[str]:
+    """The stems of all that a word of this stem may end with: `stuhl`, and what is no word, of `gartenstuhl`."""
+    if language not in _COMPOUNDING or not found.isalpha():
+        return []
+    first = max(_BEFORE_CHARS_MIN, len(found) - _END_CHARS_MAX)
+    return [found[at:] for at in range(first, len(found) - _END_CHARS_MIN + 1)]
 
 
 @lru_cache(_STEMS_REMEMBERED)

@@ -201,6 +201,45 @@ def test_typos_are_not_looked_for_where_the_words_are_there(ask: Ask) -> None:
     assert (answer["match"], answer["total"]) == ("all", 0)
 
 
+COMPOUNDS = [
+    product("chair-1", "Gartenstühle aus Teak", "de", description="Zum Sonderpreis."),
+    product("chair-2", "Stuhl", "de"),
+    product("chair-3", "Tuinstoel", "nl"),
+    product("chair-4", "Trädgårdsstol", "sv"),
+    product("bowl-1", "Obstschale", "de", brand="Porzellanwerk"),
+    product("rice-1", "Reis", "de"),
+    product("rice-2", "Zum Sonderpreis", "de"),
+    product("en-1", "Armchair"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Stuhl", ["chair-2", "chair-1"]), ("stühle", ["chair-2", "chair-1"]), ("stoel", ["chair-3"]),
+        ("stolar", ["chair-4"]), ("Schalen", ["bowl-1"]), ("Werk", ["bowl-1"]), ("teak stuhl", ["chair-1"]),
+        # Three letters are the end of too many words, and English words of others by chance.
+        ("hal", []), ("chair", []), ("schal", ["bowl-1"]),
+        # Below what is the word itself; and in names alone, as in a description it would be chance.
+        ("Reis", ["rice-1", "rice-2"]),
+    ],
+)  # fmt: skip
+def test_a_compound_is_found_by_its_end(ask_compounds: Ask, text: str, expected: list[str]) -> None:
+    answer = ask_compounds(f"{text} ")
+    assert ([hit["product_id"] for hit in answer["hits"]] if answer["match"] == "all" else []) == expected
+
+
+def test_a_compound_that_is_found_is_marked(ask_compounds: Ask) -> None:
+    assert ask_compounds("stuhl")["hits"][1]["name_html"] == "<mark>Gartenstühle</mark> aus Teak"
+    [chair] = [hit for hit in ask_compounds("teak reis")["hits"] if hit["product_id"] == "chair-1"]
+    assert chair["snippet_html"] == "Zum Sonderpreis."
+
+
+@pytest.fixture(scope="module")
+def ask_compounds(tmp_path_factory: pytest.TempPathFactory) -> Ask:
+    return asking(index_of(tmp_path_factory.mktemp("index"), COMPOUNDS))
+
+
 def test_the_last_word_may_be_unfinished_unless_something_follows_it(ask: Ask) -> None:
     assert found(ask, "kett") == ["kettle-2", "kettle-1", "stand"]
     assert ask("kett ")["match"] != "all"
