@@ -15,7 +15,7 @@ from sinks.postgres import deliveries as ledger
 from sinks.postgres import email
 from sinks.postgres.deliveries import Disabled, Outcome, Taken
 from sinks.postgres.email import Letter
-from sinks.postgres.session import OUTAGES, SQL, Connection, Session
+from sinks.postgres.session import OUTAGES, SQL, Connection, Session, believed
 from streams.engine.patience import patiently
 
 #: Rows are found by their keys and in the order of their index, however many there are.
@@ -77,12 +77,15 @@ class DeliveryRows:
 
     async def purge(self, now: datetime) -> None:
         """Delete what is older than it has to be."""
-        before = now - timedelta(days=ledger.KEPT_DAYS)
+
+        async def delete(connection: Connection) -> bool:
+            return await ledger.purge(connection, await believed(connection, now) - timedelta(days=ledger.KEPT_DAYS))
+
         has_more = True
         while has_more:
             # In portions, so that others get their turn.
             await asyncio.sleep(_PURGE_PACE_S)
-            has_more = await patiently(self._counts, lambda each: ledger.purge(each, before))
+            has_more = await patiently(self._counts, delete)
 
     async def listen(self, awake: Callable[[], None]) -> None:
         """Call `awake` whenever a transaction that has added deliveries is committed, until cancelled."""

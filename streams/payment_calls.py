@@ -26,7 +26,6 @@ from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
 from sinks.postgres.payments import Finished, Leased, Retried
 from sinks.postgres.refund_checks import Checked, RefundCheck
-from streams.payment_outcomes import finished_event
 from streams.payment_rows import WRITTEN_MAX, PaymentRows
 from streams.refund_passes import PassPolicy, RefundPasses
 
@@ -125,7 +124,6 @@ class Caller:
         #: Providers that are missing, said once each.
         self._told: set[str] = set()
         self._providers = {each.name: each for each in (former, provider) if each is not None}
-        self._now = now
         self._chance = chance
         self.rows = PaymentRows(url, slot, lease_seconds=policy.lease_seconds, provider=provider.name, now=now)
         self._breaker = Breaker(
@@ -409,8 +407,7 @@ class Caller:
         attempt = leased.attempt
         if not isinstance(step, Finish):
             return Retried(attempt.provider_key, attempt.tries, self._pause_seconds(attempt.tries))
-        event = finished_event(attempt, step, leased.provider, self._now())
-        return Finished(attempt, step, event, leased.traceparent)
+        return Finished(attempt, step, leased.provider, leased.traceparent)
 
     def _pause_seconds(self, tries: int) -> float:
         policy = self.policy

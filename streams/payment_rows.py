@@ -27,7 +27,7 @@ from sinks.postgres.refund_checks import Checked, RefundCheck, insert_checks, ta
 from sinks.postgres.session import OUTAGES, TOO_SLOW, Connection, Session, believed
 from streams.found_refunds import take_up_refunds
 from streams.order_book import OrderBook
-from streams.payment_outcomes import STEPS, name_of, pay, trigger_of
+from streams.payment_outcomes import STEPS, finished_event, name_of, pay, trigger_of
 
 _log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class PaymentRows:
         for row in finished:
             attempt, finish = row.attempt, row.finish
             book.traceparent = row.traceparent
-            book.say(catalog.PAYMENT_EVENTS, _order(row), row.payload)
+            book.say(catalog.PAYMENT_EVENTS, _order(row), finished_event(attempt, finish, row.provider, now))
             meant = pay(book, _order(row), attempt.action, attempt.request_id, finish.state, finish.reason)
             outcomes.append((name_of(attempt.action, finish.state), "applied" if meant else "no effect"))
         await book.write(connection, {})

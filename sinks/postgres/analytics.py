@@ -7,7 +7,7 @@ from typing import LiteralString, NamedTuple
 
 from domain.analytics import MINUTES_KEPT, Count, OrderAmount, Sold
 from domain.order import OrderIdentity
-from sinks.postgres.session import SQL, Connection
+from sinks.postgres.session import SQL, Connection, believed
 
 #: Rows that are folded in one transaction.
 _FOLDED_MAX = 5_000
@@ -114,8 +114,8 @@ async def _add_sold(connection: Connection, sold: Mapping[int, Iterable[Sold]]) 
 
 async def fold(connection: Connection, now: datetime) -> int:
     """Fold some of the counts that are no longer kept by the minute into their quarters; returns how many rows."""
-    before = int((now - MINUTES_KEPT).timestamp()) // 60
     async with connection.transaction():
+        before = int((await believed(connection, now) - MINUTES_KEPT).timestamp()) // 60
         # By whole quarters: one that is half folded would count right, but show as minutes that are not.
         cursor = await connection.execute(SQL["fold_counts"], {"before": before - before % 15, "limit": _FOLDED_MAX})
         row = await cursor.fetchone()

@@ -17,7 +17,7 @@ from domain.refusals import INVALID_FIELD, Refusal
 from schemas import catalog
 from sinks.postgres import deliveries
 from sinks.postgres.deliveries import CHANCE_BYTES, Disabled, NewDelivery, Taken
-from sinks.postgres.session import SQL, Connection, fetch_dicts
+from sinks.postgres.session import SQL, Connection, believed, fetch_dicts
 from sinks.postgres.webhooks import ACTIVE, PAUSED, Chance, envelope
 
 _ID_BYTES = 12
@@ -134,6 +134,7 @@ async def put(
         cursor = await connection.execute("SELECT FROM sellers WHERE seller_id = %s", (seller_id,))
         if await cursor.fetchone() is None:
             return Refusal(INVALID_FIELD, "seller_id", f"there is no seller {seller_id!r}")
+        now = await believed(connection, now)
         values = {
             "endpoint": f"em_{chance(_ID_BYTES).hex()}",
             "seller_id": seller_id,
@@ -177,6 +178,7 @@ async def send_test(
     if settings is None:
         return None
     async with connection.transaction():
+        now = await believed(connection, now)
         return await _add(connection, settings.endpoint_id, seller_id, TEST, {"to": address}, now, chance)
 
 
@@ -186,6 +188,7 @@ async def add_notices(connection: Connection, disabled: Sequence[Disabled], now:
     A seller that has e-mail off is sent none.
     """
     reasons = {each.endpoint_id: each.reason for each in disabled}
+    now = await believed(connection, now)
     cursor = await connection.execute(SQL["read_notice_endpoints"], {"endpoint_ids": list(reasons)})
     for webhook, url, endpoint, seller_id in await cursor.fetchall():
         data = {"endpoint_id": webhook, "url": url, "reason": reasons[webhook]}
@@ -212,7 +215,7 @@ async def record_bounce(
         "bounced": DeliveryState.BOUNCED.value,
         "is_permanent": is_permanent,
         "bounce": f"{_PERMANENT if is_permanent else _TRANSIENT}: {reason}",
-        "now": now,
+        "now": await believed(connection, now),
     }
     cursor = await connection.execute(
         "SELECT FROM deliveries d JOIN webhook_endpoints e ON e.endpoint_id = d.destination AND e.channel = 'email'"

@@ -60,11 +60,11 @@ class Leased(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """An attempt's certain outcome, and its event."""
+    """An attempt's certain outcome, at the provider of this name."""
 
     attempt: Attempt
     finish: Finish
-    payload: bytes
+    provider: str
     #: The trace that it follows from.
     traceparent: str | None = None
 

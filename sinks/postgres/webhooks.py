@@ -16,7 +16,7 @@ from sinks.postgres.deliveries import CHANCE_BYTES, NewDelivery
 from sinks.postgres.lanes import Lane
 from sinks.postgres.lanes import check_url as check_postgres_url
 from sinks.postgres.sealing import SECRET_BYTES, Sealing
-from sinks.postgres.session import SQL, Connection, Session, fetch_dicts
+from sinks.postgres.session import SQL, Connection, Session, believed, fetch_dicts
 
 ACTIVE, PAUSED, DISABLED = "active", "paused", "disabled"
 #: How long the previous secret also signs after a rotation.
@@ -111,6 +111,7 @@ async def create(
             return Refusal(INVALID_FIELD, "url", "is that of another endpoint: change that one, or delete it first")
         if count >= ENDPOINTS_MAX:
             return Refusal(INVALID_FIELD, "url", f"a seller has at most {ENDPOINTS_MAX} endpoints: delete one first")
+        now = await believed(connection, now)
         made = endpoint_id(chance(_ID_BYTES))
         values = {"endpoint": made, "seller_id": seller_id, "url": url, "events": list(events)}
         await connection.execute(_INSERT, {**values, "description": description, "now": now})
@@ -218,7 +219,7 @@ async def rotate(
             " WHERE endpoint_id = %s AND expires_at IS NULL",
             (OVERLAP_HOURS, endpoint),
         )
-        return await _add_secrets(connection, endpoint, now, chance, sealing)
+        return await _add_secrets(connection, endpoint, await believed(connection, now), chance, sealing)
 
 
 async def encrypt_secrets(connection: Connection, sealing: Sealing) -> tuple[int, int]:
@@ -259,8 +260,9 @@ async def send_test(connection: Connection, seller_id: str, endpoint: str, now: 
     """Add a delivery of type `webhook.test`; returns its id, None if the seller has no such endpoint. Commits."""
     if await read(connection, seller_id, endpoint) is None:
         return None
-    made = deliveries.delivery_id(now, chance(CHANCE_BYTES))
     async with connection.transaction():
+        now = await believed(connection, now)
+        made = deliveries.delivery_id(now, chance(CHANCE_BYTES))
         of_order = (endpoint, "")
         sequence = (await deliveries.take_sequences(connection, [of_order]))[of_order]
         body = envelope(TEST, now, sequence, {"seller_id": seller_id, "endpoint_id": endpoint})

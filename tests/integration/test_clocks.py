@@ -1,14 +1,28 @@
 """What is written down goes by Postgres' clock, within a minute; dates never run backwards along the numbers."""
 
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from domain.delivery import Channel
+from domain.order import OrderIdentity
+from domain.payment import Action, AttemptState, Finish
+from domain.refusals import Refusal
 from schemas import catalog, codec
+from sinks.postgres import webhooks
+from sinks.postgres.analytics import fold
+from sinks.postgres.deliveries import CHANCE_BYTES, delivery_id
 from sinks.postgres.migrate import migrate
+from sinks.postgres.payments import Finished, insert_attempts, new_attempt
 from sinks.postgres.positions import read_positions
+from sinks.postgres.sealing import Sealing
+from sinks.postgres.session import Session
+from streams.delivery_rows import DeliveryRows
+from streams.payment_rows import PaymentRows
 from tests.integration.conftest import BELIEVED
+from tests.integration.payments_world import add_order
 from tests.integration.shop import HOLD, Shop, checkout_body, shop
 from tests.integration.test_invoices_work import TOPIC, Agent, Query, Sent, sent
 
@@ -117,3 +131,76 @@ async def test_a_seller_who_moves_back_over_the_date_line_dates_no_number_before
     agent.now += timedelta(days=1, hours=1)
     await agent.run(sent(2, "C"))
     assert dates(query)[2] == "2027-01-01"
+
+
+@pytest.mark.usefixtures("rule")
+@pytest.mark.parametrize("ahead", [YEARS, -YEARS])
+async def test_a_payments_worker_whose_clock_is_wrong_dates_no_outcome(
+    ledger_url: str, query: Query, ahead: timedelta
+) -> None:
+    add_order(ledger_url, "A")
+    rows = PaymentRows(ledger_url, "0", lease_seconds=60, provider="local", now=lambda: datetime.now(UTC) + ahead)
+    session = Session(ledger_url)
+    async with session.connection() as connection:
+        row = new_attempt(OrderIdentity("demo", "A"), 0, "authorize", Action.AUTHORIZE, 4798, "EUR")
+        await insert_attempts(connection, [row], datetime.now(UTC))
+    [leased] = await rows.take(1)
+    await rows.write(Finished(leased.attempt, Finish(AttemptState.SUCCEEDED), "local"))
+    await rows.close()
+    await session.close()
+    [(payload,)] = query("SELECT payload FROM journal WHERE topic = 'payment-events'")
+    _, event = codec.decode(payload, catalog.PAYMENT_ATTEMPT_FINISHED, bytes_max=len(payload))
+    assert abs(datetime.now(UTC).timestamp() - event["occurred_at"] / 1e6) < 60
+
+
+@pytest.mark.usefixtures("rule")
+async def test_a_sender_whose_clock_is_ahead_deletes_nothing(ledger_url: str, query: Query) -> None:
+    query(
+        "WITH given AS (INSERT INTO deliveries (delivery_id, destination, seller_id, order_id, sequence, type, payload,"
+        " state, created_at, finished_at) VALUES (%s, 'we_1', 'demo', 'A', 1, 'test', '', 'delivered', now(), now()))"
+        " SELECT 1",
+        delivery_id(datetime.now(UTC), bytes(CHANCE_BYTES)),
+    )
+    rows = DeliveryRows(ledger_url, Channel.WEBHOOK, lease_seconds=30, failing_seconds_max=1)
+    await rows.purge(datetime.now(UTC) + YEARS)
+    await rows.close([])
+    assert query("SELECT count(*) FROM deliveries") == [(1,)]
+
+
+@pytest.mark.usefixtures("rule")
+async def test_an_analytics_worker_whose_clock_is_ahead_folds_no_minutes(ledger_url: str, query: Query) -> None:
+    minute = int(datetime.now(UTC).timestamp()) // 60
+    query(
+        "WITH given AS (INSERT INTO analytics_counts (seller_id, partition, currency, what, minute, events,"
+        " amount_minor) VALUES ('demo', 0, 'EUR', 'captured', %s, 1, 100)) SELECT 1",
+        # Not the first of its quarter, which is folded already.
+        minute - minute % 15 + 1,
+    )
+    session = Session(ledger_url)
+    async with session.connection() as connection:
+        assert await fold(connection, datetime.now(UTC) + YEARS) == 0
+    await session.close()
+
+
+@pytest.mark.usefixtures("rule")
+@pytest.mark.parametrize("ahead", [YEARS, -YEARS])
+async def test_a_gateway_whose_clock_is_wrong_dates_no_delivery(
+    ledger_url: str, query: Query, ahead: timedelta
+) -> None:
+    """A delivery's id begins with its time, by which it is deleted one day."""
+    now = datetime.now(UTC) + ahead
+    session = Session(ledger_url)
+    async with session.connection() as connection:
+        made = await webhooks.create(
+            connection, "demo", "https://shop.example/hooks", [], "", now, os.urandom, Sealing(), may_be_plain=False
+        )
+        assert not isinstance(made, Refusal)
+        await webhooks.send_test(connection, "demo", made[0].endpoint_id, now, os.urandom)
+        await webhooks.rotate(connection, "demo", made[0].endpoint_id, now, os.urandom, Sealing())
+    await session.close()
+    [(delivery,)] = query("SELECT delivery_id FROM deliveries")
+    soon, late = (delivery_id(datetime.now(UTC) + timedelta(minutes=n), bytes(CHANCE_BYTES)) for n in (-1, 1))
+    assert soon < delivery < late
+    written = query("SELECT created_at FROM webhook_secrets UNION ALL SELECT created_at FROM webhook_endpoints")
+    assert len(written) == 3
+    assert all(abs(datetime.now(UTC) - at) < timedelta(minutes=1) for (at,) in written)

@@ -23,7 +23,6 @@ from sinks.postgres import payments as ledger
 from sinks.postgres.payments import Finished, new_attempt
 from sinks.postgres.session import Session
 from streams.payment_calls import Caller
-from streams.payment_outcomes import finished_event
 from streams.payment_rows import PaymentRows
 from tests.integration.conftest import lose_an_answer
 from tests.integration.payments_world import (
@@ -422,8 +421,7 @@ async def test_an_outcome_that_is_written_twice_at_once_takes_effect_once(ledger
         await ledger.insert_attempts(connection, [row], datetime.now(UTC))
     [leased] = await rows.take(1)
     finish = Finish(AttemptState.SUCCEEDED)
-    event = finished_event(leased.attempt, finish, "local", datetime.now(UTC))
-    await asyncio.gather(*(rows.write(Finished(leased.attempt, finish, event)) for _ in range(2)))
+    await asyncio.gather(*(rows.write(Finished(leased.attempt, finish, "local")) for _ in range(2)))
     await rows.close()
     await session.close()
     assert outcomes(query) == {("A", "authorize"): OK}
@@ -523,7 +521,7 @@ async def test_what_is_being_voided_can_not_succeed_any_more(ledger_url: str, qu
     key = row.provider_key
 
     async def finish(state: AttemptState) -> set[str]:
-        outcome = Finished(taken.attempt, Finish(state), b"payload")
+        outcome = Finished(taken.attempt, Finish(state), "local")
         return await ledger.finish_attempts(connection, [outcome], datetime.now(UTC))
 
     async with session.connection() as connection:
