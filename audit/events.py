@@ -243,6 +243,16 @@ def _asked(event: _Issued) -> InvoiceRequest | CreditNoteRequest:
 
 def _preceding_wrong(event: CreditNoteIssued, row: dict[str, Any], invoice: IssuedInvoice | None) -> str:
     """What is wrong with the invoice that a credit note corrects; empty if nothing."""
+    details = event.get("details")
+    for external in [] if details is None else details["preceding_invoices"]:
+        if invoice is not None:
+            return f"corrects {external['number']}, which was issued elsewhere, but its order has an invoice"
+        said = event["preceding_invoice_number"], event.get("preceding_issue_date")
+        if said != (external["number"], external["issue_date"]):
+            return (
+                f"corrects {said[0]} of {said[1]}, but {external['number']} of {external['issue_date']} was asked for"
+            )
+        return ""
     if invoice is None:
         return "is a credit note, but its order has no invoice"
     if event["preceding_invoice_number"] != invoice.invoice_number:

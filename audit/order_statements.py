@@ -37,14 +37,25 @@ SELECT o.seller_id, o.order_id, sha256(o.invoice_request)
 FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id, order_id)
 JOIN orders o USING (seller_id, order_id)
 """
-#: Order ids recorded as the other kind's, or without an order or invoice.
+#: Order ids recorded as another kind's, or without an order, an invoice or a credit note.
 IDS_AMISS = """
 SELECT i.seller_id, i.order_id, i.kind, o.order_id IS NOT NULL, v.order_id IS NOT NULL
 FROM order_ids i
 LEFT JOIN orders o USING (seller_id, order_id)
 LEFT JOIN invoices v ON v.seller_id = i.seller_id AND v.order_id = i.order_id AND v.kind = 'invoice'
      AND v.refund_id = ''
-WHERE (i.kind = 'checkout') IS DISTINCT FROM (o.order_id IS NOT NULL) OR (o.order_id IS NULL AND v.order_id IS NULL)
+WHERE (i.kind = 'checkout') IS DISTINCT FROM (o.order_id IS NOT NULL) OR CASE i.kind
+    WHEN 'credit_note' THEN v.order_id IS NOT NULL OR NOT EXISTS (
+        SELECT FROM invoices c WHERE c.seller_id = i.seller_id AND c.order_id = i.order_id AND c.kind = 'credit_note'
+    )
+    ELSE o.order_id IS NULL AND v.order_id IS NULL
+END
+"""
+#: The kinds that own some order ids.
+ID_KINDS = """
+SELECT seller_id, order_id, kind
+FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id, order_id)
+JOIN order_ids USING (seller_id, order_id)
 """
 COUNT_ORDERS = "SELECT count(*) FROM orders WHERE partition = %(partition)s AND source_offset >= %(first)s"
 
@@ -161,6 +172,9 @@ WHERE i.kind = 'credit_note' AND NOT EXISTS (
 ) AND NOT EXISTS (
     SELECT FROM invoice_credits c
     WHERE c.seller_id = i.seller_id AND c.order_id = i.order_id AND c.credit_note_id = i.refund_id
+) AND NOT EXISTS (
+    -- Of an invoice that was issued elsewhere.
+    SELECT FROM order_ids k WHERE k.seller_id = i.seller_id AND k.order_id = i.order_id AND k.kind = 'credit_note'
 )
 """
 #: Credits of invoices that were asked for directly, without the credit note that was made of them, or of an order.

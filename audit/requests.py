@@ -1,7 +1,7 @@
 """Every invoice request in the log up to the agent's position has exactly one outcome."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple, TypeAlias
 
@@ -19,11 +19,13 @@ from audit.outcomes import (
 )
 from domain import credit
 from domain.crediting import CheckedCredit, check_credit
+from domain.external import check_external, external_invoice
 from domain.invoice import KINDS, Priced, check_order_id, price
 from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, InvoiceIdentity
 from domain.numbering import SELLER_ID
 from domain.records import CreditNoteRequest, CreditRequest, InvoiceRequest
 from domain.refusals import (
+    ALREADY_INVOICED,
     ALREADY_ORDERED,
     CREDIT_TOO_LARGE,
     INVALID_FIELD,
@@ -39,8 +41,8 @@ from schemas.codec import DecodeError, decode
 _Body: TypeAlias = InvoiceRequest | CreditNoteRequest | CreditRequest
 #: What depends on the seller, the owner of the order id, or what was credited before, as it was at the time.
 _BY_CIRCUMSTANCE = {
-    "kind": (UNKNOWN_SELLER, ALREADY_ORDERED, TAX_RULE),
-    "refund_id": (UNKNOWN_SELLER, ALREADY_ORDERED, TAX_RULE),
+    "kind": (UNKNOWN_SELLER, ALREADY_ORDERED, ALREADY_INVOICED, TAX_RULE),
+    "refund_id": (UNKNOWN_SELLER, ALREADY_ORDERED, ALREADY_INVOICED, TAX_RULE),
     "credit_note_id": (UNKNOWN_SELLER, ALREADY_ORDERED, CREDIT_TOO_LARGE, INVALID_FIELD, TOTALS_DISAGREE),
 }
 
@@ -73,6 +75,7 @@ class RequestCheck(OutcomeCheck):
         invoices = invoices_of(self._snapshot, identities | {identity.invoice for identity in identities})
         own = self._own_requests({identity[:2] for identity in identities})
         refused = self._refused(partition, [request.offset for request in requests])
+        kinds = self._kinds_of(refused.values())
         letters, closed = self._stopped(partition, [request[:3] for request in requests])
         for request in requests:
             self._report.counts["requests"] += 1
@@ -90,6 +93,8 @@ class RequestCheck(OutcomeCheck):
             if not wrong and identity is not None and identity.kind == INVOICE:
                 its_own = own.get(identity[:2])
                 wrong = _judge_owner(request, outcome, refusal, its_own)
+            if not wrong and identity is not None and refusal is not None and refusal.reason == ALREADY_INVOICED:
+                wrong = _judge_invoiced(request, identity, kinds.get(identity[:2]))
             self._report.outcomes[outcome] += 1
             if wrong:
                 order = f" (order {_named(identity)})" if identity is not None else ""
@@ -102,6 +107,26 @@ class RequestCheck(OutcomeCheck):
         sellers, ids = zip(*orders, strict=True)
         rows = self._snapshot.rows(order_statements.OWN_REQUESTS, seller_ids=list(sellers), order_ids=list(ids))
         return {(seller_id, order_id): digest for seller_id, order_id, digest in rows}
+
+    def _kinds_of(self, refused: Iterable[RefusedRequestRow]) -> dict[tuple[str, str], str]:
+        """The kinds that own the order ids of these requests, where an invoice or a credit note was in the way."""
+        orders = {(each.seller_id, each.order_id) for each in refused if each.reason == ALREADY_INVOICED}
+        if not orders:
+            return {}
+        sellers, ids = zip(*orders, strict=True)
+        rows = self._snapshot.rows(order_statements.ID_KINDS, seller_ids=list(sellers), order_ids=list(ids))
+        return {(seller_id, order_id): kind for seller_id, order_id, kind in rows}
+
+
+def _judge_invoiced(request: _Request, identity: InvoiceIdentity, kind: str | None) -> str:
+    """What is wrong with a refusal for what has the order id; empty if nothing. `kind` owns it."""
+    if identity.kind == INVOICE:
+        is_in_the_way = kind == CREDIT_NOTE
+    else:
+        body = request.body
+        is_external = body is not None and "refund_id" in body and external_invoice(body) is not None
+        is_in_the_way = is_external and kind == INVOICE
+    return "" if is_in_the_way else f"was rejected as {ALREADY_INVOICED}, but its order id is {kind}'s"
 
 
 def _judge_owner(request: _Request, outcome: str, refusal: RefusedRequestRow | None, own: bytes | None) -> str:
@@ -184,7 +209,10 @@ def _judge_not_invoiced(request: _Request, partition: int, preceding: IssuedInvo
 def _checked(body: _Body) -> Priced | CheckedCredit | Refusal:
     if "credit_note_id" in body:
         return check_credit(body)
-    return credit.check(body) if "refund_id" in body else price(body)
+    if "refund_id" not in body:
+        return price(body)
+    refusal = check_external(body) if external_invoice(body) is not None else None
+    return refusal or credit.check(body)
 
 
 def _judge_decoded(

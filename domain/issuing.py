@@ -36,6 +36,8 @@ class Content(NamedTuple):
     offset: int
     key: InvoiceIdentity
     content_sha256: bytes
+    #: Of a credit note of an invoice that was issued elsewhere: its order has none.
+    is_external: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def decide(
         first = standing.get(key)
         if first is None:
             # Rejected, it leaves no trace here: should it come again after the invoice, it is new.
-            if key.kind == CREDIT_NOTE and key.invoice not in standing:
+            if key.kind == CREDIT_NOTE and not request.is_external and key.invoice not in standing:
                 not_invoiced.append(request)
                 continue
             refusal = accept(request)

@@ -41,6 +41,7 @@ from gateway.http.waiting import Tail, Waiters
 from gateway.invoices.accepting import InvoiceAccepting
 from gateway.invoices.crediting import InvoiceCrediting
 from gateway.invoices.document_links import DocumentLinks
+from gateway.invoices.external_crediting import ExternalCrediting
 from gateway.invoices.reading import InvoiceReading
 from gateway.invoices.stored_documents import StoredDocuments
 from gateway.notices import NoticeIntake
@@ -337,6 +338,7 @@ class Gateway:
         return [
             *InvoiceAccepting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceCrediting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
+            *ExternalCrediting(intake, hints, self._reader, invoice_waiters, topic=topics.invoice_requests).routes(),
             *InvoiceReading(self._reader, hints, documents).routes(),
             *DocumentLinks(intake, documents, self._link_keys, self._settings.public_url).routes(),
             *Checkouts(

@@ -171,12 +171,12 @@ class CheckoutsWork:
             [_id(key) for each in batches for key in each.look_up],
         )
         new = {
-            _id(key): its_buyer
+            _id(key): order_ids.Claim(order_ids.CHECKOUT, its_buyer)
             for each in batches
             for key, its_buyer in each.buyer_keys.items()
             if key.seller_id in sellers and _id(key) not in standing
         }
-        invoiced = await order_ids.claim(connection, order_ids.CHECKOUT, new)
+        invoiced = await order_ids.claim(connection, new)
         placed_before = {_key(each): content for each, content in standing.items()}
         outs = [_decide(part, sellers, invoiced, placed_before, now) for part in parts]
         fresh = [
@@ -309,7 +309,7 @@ def _decide(
             detail = "no such seller: create it with `gapless sellers add`"
             refused.append((request.content, Refusal(UNKNOWN_SELLER, "seller_id", detail)))
         elif _id(key) in invoiced:
-            detail = "this order_id has an invoice that was asked for directly: use another one"
+            detail = "this order_id has an invoice, or a credit note, that was asked for directly: use another one"
             refused.append((request.content, Refusal(ALREADY_INVOICED, "order_id", detail)))
         elif broken is not None:
             refused.append((request.content, broken))

@@ -15,10 +15,11 @@ from domain import credit, invoice, numbering
 from domain.buyer import buyer_key
 from domain.crediting import check_credit
 from domain.dead_letter import DeadLetterReason
+from domain.external import check_external, external_invoice
 from domain.issuing import CREDIT_NOTE, INVOICE, NOT_INVOICED, Conflict, Content, Decision, InvoiceIdentity, decide
 from domain.order import OrderIdentity
 from domain.records import CreditNoteRequest, CreditRequest, InvoiceRequest
-from domain.refusals import ALREADY_ORDERED, UNKNOWN_SELLER, Refusal
+from domain.refusals import ALREADY_INVOICED, ALREADY_ORDERED, UNKNOWN_SELLER, Refusal
 from domain.rules import check_rules
 from runtime.logs import tell_decisions
 from runtime.metrics import REGISTRY
@@ -58,11 +59,11 @@ class PreparedInvoices:
     rejected: list[tuple[Content, Refusal]] = field(default_factory=list)
     dead: list[JournalRow] = field(default_factory=list)
     digests: dict[InvoiceIdentity, bytes] = field(default_factory=dict)
-    #: Of invoices alone.
-    buyer_keys: dict[InvoiceIdentity, int] = field(default_factory=dict)
+    #: What order ids are wanted for: for the first that asks.
+    claims: dict[OrderIdentity, order_ids.Claim] = field(default_factory=dict)
     #: Orders and refunds that must be looked up in Postgres before they count as new.
     look_up: list[InvoiceIdentity] = field(default_factory=list)
-    #: The invoices that the batch's credit notes correct, by their orders.
+    #: The invoices of our own that the batch's credit notes correct, by their orders.
     preceding: dict[InvoiceIdentity, None] = field(default_factory=dict)
     #: Offsets of the requests for invoices that are confirmed orders' own.
     of_orders: set[int] = field(default_factory=set)
@@ -132,10 +133,7 @@ class InvoicesWork:
                 continue
             if key not in prepared.digests:
                 prepared.digests[key] = _digest(key)
-                if key.refund_id:
-                    prepared.preceding[key.invoice] = None
-                elif "kind" in body:
-                    prepared.buyer_keys[key] = buyer_key(body["buyer"]["email"])
+            _note_order(prepared, key, body)
         prepared.look_up = must_look_up(self._table, batch, prepared.digests)
         return prepared
 
@@ -210,7 +208,10 @@ class InvoicesWork:
                 number_format, partition=batch.partition, year=its.issue_date.year, number=number
             )
             preceding = None
-            if key.refund_id:
+            external = external_invoice(request.body) if "refund_id" in request.body else None
+            if external is not None:
+                preceding = external["number"], external["issue_date"]
+            elif key.refund_id:
                 preceding = invoice_numbers[key.invoice]
             elif prepared.preceding:
                 invoice_numbers[key] = (printed, its.issue_date.isoformat())
@@ -230,7 +231,7 @@ class InvoicesWork:
                 0,  # The event's seq: known once all events of the batch are.
             )
             out.rows.append(row)
-            is_refund = bool(key.refund_id) and content.offset not in prepared.credits
+            is_refund = bool(key.refund_id) and content.offset not in prepared.credits and external is None
             is_paid = is_refund or content.offset in prepared.of_orders
             event = issued(request, seller, row, its.issue_date, preceding, is_paid=is_paid)
             traceparent = batch.traces.follow(content.offset)
@@ -259,14 +260,9 @@ class InvoicesWork:
 async def _find_owners(
     connection: Connection, batches: Sequence[PreparedInvoices], sellers: Collection[str]
 ) -> dict[OrderIdentity, order_ids.Owner]:
-    """Claim the order ids of the invoices that are asked for; those that are checkouts', with their owners."""
-    ids = {
-        OrderIdentity(*key[:2]): buyer
-        for each in batches
-        for key, buyer in each.buyer_keys.items()
-        if key.seller_id in sellers
-    }
-    return await order_ids.claim(connection, order_ids.INVOICE, ids)
+    """Claim the order ids of what is asked for; those that are another kind's, with their owners."""
+    ids = {order: claim for each in batches for order, claim in each.claims.items() if order.seller_id in sellers}
+    return await order_ids.claim(connection, ids)
 
 
 def _decide(
@@ -284,7 +280,9 @@ def _decide(
     values = {record.offset: record.value or b"" for record in batch.records} if owners else {}
     prepared.of_orders = set()
     for content in _contents(prepared):
-        owner = owners.get(OrderIdentity(*content.key[:2])) if content.key.kind == INVOICE else None
+        order = OrderIdentity(*content.key[:2])
+        owner = owners.get(order) if content.key.kind == INVOICE or content.is_external else None
+        kind = owner.kind if owner is not None else prepared.claims[order].kind if order in prepared.claims else ""
         # The order's own request for its invoice equals the one in its row.
         is_own = owner is not None and owner.asks_by(sha256(values[content.offset]).digest())
         if is_own:
@@ -292,9 +290,8 @@ def _decide(
         if content.key.seller_id not in sellers:
             detail = "no such seller: create it with `gapless sellers add`"
             refused.append((content, Refusal(UNKNOWN_SELLER, "seller_id", detail)))
-        elif owner is not None and not is_own:
-            detail = "this order_id belongs to a checkout, which has an invoice of its own: use another one"
-            refused.append((content, Refusal(ALREADY_ORDERED, "order_id", detail)))
+        elif kind and not is_own and (taken := _refuse_taken(content, kind)) is not None:
+            refused.append((content, taken))
         elif content.offset in prepared.credits and OrderIdentity(*content.key[:2]) in book.checkouts:
             detail = "this invoice is a checkout's: refund its order, and the refund has its credit note"
             refused.append((content, Refusal(ALREADY_ORDERED, "order_id", detail)))
@@ -327,6 +324,25 @@ def _decide(
     for conflict in out.decision.conflicts:
         _record_conflict(out, conflict, now)
     return out
+
+
+def _refuse_taken(content: Content, kind: str) -> Refusal | None:
+    """What is wrong with asking for this under an order id that is of this kind."""
+    if content.is_external:
+        if kind == order_ids.INVOICE:
+            detail = "this order_id has an invoice that was issued here: credit that, or use another one"
+            return Refusal(ALREADY_INVOICED, "order_id", detail)
+        if kind == order_ids.CHECKOUT:
+            detail = "this order_id belongs to a checkout: refund its order, or use another one"
+            return Refusal(ALREADY_ORDERED, "order_id", detail)
+    elif content.key.kind == INVOICE:
+        if kind == order_ids.CREDIT_NOTE:
+            detail = "this order_id has a credit note of an invoice that was issued elsewhere: use another one"
+            return Refusal(ALREADY_INVOICED, "order_id", detail)
+        if kind == order_ids.CHECKOUT:
+            detail = "this order_id belongs to a checkout, which has an invoice of its own: use another one"
+            return Refusal(ALREADY_ORDERED, "order_id", detail)
+    return None
 
 
 def _obey_rules(
@@ -374,7 +390,7 @@ def _reject(out: _Out, content: Content, refusal: Refusal, now: datetime) -> Non
 def _record_conflict(out: _Out, conflict: Conflict, now: datetime) -> None:
     content, batch = conflict.content, out.batch
     key = content.key
-    what = "order" if not key.refund_id else "credit note" if content.offset in out.prepared.credits else "refund"
+    what = _what(out, content) if key.refund_id else "order"
     detail = _with_refund(out, content, f"the {what} id was used before with other content; the first stands")
     row = ledger.RefusedRow(
         batch.partition, content.offset, *key, "conflict", "conflict", detail, content.content_sha256
@@ -420,8 +436,11 @@ def _tell(out: _Out) -> None:
 def _with_refund(out: _Out, content: Content, detail: str) -> str:
     # The events' schemas have no place for it.
     refund_id = content.key.refund_id
-    what = "credit note" if content.offset in out.prepared.credits else "refund"
-    return f"{what} {refund_id}: {detail}" if refund_id else detail
+    return f"{_what(out, content)} {refund_id}: {detail}" if refund_id else detail
+
+
+def _what(out: _Out, content: Content) -> str:
+    return "credit note" if content.is_external or content.offset in out.prepared.credits else "refund"
 
 
 def _contents(prepared: PreparedInvoices) -> list[Content]:
@@ -441,11 +460,33 @@ def _check(prepared: PreparedInvoices, offset: int, key: InvoiceIdentity, body: 
             return checked
         prepared.credits[offset] = AskedCredit(Content(offset, key, checked.content_sha256), body, checked)
         return None
-    priced = credit.check(body) if "refund_id" in body else invoice.price(body)
+    is_external = False
+    if "refund_id" in body:
+        priced = credit.check(body)
+        is_external = external_invoice(body) is not None
+        refusal = check_external(body) if is_external else None
+        if refusal is not None:
+            return refusal
+    else:
+        priced = invoice.price(body)
     if isinstance(priced, Refusal):
         return priced
-    prepared.requests[offset] = PricedRequest(Content(offset, key, priced.content_sha256), body, priced)
+    prepared.requests[offset] = PricedRequest(Content(offset, key, priced.content_sha256, is_external), body, priced)
     return None
+
+
+def _note_order(prepared: PreparedInvoices, key: InvoiceIdentity, body: _Body) -> None:
+    """Note what the request wants its order id for, or which invoice of the order it corrects."""
+    order = OrderIdentity(*key[:2])
+    if "kind" in body:
+        kind = order_ids.INVOICE
+    elif "refund_id" in body and external_invoice(body) is not None:
+        kind = order_ids.CREDIT_NOTE
+    else:
+        prepared.preceding[key.invoice] = None
+        return
+    if order not in prepared.claims:
+        prepared.claims[order] = order_ids.Claim(kind, buyer_key(body["buyer"]["email"]))
 
 
 def _digest(key: InvoiceIdentity) -> bytes:

@@ -131,10 +131,12 @@ def _particulars(draft: Draft) -> list[tuple[str, str, bool]]:
                 (words.receiving_advice, one_line(references["receiving_advice"])),
                 (words.tender, one_line(references["tender"])),
             ]
-        found += [
-            (words.earlier, _dated(draft, one_line(each["number"]), each["issue_date"]))
-            for each in details["preceding_invoices"]
-        ]
+        if is_invoice:
+            # A credit note names the invoice that it corrects under its title.
+            found += [
+                (words.earlier, _dated(draft, one_line(each["number"]), each["issue_date"]))
+                for each in details["preceding_invoices"]
+            ]
         if payment and is_invoice and not draft.paid_on:
             found.append((words.due_date, language.date(payment["due_date"]) if payment["due_date"] else ""))
     said = [(label, value, False) for label, value in found if value]

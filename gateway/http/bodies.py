@@ -13,9 +13,11 @@ from msgspec import UNSET, Struct, UnsetType
 from domain import records
 from domain.amounts import with_amounts
 from domain.checkout import CUSTOMER_CHARS_MAX, GUEST, PAYMENT_TOKEN_CHARS_MAX, TOKEN
+from domain.credit import REFUND_ID_CHARS_MAX
 from domain.invoice import EMAIL, LINES_MAX, ORDER_ID_CHARS_MAX, check_order_id
 from domain.iso import COUNTRIES, CURRENCY_EXPONENTS
 from domain.money import NotDecimalError
+from domain.order import REASON_CHARS_MAX
 from domain.refusals import INVALID_FIELD, Refusal
 from domain.terms import VAT_CATEGORIES
 from domain.texts import SHORT_CHARS_MAX, TEXT_CHARS_MAX, in_lines, in_one_line
@@ -112,10 +114,22 @@ class CheckoutRequest(InvoiceRequest, frozen=True, forbid_unknown_fields=True, g
     customer: Annotated[str, limits(minLength=1, maxLength=CUSTOMER_CHARS_MAX)] | UnsetType | None = UNSET
 
 
+class CreditNoteRequest(InvoiceRequest, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The body of POST /v1/credit-notes: what is credited, as an invoice says it.
+
+    `preceding_invoices` names the one invoice that was issued elsewhere.
+    """
+
+    order_id: Annotated[str, limits(minLength=1, maxLength=ORDER_ID_CHARS_MAX)]
+    credit_note_id: Annotated[str, limits(minLength=1, maxLength=REFUND_ID_CHARS_MAX)] | UnsetType = UNSET
+    reason: Annotated[str, limits(maxLength=REASON_CHARS_MAX), described("Is printed.")] | UnsetType | None = UNSET
+
+
 _Request = TypeVar("_Request", bound=InvoiceRequest)
 
 _invoice_decoder = msgspec.json.Decoder(InvoiceRequest)
 _checkout_decoder = msgspec.json.Decoder(CheckoutRequest)
+_credit_note_decoder = msgspec.json.Decoder(CreditNoteRequest)
 
 
 def read_invoice(body: bytes) -> InvoiceRequest:
@@ -126,6 +140,11 @@ def read_invoice(body: bytes) -> InvoiceRequest:
 def read_checkout(body: bytes) -> CheckoutRequest:
     """The request; raises `ProblemError`, which never holds the payment token."""
     return _read(_checkout_decoder, body)
+
+
+def read_credit_note(body: bytes) -> CreditNoteRequest:
+    """The request; raises `ProblemError` with the offending field, where there is one."""
+    return _read(_credit_note_decoder, body)
 
 
 def _read(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:

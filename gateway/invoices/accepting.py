@@ -73,6 +73,7 @@ class InvoiceAccepting:
             problems.ORDER_ID_AMBIGUOUS,
             problems.CONFLICT,
             problems.ALREADY_ORDERED,
+            problems.ALREADY_INVOICED,
             *problems.RULES,
             problems.NOT_ACKNOWLEDGED,
         ],

@@ -1,6 +1,5 @@
 """POST /v1/invoices/{order_id}/credit-notes: credit an invoice that was asked for directly, in part or whole."""
 
-from dataclasses import dataclass
 from time import time_ns
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
-from admission.hints import Hints, Silence, credit_name, of_credits
+from admission.hints import Hints, Silence
 from domain.credit import REFUND_ID_CHARS_MAX
 from domain.crediting import CheckedCredit, check_credit
 from domain.invoice import LINES_MAX
@@ -16,33 +15,19 @@ from domain.order import REASON_CHARS_MAX
 from domain.records import CreditRequest
 from domain.refusals import Refusal
 from gateway.http import bodies, problems, telemetry
-from gateway.http.bodies import json_answer
 from gateway.http.details import Decimal
 from gateway.http.intake import Intake, read_body
-from gateway.http.openapi import DeclaredResponse, described, limits, operation
-from gateway.http.parameters import IDEMPOTENCY_KEY, ORDER_ID, PREFER, chosen_id, order_id_of, wait_seconds
+from gateway.http.openapi import described, limits, operation
+from gateway.http.parameters import IDEMPOTENCY_KEY, ORDER_ID, PREFER, chosen_id, order_id_of
 from gateway.http.problems import ProblemError
-from gateway.http.waiting import Waiters, until_known
-from gateway.invoices import invoice_views
-from gateway.invoices.invoice_views import AcceptedCredit, CreditNoteView
+from gateway.http.waiting import Waiters
+from gateway.invoices.credit_keeping import RESPONSES, CreditKeeping, CreditOutcome
 from gateway.invoices.reading import WHY_UNKNOWN
-from runtime.publisher import Delivered
-from schemas.catalog import (
-    CREDIT_NOTE_ISSUED,
-    CREDIT_REQUEST,
-    INVOICE_EVENTS,
-    INVOICE_REQUEST_CONFLICTED,
-    INVOICE_REQUEST_REJECTED,
-    INVOICE_REQUESTS,
-    Topic,
-)
-from schemas.codec import DecodeError, decode, encode
+from schemas.catalog import CREDIT_REQUEST, INVOICE_REQUESTS, Topic
+from schemas.codec import encode
 from sinks.postgres.invoices_reader import InvoicesReader
 from sinks.postgres.lanes import PostgresUnavailableError
 from sinks.postgres.order_ids import CHECKOUT
-
-#: A credit is decided within some 30 ms; `Prefer: wait=0` skips the wait.
-WAIT_SECONDS_DEFAULT = 5
 
 
 class CreditLine(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,11 +62,10 @@ class InvoiceCrediting:
         topic: Topic = INVOICE_REQUESTS,
     ) -> None:
         """Requests go to `topic`; `waiters` are woken by the invoice events."""
-        self._topic = topic.name
         self._intake = intake
         self._hints = hints
         self._reader = reader
-        self._waiters = waiters
+        self._keeping = CreditKeeping(intake, hints, waiters, topic)
 
     def routes(self) -> list[web.RouteDef]:
         """The resource."""
@@ -89,8 +73,7 @@ class InvoiceCrediting:
 
     @operation(
         "Credit an invoice, or a part of it",
-        DeclaredResponse(200, "The credit note has its number, within the wait", CreditNoteView),
-        DeclaredResponse(202, "Accepted, and not decided yet", AcceptedCredit, headers=("Location", "Retry-After")),
+        *RESPONSES,
         body=CreditCommand,
         needs_body=False,
         parameters=[ORDER_ID, IDEMPOTENCY_KEY, PREFER],
@@ -113,26 +96,9 @@ class InvoiceCrediting:
             body = await read_body(request)
             record, checked = _read(seller_id, order_id, body, request.headers.get("Idempotency-Key"))
             await self._refuse_without_invoice(seller_id, order_id)
-            outcome = _Outcome(self._reader, record, checked.content_sha256)
-            note = await outcome.look()
-            if note is None:
-                wait = wait_seconds(request.headers, WAIT_SECONDS_DEFAULT)
-                note = await self._keep_and_wait(record, outcome, wait)
-        if note is not None:
-            return json_answer(note)
-        answer = invoice_views.accepted_credit(order_id, record["credit_note_id"])
-        headers = {"Location": answer["links"]["self"], "Retry-After": "1"}
-        return json_answer(answer, status=202, headers=headers)
-
-    async def _keep_and_wait(self, record: CreditRequest, outcome: "_Outcome", wait: int) -> CreditNoteView | None:
-        """The credit note; None if it is not known in time. Raises `ProblemError`."""
-        key = record["order_id"].encode()
-        with self._waiters.waiting(key, wait) as waiter:
-            outcome.delivered = await self._intake.keep(self._topic, key, encode(CREDIT_REQUEST, record))
-            telemetry.COMMANDS.labels("credit").inc()
-            name = credit_name(record["order_id"], record["credit_note_id"])
-            await self._hints.remember(of_credits(record["seller_id"]), name, outcome.content_sha256)
-            return None if waiter is None else await until_known(waiter, outcome, wait, look_at_once=False)
+            names = seller_id, order_id, record["credit_note_id"]
+            outcome = CreditOutcome(self._reader, *names, checked.content_sha256, is_external=False)
+            return await self._keeping.answer(request, outcome, encode(CREDIT_REQUEST, record))
 
     async def _refuse_without_invoice(self, seller_id: str, order_id: str) -> None:
         """Raise `ProblemError` without an invoice to credit. If that can't be determined here, the agent decides."""
@@ -151,54 +117,6 @@ class InvoiceCrediting:
         if isinstance(hint, Silence):
             raise ProblemError(problems.NOT_FOUND, WHY_UNKNOWN[hint], retry_after_seconds=1)
         raise ProblemError(problems.NOT_FOUND, "no invoice of this order is known")
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """The outcome of one credit."""
-
-    reader: InvoicesReader
-    record: CreditRequest
-    content_sha256: bytes
-    #: The record's place in its topic; None before it has one.
-    delivered: Delivered | None = None
-
-    async def look(self) -> CreditNoteView | None:
-        """The credit note in Postgres; raises `ProblemError` if it says something else, or was refused."""
-        seller_id, order_id, credit_note_id = (
-            self.record["seller_id"], self.record["order_id"], self.record["credit_note_id"]
-        )  # fmt: skip
-        try:
-            notes = await self.reader.credit_notes(seller_id, order_id)
-            note = next((each for each in notes if each.refund_id == credit_note_id), None)
-            if note is None and self.delivered is not None:
-                for refused in await self.reader.refused_credits(seller_id, order_id):
-                    if (refused.partition, refused.log_offset) == self.delivered:
-                        raise problems.rejected(refused.reason, refused.detail)
-        except PostgresUnavailableError:
-            return None
-        if note is None:
-            return None
-        if note.asked_sha256 != self.content_sha256:
-            raise _conflict()
-        return invoice_views.credit_note(note)
-
-    async def judge(self, event: bytes) -> CreditNoteView | None:
-        """The outcome in an event of this order; None if the event is about something else."""
-        kinds = (CREDIT_NOTE_ISSUED, INVOICE_REQUEST_CONFLICTED, INVOICE_REQUEST_REJECTED)
-        try:
-            schema, value = decode(event, *kinds, bytes_max=INVOICE_EVENTS.value_bytes_max)
-        except DecodeError:
-            return None
-        if value["seller_id"] != self.record["seller_id"]:
-            return None
-        if CREDIT_NOTE_ISSUED.describes(value, schema):
-            return await self.look() if value["refund_id"] == self.record["credit_note_id"] else None
-        if (value["source_partition"], value["source_offset"]) != self.delivered:
-            return None
-        if INVOICE_REQUEST_REJECTED.describes(value, schema):
-            raise problems.rejected(value["reason"], value["detail"])
-        raise _conflict()
 
 
 def _read(
@@ -239,8 +157,3 @@ def _check_lines(asked: CreditCommand) -> Refusal | None:
             detail = "must be a line of the invoice, the first is 0"
             return Refusal(problems.INVALID_FIELD.name, f"lines[{index}].line", detail)
     return None
-
-
-def _conflict() -> ProblemError:
-    detail = "`credit_note_id` was already used with different content; the first credit note stands"
-    return ProblemError(problems.CREDIT_CONFLICT, detail, field="credit_note_id")

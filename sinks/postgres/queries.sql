@@ -259,11 +259,11 @@ JOIN orders o USING (seller_id, order_id)
 -- committed are waited for. Returns the ids that are not new.
 -- An order or an invoice may also be owned by a release that doesn't know this table. LIMIT makes it a look-up by key.
 WITH wanted AS (
-    SELECT * FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(buyer_keys)b::bigint[])
-        AS wanted (seller_id, order_id, buyer_key)
+    SELECT * FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(kinds)b::text[], %(buyer_keys)b::bigint[])
+        AS wanted (seller_id, order_id, kind, buyer_key)
 ), claimed AS (
     INSERT INTO order_ids (seller_id, order_id, kind, buyer_key)
-    SELECT w.seller_id, w.order_id, coalesce(o.kind, i.kind, %(kind)s), w.buyer_key
+    SELECT w.seller_id, w.order_id, coalesce(o.kind, i.kind, w.kind), w.buyer_key
     FROM wanted w
     LEFT JOIN LATERAL (
         SELECT 'checkout' AS kind FROM orders o
@@ -277,16 +277,18 @@ WITH wanted AS (
     ON CONFLICT DO NOTHING
     RETURNING seller_id, order_id, kind
 )
-SELECT seller_id, order_id FROM wanted
-EXCEPT SELECT seller_id, order_id FROM claimed WHERE kind = %(kind)s
+SELECT seller_id, order_id FROM (
+    SELECT seller_id, order_id, kind FROM wanted
+    EXCEPT SELECT seller_id, order_id, kind FROM claimed
+) AS taken
 
 -- name: read_order_owners
 -- A separate statement, so that it sees what the claim has waited for.
-SELECT i.seller_id, i.order_id, coalesce(o.history @> '[{"to": "CONFIRMED"}]', false), sha256(o.invoice_request)
-FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[]) AS wanted (seller_id, order_id)
+SELECT i.seller_id, i.order_id, i.kind, coalesce(o.history @> '[{"to": "CONFIRMED"}]', false), sha256(o.invoice_request)
+FROM unnest(%(seller_ids)b::text[], %(order_ids)b::text[], %(kinds)b::text[]) AS wanted (seller_id, order_id, kind)
 JOIN order_ids i USING (seller_id, order_id)
 LEFT JOIN orders o USING (seller_id, order_id)
-WHERE i.kind <> %(kind)s
+WHERE i.kind <> wanted.kind
 
 -- name: lock_stock
 -- Sorted before it is locked: every transaction locks its SKUs in the same order, so that none deadlocks.

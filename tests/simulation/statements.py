@@ -121,21 +121,24 @@ def claim_order_ids(tx: Backend, p: Parameters) -> Rows:
     free = [key for key in sorted(columns(p, "seller_ids order_ids")) if tx.read("order_ids", key) is None]
     for key in free:
         tx.lock("order_ids", key)
-    for key in columns(p, "seller_ids order_ids"):
-        if key not in free or tx.read("order_ids", key) is not None:
-            taken.append(key)
+    for *names, kind in columns(p, "seller_ids order_ids kinds"):
+        order = tuple(names)
+        if order not in free or tx.read("order_ids", order) is not None:
+            taken.append(order)
         else:
-            tx.write("order_ids", key, p["kind"])
+            tx.write("order_ids", order, kind)
     return taken
 
 
 def read_order_owners(tx: Backend, p: Parameters) -> Rows:
     found = []
-    for key in columns(p, "seller_ids order_ids"):
-        if tx.read("order_ids", key) not in (None, p["kind"]):
+    for *names, kind in columns(p, "seller_ids order_ids kinds"):
+        key = tuple(names)
+        owner = tx.read("order_ids", key)
+        if owner not in (None, kind):
             order = tx.read("orders", key)
             digest = None if order is None else hashlib.sha256(order.invoice_request).digest()
-            found.append((*key, order is not None and order.state == "CONFIRMED", digest))
+            found.append((*key, owner, order is not None and order.state == "CONFIRMED", digest))
     return found
 
 

@@ -14,6 +14,7 @@ from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject
 from documents.render import render
 from documents.template_2.language import language_of
 from documents.template_2.titles import title
+from streams.invoice_events import TEMPLATE_VERSION
 from tests.invoice_events import BREAKFAST, Line, address, credited
 from tests.unit.documents.cases import (
     CASES,
@@ -157,6 +158,18 @@ def test_a_credit_note_names_its_invoice_with_its_date() -> None:
     ):
         assert each in text
     assert "Net à payer" not in text
+
+
+def test_a_credit_note_names_an_external_invoice_once() -> None:
+    """Under the title, and not among the references as well, where an invoice has those before it."""
+    named = {"number": "2025-00417", "issue_date": "2025-12-01"}
+    event = credited(
+        preceding_invoice_number=named["number"],
+        preceding_issue_date=named["issue_date"],
+        details=details(language="fr", preceding_invoices=[named]),
+        template_version=TEMPLATE_VERSION,
+    )
+    assert said(event).count("2025-00417") == 1
 
 
 def test_references_delivery_and_units_are_printed_in_words() -> None:

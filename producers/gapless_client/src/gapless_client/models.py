@@ -373,6 +373,36 @@ class CreditNoteList(TypedDict):
     rejected: list[RejectedCredit]
 
 
+class CreditNoteRequest(TypedDict):
+    """The body of POST /v1/credit-notes: what is credited, as an invoice says it. `preceding_invoices` names the one
+    invoice that was issued elsewhere."""
+
+    currency: str
+    buyer: Buyer
+    lines: list[Line]
+    note: NotRequired[str | None]
+    totals: NotRequired[Totals | None]
+    order_id: str
+    prices_include_tax: NotRequired[bool | None]
+    allowances: NotRequired[list[DocumentAllowance] | None]
+    charges: NotRequired[list[DocumentCharge] | None]
+    rounding_amount: NotRequired[str | None]
+    prepaid_amount: NotRequired[str | None]
+    accounting: NotRequired[Accounting | None]
+    exemptions: NotRequired[list[Exemption] | None]
+    payment: NotRequired[DetailsPayment | None]
+    tax_point_date: NotRequired[str | None]
+    period: NotRequired[Period | None]
+    delivery: NotRequired[Delivery | None]
+    references: NotRequired[References | None]
+    preceding_invoices: NotRequired[list[PrecedingInvoice] | None]
+    notes: NotRequired[list[Note] | None]
+    language: NotRequired[str | None]
+    attachments: NotRequired[list[Attachment] | None]
+    credit_note_id: NotRequired[str]
+    reason: NotRequired[str | None]
+
+
 class RejectedInvoice(TypedDict):
     """A rejected order, which has no number."""
 

@@ -33,6 +33,11 @@ class Operations(ABC):
         answer: models.CreditNoteList = self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes")
         return answer
 
+    def create_credit_notes(self, body: models.CreditNoteRequest, *, wait_seconds: int | None = None) -> models.CreditNoteView | models.AcceptedCredit:
+        """Ask for a credit note of an invoice that was issued elsewhere. If it takes longer, the answer says only that it was accepted."""
+        answer: models.CreditNoteView | models.AcceptedCredit = self._call("POST", "/v1/credit-notes", body=body, wait_seconds=wait_seconds, key="credit_note_id")
+        return answer
+
     def get_invoice(self, order_id: str) -> models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice:
         """An order's invoice."""
         answer: models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice = self._call("GET", f"/v1/invoices/{_quoted(order_id)}")
@@ -452,6 +457,11 @@ class AsyncOperations(ABC):
     async def get_credit_notes(self, order_id: str) -> models.CreditNoteList:
         """An order's credit notes, oldest first."""
         answer: models.CreditNoteList = await self._call("GET", f"/v1/invoices/{_quoted(order_id)}/credit-notes")
+        return answer
+
+    async def create_credit_notes(self, body: models.CreditNoteRequest, *, wait_seconds: int | None = None) -> models.CreditNoteView | models.AcceptedCredit:
+        """Ask for a credit note of an invoice that was issued elsewhere. If it takes longer, the answer says only that it was accepted."""
+        answer: models.CreditNoteView | models.AcceptedCredit = await self._call("POST", "/v1/credit-notes", body=body, wait_seconds=wait_seconds, key="credit_note_id")
         return answer
 
     async def get_invoice(self, order_id: str) -> models.InvoiceView | models.AcceptedInvoice | models.RejectedInvoice:
