@@ -9,7 +9,6 @@ import signal
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-import psycopg
 import uvloop
 
 from domain.addresses import NotANetworkError, parse_networks
@@ -19,14 +18,11 @@ from providers.webhooks import Signer, WebhookCalls
 from runtime import metrics
 from runtime.exits import fatal, start_thread
 from runtime.health import ProcessHealth
-from runtime.outages import POSTGRES
 from runtime.settings import ENV_PREFIX, Settings, SettingsError
+from sinks.agreement import await_agreement, watch_agreement
 from sinks.object_store.store import open_store
 from sinks.postgres.deliveries import Taken
-from sinks.postgres.migrate import migration_files
-from sinks.postgres.schema import require_schema
 from sinks.postgres.sealing import Sealing, UnreadableSecretError, sealing_for
-from sinks.postgres.session import OUTAGES
 from streams.delivery_rows import DeliveryRows
 from streams.engine.app import watch_loop
 from streams.sender import Call, Sender, SenderPolicy, keep_house
@@ -34,13 +30,12 @@ from streams.sender import Call, Sender, SenderPolicy, keep_house
 _log = logging.getLogger(__name__)
 
 _STANDSTILL_S_MAX = 30
-_OUTAGE_PAUSE_S = 0.5
 #: Endpoints of which the signing keys are held in memory.
 _SIGNERS_MAX = 10_000
 
 
 def run(settings: Settings, policy: SenderPolicy | None = None) -> None:
-    """Send until SIGTERM. Raises `SettingsError`, and `StartRefusedError` for tables of another release."""
+    """Send until SIGTERM. Raises `SettingsError`, and `StartRefusedError` where Postgres and Kafka don't agree."""
     try:
         parse_networks(settings.webhooks_allow)
     except NotANetworkError as error:
@@ -51,37 +46,40 @@ def run(settings: Settings, policy: SenderPolicy | None = None) -> None:
             parse_smtp_url(settings.smtp_url.get_secret_value())
         except SmtpUrlError as error:
             raise SettingsError(f"{ENV_PREFIX}SMTP_URL: {error}") from None
+    health = ProcessHealth()
+    # Once it runs it goes on while Kafka is unavailable.
+    del health.checks["kafka"]
+    metrics.serve(settings.metrics_host, settings.metrics_port, health)
+    servers = settings.postgres_url.get_secret_value(), settings.kafka_bootstrap
+    # From an older Postgres it would send again what was sent, and what was decided otherwise since.
+    await_agreement(*servers)
+    health.reached("Postgres")
+    start_thread("agreement", watch_agreement, *servers)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, policy or SenderPolicy()))
+        runner.run(_serve(settings, policy or SenderPolicy(), health))
 
 
-async def _serve(settings: Settings, policy: SenderPolicy) -> None:
+async def _serve(settings: Settings, policy: SenderPolicy, health: ProcessHealth) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    health = ProcessHealth()
-    # It knows nothing of Kafka.
-    del health.checks["kafka"]
     health.watch(loop)
-    metrics.serve(settings.metrics_host, settings.metrics_port, health)
     start_thread("watch", watch_loop, loop, _STANDSTILL_S_MAX)
-    working = asyncio.create_task(_work(settings, policy, lambda: health.reached("Postgres")))
+    working = asyncio.create_task(_work(settings, policy))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if working.done():
         stopping.cancel()
-        # A refusal to start is for the command line to say; all else is a bug.
+        # What it raises is a bug.
         await working
         fatal("the sender has ended")
     working.cancel()
     await asyncio.wait({working})
 
 
-async def _work(settings: Settings, policy: SenderPolicy, on_ready: Callable[[], None]) -> None:
+async def _work(settings: Settings, policy: SenderPolicy) -> None:
     url = settings.postgres_url.get_secret_value()
-    await _until_agreed(url)
-    on_ready()
     rows = _rows(url, Channel.WEBHOOK, policy)
     channel = WebhookChannel(WebhookCalls(parse_networks(settings.webhooks_allow)), rows.signers, sealing_for(settings))
     async with asyncio.TaskGroup() as senders:
@@ -110,24 +108,6 @@ def _email_sender(settings: Settings, smtp_url: str) -> Sender:
         links = Links(settings.public_url, settings.link_keys.get_secret_value())
     channel = EmailChannel(SmtpCalls(parse_smtp_url(smtp_url)), open_store(settings), rows.letters, links)
     return Sender(rows, channel, EMAIL_POLICY)
-
-
-async def _until_agreed(url: str) -> None:
-    """Return once the tables are there, as this release needs them. Raises `StartRefusedError`."""
-
-    def look() -> None:
-        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
-            require_schema(connection, [file.name for file in migration_files()])
-
-    while True:
-        try:
-            await asyncio.to_thread(look)
-        except OUTAGES as error:
-            POSTGRES.failed(error)
-            await asyncio.sleep(_OUTAGE_PAUSE_S)
-        else:
-            POSTGRES.answered()
-            return
 
 
 #: Endpoint, HMAC secret and Ed25519 seed as they are stored, and when they expire.

@@ -164,7 +164,7 @@ async def test_an_older_postgres_is_refused_by_every_process_and_told_by_the_aud
     assert older < last
 
     expected = f"Postgres is older than {EVENTS}/0: the topic has seq {last} (offset "
-    for command in (("worker", "invoices"), ("worker", "orders"), ("relay",)):
+    for command in (("worker", "invoices"), ("worker", "orders"), ("relay",), ("deliveries",)):
         status, log = end_of(services, older_url, tmp_path, *command)
         assert status == 1
         assert expected in log

@@ -24,6 +24,7 @@ from sinks.postgres import deliveries
 from sinks.postgres import email as store
 from sinks.postgres.deliveries import CHANCE_BYTES, Disabled
 from streams.email import DOCUMENT_BYTES_MAX, LINK_DAYS, Links
+from tests.conftest import Services
 from tests.integration.gateways import until
 from tests.integration.hooks_world import Query, accept, changed, hooks, receiver
 from tests.integration.mail_world import PDF, Mails, MailServer, Received, mail_server, mails
@@ -287,7 +288,8 @@ async def test_a_mail_server_that_is_down_is_waited_for_and_costs_no_try(
             await world.stop()
 
 
-async def test_mails_that_nobody_sends_are_counted(ledger_url: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("empty_outputs")
+async def test_mails_that_nobody_sends_are_counted(services: Services, ledger_url: str, tmp_path: Path) -> None:
     """A seller has turned them on, and no sender has a mail server: only these figures tell of it."""
     world = Mails(ledger_url, tmp_path, 0)
     await world.open()
@@ -295,7 +297,12 @@ async def test_mails_that_nobody_sends_are_counted(ledger_url: str, tmp_path: Pa
     await world.order("A-1")
     await world.happen(changed("A-1"))
     port = free_port()
-    environment = {**os.environ, "GAPLESS_POSTGRES_URL": ledger_url, "GAPLESS_METRICS_PORT": str(port)}
+    environment = {
+        **os.environ,
+        "GAPLESS_POSTGRES_URL": ledger_url,
+        "GAPLESS_KAFKA_BOOTSTRAP": services.kafka_bootstrap,
+        "GAPLESS_METRICS_PORT": str(port),
+    }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gapless", "deliveries", env=environment)
     try:
 
