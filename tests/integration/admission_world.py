@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
+import psutil
 import pytest
 
 from admission.admission import Admission, AdmissionVerdict, Admitted, Asked, Limited, SoldOut
@@ -134,9 +135,14 @@ class OwnValkey:
             self._process = None
 
     def send(self, number: signal.Signals) -> None:
-        """Send its process a signal."""
-        if self._process is not None:
-            self._process.send_signal(number)
+        """Send its process a signal; after SIGSTOP it stands still."""
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            # On a busy machine it is stopped when it is its turn.
+            while psutil.Process(self._process.pid).status() != psutil.STATUS_STOPPED:
+                time.sleep(0.001)
 
 
 async def until_limited(
