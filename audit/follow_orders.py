@@ -9,7 +9,7 @@ from audit import order_statements, statements
 from audit.answers import AnswerCheck
 from audit.cursors import Levels, Sku
 from audit.events import JournalEntry
-from audit.numbers import judge_orders
+from audit.numbers import judge_ids, judge_orders
 from audit.orders import (
     attempt_entries,
     claims,
@@ -150,6 +150,7 @@ class OrderRound:
             self._snapshot.rows(statements.ORDERS_TWICE_OF, **keys),
             self._snapshot.rows(statements.CREDITED_TOO_MUCH_OF, **keys),
         )
+        judge_ids(self._report, self._snapshot.rows(order_statements.IDS_AMISS_OF, **keys))
 
     def _compare(self, order: Order, said: Counter[str]) -> None:
         """Compare what the rows say of an order with what its events have said, and how often."""

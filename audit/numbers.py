@@ -77,9 +77,7 @@ def check_orders(snapshot: Snapshot, report: AuditReport) -> None:
     judge_orders(report, snapshot.stream(statements.ORDERS_TWICE), snapshot.stream(statements.CREDITED_TOO_MUCH))
     for seller_id, invoice_number, numbers in snapshot.stream(statements.PRINTED_TWICE):
         report.add("repeat", f"{seller_id}'s {invoice_number}", f"is printed on {len(numbers)} invoices: {numbers[:3]}")
-    for seller_id, order_id, kind, has_order, has_invoice in snapshot.stream(order_statements.IDS_AMISS):
-        there = "an order" if has_order else "an invoice" if has_invoice else "neither an order nor an invoice"
-        report.add("order", f"order {seller_id}/{order_id}", f"has an id that stands as {kind}'s, and there is {there}")
+    judge_ids(report, snapshot.stream(order_statements.IDS_AMISS))
     judge_without_event(report, snapshot.stream(statements.INVOICES_WITHOUT_EVENT, topic=INVOICE_EVENTS.name))
 
 
@@ -91,6 +89,13 @@ def judge_orders(report: AuditReport, twice: Iterable[tuple[Any, ...]], credited
     for seller_id, order_id, invoiced, is_credited in credited:
         what = f"has credit notes of {is_credited} that its invoice of {invoiced} doesn't cover, or of another currency"
         report.add("money", f"order {seller_id}/{order_id}", what)
+
+
+def judge_ids(report: AuditReport, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Report order ids that are recorded as another kind's than what there is, from these rows."""
+    for seller_id, order_id, kind, has_order, has_invoice in rows:
+        there = "an order" if has_order else "an invoice" if has_invoice else "neither an order nor an invoice"
+        report.add("order", f"order {seller_id}/{order_id}", f"has an id that stands as {kind}'s, and there is {there}")
 
 
 def judge_without_event(report: AuditReport, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -38,7 +38,7 @@ FROM unnest(%(seller_ids)s::text[], %(order_ids)s::text[]) AS wanted (seller_id,
 JOIN orders o USING (seller_id, order_id)
 """
 #: Order ids recorded as another kind's, or without an order, an invoice or a credit note.
-IDS_AMISS = """
+IDS_AMISS: LiteralString = """
 SELECT i.seller_id, i.order_id, i.kind, o.order_id IS NOT NULL, v.order_id IS NOT NULL
 FROM order_ids i
 LEFT JOIN orders o USING (seller_id, order_id)
@@ -51,6 +51,9 @@ WHERE (i.kind = 'checkout') IS DISTINCT FROM (o.order_id IS NOT NULL) OR CASE i.
     ELSE o.order_id IS NULL AND v.order_id IS NULL
 END
 """
+IDS_AMISS_OF = IDS_AMISS.replace(
+    "FROM order_ids i\n", f"FROM {WANTED_ORDERS} JOIN order_ids i USING (seller_id, order_id)\n"
+)
 #: The kinds that own some order ids.
 ID_KINDS = """
 SELECT seller_id, order_id, kind

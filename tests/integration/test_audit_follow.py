@@ -163,6 +163,14 @@ _DAMAGE: dict[str, Break] = {
         "DELETE FROM orders WHERE order_id = '{order}'",
         "order order demo/{order}: has no row and an event that says: 0: placed by",
     ),
+    "an order's id stands as an invoice's": _sql(
+        "UPDATE order_ids SET kind = 'invoice' WHERE order_id = '{order}'",
+        "order order demo/{order}: has an id that stands as invoice's, and there is an order",
+    ),
+    "an id without its order": _sql(
+        "DELETE FROM invoices WHERE order_id = '{order}'; DELETE FROM orders WHERE order_id = '{order}'",
+        "order order demo/{order}: has an id that stands as checkout's, and there is neither an order nor an invoice",
+    ),
     "a confirmed order that nobody paid": _sql(
         "UPDATE payment_attempts SET state = 'declined' WHERE order_id = '{order}'",
         "payment order demo/{order}: was confirmed with 0 successful authorisations",
@@ -201,7 +209,7 @@ _DAMAGE: dict[str, Break] = {
     ),
 }
 _TABLES = (
-    "invoices", "documents", "series", "journal", "journal_heads", "journal_published", "orders", "order_lines",
+    "invoices", "documents", "series", "journal", "journal_heads", "journal_published", "orders", "order_ids", "order_lines",
     "payment_attempts", "stock", "positions",
 )  # fmt: skip
 

@@ -129,6 +129,20 @@ _DAMAGE = {
         "UPDATE orders SET invoice_request = 'x' WHERE order_id = 'confirmed'",
         ["order order demo/confirmed: has a row and no event that says: 0: asks for its invoice by 2d711642"],
     ),
+    # Ids.
+    "a checkout's id that stands as an invoice's": (
+        "UPDATE order_ids SET kind = 'invoice' WHERE order_id = 'confirmed'",
+        ["order order demo/confirmed: has an id that stands as invoice's, and there is an order"],
+    ),
+    "an id that stands as a checkout's, with an invoice alone": (
+        "INSERT INTO order_ids VALUES ('demo', 'alone', 'checkout');"
+        "UPDATE invoices SET order_id = 'alone' WHERE order_id = 'late'",
+        ["order order demo/alone: has an id that stands as checkout's, and there is an invoice"],
+    ),
+    "an id without an order or an invoice": (
+        "INSERT INTO order_ids VALUES ('demo', 'nothing', 'invoice')",
+        ["order order demo/nothing: has an id that stands as invoice's, and there is neither an order nor an invoice"],
+    ),
     # Checkouts.
     "the order was made from other content": (
         "UPDATE orders SET content_sha256 = 'x' WHERE order_id = 'confirmed'",
