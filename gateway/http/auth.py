@@ -32,7 +32,12 @@ class KeyRing:
         #: Digests of invalid keys, and until when they are cached; the oldest first.
         self._unknown: dict[bytes, float] = {}
         self._read_at: datetime | None = None
+        #: As each seller was when it was read last, at the start of the gateway if it has sent nothing since.
         self._facts: dict[str, SellerFacts] = {}
+        #: Sellers whose facts are as old as the last refresh at most.
+        self._fresh: set[str] = set()
+        #: Sellers that were asked for since the last refresh: only these are read again, however many there are.
+        self._asked: set[str] = set()
 
     @property
     def loaded(self) -> bool:
@@ -71,13 +76,18 @@ class KeyRing:
     async def facts_of(self, seller_id: str) -> SellerFacts | None:
         """What the rules of tax ask of the seller, as it was when keys were refreshed last.
 
-        None while Postgres has never said: then the agent alone applies the rules.
+        While Postgres is unavailable, as it was when it was read last. None if it never was: then the agent alone
+        applies the rules.
         """
-        if seller_id not in self._facts:
+        self._asked.add(seller_id)
+        if seller_id not in self._fresh:
             try:
-                self._facts |= await self._reader.sellers(seller_id)
+                self._facts |= await self._reader.sellers([seller_id])
             except PostgresUnavailableError:
-                return None
+                if seller_id not in self._facts:
+                    return None
+            # Also of a copy that couldn't be read again: the next refresh does it, and nobody else waits for Postgres.
+            self._fresh.add(seller_id)
         return self._facts.get(seller_id)
 
     def _note_unknown(self, digest: bytes) -> None:
@@ -96,7 +106,14 @@ class KeyRing:
                 self._sellers.pop(key.key_sha256, None)
             else:
                 self._sellers[key.key_sha256] = key.seller_id
-        self._facts = await self._reader.sellers()
+        asked = frozenset(self._asked)
+        if not self.loaded:
+            self._facts = await self._reader.all_sellers()
+        elif asked:
+            self._facts |= await self._reader.sellers(asked)
+        # Others may have asked meanwhile.
+        self._asked -= asked
+        self._fresh = {*asked, *self._asked}
         self._read_at = now
 
     async def keep_fresh(self) -> None:

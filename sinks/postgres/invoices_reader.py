@@ -1,8 +1,9 @@
 """Read by gateways: invoices, series and API keys, many in one round trip, with a time limit for every wait."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import LiteralString, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 from domain.order import OrderIdentity, OrderState
 from domain.rules import SellerFacts
@@ -164,10 +165,9 @@ _READ_KEY: LiteralString = """
 """
 
 
-_READ_SELLERS: LiteralString = """
-    SELECT seller_id, country, vat_id, tax_number, tax_name FROM sellers
-    WHERE %(seller_id)s::text IS NULL OR seller_id = %(seller_id)s::text
-"""
+# Separate statements: `seller_ids IS NULL OR …` would read all of them each time.
+_READ_ALL_SELLERS: LiteralString = "SELECT seller_id, country, vat_id, tax_number, tax_name FROM sellers"
+_READ_SELLERS: LiteralString = f"{_READ_ALL_SELLERS} WHERE seller_id = ANY(%(seller_ids)s::text[])"
 
 
 class InvoicesReader:
@@ -247,10 +247,13 @@ class InvoicesReader:
         rows = await self._for_the_rest.query(_READ_KEYS, since="-infinity" if since is None else since - _KEYS_OVERLAP)
         return [KeyChange(**row) for row in rows]
 
-    async def sellers(self, seller_id: str | None = None) -> dict[str, SellerFacts]:
-        """What the rules of tax ask of each seller, or of one of them."""
-        rows = await self._for_the_rest.query(_READ_SELLERS, seller_id=seller_id)
-        return {str(row.pop("seller_id")): SellerFacts(**row) for row in map(dict, rows)}
+    async def all_sellers(self) -> dict[str, SellerFacts]:
+        """What the rules of tax ask of each seller."""
+        return _facts(await self._for_the_rest.query(_READ_ALL_SELLERS))
+
+    async def sellers(self, seller_ids: Collection[str]) -> dict[str, SellerFacts]:
+        """What the rules of tax ask of these sellers, without those that don't exist."""
+        return _facts(await self._for_the_rest.query(_READ_SELLERS, seller_ids=list(seller_ids)))
 
     async def ping(self) -> bool:
         """Whether Postgres answers now."""
@@ -282,6 +285,10 @@ class InvoicesReader:
             InvoiceOutcome(invoices.get(name), refusals.refused.get(name, ()), refusals.owners.get(name))
             for name in names
         ]
+
+
+def _facts(rows: Iterable[dict[str, Any]]) -> dict[str, SellerFacts]:
+    return {str(row.pop("seller_id")): SellerFacts(**row) for row in map(dict, rows)}
 
 
 async def _read_key(session: Session, digests: list[bytes]) -> list[KeyChange | None]:

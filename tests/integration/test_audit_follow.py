@@ -209,8 +209,8 @@ _DAMAGE: dict[str, Break] = {
     ),
 }
 _TABLES = (
-    "invoices", "documents", "series", "journal", "journal_heads", "journal_published", "orders", "order_ids", "order_lines",
-    "payment_attempts", "stock", "positions",
+    "invoices", "documents", "series", "journal", "journal_heads", "journal_published", "orders", "order_ids",
+    "order_lines", "payment_attempts", "stock", "positions",
 )  # fmt: skip
 
 

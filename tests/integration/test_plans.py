@@ -9,8 +9,11 @@ import psycopg
 import pytest
 
 from audit import order_statements, statements
+from domain.rules import SellerFacts
+from gateway.http.auth import KeyRing
 from sinks.postgres import analytics_reader, invoices_reader, orders_reader, trail_rows
 from sinks.postgres.session import Session
+from tests.integration.gateways import until
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -97,6 +100,45 @@ async def test_the_keys_are_read_in_full_once(ledger_url: str) -> None:
         await connection.execute("INSERT INTO api_keys (key_sha256, seller_id, label) VALUES ('a', 'demo', 'k')")
         cursor = await connection.execute(invoices_reader._READ_KEYS, {"since": "-infinity"})
         assert len(await cursor.fetchall()) == 1
+
+
+async def test_a_refresh_reads_the_sellers_that_were_asked_for(ledger_url: str, query: Query) -> None:
+    """All are read once, at the start of a gateway, so that it knows them while Postgres is unavailable."""
+    query(
+        "INSERT INTO sellers (seller_id, legal_name, street, city, postal_code, country, number_format)"
+        " SELECT 's-' || n, 'S', '1 Main St', 'Lyon', '69001', 'FR', '' FROM generate_series(1, 10000) n"
+    )
+    query("ANALYZE sellers")
+    parameters = {"seller_ids": [f"s-{n}" for n in range(1, 31)]}
+    plan, rows = await rows_read(ledger_url, invoices_reader._READ_SELLERS, enable_seqscan="on", **parameters)
+    assert "Seq Scan" not in plan, plan
+    assert rows == 30, plan
+
+    reader = invoices_reader.InvoicesReader(ledger_url, topic="invoice-events", kind="invoice")
+    ring = KeyRing(reader)
+    await ring.refresh()
+    for tax_number in ("T-1", "T-2", "T-3"):
+        query("UPDATE sellers SET tax_number = %s WHERE seller_id IN ('s-7', 's-8')", tax_number)
+        if tax_number == "T-1":
+            assert (await _facts(ring, "s-7")).tax_number == "T-1"
+        await ring.refresh()
+        assert (await _facts(ring, "s-7")).tax_number == tax_number
+    # Not asked for until now, and read as it is now.
+    assert (await _facts(ring, "s-8")).tax_number == "T-3"
+    await reader.close()
+
+    async def rows_of_sellers() -> int:
+        [(count,)] = query("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'sellers'")
+        return int(count)
+
+    # A session reports its counts when it ends. Here are those of all sellers, of the plan, and of five look-ups.
+    assert await until(rows_of_sellers, lambda count: count >= 10_035) <= 10_090
+
+
+async def _facts(ring: KeyRing, seller_id: str) -> SellerFacts:
+    facts = await ring.facts_of(seller_id)
+    assert facts is not None
+    return facts
 
 
 async def test_where_an_order_is_costs_what_it_finds(ledger_url: str, query: Query) -> None:
