@@ -28,7 +28,7 @@ from streams.engine.batch import transactions
 from streams.engine.combiner import Combiner, Executor
 from streams.engine.in_place import InPlace
 from streams.engine.log_probe import make_log_probe
-from streams.engine.transport import NOT_ASSIGNED, BatchApp, make_app
+from streams.engine.transport import NOT_ASSIGNED, BatchApp, ReadPositions, make_app
 from streams.engine.work import Work, Worker
 
 _log = logging.getLogger(__name__)
@@ -105,13 +105,6 @@ async def _serve(
     health.watch(asyncio.get_running_loop())
     url = settings.postgres_url.get_secret_value()
     positions = Session(url)
-    # Faust's seek and its recovery ask at once.
-    reading = asyncio.Lock()
-
-    async def read(topic: str, partitions: list[int]) -> Mapping[int, int]:
-        async with reading:
-            return await _patiently(positions, lambda each: read_positions(each, role, topic, partitions))
-
     app = make_app(
         role,
         bootstrap=settings.kafka_bootstrap,
@@ -119,7 +112,7 @@ async def _serve(
         slot=settings.worker_slot,
         datadir=str(settings.worker_data),
         batch_records_max=batch_records_max,
-        read_positions=read,
+        read_positions=positions_reader(role, positions),
     )
     health.checks["partitions"] = app.partitions_state
     wired = wire(app)
@@ -148,6 +141,17 @@ async def _serve(
         await combiner.close()
         for session in (positions, *sessions):
             await session.close()
+
+
+def positions_reader(role: str, session: Session) -> ReadPositions:
+    """Reads the role's positions, one call after the other: Faust's seek and its recovery ask at once."""
+    reading = asyncio.Lock()
+
+    async def read(topic: str, partitions: list[int]) -> Mapping[int, int]:
+        async with reading:
+            return await _patiently(session, lambda each: read_positions(each, role, topic, partitions))
+
+    return read
 
 
 async def _consume(stream: Any, combiner: Combiner, bytes_max: int, records_max: int) -> AsyncIterator[None]:

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn, cast
 
 import pytest
 
+from runtime.settings import SettingsError
 from streams.engine import app
 from streams.engine.transport import NOT_ASSIGNED, BatchApp
 
@@ -88,3 +90,14 @@ async def test_an_app_that_is_settled_or_has_no_brokers_is_left_alone(
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await app.watch_app(cast(BatchApp, Settling(state)), 0.05, TURN_S)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_with_the_fix(tmp_path: Path) -> None:
+    """As where a file has its name, whoever the user is."""
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(SettingsError) as refused:
+        app._make_folder(tmp_path / "taken" / "invoices-1")
+    assert str(refused.value) == (
+        f"GAPLESS_WORKER_DATA: {tmp_path}/taken/invoices-1 can't be made: Not a directory;"
+        " name a folder that this user may make and write"
+    )
