@@ -10,6 +10,7 @@ import click
 import pytest
 
 from gapless.cli import cli
+from schemas.catalog import TOPICS
 from tests.e2e.shown import ELSEWHERE, ROOT, SHORT, commands, difference, documents, inline
 
 ALL = [(shown.where, shown.command) for name in documents() for shown in commands(name)]
@@ -122,3 +123,25 @@ def _resolve(words: list[str]) -> None:
 def test_an_output_is_compared_by_its_shape(shown: str, found: str, same: bool) -> None:
     """Names, words and types count; numbers and what `…` stands for don't."""
     assert (difference(shown, found) is None) is same
+
+
+def test_the_table_of_topics_is_the_catalogue() -> None:
+    """Names, records and retention are those that `gapless topics` makes."""
+    text = (ROOT / "docs" / "topics.md").read_text()
+    table = text.split("| topic | records | key | retention |\n")[1].split("\n\n")[0].splitlines()[1:]
+    shown: dict[str, tuple[set[str], str]] = {}
+    for row in table:
+        name, records, _, retention = (cell.strip() for cell in row.strip("|").split("|"))
+        listed = re.search(rf"^- {name}: (.*?)\.$", text, re.MULTILINE | re.DOTALL)
+        shown[name.strip("`")] = set(re.findall(r"`(\w+)`", listed[1] if listed else records)), retention
+    made = {
+        topic.name: (
+            {schema.type.__name__ for schema in topic.schemas},
+            "for ever" if topic.retention_ms is None else f"{topic.retention_ms // 86_400_000} days",
+        )
+        for topic in TOPICS.values()
+        if topic.schemas
+    }
+    assert shown == made
+    for topic in TOPICS.values():
+        assert f"`{topic.name}`" in text
