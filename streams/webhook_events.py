@@ -10,7 +10,21 @@ import msgspec
 from domain.moments import moment
 from domain.money import minor_text
 from domain.order import OrderState
-from domain.records import OrderLine
+from domain.records import (
+    CreditNoteIssued,
+    InvoiceDocumentStored,
+    InvoiceIssued,
+    InvoiceRequestConflicted,
+    InvoiceRequestRejected,
+    OrderCommandAnswered,
+    OrderConflicted,
+    OrderLine,
+    OrderPlaced,
+    OrderRefused,
+    OrderRejected,
+    OrderStateChanged,
+    Totals,
+)
 from domain.webhook import EVENT_TYPES
 from schemas import catalog
 
@@ -18,8 +32,6 @@ from schemas import catalog
 DATA_BYTES_MAX = 19_000
 #: Events of order-events that are for our own agents.
 _INTERNAL = frozenset({catalog.PAYMENT_REQUESTED})
-
-_Event = Mapping[str, Any]
 
 
 class Told(NamedTuple):
@@ -30,7 +42,7 @@ class Told(NamedTuple):
     data: dict[str, Any]
 
 
-def type_of(schema: catalog.Schema[Any], event: _Event) -> str | None:
+def type_of(schema: catalog.Schema[Any], event: Mapping[str, Any]) -> str | None:
     """The event's type; None for one that nobody is told of."""
     if schema in _INTERNAL:
         return None
@@ -45,7 +57,7 @@ def type_of(schema: catalog.Schema[Any], event: _Event) -> str | None:
     return name if name in EVENT_TYPES else None
 
 
-def tell(schema: catalog.Schema[Any], event: _Event) -> Told:
+def tell(schema: catalog.Schema[Any], event: Mapping[str, Any]) -> Told:
     """The event as a webhook tells of it; `type_of` has a type for it, and the event is the journal's own."""
     name = type_of(schema, event)
     if name is None:
@@ -76,11 +88,15 @@ def _line(line: OrderLine, currency: str) -> dict[str, Any]:
     }
 
 
-def _totals(totals: _Event, currency: str) -> dict[str, str]:
-    return {name: minor_text(totals[f"{name}_minor"], currency) for name in ("net", "tax", "gross")}
+def _totals(totals: Totals | OrderPlaced, currency: str) -> dict[str, str]:
+    return {
+        "net": minor_text(totals["net_minor"], currency),
+        "tax": minor_text(totals["tax_minor"], currency),
+        "gross": minor_text(totals["gross_minor"], currency),
+    }
 
 
-def _placed(event: _Event) -> tuple[dict[str, Any], int]:
+def _placed(event: OrderPlaced) -> tuple[dict[str, Any], int]:
     currency = event["currency"]
     data = {
         "state": event["state"],
@@ -94,7 +110,7 @@ def _placed(event: _Event) -> tuple[dict[str, Any], int]:
     return data, event["placed_at"]
 
 
-def _refused(event: _Event) -> tuple[dict[str, Any], int]:
+def _refused(event: OrderRefused) -> tuple[dict[str, Any], int]:
     data = {
         "state": OrderState.REFUSED.value,
         "customer": event["customer"] or None,
@@ -103,15 +119,15 @@ def _refused(event: _Event) -> tuple[dict[str, Any], int]:
     return data, event["occurred_at"]
 
 
-def _not_applied(event: _Event) -> tuple[dict[str, Any], int]:
+def _not_applied(event: OrderRejected | InvoiceRequestRejected) -> tuple[dict[str, Any], int]:
     return {"reason": event["reason"], "detail": event["detail"]}, event["occurred_at"]
 
 
-def _conflicted(event: _Event) -> tuple[dict[str, Any], int]:
+def _conflicted(event: OrderConflicted | InvoiceRequestConflicted) -> tuple[dict[str, Any], int]:
     return {}, event["occurred_at"]
 
 
-def _changed(event: _Event) -> tuple[dict[str, Any], int]:
+def _changed(event: OrderStateChanged) -> tuple[dict[str, Any], int]:
     data = {
         "state": event["to_state"],
         "from": event["from_state"],
@@ -125,7 +141,7 @@ def _changed(event: _Event) -> tuple[dict[str, Any], int]:
     return data, event["occurred_at"]
 
 
-def _answered(event: _Event) -> tuple[dict[str, Any], int]:
+def _answered(event: OrderCommandAnswered) -> tuple[dict[str, Any], int]:
     data = {
         "command_id": event["command_id"],
         "action": event["action"],
@@ -135,7 +151,7 @@ def _answered(event: _Event) -> tuple[dict[str, Any], int]:
     return data, event["occurred_at"]
 
 
-def _issued(event: _Event) -> tuple[dict[str, Any], int]:
+def _issued(event: InvoiceIssued | CreditNoteIssued) -> tuple[dict[str, Any], int]:
     currency = event["currency"]
     data = {
         "invoice_number": event["invoice_number"],
@@ -150,7 +166,7 @@ def _issued(event: _Event) -> tuple[dict[str, Any], int]:
     return data, event["issued_at"]
 
 
-def _stored(event: _Event) -> tuple[dict[str, Any], int]:
+def _stored(event: InvoiceDocumentStored) -> tuple[dict[str, Any], int]:
     data = {
         "invoice_number": event["invoice_number"],
         "sha256": event["sha256"],
@@ -174,7 +190,7 @@ _OF_KIND: Mapping[catalog.Schema[Any], str] = {
     catalog.INVOICE_REQUEST_CONFLICTED: "conflicted",
     catalog.INVOICE_REQUEST_REJECTED: "rejected",
 }
-_SHOW: Mapping[catalog.Schema[Any], Callable[[_Event], tuple[dict[str, Any], int]]] = {
+_SHOW: Mapping[catalog.Schema[Any], Callable[[Any], tuple[dict[str, Any], int]]] = {
     catalog.ORDER_PLACED: _placed,
     catalog.ORDER_REFUSED: _refused,
     catalog.ORDER_CONFLICTED: _conflicted,
