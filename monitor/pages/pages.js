@@ -15,9 +15,11 @@ async function ask(path, parameters = {}) {
 async function show(target, path, parameters, nodes) {
   try {
     const { isWell, found } = await ask(path, parameters);
+    // Closed meanwhile.
+    if (!byId(target)) return;
     byId(target).replaceChildren(...(isWell ? nodes(found) : [make("p", { class: "cause" }, found.error)]));
   } catch (error) {
-    set(byId(target), `The monitor did not answer: ${error.message}`);
+    if (byId(target)) set(byId(target), `The monitor did not answer: ${error.message}`);
   }
 }
 
@@ -201,8 +203,6 @@ const letterColumns = [
 
 function letterTable(letters) {
   const node = table(letterColumns, letters);
-  const listed = new Set(letters.map((each) => each.id));
-  for (const id of openRows.keys()) if (!listed.has(id)) openRows.delete(id);
   const rows = [...node.querySelectorAll("tbody tr")];
   letters.forEach((each, at) => { if (openRows.has(each.id)) rows[at].after(openRows.get(each.id)); });
   return node;
@@ -212,6 +212,9 @@ function showLetters(found, fields) {
   const options = ["topic", "reason", "order", "since", "until"].filter((name) => fields[name]).map((name) => ` --${name} '${fields[name].replaceAll("'", "'\\''")}'`).join("");
   const isOpen = (fields.state || "open") === "open";
   const nodes = [make("p", {}, `${count(found.count)} ${fields.state || "open"}`)];
+  // What is listed no more is read anew when it is opened again: somebody may have dealt with it.
+  const listed = new Set(found.dead_letters.map((each) => each.id));
+  for (const id of openRows.keys()) if (!listed.has(id)) openRows.delete(id);
   if (found.dead_letters.length) nodes.push(letterTable(found.dead_letters));
   if (found.next) {
     const more = make("button", { type: "button" }, "Older ones");

@@ -431,12 +431,15 @@ async def test_a_dead_letter_is_shown_until_somebody_has_dealt_with_it(running: 
     await page.locator("#find-letters [name=order]").fill("MON-DEAD")
     await page.get_by_role("button", name="Show", exact=True).click()
     await expect(page.locator("#letters")).to_contain_text("gapless dead-letters redrive --order 'MON-DEAD' --dry-run")
+    await row.get_by_role("button").click()
+    await expect(opened).to_contain_text('"order_id": "MON-DEAD"')
     sent = await running.gapless("dead-letters", "redrive", str(letter_id), "--why", "a test")
     assert sent.code == 0, sent.error
     # The list follows what is open.
     await expect(page.locator("#letters")).to_have_text("0 open", timeout=SHOWN_MS_MAX)
     await page.locator("#find-letters [name=state]").select_option("redriven")
     await page.get_by_role("button", name="Show", exact=True).click()
+    # Read anew: what stood open says nothing of the redrive.
     await row.get_by_role("button").click()
     await expect(opened).to_contain_text("a test")
     running.assert_clean()
