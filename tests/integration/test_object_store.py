@@ -6,7 +6,9 @@ import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
@@ -116,6 +118,26 @@ async def test_a_batch_is_put_at_once_and_may_repeat_itself(store: ObjectStore) 
     await store.put_all_if_absent([(key_of(body), body) for body in [*bodies, *bodies[:50]]])
     for body in bodies:
         assert await store.get(key_of(body)) == body
+
+
+async def test_a_folder_is_given_two_files_at_a_time(
+    folder: tuple[ObjectStore, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More would wait for the folder's lock, and spend a millisecond of CPU on it each."""
+    under_way: list[int] = []
+    put = obstore.put_async
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        under_way.append(under_way[-1] + 1 if under_way else 1)
+        try:
+            return await put(*arguments, **options)
+        finally:
+            under_way.append(under_way[-1] - 1)
+
+    monkeypatch.setattr(obstore, "put_async", counted)
+    bodies = [f"document {place}".encode() for place in range(50)]
+    await folder[0].put_all_if_absent([(key_of(body), body) for body in bodies])
+    assert max(under_way) == 2
 
 
 async def test_a_key_must_hold_the_hash_of_its_content(store: ObjectStore) -> None:
