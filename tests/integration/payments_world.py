@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import psycopg
+import pytest
 
 from domain.payment import GIVE_UP_AFTER_HOLD
 from local.layout import free_port
@@ -177,6 +178,20 @@ class Payments:
 
     async def _no_log(self, topic: str, partition: int, offset: int) -> tuple[int, int]:
         raise AssertionError("no test here has a hole")
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[Simulator]:
+    with simulator(tmp_path / "provider") as made:
+        yield made
+
+
+@pytest.fixture
+async def payments(ledger_url: str, provider: Simulator) -> AsyncIterator[Payments]:
+    made = Payments(ledger_url, provider.url)
+    await made.start()
+    yield made
+    await made.stop()
 
 
 def add_order(url: str, order_id: str, token: str = "tok_ok", gross: int = 4798, seller_id: str = "demo") -> None:

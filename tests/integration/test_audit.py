@@ -34,11 +34,12 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
 
 @pytest.fixture
 def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
-    """An undamaged world with a ledger and objects of the test's own; topics are shared and must not be changed."""
-    name = urlsplit(clean.postgres_url).path[1:]
-    url = clone(services.postgres_url, name)
-    objects = shutil.copytree(clean.objects, tmp_path / "objects")
-    yield replace(clean, postgres_url=url, objects=objects)
+    """An undamaged world with a ledger and objects of the test's own; topics are shared and must not be changed.
+
+    For every module with a `clean` of its own.
+    """
+    url = clone(services.postgres_url, urlsplit(clean.postgres_url).path[1:])
+    yield replace(clean, postgres_url=url, objects=shutil.copytree(clean.objects, tmp_path / "objects"))
     with psycopg.connect(services.postgres_url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)".encode())
 

@@ -1,11 +1,7 @@
 """The audit of analytics: it finds each kind of damage, and takes nothing that is under way for one."""
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import replace
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from audit.report import AuditReport
@@ -15,8 +11,10 @@ from streams.analytics import AGENT
 from tests.conftest import PARTITIONS, Services
 from tests.integration.counting import Counting
 from tests.integration.orders_world import build
-from tests.integration.test_audit import clone, found
+from tests.integration.test_audit import clone, found, world
 from tests.integration.world import World
+
+__all__ = ["world"]
 
 pytestmark = pytest.mark.usefixtures("orders_anywhere")
 
@@ -26,15 +24,6 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
     """Built once; tests change clones of it."""
     url = clone(services.postgres_url, template_database)
     return build(services.kafka_bootstrap, url, tmp_path_factory.mktemp("objects"))
-
-
-@pytest.fixture
-def world(clean: World, services: Services) -> Iterator[World]:
-    """The same with a ledger of the test's own."""
-    url = clone(services.postgres_url, urlsplit(clean.postgres_url).path[1:])
-    yield replace(clean, postgres_url=url)
-    with psycopg.connect(services.postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)".encode())
 
 
 def wrong(report: AuditReport) -> list[str]:

@@ -1,11 +1,7 @@
 """The audit of credit notes: series and amounts, the invoices they correct, and the outcome of each request."""
 
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -14,10 +10,12 @@ from audit.report import AuditReport
 from schemas import catalog, codec
 from tests.conftest import Services
 from tests.credit_notes import credit_note_request
-from tests.integration.test_audit import clone
+from tests.integration.test_audit import clone, world
 from tests.integration.world import EVENTS, REQUESTS, Headers, World, append, build
 from tests.records import written
 from tests.unit.domain.test_invoice import line, request
+
+__all__ = ["world"]
 
 pytestmark = pytest.mark.usefixtures("orders_anywhere")
 
@@ -65,15 +63,6 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
     """Built once; tests change clones of it."""
     url = clone(services.postgres_url, template_database)
     return build(services.kafka_bootstrap, url, tmp_path_factory.mktemp("objects"), requests())
-
-
-@pytest.fixture
-def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
-    """An undamaged world with a ledger and objects of the test's own; topics are shared and must not be changed."""
-    url = clone(services.postgres_url, urlsplit(clean.postgres_url).path[1:])
-    yield replace(clean, postgres_url=url, objects=shutil.copytree(clean.objects, tmp_path / "objects"))
-    with psycopg.connect(services.postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)".encode())
 
 
 def found(report: AuditReport) -> str:

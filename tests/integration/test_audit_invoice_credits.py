@@ -1,19 +1,15 @@
 """The audit of credits of invoices that were asked for directly: each outcome, and what is amiss."""
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from urllib.parse import urlsplit
-
 import psycopg
 import pytest
 
 from tests.conftest import Services
-from tests.integration.test_audit import clone
+from tests.integration.test_audit import clone, world
 from tests.integration.test_invoice_credits import asked
 from tests.integration.test_invoices_work import sent
 from tests.integration.world import World, build
+
+__all__ = ["world"]
 
 pytestmark = pytest.mark.usefixtures("orders_anywhere")
 
@@ -37,15 +33,6 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
     url = clone(services.postgres_url, template_database)
     requests = [[(each.key, each.value) for each in records]]
     return build(services.kafka_bootstrap, url, tmp_path_factory.mktemp("objects"), requests)
-
-
-@pytest.fixture
-def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
-    """An undamaged world with a ledger and objects of the test's own; topics are shared and must not be changed."""
-    url = clone(services.postgres_url, urlsplit(clean.postgres_url).path[1:])
-    yield replace(clean, postgres_url=url, objects=shutil.copytree(clean.objects, tmp_path / "objects"))
-    with psycopg.connect(services.postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)".encode())
 
 
 def test_credits_of_every_outcome_have_nothing_wrong(world: World) -> None:

@@ -1,18 +1,13 @@
 """The audit of orders, stock and payments: it finds each kind of damage, and nothing in an undamaged ledger."""
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from urllib.parse import urlsplit
-
-import psycopg
 import pytest
 
 from tests.conftest import Services
 from tests.integration.orders_world import build
-from tests.integration.test_audit import clone, found
+from tests.integration.test_audit import clone, found, world
 from tests.integration.world import World
+
+__all__ = ["world"]
 
 pytestmark = pytest.mark.usefixtures("orders_anywhere")
 
@@ -22,17 +17,6 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
     """Built once; tests change clones of it."""
     url = clone(services.postgres_url, template_database)
     return build(services.kafka_bootstrap, url, tmp_path_factory.mktemp("objects"))
-
-
-@pytest.fixture
-def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
-    """An undamaged world with a ledger of the test's own; topics are shared and must not be changed."""
-    name = urlsplit(clean.postgres_url).path[1:]
-    url = clone(services.postgres_url, name)
-    objects = shutil.copytree(clean.objects, tmp_path / "objects")
-    yield replace(clean, postgres_url=url, objects=objects)
-    with psycopg.connect(services.postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)".encode())
 
 
 def test_a_clean_shop_has_nothing_wrong_and_nothing_on_its_way(world: World) -> None:

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from audit.report import AuditError
-from tests.integration.test_audit import found
-from tests.integration.test_audit_orders import clean, world
+from tests.integration.test_audit import found, world
+from tests.integration.test_audit_orders import clean
 from tests.integration.world import World
 
 pytestmark = pytest.mark.usefixtures("orders_anywhere")

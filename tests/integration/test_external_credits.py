@@ -1,11 +1,7 @@
 """Credit notes of invoices that were issued elsewhere, in the invoices agent's batches, and their audit."""
 
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -14,7 +10,7 @@ from domain.external import credit_external
 from domain.refusals import Refusal
 from schemas import catalog
 from tests.conftest import Services
-from tests.integration.test_audit import clone
+from tests.integration.test_audit import clone, world
 from tests.integration.test_invoice_credits import agent, asked
 from tests.integration.test_invoices_work import Agent, Sent, events, sent
 from tests.integration.world import World, build
@@ -22,7 +18,7 @@ from tests.property.test_credit import NO_DETAILS
 from tests.records import written
 from tests.unit.domain.test_invoice import line, request
 
-__all__ = ["agent"]
+__all__ = ["agent", "world"]
 
 Query = Callable[..., list[tuple[Any, ...]]]
 NAMED = {"number": "2025-00417", "issue_date": "2025-12-01"}
@@ -139,15 +135,6 @@ def clean(services: Services, template_database: str, tmp_path_factory: pytest.T
     url = clone(services.postgres_url, template_database)
     requests = [[(each.key, each.value) for each in records]]
     return build(services.kafka_bootstrap, url, tmp_path_factory.mktemp("objects"), requests)
-
-
-@pytest.fixture
-def world(clean: World, services: Services, tmp_path: Path) -> Iterator[World]:
-    """An undamaged world with a ledger and objects of the test's own; topics are shared and must not be changed."""
-    url = clone(services.postgres_url, urlsplit(clean.postgres_url).path[1:])
-    yield replace(clean, postgres_url=url, objects=shutil.copytree(clean.objects, tmp_path / "objects"))
-    with psycopg.connect(services.postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)".encode())
 
 
 @pytest.mark.usefixtures("orders_anywhere")

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -29,31 +28,18 @@ from tests.integration.payments_world import (
     add_order,
     noticed,
     outcomes,
-    simulator,
+    payments,
+    provider,
 )
 from tests.integration.shop import Shop, checkout_body, shop
 from tests.integration.test_invoices_work import TOPIC, Agent, Sent
 
-__all__ = ["shop"]
+__all__ = ["payments", "provider", "shop"]
 
 #: Two pieces at 10.00, and 20% VAT.
 GROSS = 2400
 FOUND = ("succeeded", "made-at-provider")
 REFUND_NOTICE = "payment.refund"
-
-
-@pytest.fixture
-def provider(tmp_path: Path) -> Iterator[Simulator]:
-    with simulator(tmp_path / "provider") as made:
-        yield made
-
-
-@pytest.fixture
-async def payments(ledger_url: str, provider: Simulator) -> AsyncIterator[Payments]:
-    made = Payments(ledger_url, provider.url)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def until(what: str, holds: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -1,8 +1,6 @@
 """The payments agent with a real ledger and a real provider process."""
 
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,28 +21,17 @@ from tests.integration.payments_world import (
     calls_in_flight,
     noticed,
     outcomes,
+    payments,
     placed,
+    provider,
     requested,
-    simulator,
     until_called,
     until_finished,
 )
 
+__all__ = ["payments", "provider"]
+
 OK, DECLINED = ("succeeded", ""), ("declined", "card_declined")
-
-
-@pytest.fixture
-def provider(tmp_path: Path) -> Iterator[Simulator]:
-    with simulator(tmp_path / "provider") as made:
-        yield made
-
-
-@pytest.fixture
-async def payments(ledger_url: str, provider: Simulator) -> AsyncIterator[Payments]:
-    made = Payments(ledger_url, provider.url)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 def dead_letters(query: Query) -> int:
